@@ -1,0 +1,18 @@
+//! The one hash that addresses, MACs and VNIs are derived from.
+//!
+//! It must give the same value on every machine and in every release, which the standard library's
+//! hasher does not promise. It is not meant to resist an attacker.
+
+/// FNV-1a over `bytes`, 64 bits, followed by an avalanche step so that near keys land far apart.
+///
+/// Parameters: <http://www.isthe.com/chongo/tech/comp/fnv/>; the finalizer is MurmurHash3's `fmix64`.
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    let mut h = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0000_0100_0000_01b3));
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    h ^ (h >> 33)
+}

@@ -1,0 +1,79 @@
+//! A range of addresses of one family.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Addresses from `first` to `last`, both included, of one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddrRange {
+    first: IpAddr,
+    last: IpAddr,
+}
+
+/// A text that is not a range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not a range of addresses ({why}): write it as 10.0.0.5-10.0.0.9, 10.0.0.0/28 or 10.0.0.5"
+)]
+pub struct RangeError {
+    text: String,
+    why: &'static str,
+}
+
+impl AddrRange {
+    /// The first address.
+    pub fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The last address.
+    pub fn last(&self) -> IpAddr {
+        self.last
+    }
+}
+
+impl FromStr for AddrRange {
+    type Err = RangeError;
+
+    fn from_str(text: &str) -> Result<Self, RangeError> {
+        let error = |why| RangeError { text: text.to_owned(), why };
+        let address = |text: &str| text.trim().parse::<IpAddr>().map_err(|_| error("no address"));
+        let (first, last) = if let Some((first, last)) = text.split_once('-') {
+            (address(first)?, address(last)?)
+        } else if text.contains('/') {
+            let net: IpNetwork = text.trim().parse().map_err(|_| error("no subnet"))?;
+            (net.network(), net.broadcast())
+        } else {
+            (address(text)?, address(text)?)
+        };
+        if first.is_ipv4() != last.is_ipv4() {
+            return Err(error("two families"));
+        }
+        if first > last {
+            return Err(error("the first address is above the last"));
+        }
+        Ok(Self { first, last })
+    }
+}
+
+impl fmt::Display for AddrRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+impl Serialize for AddrRange {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for AddrRange {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}

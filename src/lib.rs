@@ -1,0 +1,6 @@
+//! lanmesh makes the machines of a swarm share one LAN.
+//!
+//! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
+
+pub mod model;
+pub mod state;

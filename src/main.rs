@@ -1,0 +1,3 @@
+//! The `lanmesh` command: parse, start tracing, run.
+
+fn main() {}

@@ -1,0 +1,124 @@
+//! MAC addresses, all of them computed: whoever knows an address or a network knows its MAC.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use lanmesh_ipam::stable_hash;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::NetworkId;
+
+/// A 48-bit MAC address, in transmission order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+/// A text that is not six octets in hexadecimal, separated by colons.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a MAC address: write it as 02:4c:0a:0a:00:11")]
+pub struct MacParseError(String);
+
+// First octets with the "locally administered" bit (IEEE 802c), a different one for each kind, so that no
+// two kinds can ever collide.
+const ENDPOINT_V4: [u8; 2] = [0x02, 0x4c];
+const ENDPOINT_V6: u8 = 0x06;
+const BRIDGE: u8 = 0x0a;
+
+impl Mac {
+    /// The MAC of the endpoint whose first address is `address`.
+    ///
+    /// For IPv4 the four octets of the address are its last four, so within a network it is unique. For
+    /// IPv6 they are 40 bits of a hash: among 10,000 endpoints two are equal once in about 20,000 networks.
+    pub fn of_endpoint(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                Self([ENDPOINT_V4[0], ENDPOINT_V4[1], a, b, c, d])
+            }
+            IpAddr::V6(v6) => Self::hashed(ENDPOINT_V6, &v6.octets()),
+        }
+    }
+
+    /// The MAC of a network's bridge, the same on every node, so that the gateway is the same everywhere.
+    pub fn of_bridge(network: &NetworkId) -> Self {
+        Self::hashed(BRIDGE, network.as_bytes())
+    }
+
+    fn hashed(first: u8, of: &[u8]) -> Self {
+        let [_, _, _, a, b, c, d, e] = stable_hash(of).to_be_bytes();
+        Self([first, a, b, c, d, e])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = MacParseError;
+
+    fn from_str(text: &str) -> Result<Self, MacParseError> {
+        let error = || MacParseError(text.to_owned());
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(error)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| error())?;
+        }
+        if parts.next().is_some() { Err(error()) } else { Ok(Self(octets)) }
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if s.is_human_readable() { s.collect_str(self) } else { self.0.serialize(s) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if d.is_human_readable() {
+            String::deserialize(d)?.parse().map_err(de::Error::custom)
+        } else {
+            <[u8; 6]>::deserialize(d).map(Self)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_can_be_read_off_its_mac() {
+        let mac = Mac::of_endpoint("10.10.0.17".parse().expect("an address"));
+        assert_eq!(mac.to_string(), "02:4c:0a:0a:00:11");
+        assert_eq!("02:4c:0a:0a:00:11".parse(), Ok(mac));
+    }
+
+    #[test]
+    fn every_kind_of_mac_is_unicast_locally_administered_and_apart_from_the_others() {
+        let v6 = Mac::of_endpoint("fd00::1".parse().expect("an address"));
+        let bridge = Mac::of_bridge(&NetworkId::from_bytes([7; 8]));
+        for mac in [v6, bridge] {
+            assert_eq!(mac.0[0] & 0b11, 0b10);
+        }
+        assert_ne!(v6.0[0], bridge.0[0]);
+    }
+
+    #[test]
+    fn malformed_text_is_no_mac() {
+        for text in ["", "02:4c:0a:0a:00", "02:4c:0a:0a:00:11:22", "2:4c:0a:0a:00:11", "02-4c-0a-0a-00-11"] {
+            assert!(text.parse::<Mac>().is_err(), "{text}");
+        }
+    }
+}

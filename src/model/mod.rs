@@ -1,0 +1,22 @@
+//! The nouns of lanmesh, as newtypes and plain values.
+//!
+//! Owns: what a node, network, endpoint and cluster view are, how they are written in JSON, and what makes
+//! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
+
+mod endpoint;
+mod id;
+mod mac;
+mod name;
+mod network;
+mod node;
+mod view;
+mod vni;
+
+pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
+pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
+pub use mac::{Mac, MacParseError};
+pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
+pub use network::{Encryption, MulticastMode, NetworkSpec, ZeroconfMode};
+pub use node::{Node, NodeState};
+pub use view::{ClusterView, NetworkView};
+pub use vni::{Vni, VniError};
