@@ -25,6 +25,29 @@ pub struct RangeError {
 }
 
 impl AddrRange {
+    /// The addresses from `first` to `last`; an error if they are of two families or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self, RangeError> {
+        let error = |why| RangeError { text: format!("{first}-{last}"), why };
+        if first.is_ipv4() != last.is_ipv4() {
+            return Err(error("two families"));
+        }
+        if first > last {
+            return Err(error("the first address is above the last"));
+        }
+        Ok(Self { first, last })
+    }
+
+    /// The same for ends that are known to be of one family and in order.
+    pub(crate) fn between(first: IpAddr, last: IpAddr) -> Self {
+        Self { first, last }
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // IPv4 sorts below IPv6, so an address of the other family is never in between.
+        self.first <= address && address <= self.last
+    }
+
     /// The first address.
     pub fn first(&self) -> IpAddr {
         self.first
@@ -50,13 +73,7 @@ impl FromStr for AddrRange {
         } else {
             (address(text)?, address(text)?)
         };
-        if first.is_ipv4() != last.is_ipv4() {
-            return Err(error("two families"));
-        }
-        if first > last {
-            return Err(error("the first address is above the last"));
-        }
-        Ok(Self { first, last })
+        Self::new(first, last).map_err(|e| error(e.why))
     }
 }
 
