@@ -2,5 +2,6 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod cluster;
 pub mod model;
 pub mod state;
