@@ -2,6 +2,7 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod cluster;
 pub mod kernel;
 pub mod model;
 pub mod plan;
