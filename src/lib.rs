@@ -2,5 +2,7 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod api;
+pub mod config;
 pub mod model;
 pub mod state;
