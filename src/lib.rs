@@ -2,7 +2,9 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod api;
 pub mod cluster;
+pub mod config;
 pub mod kernel;
 pub mod model;
 pub mod plan;

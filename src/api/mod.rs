@@ -1,0 +1,15 @@
+//! The local socket: HTTP/JSON under `/v1` over a unix socket.
+//!
+//! Owns: the requests and answers, who may do what, the server with its limits, the OpenAPI document and the
+//! client. Does not own: what a request means, which is the [`Backend`]'s business.
+
+pub mod address;
+pub mod backend;
+pub mod error;
+pub mod events;
+mod schema;
+pub mod types;
+
+pub use backend::{Answer, Backend};
+pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
+pub use events::{Event, EventKind, EventLog, EventObject};
