@@ -6,6 +6,8 @@ pub mod api;
 pub mod cluster;
 pub mod config;
 pub mod kernel;
+pub mod local;
 pub mod model;
 pub mod plan;
+pub mod reconcile;
 pub mod state;
