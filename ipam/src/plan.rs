@@ -66,14 +66,9 @@ impl SubnetPlan {
         let inside = |item: Item, range: &AddrRange| {
             space.offsets(range).ok_or_else(|| PlanError::Outside { item, subnet: subnet.to_string() })
         };
-        let mut apart = Apart::default();
-        for (offset, item) in
-            [(space.network(), Item::Network as fn(IpAddr) -> Item), (space.broadcast(), Item::Broadcast)]
-        {
-            if let Some(offset) = offset {
-                apart.add((offset, offset), item(space.address(offset)))?;
-            }
-        }
+        let network = space.network().map(|at| ((at, at), Item::Network(space.address(at))));
+        let broadcast = space.broadcast().map(|at| ((at, at), Item::Broadcast(space.address(at))));
+        let mut apart = Apart(network.into_iter().chain(broadcast).collect());
         let gateway = match config.gateway {
             Some(address) => inside(Item::Gateway(address), &AddrRange::between(address, address))?.0,
             None => u128::from(space.network().is_some()),
@@ -89,8 +84,7 @@ impl SubnetPlan {
                 return Err(PlanError::TwoPools { service, subnet, first, second });
             }
             let span = inside(Item::Pool(pool.clone()), &pool.range)?;
-            let clash = reserved.iter().position(|other| overlap(span, *other));
-            if let Some(other) = clash {
+            if let Some(other) = reserved.iter().position(|other| overlap(span, *other)) {
                 let other = Box::new(Item::Reservation(config.reserved[other]));
                 return Err(PlanError::Overlap { item: Box::new(Item::Pool(pool.clone())), other });
             }
@@ -222,7 +216,6 @@ impl SubnetPlan {
 }
 
 /// What may not overlap, with the name of each.
-#[derive(Default)]
 struct Apart(Vec<((u128, u128), Item)>);
 
 impl Apart {
@@ -251,3 +244,6 @@ fn default_block_size(left: u128) -> u64 {
         .checked_shl(bits.div_ceil(2))
         .map_or(MAX_DEFAULT_BLOCK_SIZE, |size| size.min(MAX_DEFAULT_BLOCK_SIZE))
 }
+
+#[cfg(test)]
+mod tests;
