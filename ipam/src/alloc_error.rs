@@ -40,13 +40,13 @@ pub enum AllocError {
     },
     /// Every address of the service's pool is in use.
     #[error(
-        "the pool {service}={range} is full: {size} of {size} slots in use; detach endpoints of {service}, or create the network with a larger --pool"
+        "the pool {service}={pool} is full: {size} of {size} slots in use; detach endpoints of {service}, or create the network with a larger --pool"
     )]
     PoolFull {
         /// The service.
         service: String,
-        /// Its pool.
-        range: AddrRange,
+        /// Its pool; several where it has one in each of several subnets, as no slot is free in all of them.
+        pool: String,
         /// How many slots it has.
         size: u64,
     },

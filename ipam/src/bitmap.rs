@@ -72,3 +72,47 @@ fn next_clear(words: &[u64], from: usize) -> Option<usize> {
         (clear != 0).then(|| i * 64 + clear.trailing_zeros() as usize)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn it_finds_what_a_plain_set_finds(
+            (size, bits, from) in (1_u32..9000).prop_flat_map(|size| {
+                (Just(size), prop::collection::vec((0..size, 0..300_u32), 0..40), 0..size)
+            })
+        ) {
+            let mut bitmap = Bitmap::new(size);
+            let mut clear: BTreeSet<u32> = (0..size).collect();
+            // Runs, so that words and groups of words become full.
+            for bit in bits.into_iter().flat_map(|(bit, run)| bit..size.min(bit + run * 10)) {
+                bitmap.set(bit);
+                clear.remove(&bit);
+            }
+            prop_assert_eq!(bitmap.next_clear(from), clear.range(from..).next().copied());
+            let wrapped: Vec<_> = clear.range(from..).chain(clear.range(..from)).copied().collect();
+            prop_assert_eq!(bitmap.clear_from(from).collect::<Vec<_>>(), wrapped);
+        }
+    }
+
+    #[test]
+    fn a_full_set_has_no_clear_number_whatever_its_size() {
+        for size in [1, 63, 64, 65, 4095, 4096, 4097, 65_536] {
+            let mut bitmap = Bitmap::new(size);
+            (0..size).for_each(|bit| bitmap.set(bit));
+            assert_eq!(bitmap.clear_from(size / 2).next(), None, "{size}");
+            assert_eq!(bitmap.next_clear(size), None, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_set_of_nothing_has_no_clear_number() {
+        assert_eq!(Bitmap::new(0).clear_from(0).next(), None);
+    }
+}

@@ -51,8 +51,12 @@ pub struct NetworkConfig {
 
 impl NetworkConfig {
     /// One config for each subnet, in their order. A gateway, pool or reservation belongs to the subnet that
-    /// holds its first address; one that belongs to none is an error.
+    /// holds its first address; one that belongs to none is an error. What comes out is for
+    /// [`crate::NetworkPlan::new`], which checks the rest.
     pub fn split(&self) -> Result<Vec<SubnetConfig>, PlanError> {
+        if self.subnets.is_empty() {
+            return Err(PlanError::NoSubnet);
+        }
         let mut configs: Vec<_> = self
             .subnets
             .iter()
@@ -91,5 +95,58 @@ impl NetworkConfig {
             .iter_mut()
             .find(|config| config.subnet.contains(address))
             .ok_or_else(|| PlanError::Outside { item: item(), subnet: crate::network::names(&self.subnets) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NetworkConfig {
+        NetworkConfig {
+            subnets: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            ..NetworkConfig::default()
+        }
+    }
+
+    fn pool(range: &str) -> Pool {
+        Pool { service: "web".to_owned(), range: range.parse().unwrap() }
+    }
+
+    #[test]
+    fn everything_goes_to_the_subnet_that_holds_it() {
+        let whole = NetworkConfig {
+            gateways: vec!["fd00::9".parse().unwrap()],
+            pools: vec![pool("fd00::20-fd00::2f"), pool("10.0.0.32/28")],
+            reserved: vec!["10.0.0.200".parse().unwrap()],
+            block_size: Some(8),
+            ..config()
+        };
+        let parts = whole.split().expect("belongs together");
+        assert_eq!(parts[0].gateway, None);
+        assert_eq!(parts[0].pools, [pool("10.0.0.32/28")]);
+        assert_eq!(parts[0].reserved, whole.reserved);
+        assert_eq!(parts[1].gateway, Some(whole.gateways[0]));
+        assert_eq!(parts[1].pools, [pool("fd00::20-fd00::2f")]);
+        assert!(parts.iter().all(|part| part.block_size == Some(8)));
+    }
+
+    #[test]
+    fn what_belongs_to_no_subnet_is_refused_by_name() {
+        let stray = NetworkConfig { pools: vec![pool("10.9.0.1-10.9.0.4")], ..config() };
+        let error = stray.split().expect_err("is outside").to_string();
+        assert!(error.contains("web=10.9.0.1-10.9.0.4 is outside 10.0.0.0/24 and fd00::/64"), "{error}");
+    }
+
+    #[test]
+    fn a_subnet_has_one_gateway() {
+        let gateways = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let error = NetworkConfig { gateways, ..config() }.split().expect_err("are two");
+        assert!(matches!(error, PlanError::TwoGateways { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_network_without_a_subnet_is_refused() {
+        assert_eq!(NetworkConfig::default().split(), Err(PlanError::NoSubnet));
     }
 }

@@ -72,3 +72,46 @@ impl Gaps {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ordinals_count_what_is_left_in_ascending_order(
+            (last, apart) in (1_u128..200).prop_flat_map(|last| {
+                let span = (0..=last, 0..20_u128).prop_map(move |(low, len)| (low, last.min(low + len)));
+                (Just(last), prop::collection::vec(span, 1..8))
+            })
+        ) {
+            let inside = |offset: &u128| apart.iter().any(|(low, high)| (low..=high).contains(&offset));
+            let left: Vec<u128> = (0..=last).filter(|offset| !inside(offset)).collect();
+            let gaps = Gaps::new(last, apart.clone());
+            prop_assert_eq!(gaps.total(), left.len() as u128);
+            for (ordinal, offset) in left.iter().enumerate() {
+                prop_assert_eq!(gaps.offset(ordinal as u128), Some(*offset));
+                prop_assert_eq!(gaps.ordinal(*offset), Some(ordinal as u128));
+            }
+            prop_assert_eq!(gaps.offset(left.len() as u128), None);
+            prop_assert!((0..=last).filter(inside).all(|offset| gaps.ordinal(offset).is_none()));
+            prop_assert_eq!(gaps.ordinal(last + 1), None);
+            if let Some(end) = left.len().checked_sub(1) {
+                let (low, high) = (end / 3, end / 2);
+                let ranges: Vec<u128> =
+                    gaps.ranges(low as u128, high as u128).flat_map(|(first, last)| first..=last).collect();
+                prop_assert_eq!(&ranges, &left[low..=high]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_of_ipv6_fits() {
+        let gaps = Gaps::new(u128::MAX, vec![(0, 0), (u128::MAX, u128::MAX)]);
+        assert_eq!(gaps.total(), u128::MAX - 1);
+        assert_eq!(gaps.offset(u128::MAX - 2), Some(u128::MAX - 1));
+        assert_eq!(gaps.ordinal(u128::MAX), None);
+    }
+}

@@ -90,3 +90,47 @@ impl FreedPlaces {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(entries: &[(u32, &str)]) -> FreedPlaces {
+        let mut freed = FreedPlaces::default();
+        for (place, key) in entries {
+            freed.push(*place, (*key).to_owned());
+        }
+        freed
+    }
+
+    #[test]
+    fn a_key_finds_its_places_the_last_freed_first_and_everyone_the_first_freed_first() {
+        let freed = places(&[(7, "a"), (3, "b"), (5, "a")]);
+        assert_eq!(freed.of_key("a").collect::<Vec<_>>(), [5, 7]);
+        assert_eq!(freed.of_key("c").count(), 0);
+        assert_eq!(freed.oldest_first().collect::<Vec<_>>(), [7, 3, 5]);
+    }
+
+    #[test]
+    fn a_place_that_is_in_use_again_is_forgotten_in_every_view() {
+        let mut freed = places(&[(7, "a"), (3, "b")]);
+        freed.remove(7);
+        freed.remove(7);
+        assert_eq!(freed.of_key("a").count(), 0);
+        assert_eq!(freed.entries().collect::<Vec<_>>(), [(3, "b", 1)]);
+        assert!(freed.by_key.len() == 1 && freed.by_place.len() == 1);
+    }
+
+    #[test]
+    fn a_damaged_memory_with_equal_orders_keeps_every_place_once() {
+        let mut freed = FreedPlaces::default();
+        for (place, key) in [(2, "a"), (1, "b"), (2, "c")] {
+            freed.insert(place, key.to_owned(), u64::MAX);
+        }
+        assert_eq!(
+            freed.entries().map(|(place, key, _)| (place, key)).collect::<Vec<_>>(),
+            [(1, "b"), (2, "a")]
+        );
+        assert_eq!(freed.push(9, "d".to_owned()), u64::MAX);
+    }
+}

@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use crate::allocator::free_slot;
 use crate::{
-    AllocError, Allocator, Freed, Grant, Memory, NetworkRequest, Owner, PlanError, SubnetConfig, SubnetPlan,
+    AllocError, Allocator, Freed, Grant, Memory, NetworkRequest, Owner, PlanError, Request, SubnetConfig,
+    SubnetPlan,
 };
 
 /// The plans of all subnets of a network, in the order in which they were given.
@@ -20,8 +22,18 @@ pub struct NetworkPlan {
 impl NetworkPlan {
     /// Checks the configs, each by itself and against the others, and computes their plans.
     pub fn new(configs: impl IntoIterator<Item = SubnetConfig>) -> Result<Self, PlanError> {
-        let _ = configs;
-        todo!()
+        let mut subnets: Vec<SubnetPlan> = Vec::new();
+        for config in configs {
+            let plan = SubnetPlan::new(&config)?;
+            let second = plan.subnet();
+            let overlaps =
+                |first: &IpNetwork| first.contains(second.network()) || second.contains(first.network());
+            if let Some(first) = subnets.iter().map(SubnetPlan::subnet).find(overlaps) {
+                return Err(PlanError::SubnetsOverlap { first, second });
+            }
+            subnets.push(plan);
+        }
+        if subnets.is_empty() { Err(PlanError::NoSubnet) } else { Ok(Self { subnets }) }
     }
 
     /// The plan of each subnet.
@@ -65,14 +77,19 @@ pub struct NetworkAllocator {
 impl NetworkAllocator {
     /// An allocator with nothing in use and nothing to remember.
     pub fn new(plan: NetworkPlan, index: u32) -> Self {
-        let _ = (plan, index);
-        todo!()
+        Self::with_memory(plan, index, &Memory::default())
     }
 
     /// The same with what was freed before the restart, in any of the subnets.
-    pub fn with_memory(plan: NetworkPlan, index: u32, memory: Memory) -> Self {
-        let _ = memory;
-        Self::new(plan, index)
+    pub fn with_memory(plan: NetworkPlan, index: u32, memory: &Memory) -> Self {
+        // Each allocator takes what is of its own block.
+        let subnet = |plan| Allocator::with_memory(plan, index, memory);
+        Self { subnets: plan.subnets.into_iter().map(subnet).collect(), index }
+    }
+
+    /// The allocator of each subnet, in their order.
+    pub fn subnets(&self) -> &[Allocator] {
+        &self.subnets
     }
 
     /// The node's index.
@@ -90,25 +107,77 @@ impl NetworkAllocator {
         request: &NetworkRequest<'_>,
         taken_elsewhere: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<Grant>, AllocError> {
-        let _ = (request, taken_elsewhere);
-        todo!()
+        let asked = self.asked(request.addresses)?;
+        let slot = match request.slot {
+            Some(slot) => Some(slot),
+            None => self.common_slot(request, &asked, &taken_elsewhere)?,
+        };
+        let NetworkRequest { key, service, .. } = *request;
+        let mut grants = Vec::new();
+        for (subnet, address) in self.subnets.iter().zip(asked) {
+            grants.push(subnet.choose(&Request { key, service, slot, address }, &taken_elsewhere)?);
+        }
+        // Every choice stands, so from here on nothing can fail.
+        for (subnet, grant) in self.subnets.iter_mut().zip(&grants) {
+            subnet.take(grant, key);
+        }
+        Ok(grants)
     }
 
     /// Takes note that `address` is in use on this node by `key`; see [`Allocator::hold`].
     pub fn hold(&mut self, address: IpAddr, key: &str) -> Result<(), AllocError> {
-        let _ = (address, key);
-        todo!()
+        if let Some(subnet) = self.subnet_of(address) {
+            return subnet.hold(address, key);
+        }
+        Err(AllocError::Outside { address, subnet: self.names() })
     }
 
     /// Takes note that `address` is no longer in use on this node; see [`Allocator::release`].
     pub fn release(&mut self, address: IpAddr) -> Option<Freed> {
-        let _ = address;
-        todo!()
+        self.subnet_of(address)?.release(address)
     }
 
     /// What must survive a restart, of all subnets; see [`Allocator::memory`].
     pub fn memory(&self) -> Memory {
-        todo!()
+        Memory { freed: self.subnets.iter().flat_map(|subnet| subnet.memory().freed).collect() }
+    }
+
+    /// The asked address of each subnet.
+    fn asked(&self, addresses: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, AllocError> {
+        let mut asked = vec![None; self.subnets.len()];
+        for address in addresses.iter().copied() {
+            let home = self.subnets.iter().zip(&mut asked).find(|(subnet, _)| subnet.contains(address));
+            let Some((subnet, place)) = home else {
+                return Err(AllocError::Outside { address, subnet: self.names() });
+            };
+            if let Some(first) = place.replace(address) {
+                let subnet = subnet.plan().subnet();
+                return Err(AllocError::AskedTwice { first, second: address, subnet });
+            }
+        }
+        Ok(asked)
+    }
+
+    /// The slot of a request that does not say which, if any subnet would give it an address of a pool.
+    fn common_slot(
+        &self,
+        request: &NetworkRequest<'_>,
+        asked: &[Option<IpAddr>],
+        taken: &impl Fn(IpAddr) -> bool,
+    ) -> Result<Option<u32>, AllocError> {
+        let Some(service) = request.service else { return Ok(None) };
+        let by_rule = self.subnets.iter().zip(asked).filter(|(_, asked)| asked.is_none());
+        let pools: Vec<_> =
+            by_rule.filter_map(|(subnet, _)| Some((subnet, subnet.plan().pool(service)?))).collect();
+        if pools.is_empty() { Ok(None) } else { free_slot(&pools, request.key, taken).map(Some) }
+    }
+
+    fn subnet_of(&mut self, address: IpAddr) -> Option<&mut Allocator> {
+        self.subnets.iter_mut().find(|subnet| subnet.contains(address))
+    }
+
+    fn names(&self) -> String {
+        names(&self.subnets.iter().map(|subnet| subnet.plan().subnet()).collect::<Vec<_>>())
     }
 }
 

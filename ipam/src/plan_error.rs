@@ -75,13 +75,21 @@ pub enum PlanError {
         /// The subnet, or all subnets of the network.
         subnet: String,
     },
+    /// Something includes an address that nobody can have.
+    #[error("{item} takes {special}, which nobody can have: choose other addresses")]
+    Unusable {
+        /// What includes the address.
+        item: Box<Item>,
+        /// The address.
+        special: Box<Item>,
+    },
     /// Two things that must be apart have an address in common.
     #[error("{item} overlaps {other}: move or shorten one of them")]
     Overlap {
         /// The one.
-        item: Item,
+        item: Box<Item>,
         /// The other.
-        other: Item,
+        other: Box<Item>,
     },
     /// A service has two pools in one subnet.
     #[error(

@@ -22,13 +22,24 @@ impl Space {
         Self { base, last: bits(subnet.broadcast()) - base, prefix: subnet.prefix(), v6: subnet.is_ipv6() }
     }
 
-    pub(crate) fn is_ipv6(&self) -> bool {
-        self.v6
+    pub(crate) fn prefix(&self) -> u8 {
+        self.prefix
     }
 
     /// The highest offset. (How many there are does not fit in 128 bits for `::/0`.)
     pub(crate) fn last(&self) -> u128 {
         self.last
+    }
+
+    /// The offset that the subnet's own address takes: IPv4 network address, IPv6 subnet-router anycast.
+    pub(crate) fn network(&self) -> Option<u128> {
+        // Two addresses are both usable: RFC 3021 for /31, RFC 6164 for /127.
+        (self.last > 1).then_some(0)
+    }
+
+    /// The offset that the IPv4 broadcast address takes. IPv6 has none.
+    pub(crate) fn broadcast(&self) -> Option<u128> {
+        (self.last > 1 && !self.v6).then_some(self.last)
     }
 
     /// The subnet itself.
