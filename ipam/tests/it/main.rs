@@ -1,0 +1,10 @@
+//! Tests of the address plan through its public interface, by subject.
+
+mod golden;
+mod model;
+mod network;
+mod node;
+mod parity;
+mod properties;
+mod rules;
+mod shape;
