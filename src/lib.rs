@@ -2,6 +2,7 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod agent;
 pub mod api;
 pub mod cluster;
 pub mod config;

@@ -11,8 +11,7 @@ use crate::cluster::Stats;
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
 use crate::model::{
-    ClusterView, Endpoint, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement,
-    ServiceName,
+    ClusterView, Endpoint, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement, ServiceName,
 };
 
 /// What attaching gave.
@@ -144,10 +143,7 @@ pub fn endpoint(
 }
 
 /// What this node has been asked for.
-pub fn desired<'a>(
-    view: &ClusterView,
-    local: impl Iterator<Item = &'a LocalEndpoint>,
-) -> DesiredDocument {
+pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndpoint>) -> DesiredDocument {
     let mut document = DesiredDocument::default();
     for record in local {
         let Some(network) = view.networks.get(&record.network) else { continue };
@@ -164,11 +160,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         Placement::Netns(path) => Some(path.clone()),
         Placement::Host => None,
     };
-    let advertise = record.endpoint.services.iter().map(|service| ServiceRequest {
-        kind: service.kind.clone(),
-        port: service.port,
-        txt: service.txt.clone(),
-    });
+    let advertise = record.endpoint.services.iter().cloned().map(ServiceRequest::from);
     AttachRequest {
         host: netns.is_none(),
         netns,

@@ -13,7 +13,7 @@ use lanmesh_ipam::{Grant, NetworkRequest, endpoint_key};
 use super::answers;
 use super::session::Session;
 use crate::api::ApiError;
-use crate::api::types::{AttachAnswer, AttachRequest};
+use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::cluster::ClusterError;
 use crate::local::{LocalEndpoint, NamespaceId};
 use crate::model::{
@@ -96,9 +96,9 @@ impl Session {
         let id = network.spec.id;
         let takes_part = view.myself().is_some_and(|me| me.networks.contains(&id));
         let somebody = || {
-            view.nodes.values().any(|node| {
-                node.id != view.me && node.state.is_up() && node.networks.contains(&id)
-            })
+            view.nodes
+                .values()
+                .any(|node| node.id != view.me && node.state.is_up() && node.networks.contains(&id))
         };
         let mut endpoints = if takes_part || !somebody() {
             network.endpoints.clone()
@@ -146,28 +146,18 @@ struct Wanted {
 
 impl Wanted {
     fn new(view: &ClusterView, spec: &NetworkSpec, request: AttachRequest) -> Result<Self, ApiError> {
-        let (placement, namespace) = match (request.netns, request.host) {
-            (Some(path), false) => {
-                let namespace = namespace_of(&path)?;
-                (Placement::Netns(path), Some(namespace))
-            }
-            (None, true) => {
+        let placement = request.placement()?;
+        let namespace = match &placement {
+            Placement::Netns(path) => Some(namespace_of(path)?),
+            Placement::Host => {
                 not_over_the_underlay(view, spec)?;
-                (Placement::Host, None)
-            }
-            _ => {
-                return Err(ApiError::bad_field("netns", "say where the interface goes")
-                    .hint("give either the path of a network namespace, or host"));
+                None
             }
         };
+        let services = request.advertise.iter().map(ServiceRequest::to_model).collect::<Result<_, _>>()?;
         let ifname = request.ifname.unwrap_or_else(|| match placement {
             Placement::Netns(_) => "eth0".to_owned(),
             Placement::Host => host_ifname(spec),
-        });
-        let services = request.advertise.into_iter().map(|service| AdvertisedService {
-            kind: service.kind,
-            port: service.port,
-            txt: service.txt,
         });
         Ok(Self {
             placement,
@@ -177,7 +167,7 @@ impl Wanted {
             slot: request.slot,
             asked: request.addresses,
             aliases: request.aliases,
-            services: services.collect(),
+            services,
         })
     }
 
@@ -197,17 +187,20 @@ impl Wanted {
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
             None => Ok(()),
-            Some((field, _)) => Err(ApiError::conflict(format!(
-                "endpoint {name} is attached already, with another {field}"
-            ))
-            .at(field)
-            .hint(format!("detach {name} first, or use another name"))),
+            Some((field, _)) => {
+                Err(ApiError::conflict(format!("endpoint {name} is attached already, with another {field}"))
+                    .at(field)
+                    .hint(format!("detach {name} first, or use another name")))
+            }
         }
     }
 
     /// Whether an endpoint of the same name elsewhere is what moves here.
     fn is_move_of(&self, other: &Endpoint) -> bool {
-        self.service.is_some() && self.slot.is_some() && self.service == other.service && self.slot == other.slot
+        self.service.is_some()
+            && self.slot.is_some()
+            && self.service == other.service
+            && self.slot == other.slot
     }
 
     fn into_record(
@@ -272,12 +265,7 @@ fn host_ifname(spec: &NetworkSpec) -> String {
 /// The version of the new endpoint's claim: above that of any endpoint whose name or slot it takes over.
 ///
 /// A name belongs to the endpoint of a node that answers, unless it is a slot of a service, which may move.
-fn claim(
-    view: &ClusterView,
-    others: &ByNode,
-    name: &EndpointName,
-    wanted: &Wanted,
-) -> Result<u64, ApiError> {
+fn claim(view: &ClusterView, others: &ByNode, name: &EndpointName, wanted: &Wanted) -> Result<u64, ApiError> {
     let mut highest = 0;
     for (id, endpoints) in others {
         for endpoint in endpoints.values() {

@@ -1,7 +1,5 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
-use std::sync::Arc;
-
 use super::session::{Join, Session};
 use super::{Agent, answers, attach};
 use crate::api::types::{
@@ -78,8 +76,7 @@ impl Backend for Agent {
             }
             return token(&session).await;
         }
-        let session = Arc::new(Session::init(&self.context, name, advertise).await?);
-        *self.session.write().await = Some(session.clone());
+        let session = self.enter(Session::init(&self.context, name, advertise).await?).await;
         token(&session).await
     }
 
@@ -94,7 +91,6 @@ impl Backend for Agent {
                 me.name == name
                     && advertise.is_none_or(|advertise| advertise == me.address)
                     && request.index.is_none_or(|index| index == me.index)
-                    && session.cluster.is_of(&request.token)
             };
             if !view.myself().is_some_and(same) {
                 return Err(member_already(&session, &view));
@@ -108,8 +104,7 @@ impl Backend for Agent {
             advertise,
             index: request.index,
         };
-        let session = Arc::new(Session::join(&self.context, join).await?);
-        *self.session.write().await = Some(session.clone());
+        let session = self.enter(Session::join(&self.context, join).await?).await;
         cluster(&session, &session.view())
     }
 
@@ -139,8 +134,7 @@ impl Backend for Agent {
         let session = self.session().await?;
         let view = session.view();
         let manager = manager(&session);
-        let mut nodes: Vec<_> =
-            view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
+        let mut nodes: Vec<_> = view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
         nodes.sort_by_key(|node| (node.index, node.id));
         Ok(nodes)
     }
@@ -216,12 +210,14 @@ impl Backend for Agent {
     async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {
         let found = self.endpoints(Some(network.clone())).await?;
         // Where a cut left two of one name, the one that can be reached.
-        found.into_iter().filter(|endpoint| endpoint.name == name).min_by_key(|found| found.state).ok_or_else(
-            || {
+        found
+            .into_iter()
+            .filter(|endpoint| endpoint.name == name)
+            .min_by_key(|found| found.state as u8)
+            .ok_or_else(|| {
                 ApiError::not_found(format!("network {network} has no endpoint named {name}"))
                     .hint(format!("`lanmesh endpoint ls {network}` shows those that exist"))
-            },
-        )
+            })
     }
 
     async fn attach(
@@ -270,7 +266,8 @@ fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
 fn member_already(session: &Session, view: &ClusterView) -> ApiError {
     let name = view.myself().map(|me| me.name.to_string()).unwrap_or_default();
     let id = session.cluster.id();
-    ApiError::conflict(format!("this node is {name} of cluster {id} already")).hint("run `lanmesh leave` first")
+    ApiError::conflict(format!("this node is {name} of cluster {id} already"))
+        .hint("run `lanmesh leave` first")
 }
 
 fn network_answer(
@@ -286,8 +283,7 @@ fn network_answer(
 }
 
 fn find_node<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a Node> {
-    view.node_named(name)
-        .or_else(|| name.as_str().parse::<NodeId>().ok().and_then(|id| view.nodes.get(&id)))
+    view.node_named(name).or_else(|| name.as_str().parse::<NodeId>().ok().and_then(|id| view.nodes.get(&id)))
 }
 
 /// The name that was given, or the machine's, up to its first dot.

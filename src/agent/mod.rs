@@ -15,12 +15,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Mutex, RwLock};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, RwLock, broadcast};
+use tokio_util::sync::CancellationToken;
 
-use crate::api::{ApiError, EventKind, EventLog, EventObject};
+use crate::api::access::Access;
+use crate::api::{ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
+use crate::cluster::ClusterEvent;
 use crate::config::Config;
 use crate::kernel::{Kernel, KernelConfig, KernelError};
-use crate::model::NetworkId;
+use crate::model::{NetworkId, NodeId};
 use crate::state::{State, StateError};
 
 use session::Session;
@@ -40,9 +44,9 @@ pub enum AgentError {
     /// The cluster or this node's endpoints could not be taken up again.
     #[error(transparent)]
     Resume(#[from] ApiError),
-    /// The socket could not be opened, or broke.
+    /// The socket could not be opened.
     #[error(transparent)]
-    Socket(#[from] crate::api::ServeError),
+    Socket(#[from] BindError),
     /// The system refuses signals.
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
@@ -57,33 +61,93 @@ struct Context {
     events: EventLog,
 }
 
-/// The agent, as the socket sees it.
-pub struct Agent {
+/// Runs the agent until SIGTERM or SIGINT. What is in the kernel stays there and goes on forwarding.
+///
+/// # Errors
+/// The agent could not start; what was in the kernel is as it was.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    let stop = CancellationToken::new();
+    stop_on_signals(&stop)?;
+    let access =
+        Access { owner: nix::unistd::geteuid().as_raw(), write_group: config.write_group, read: config.read };
+    let limits = Limits { max_body: config.max_body, ..Limits::default() };
+    // The socket first: a second agent with the same run directory must not get as far as the kernel.
+    let socket = Socket::bind(&config.socket, &access)?;
+    let agent = Agent::start(config).await?;
+    let events = agent.context.events.clone();
+    events.publish(EventKind::AgentStarted, EventObject::default(), "the agent serves");
+    tracing::info!(socket = %socket.path().display(), "ready");
+    serve(socket, agent.clone(), access, limits, stop).await;
+    agent.stop().await;
+    tracing::info!("stopped; the networks go on");
+    Ok(())
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}
+
+/// The agent, as the socket sees it. Clones share it.
+#[derive(Clone)]
+struct Agent {
     context: Context,
-    session: RwLock<Option<Arc<Session>>>,
+    session: Arc<RwLock<Option<Arc<Session>>>>,
     /// Held while the node enters or leaves a cluster.
-    changing: Mutex<()>,
+    changing: Arc<Mutex<()>>,
     started: Instant,
 }
 
 impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
-    async fn start(config: Config) -> Result<Arc<Self>, AgentError> {
+    async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone() })?;
-        let context =
-            Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
+        let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;
         if session.is_none() {
             session::clear_kernel(&context).await?;
         }
-        let agent = Self {
-            context,
-            session: RwLock::new(session.map(Arc::new)),
-            changing: Mutex::new(()),
-            started: Instant::now(),
-        };
-        Ok(Arc::new(agent))
+        let agent =
+            Self { context, session: Arc::default(), changing: Arc::default(), started: Instant::now() };
+        if let Some(session) = session {
+            agent.enter(session).await;
+        }
+        Ok(agent)
+    }
+
+    /// Makes `session` the node's cluster, until the node leaves it or is shut out of it.
+    async fn enter(&self, session: Session) -> Arc<Session> {
+        let session = Arc::new(session);
+        *self.session.write().await = Some(session.clone());
+        tokio::spawn(self.clone().until_removed(session.cluster.me(), session.cluster.events()));
+        session
+    }
+
+    /// Takes everything of this node's away when the cluster says that it was removed.
+    async fn until_removed(self, me: NodeId, mut events: broadcast::Receiver<ClusterEvent>) {
+        loop {
+            match events.recv().await {
+                Ok(ClusterEvent::NodeRemoved { node, .. }) if node == me => break,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+        let _changing = self.changing.lock().await;
+        let Some(session) = self.session.write().await.take() else { return };
+        tracing::warn!("this node was removed from its cluster: its endpoints and networks are taken away");
+        if let Err(error) = session.abandon().await {
+            tracing::error!(%error, "cannot clean up after the removal; the next start does");
+        }
     }
 
     /// The node's cluster, or an error that says that it has none.
@@ -109,4 +173,3 @@ impl Session {
         path.exists().then_some(path)
     }
 }
-

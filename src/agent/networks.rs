@@ -114,7 +114,10 @@ fn in_a_subnet(
 ) -> Result<(), ApiError> {
     for address in addresses {
         if !subnets.iter().any(|subnet| subnet.contains(address)) {
-            return Err(ApiError::bad_field(field, format!("{address} lies in none of the network's subnets")));
+            return Err(ApiError::bad_field(
+                field,
+                format!("{address} lies in none of the network's subnets"),
+            ));
         }
     }
     Ok(())

@@ -53,7 +53,7 @@ impl Leases {
         }
         let plan = NetworkPlan::new(spec.subnet_configs())?;
         let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
-        let mut allocator = NetworkAllocator::with_memory(plan, index.0, Memory { freed });
+        let mut allocator = NetworkAllocator::with_memory(plan, index.0, &Memory { freed });
         for record in held {
             let key = key_of(&record.endpoint);
             for address in &record.endpoint.addresses {

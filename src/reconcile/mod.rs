@@ -316,8 +316,7 @@ impl Reconciler {
 impl Work {
     /// The nodes that have been dead for longer than `grace`.
     fn gone(&mut self, view: &ClusterView, grace: Duration) -> BTreeSet<NodeId> {
-        self.dead_since
-            .retain(|id, _| view.nodes.get(id).is_some_and(|node| node.state == NodeState::Dead));
+        self.dead_since.retain(|id, _| view.nodes.get(id).is_some_and(|node| node.state == NodeState::Dead));
         let now = Instant::now();
         for node in view.nodes.values().filter(|node| node.state == NodeState::Dead) {
             self.dead_since.entry(node.id).or_insert(now);

@@ -68,8 +68,7 @@ impl Reconciler {
             }
             let full = Instant::now() >= next_full;
             next_partial = None;
-            let scope =
-                if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
+            let scope = if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
             let (well, again) = self.one(scope).await;
             if full {
                 dirty.clear();

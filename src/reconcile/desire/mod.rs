@@ -75,10 +75,7 @@ pub fn wish<'a>(situation: Situation<'_>, local: impl Iterator<Item = &'a LocalE
 ///
 /// # Errors
 /// An underlay is too small for the network's protocols.
-pub fn network_mtu<'a>(
-    spec: &NetworkSpec,
-    members: impl Iterator<Item = &'a Node>,
-) -> Result<u32, MtuError> {
+pub fn network_mtu<'a>(spec: &NetworkSpec, members: impl Iterator<Item = &'a Node>) -> Result<u32, MtuError> {
     let ipv6 = spec.subnets.iter().any(IpNetwork::is_ipv6);
     let derived = overlay_mtu(members.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
     Ok(match (spec.mtu, derived) {
@@ -95,9 +92,9 @@ pub fn members<'a>(
     network: NetworkId,
     gone: &'a BTreeSet<NodeId>,
 ) -> impl Iterator<Item = &'a Node> {
-    view.nodes.values().filter(move |node| {
-        node.id == view.me || (node.networks.contains(&network) && counts(node, gone))
-    })
+    view.nodes
+        .values()
+        .filter(move |node| node.id == view.me || (node.networks.contains(&network) && counts(node, gone)))
 }
 
 fn counts(node: &Node, gone: &BTreeSet<NodeId>) -> bool {
@@ -240,3 +237,6 @@ fn gateways(spec: &NetworkSpec) -> Vec<IpNetwork> {
         .filter_map(|(subnet, gateway)| IpNetwork::new(*gateway, subnet.prefix()).ok())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;
