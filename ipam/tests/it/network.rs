@@ -8,7 +8,7 @@ use lanmesh_ipam::{
 };
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("is well-formed")
 }
 
 fn nowhere(_: IpAddr) -> bool {
@@ -17,9 +17,12 @@ fn nowhere(_: IpAddr) -> bool {
 
 /// Blocks of 4: node 0 has .2 to .5 and ::2 to ::5.
 fn plan() -> NetworkPlan {
-    let pool = |range: &str| Pool { service: "web".into(), range: range.parse().unwrap() };
+    let pool = |range: &str| Pool { service: "web".into(), range: range.parse().expect("is well-formed") };
     let config = NetworkConfig {
-        subnets: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        subnets: vec![
+            "10.0.0.0/24".parse().expect("is well-formed"),
+            "fd00::/64".parse().expect("is well-formed"),
+        ],
         pools: vec![pool("10.0.0.64-10.0.0.67"), pool("fd00::40-fd00::42")],
         block_size: Some(4),
         ..NetworkConfig::default()
@@ -28,7 +31,7 @@ fn plan() -> NetworkPlan {
 }
 
 fn subnets(texts: &[&str]) -> Result<NetworkPlan, PlanError> {
-    let subnets = texts.iter().map(|text| text.parse().unwrap()).collect();
+    let subnets = texts.iter().map(|text| text.parse().expect("is well-formed")).collect();
     NetworkPlan::new(NetworkConfig { subnets, ..NetworkConfig::default() }.split()?)
 }
 

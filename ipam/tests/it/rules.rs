@@ -10,10 +10,13 @@ use lanmesh_ipam::{
 /// Blocks of 8: node 0 has .2 and .3 and .8 to .13, node 1 has .14 to .21, and so on.
 fn plan() -> SubnetPlan {
     SubnetPlan::new(&SubnetConfig {
-        subnet: "10.0.0.0/24".parse().unwrap(),
+        subnet: "10.0.0.0/24".parse().expect("is well-formed"),
         gateway: None,
-        pools: vec![Pool { service: "web".into(), range: "10.0.0.4-10.0.0.6".parse().unwrap() }],
-        reserved: vec!["10.0.0.7".parse().unwrap()],
+        pools: vec![Pool {
+            service: "web".into(),
+            range: "10.0.0.4-10.0.0.6".parse().expect("is well-formed"),
+        }],
+        reserved: vec!["10.0.0.7".parse().expect("is well-formed")],
         block_size: Some(8),
     })
     .expect("fits")
@@ -24,7 +27,7 @@ fn node() -> Allocator {
 }
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("is well-formed")
 }
 
 fn nowhere(_: IpAddr) -> bool {
