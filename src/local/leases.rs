@@ -2,7 +2,7 @@
 //!
 //! Owns how the allocators are made from what is kept on disk. Does not own the rules (`lanmesh_ipam`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -34,11 +34,16 @@ pub enum LeaseError {
 pub struct Leases {
     state: State,
     networks: BTreeMap<NetworkId, NetworkAllocator>,
+    /// Every network of which something may be on disk.
+    known: BTreeSet<NetworkId>,
 }
 
 impl Leases {
-    pub(super) fn new(state: State) -> Self {
-        Self { state, networks: BTreeMap::new() }
+    pub(super) fn load(state: State) -> Result<Self, StateError> {
+        let kept = state.list::<serde_json::Value>(PREFIX)?;
+        let network = |key: &str| key.strip_prefix(PREFIX)?.split('/').next()?.parse().ok();
+        let known = kept.iter().filter_map(|(key, _)| network(key)).collect();
+        Ok(Self { state, networks: BTreeMap::new(), known })
     }
 
     /// Makes sure that there is an allocator for a network, in which `held` hold their addresses.
@@ -61,6 +66,7 @@ impl Leases {
             }
         }
         self.networks.insert(spec.id, allocator);
+        self.known.insert(spec.id);
         Ok(())
     }
 
@@ -96,13 +102,18 @@ impl Leases {
         }
     }
 
-    pub(super) fn forget(&mut self, network: NetworkId) -> Result<(), StateError> {
-        self.networks.remove(&network);
-        let mut batch = Batch::default();
-        for (key, _) in self.state.list::<serde_json::Value>(&prefix(network))? {
-            batch.delete(key);
+    pub(super) fn retain(&mut self, is_there: impl Fn(NetworkId) -> bool) -> Result<(), StateError> {
+        let gone: BTreeSet<NetworkId> = self.known.iter().copied().filter(|id| !is_there(*id)).collect();
+        for network in gone {
+            let mut batch = Batch::default();
+            for (key, _) in self.state.list::<serde_json::Value>(&prefix(network))? {
+                batch.delete(key);
+            }
+            self.state.write(batch)?;
+            self.networks.remove(&network);
+            self.known.remove(&network);
         }
-        self.state.write(batch)
+        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Local {
 impl Local {
     /// Reads what was kept.
     pub fn load(state: State) -> Result<Self, StateError> {
-        Ok(Self { endpoints: LocalEndpoints::load(state.clone())?, leases: Leases::new(state) })
+        Ok(Self { endpoints: LocalEndpoints::load(state.clone())?, leases: Leases::load(state)? })
     }
 
     /// Makes sure that addresses of a network can be given and taken back.
@@ -46,8 +46,11 @@ impl Local {
         self.endpoints.remove(key, batch)
     }
 
-    /// Forgets a network that is gone for good, and which of its addresses were whose.
-    pub fn forget_network(&mut self, network: NetworkId) -> Result<(), StateError> {
-        self.leases.forget(network)
+    /// Forgets which addresses were whose in networks that are gone for good.
+    pub fn retain_networks(&mut self, is_there: impl Fn(NetworkId) -> bool) -> Result<(), StateError> {
+        self.leases.retain(is_there)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,6 +94,10 @@ impl Reconciler {
         let scope = if work.settled && !was_settled { Scope::Everything } else { scope };
         if scope == Scope::Everything {
             self.lose_vanished(&mut work).await;
+            let view = self.view();
+            if let Err(error) = work.local.retain_networks(|id| view.networks.contains_key(&id)) {
+                tracing::warn!(%error, "cannot forget the leases of networks that are gone");
+            }
         }
         let well = match self.pass(&mut work, scope, None).await {
             Ok(failed) => failed.is_empty(),
