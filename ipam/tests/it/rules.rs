@@ -174,6 +174,25 @@ fn a_full_block_says_how_full_and_what_to_change() {
 }
 
 #[test]
+fn a_large_block_fills_to_its_last_address() {
+    let config = SubnetConfig {
+        subnet: "fd00::/64".parse().expect("is a subnet"),
+        gateway: None,
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+    };
+    let mut node = Allocator::new(SubnetPlan::new(&config).expect("fits"), 5);
+    // Few keys, so that most places are found by going on from the hash.
+    for n in 0..65_536 {
+        node.allocate(&key(&format!("k{}", n % 100)), nowhere).expect("has room");
+    }
+    assert_eq!(node.held().count(), 65_536, "each was granted once");
+    let parts = ["fd00::5:2-fd00::6:1", "65536 of 65536", "0 on others"];
+    refusal(node.allocate(&key("more"), nowhere), &parts);
+}
+
+#[test]
 fn what_is_held_is_not_handed_out_and_keeps_its_key() {
     let mut node = node();
     for n in [2, 3, 8, 9, 10, 11, 12, 13] {
