@@ -4,6 +4,8 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
+
 use crate::model::NetworkId;
 
 /// Why something could not be read from or written to the kernel.
@@ -116,13 +118,12 @@ pub enum KernelError {
 
 impl KernelError {
     /// What the kernel's `errno` means for `what`.
-    pub(super) fn from_errno(what: impl Into<String>, errno: i32) -> Self {
-        use nix::errno::Errno;
+    pub(super) fn from_errno(what: impl Into<String>, errno: Errno) -> Self {
         let what = what.into();
-        match Errno::from_raw(errno) {
+        match errno {
             Errno::EPERM | Errno::EACCES => Self::NotPermitted { what },
             Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT => Self::NotSupported { what },
-            _ => Self::Refused { what, source: io::Error::from_raw_os_error(errno) },
+            errno => Self::Refused { what, source: errno.into() },
         }
     }
 }

@@ -4,17 +4,33 @@
 //! own: what should be there (`plan`, `reconcile`). Nothing that is not ours is ever touched: ours is what lies
 //! in a namespace that is mounted under our run directory, and the far ends of the veth pairs from there.
 
+mod apply;
+mod bulk;
+mod capabilities;
 mod error;
+mod events;
+mod links;
+mod netns;
+mod observe;
+mod port;
+mod room;
+mod session;
 
+use std::fmt;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use self::events::Watcher;
+use self::netns::{Netns, NetnsDir};
+use self::room::Room;
+use self::session::Session;
 use crate::model::{EndpointName, NetworkId};
-use crate::plan::{DesiredPort, Observed, ObservedNetwork, Op, Plan};
+use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
 
+pub use capabilities::Capability;
 pub use error::KernelError;
 
 /// Where the kernel part keeps what has to have a path.
@@ -25,9 +41,32 @@ pub struct KernelConfig {
 }
 
 /// A handle on this node's kernel. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kernel {
-    inner: Arc<KernelConfig>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: NetnsDir,
+    /// The node's own namespace, where the underlay is.
+    own: Netns,
+    watcher: Watcher,
+}
+
+impl Inner {
+    async fn own_session(&self) -> Result<Session, KernelError> {
+        Session::open(&self.own).await
+    }
+
+    async fn room(&self, network: NetworkId) -> Result<Room, KernelError> {
+        Room::open(&self.dir, network).await?.ok_or(KernelError::NoSuchNetwork { network })
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("dir", &self.inner.dir).field("own", &self.inner.own).finish()
+    }
 }
 
 /// What became of a plan.
@@ -72,80 +111,109 @@ pub enum KernelEvent {
     Lost,
 }
 
-/// One thing that this kernel can or cannot do.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Capability {
-    /// What it is called.
-    pub name: &'static str,
-    /// Whether it is there.
-    pub available: bool,
-    /// How that was found out.
-    pub detail: String,
-    /// What is done, or what to do, where it is not there.
-    pub instead: &'static str,
-}
-
 impl Kernel {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
-    ///
-    /// Call it within a tokio runtime: the netlink connections run on it.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
-        Ok(Self { inner: Arc::new(config) })
+        let dir = NetnsDir::open(&config.run_dir)?;
+        let inner = Inner { dir, own: Netns::current()?, watcher: Watcher::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Everything of ours that is in the kernel, what a crashed agent left included.
     pub async fn observe(&self) -> Result<Observed, KernelError> {
-        Ok(Observed::default())
+        let mut observed = Observed::default();
+        for id in self.inner.dir.list()? {
+            // A file without a namespace is ours too: an empty network, to be completed or removed.
+            let network = self.observe_network(id).await?.unwrap_or_default();
+            observed.networks.insert(id, network);
+        }
+        Ok(observed)
     }
 
     /// One network as it is; `None` if it has no namespace here.
     pub async fn observe_network(&self, id: NetworkId) -> Result<Option<ObservedNetwork>, KernelError> {
-        let _ = id;
-        Ok(None)
+        match Room::open(&self.inner.dir, id).await? {
+            Some(room) => room.observe().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Carries out `plan`. An operation that fails does not keep the others from being tried.
     pub async fn apply(&self, plan: &Plan) -> Applied {
-        let _ = plan;
-        Applied::default()
+        apply::apply(&self.inner, plan).await
     }
 
     /// Gives an endpoint its interface, and the bridge its neighbour entries. Once more for the same port
     /// changes nothing. All or nothing.
+    ///
+    /// # Errors
+    /// Every kind; nothing that was made is left.
     pub async fn attach(&self, network: NetworkId, port: &DesiredPort) -> Result<(), KernelError> {
-        let _ = (network, port);
-        Ok(())
+        let room = self.inner.room(network).await?;
+        port::add(&room, &self.inner.own, port).await?;
+        let neighbours = port.addresses.iter();
+        let neighbours =
+            neighbours.map(|address| Action::PutNeighbour { address: address.ip(), mac: port.mac }).collect();
+        let error = match room.program(neighbours).await {
+            Ok(failed) => match failed.first() {
+                None => return Ok(()),
+                Some((_, errno)) => KernelError::from_errno("write the endpoint's neighbours", *errno),
+            },
+            Err(error) => error,
+        };
+        // The error at hand says more than one about the clean-up would.
+        let _ = self.detach(network, &port.name).await;
+        Err(error)
     }
 
     /// Takes an endpoint's interface away. No error if it is gone already; its neighbour entries go with the
     /// next plan.
     pub async fn detach(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
-        let _ = (network, name);
-        Ok(())
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) => {
+                let removing = |index| self.inner.watcher.expect_removal(network, index);
+                port::delete(&room, name, removing).await
+            }
+            None => Ok(()),
+        }
     }
 
-    /// The interface of this node that has `address`, and its MTU.
+    /// The interface of this node that has `address`, and its MTU. Its later changes are events.
     pub async fn underlay(&self, address: IpAddr) -> Result<Underlay, KernelError> {
-        Err(KernelError::AddressNotLocal { address })
+        let session = self.inner.own_session().await?;
+        let failed = |failure: session::Failure| failure.doing(format!("look for {address}"));
+        let addresses = session.addresses(0, None).await.map_err(failed)?;
+        let missing = || KernelError::AddressNotLocal { address };
+        let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
+        let (index, _) = found.ok_or_else(missing)?;
+        let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
+        self.inner.watcher.watch_underlay(link.index, link.mtu);
+        Ok(Underlay { device: link.name, mtu: link.mtu })
     }
 
     /// What changes by someone else's hand from now on. A receiver that lags is told so with
     /// [`KernelEvent::Lost`]. One receiver at a time: a second call ends the first.
+    ///
+    /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
     pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
-        Ok(mpsc::channel(1).1)
+        let receiver = self.inner.watcher.start(&self.inner.own).await?;
+        for network in self.inner.dir.list()? {
+            match self.inner.watcher.watch_network(&self.inner.dir, network).await {
+                // A file that a crash left without a namespace.
+                Ok(()) | Err(KernelError::NotANamespace { .. } | KernelError::NoSuchNamespace { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(receiver)
     }
 
     /// The file that is the network's namespace, for whoever wants to enter it.
     pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
-        netns_dir(&self.inner.run_dir).join(network.to_string())
+        self.inner.dir.path(network)
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.
     pub async fn capabilities(&self) -> Vec<Capability> {
-        Vec::new()
+        capabilities::probe().await
     }
-}
-
-fn netns_dir(run_dir: &Path) -> PathBuf {
-    run_dir.join("netns")
 }
