@@ -2,7 +2,9 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod agent;
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod model;
 pub mod state;
