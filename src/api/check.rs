@@ -1,17 +1,19 @@
 //! What can be said against a request without knowing the cluster, each time with the field's name.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::AddrRange;
+use lanmesh_ipam::{Item, NetworkConfig, NetworkPlan, PlanError, Pool};
 
 use super::backend::Answer;
 use super::error::ApiError;
+use super::ranges::Ranges;
 use super::types::{
-    AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkRequest, RotateRequest, ServiceRequest,
+    AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RotateRequest,
+    ServiceRequest,
 };
-use crate::model::{AdvertisedService, Placement};
+use crate::model::{AdvertisedService, Placement, ServiceName};
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
@@ -50,46 +52,87 @@ impl Checked for RotateRequest {
     }
 }
 
-fn inside(range: &AddrRange, subnets: &[IpNetwork]) -> bool {
-    subnets.iter().any(|subnet| subnet.contains(range.first()) && subnet.contains(range.last()))
+/// The pools of the two JSON types in the address plan's terms.
+fn pools(pools: &BTreeMap<ServiceName, Ranges>) -> Vec<Pool> {
+    let of = |(service, ranges): (&ServiceName, &Ranges)| {
+        let service = service.as_str().to_owned();
+        ranges.0.iter().map(|range| Pool { service: service.clone(), range: *range }).collect::<Vec<_>>()
+    };
+    pools.iter().flat_map(of).collect()
+}
+
+impl NetworkRequest {
+    /// What the address plan needs to know of it.
+    pub fn to_ipam(&self) -> NetworkConfig {
+        NetworkConfig {
+            subnets: self.subnets.clone(),
+            gateways: self.gateways.clone(),
+            pools: pools(&self.pools),
+            reserved: self.reserve.clone(),
+            block_size: self.block_size,
+        }
+    }
+
+    /// The address plan it gives, or the field that makes it none.
+    pub fn address_plan(&self) -> Answer<NetworkPlan> {
+        let plan = self.to_ipam().split().and_then(NetworkPlan::new);
+        plan.map_err(|error| ApiError::bad_field(self.field_of(&error), error.to_string()))
+    }
+
+    fn field_of(&self, error: &PlanError) -> String {
+        match error {
+            PlanError::NoSubnet => "subnets".to_owned(),
+            PlanError::SubnetsOverlap { second: subnet, .. } | PlanError::TooSmall { subnet, .. } => {
+                indexed("subnets", &self.subnets, subnet)
+            }
+            PlanError::TwoGateways { second, .. } => indexed("gateways", &self.gateways, second),
+            PlanError::Outside { item, .. } => self.field_of_item(item),
+            PlanError::Unusable { item, .. } | PlanError::Overlap { item, .. } => self.field_of_item(item),
+            PlanError::TwoPools { service, .. } => format!("pools.{service}"),
+            PlanError::BlockSizeZero | PlanError::BlockSizeTooLarge { .. } => "block_size".to_owned(),
+        }
+    }
+
+    fn field_of_item(&self, item: &Item) -> String {
+        match item {
+            Item::Gateway(address) => indexed("gateways", &self.gateways, address),
+            Item::Pool(pool) => format!("pools.{}", pool.service),
+            Item::Reservation(range) => indexed("reserve", &self.reserve, range),
+            Item::Network(_) | Item::Broadcast(_) => "subnets".to_owned(),
+        }
+    }
+}
+
+/// `field[i]` for the last place of `value` in `list`: of two equal ones the second is the one too many.
+fn indexed<T: PartialEq>(field: &str, list: &[T], value: &T) -> String {
+    match list.iter().rposition(|item| item == value) {
+        Some(i) => format!("{field}[{i}]"),
+        None => field.to_owned(),
+    }
+}
+
+impl NetworkAnswer {
+    /// What the address plan needs to know of it: the same plan on every node.
+    pub fn to_ipam(&self) -> NetworkConfig {
+        NetworkConfig {
+            subnets: self.subnets.clone(),
+            gateways: self.gateways.clone(),
+            pools: pools(&self.pools),
+            reserved: self.reserve.clone(),
+            block_size: self.block_size,
+        }
+    }
 }
 
 impl Checked for NetworkRequest {
     fn check(&self) -> Answer<()> {
-        require(!self.subnets.is_empty(), "subnets", || "at least one is needed, like 10.10.0.0/24".into())?;
         for (i, subnet) in self.subnets.iter().enumerate() {
-            let field = format!("subnets[{i}]");
             let network = subnet.network();
-            require(subnet.ip() == network, &field, || {
+            require(subnet.ip() == network, format!("subnets[{i}]"), || {
                 format!("{subnet} has bits beyond its prefix: write it as {network}/{}", subnet.prefix())
             })?;
-            let other =
-                self.subnets[..i].iter().find(|other| other.contains(network) || subnet.contains(other.ip()));
-            if let Some(other) = other {
-                return Err(ApiError::bad_field(field, format!("{subnet} overlaps {other}")));
-            }
         }
-        let holder = |address: IpAddr| self.subnets.iter().position(|subnet| subnet.contains(address));
-        let mut served = vec![false; self.subnets.len()];
-        for (i, gateway) in self.gateways.iter().enumerate() {
-            let field = format!("gateways[{i}]");
-            let Some(subnet) = holder(*gateway) else {
-                return Err(ApiError::bad_field(field, format!("{gateway} lies in none of the subnets")));
-            };
-            let taken = std::mem::replace(&mut served[subnet], true);
-            require(!taken, field, || format!("{} has a gateway already", self.subnets[subnet]))?;
-        }
-        for (service, range) in &self.pools {
-            require(inside(range, &self.subnets), format!("pools.{service}"), || {
-                format!("{range} does not lie in one of the subnets")
-            })?;
-        }
-        for (i, range) in self.reserve.iter().enumerate() {
-            require(inside(range, &self.subnets), format!("reserve[{i}]"), || {
-                format!("{range} does not lie in one of the subnets")
-            })?;
-        }
-        require(self.block_size != Some(0), "block_size", || "must be at least 1".into())?;
+        self.address_plan()?;
         if let Some(mtu) = self.mtu {
             let min = MTU_MIN[usize::from(self.subnets.iter().any(IpNetwork::is_ipv6))];
             require((min..=65_535).contains(&mtu), "mtu", || format!("{mtu} is not {min} to 65535"))?;

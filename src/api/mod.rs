@@ -15,6 +15,7 @@ pub mod events;
 mod listener;
 mod openapi;
 mod peer;
+pub mod ranges;
 mod routes;
 mod schema;
 mod server;

@@ -1,7 +1,7 @@
 //! OpenAPI schemas of the model's enumerations, which know nothing of OpenAPI themselves.
 
 use serde::Serialize;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use crate::model::{Encryption, MulticastMode, NodeState, ZeroconfMode};
 
@@ -29,4 +29,14 @@ pub fn zeroconf_mode() -> Object {
 /// The kinds of encryption.
 pub fn encryption() -> Object {
     one_of(&[Encryption::None, Encryption::Wireguard])
+}
+
+/// Pools as a request may have them: service to range or to several.
+pub fn pools() -> Object {
+    let text = || Object::with_type(Type::String);
+    let ranges = OneOfBuilder::new().item(text()).item(ArrayBuilder::new().items(text()));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(Schema::OneOf(ranges.build())))
+        .build()
 }

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::error::ErrorDetail;
+use super::ranges::Ranges;
 use crate::model::{
     Encryption, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NodeId, NodeIndex, NodeName,
     NodeState, ServiceName, Vni, ZeroconfMode,
@@ -262,10 +263,10 @@ pub struct NetworkRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
-    /// Addresses set apart for the slots of a service: service to range.
+    /// Addresses set apart for the slots of a service: service to range, or to one range of each subnet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = BTreeMap<String, String>)]
-    pub pools: BTreeMap<ServiceName, AddrRange>,
+    #[schema(schema_with = super::schema::pools)]
+    pub pools: BTreeMap<ServiceName, Ranges>,
     /// Ranges that are never handed out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
@@ -311,9 +312,9 @@ pub struct NetworkAnswer {
     /// The gateway of each subnet, in the order of `subnets`.
     #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
-    /// Service to range.
-    #[schema(value_type = BTreeMap<String, String>)]
-    pub pools: BTreeMap<ServiceName, AddrRange>,
+    /// Service to ranges, at most one of each subnet.
+    #[schema(value_type = BTreeMap<String, Vec<String>>)]
+    pub pools: BTreeMap<ServiceName, Ranges>,
     /// Ranges that are never handed out.
     #[schema(value_type = Vec<String>)]
     pub reserve: Vec<AddrRange>,

@@ -104,7 +104,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
         "put",
         "/v1/networks/{name}",
         "/v1/networks/net",
-        r#"{"subnets":["10.0.0.0/24","fd00::/64"],"pools":{"web":"10.0.0.8/29"},"reserve":["10.0.0.5"],"mtu":1400}"#,
+        r#"{"subnets":["10.0.0.0/24","fd00::/64"],"pools":{"web":["10.0.0.8/29","fd00::8/125"],"db":"10.0.0.16/29"},"reserve":["10.0.0.5"],"mtu":1400}"#,
     ),
     ("get", "/v1/networks", "/v1/networks", ""),
     ("get", "/v1/networks/{name}", "/v1/networks/net", ""),
