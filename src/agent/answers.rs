@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
     EndpointState, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, ServiceRequest,
@@ -99,14 +100,17 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
 
 /// The request that makes a network like this one.
 fn network_request(spec: &NetworkSpec) -> NetworkRequest {
-    let pools = spec.pools.iter().filter_map(|pool| {
+    let mut pools: BTreeMap<ServiceName, Ranges> = BTreeMap::new();
+    for pool in &spec.pools {
         // Every pool came in through a request, under a service's name.
-        Some((ServiceName::new(pool.service.clone()).ok()?, pool.range))
-    });
+        if let Ok(service) = ServiceName::new(pool.service.clone()) {
+            pools.entry(service).or_default().0.push(pool.range);
+        }
+    }
     NetworkRequest {
         subnets: spec.subnets.clone(),
         gateways: spec.gateways.clone(),
-        pools: pools.collect(),
+        pools,
         reserve: spec.reserved.clone(),
         block_size: spec.block_size,
         mtu: spec.mtu,

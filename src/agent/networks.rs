@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{NetworkPlan, Pool, SubnetConfig};
+use lanmesh_ipam::SubnetPlan;
 
 use super::answers;
 use super::session::Session;
@@ -63,24 +63,9 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
             .hint("create the network without it, on an underlay that you trust"));
     }
-    let subnets: Vec<IpNetwork> = request.subnets;
-    let of_subnet = |subnet: &IpNetwork| SubnetConfig {
-        subnet: *subnet,
-        gateway: request.gateways.iter().find(|gateway| subnet.contains(**gateway)).copied(),
-        pools: request
-            .pools
-            .iter()
-            .filter(|(_, range)| subnet.contains(range.first()))
-            .map(|(service, range)| Pool { service: service.to_string(), range: *range })
-            .collect(),
-        reserved: request.reserve.iter().filter(|range| subnet.contains(range.first())).copied().collect(),
-        block_size: request.block_size,
-    };
-    in_a_subnet(&subnets, "gateways", request.gateways.iter().copied())?;
-    in_a_subnet(&subnets, "pools", request.pools.values().map(lanmesh_ipam::AddrRange::first))?;
-    in_a_subnet(&subnets, "reserve", request.reserve.iter().map(lanmesh_ipam::AddrRange::first))?;
-    let configs: Vec<SubnetConfig> = subnets.iter().map(of_subnet).collect();
-    let plan = NetworkPlan::new(configs)?;
+    let plan = request.address_plan()?;
+    let pools = request.to_ipam().pools;
+    let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
     check_mtu(view, &subnets, request.mtu)?;
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
@@ -91,11 +76,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         vni: Vni::pick(&id, taken).ok_or_else(|| ApiError::conflict("every VNI is taken"))?,
         gateways: plan.gateways().collect(),
         subnets,
-        pools: request
-            .pools
-            .into_iter()
-            .map(|(service, range)| Pool { service: service.to_string(), range })
-            .collect(),
+        pools,
         reserved: request.reserve,
         block_size: request.block_size,
         mtu: request.mtu,
@@ -106,33 +87,12 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     })
 }
 
-/// What lies in no subnet would otherwise be passed over in silence.
-fn in_a_subnet(
-    subnets: &[IpNetwork],
-    field: &str,
-    addresses: impl Iterator<Item = std::net::IpAddr>,
-) -> Result<(), ApiError> {
-    for address in addresses {
-        if !subnets.iter().any(|subnet| subnet.contains(address)) {
-            return Err(ApiError::bad_field(
-                field,
-                format!("{address} lies in none of the network's subnets"),
-            ));
-        }
-    }
-    Ok(())
-}
-
 /// The MTU that is asked for must fit through the underlay of every node that could carry it, and suffice.
 fn check_mtu(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
     let ipv6 = subnets.iter().any(IpNetwork::is_ipv6);
     let up = view.nodes.values().filter(|node| node.state.is_up());
     let derived = overlay_mtu(up.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
     let Some(asked) = asked else { return Ok(()) };
-    let least = if ipv6 { 1280 } else { 576 };
-    if asked < least {
-        return Err(ApiError::bad_field("mtu", format!("{asked} is less than the {least} its subnets need")));
-    }
     match derived {
         Some(most) if asked > most => Err(ApiError::bad_field(
             "mtu",
