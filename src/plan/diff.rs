@@ -124,8 +124,10 @@ impl NetworkDiff<'_> {
 
     fn add(&mut self, known: &ObservedNetwork) {
         let Self { want, have, .. } = *self;
+        // The kernel forgets a link's neighbours when its MAC changes.
+        let bridge_keeps_mac = have.bridge.as_ref().is_some_and(|bridge| bridge.mac == want.mac);
         for (address, mac) in &want.neighbours {
-            if have.neighbours.get(address) != Some(mac) {
+            if !bridge_keeps_mac || have.neighbours.get(address) != Some(mac) {
                 self.push(Action::PutNeighbour { address: *address, mac: *mac });
             }
         }
