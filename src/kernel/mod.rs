@@ -97,7 +97,8 @@ pub enum KernelEvent {
         /// The endpoint.
         name: EndpointName,
     },
-    /// Another link of a network changed or went away: observe it again.
+    /// The bridge or the VXLAN device of a network went away, is down or apart, or has another MTU (the last also
+    /// by our own hand): observe the network again.
     LinkChanged {
         /// The network.
         network: NetworkId,

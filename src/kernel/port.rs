@@ -84,6 +84,8 @@ async fn create(room: &Room, bridge: u32, far: &Far, port: &DesiredPort) -> Resu
         let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
         let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
         pin(room, &near, port).await?;
+        let up = far.session.change_link(links::set_up(index)).await;
+        up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
         far.address(index, &port.ifname, port).await?;
         // Last: without the mark it is half-made, and pruned by whoever finds it.
         let marked = room.session().change_link(links::mark_port(near.index, &port.name)).await;

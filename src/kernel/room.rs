@@ -43,7 +43,12 @@ impl Room {
         let room = Self::enter(network, dir.create(network).await?).await?;
         // No device here speaks IPv6 by itself; the bridge is told to when it gets an IPv6 gateway. Otherwise
         // every port would have a link-local address, and all nodes' MLD and DAD would cross the overlay.
-        room.netns.run(|| set_sysctl("ipv6/conf/default/disable_ipv6", "1")).await??;
+        let quiet = || {
+            set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+            // An IPv6 gateway's MLD reports are of use to nobody: one of them is the least there can be.
+            set_sysctl("ipv6/mld_qrv", "1")
+        };
+        room.netns.run(quiet).await??;
         let lo = room.session.link_named("lo").await;
         if let Some(lo) = lo.map_err(|failure| failure.doing("find lo"))? {
             let up = room.session.change_link(links::set_up(lo.index)).await;
@@ -87,8 +92,9 @@ impl Room {
             let created = self.session.create_link(links::new_bridge(mac, mtu)).await;
             created.map_err(|failure| failure.doing("make the bridge"))?;
         }
-        let index = self.bridge().await?;
-        let set = self.session.change_link(links::set_bridge(index, name, mac, mtu)).await;
+        let there = self.find(BRIDGE).await?.ok_or(KernelError::NoSuchNetwork { network: self.network })?;
+        let mac = (there.mac != Some(mac)).then_some(mac);
+        let set = self.session.change_link(links::set_bridge(there.index, name, mac, mtu)).await;
         set.map_err(|failure| failure.doing("set the bridge"))
     }
 
@@ -125,20 +131,27 @@ impl Room {
             let created = own.create_link(links::new_vxlan(settings, self.netns.fd())).await;
             created.map_err(|failure| vxlan_error(failure, settings, "make the VXLAN device"))?;
         }
-        let set = self.set_vxlan(settings).await;
-        if set.is_err() {
+        let finished = self.finish_vxlan(settings).await;
+        if finished.is_err() {
             // The error at hand says more than one about the clean-up would.
             let _ = self.delete_vxlan().await;
         }
-        set
+        finished
     }
 
     /// Sets the VXLAN device that is there.
     pub async fn set_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+        let index = self.require(VXLAN).await?;
+        let set = self.session.change_link(links::set_vxlan(index, settings)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
+        self.finish_vxlan(settings).await
+    }
+
+    async fn finish_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
         let bridge = self.bridge().await?;
         let index = self.require(VXLAN).await?;
-        let set = self.session.change_link(links::set_vxlan(index, settings, bridge)).await;
-        set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
+        let set = self.session.change_link(links::set_vxlan_link(index, settings, bridge)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "put the VXLAN device on the bridge"))?;
         let set = self.session.change_link(links::set_vxlan_port(index, settings.multicast)).await;
         set.map_err(|failure| failure.doing("set the bridge's VXLAN port"))
     }

@@ -87,8 +87,8 @@ impl Session {
                 _ => {}
             }
         }
-        // A get without NLM_F_ACK ends with its one answer.
-        if found.is_empty() { Err(Failure::Broken) } else { Ok(found) }
+        // An acknowledgement ends the answers without being one, and so does the end of the connection.
+        if self.connection.is_finished() { Err(Failure::Broken) } else { Ok(found) }
     }
 
     /// Makes a link; an existing one of that name is an error (EEXIST).
