@@ -10,10 +10,18 @@
 //! [`ClusterView`]: crate::model::ClusterView
 
 mod config;
+mod core;
 mod error;
 mod event;
+mod facts;
 mod handle;
 mod join;
+mod ledger;
+mod membership;
+mod seal;
+#[cfg(test)]
+mod testing;
+mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};
 pub use error::{ClusterError, JoinError, Refusal};
