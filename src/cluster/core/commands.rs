@@ -25,7 +25,7 @@ impl Core {
         if self.own().is_some_and(|own| own.networks.contains(&network)) {
             return Ok(());
         }
-        self.say(|fact| drop(fact.networks.insert(network)), now);
+        self.say(|fact| fact.networks.extend([network]), now);
         self.facts.begin_network(network);
         for (node, _) in self.holders(network).into_iter().take(FAN_OUT) {
             self.request_sync(node, Duration::ZERO, now);
@@ -36,7 +36,7 @@ impl Core {
     /// Takes everything in a network back and stops following it.
     pub fn give_up(&mut self, network: NetworkId, now: Duration) {
         if self.own().is_some_and(|own| own.networks.contains(&network)) {
-            self.say(|fact| drop(fact.networks.remove(&network)), now);
+            self.say(|fact| fact.networks.retain(|other| *other != network), now);
             self.purge();
         }
     }
@@ -162,6 +162,23 @@ impl Core {
         self.membership.leave(now);
         self.follow_membership(now);
         self.out.retain(|output| matches!(output, Output::Datagram(..)));
+    }
+
+    /// Another node says that this one was shut out.
+    pub fn was_removed(&mut self, me: NodeId, now: Duration) {
+        self.take_claim(Claim::Removed(me), now);
+    }
+
+    /// Name and address of the node that hands out indexes.
+    pub fn manager_name(&self) -> String {
+        let known = self.ledger.manager().and_then(|(_, node)| self.ledger.node(node));
+        known.map_or_else(
+            || "the manager, which is not known here".to_owned(),
+            |manager| {
+                let address = self.address(manager.node).unwrap_or(manager.address);
+                format!("{} ({address})", manager.name)
+            },
+        )
     }
 
     fn publish(&mut self, claim: Claim, now: Duration) -> bool {

@@ -149,11 +149,6 @@ impl Core {
         core
     }
 
-    /// Who this node is.
-    pub fn me(&self) -> NodeId {
-        self.me
-    }
-
     /// The cluster-wide facts.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
