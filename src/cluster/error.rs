@@ -63,11 +63,12 @@ pub enum ClusterError {
     },
     /// What one node publishes in one network grew beyond what a message may hold.
     #[error(
-        "this node has {count} endpoints in one network, and at most {max} can be published: use another node"
+        "the endpoints of this node in one network would take {bytes} bytes, and at most {max} can be published: \
+         use another node"
     )]
-    TooMany {
-        /// How many there would be.
-        count: usize,
+    TooLarge {
+        /// How many bytes there would be.
+        bytes: usize,
         /// How many there may be.
         max: usize,
     },

@@ -10,12 +10,26 @@
 //! [`ClusterView`]: crate::model::ClusterView
 
 mod config;
+mod core;
+mod driver;
 mod error;
 mod event;
+mod facts;
 mod handle;
 mod join;
+mod ledger;
+mod membership;
+mod pki;
+mod seal;
+mod store;
+mod streams;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};
 pub use error::{ClusterError, JoinError, Refusal};
 pub use event::{ClusterEvent, Stats};
-pub use handle::Cluster;
+pub use handle::{Cluster, NetworkEndpoints};
