@@ -29,4 +29,4 @@ pub use listener::{BindError, Socket};
 pub use server::{Limits, serve};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -23,8 +23,8 @@ use super::{EventLog, Limits, Socket, serve};
 use crate::config::ReadAccess;
 
 /// A running server.
-struct Served {
-    path: PathBuf,
+pub(crate) struct Served {
+    pub(crate) path: PathBuf,
     client: Client,
     log: EventLog,
     stop: CancellationToken,
@@ -59,7 +59,7 @@ fn us_only() -> Access {
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(Fake::new(), us_only(), Limits::default())
     }
 
