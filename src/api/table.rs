@@ -19,14 +19,14 @@ use utoipa::ToSchema;
 
 use super::access::{Access, Need, Peer};
 use super::backend::{Answer, Backend};
-use super::call::{Call, read_json};
+use super::call::{Call, discard, read_json};
 use super::check::Checked;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, ErrorBody, ErrorKind};
 use super::openapi::{QueryDoc, RouteDoc, Shape};
 
 /// What every handler has at hand.
 pub(super) struct Api<B> {
-    pub(super) backend: B,
+    pub(super) backend: Arc<B>,
     pub(super) access: Access,
     pub(super) max_body: usize,
     pub(super) body_timeout: Duration,
@@ -198,12 +198,24 @@ impl<B: Backend> Table<B> {
         self.add(route, Some(Shape::one::<R>()), Shape::one::<T>(), move |route, api, request| {
             let handler = handler.clone();
             async move {
-                let (mut parts, body): (_, Body) = request.into_parts();
-                let peer = route.admit(&parts, &api.access)?;
-                let call = Call::read(&mut parts, route.known()).await?;
-                let limit = api.max_body.saturating_mul(route.body_factor);
-                let request: R = read_json(&parts, body, limit, api.body_timeout).await?;
-                request.check()?;
+                let (mut parts, mut body): (_, Body) = request.into_parts();
+                let read = async {
+                    let peer = route.admit(&parts, &api.access)?;
+                    let call = Call::read(&mut parts, route.known()).await?;
+                    let limit = api.max_body.saturating_mul(route.body_factor);
+                    let request: R = read_json(&parts, &mut body, limit, api.body_timeout).await?;
+                    request.check()?;
+                    Ok::<_, ApiError>((peer, call, request))
+                };
+                let (peer, call, request) = match read.await {
+                    Ok(read) => read,
+                    Err(error) => {
+                        if error.kind != ErrorKind::Timeout {
+                            discard(&parts, body, api.body_timeout).await;
+                        }
+                        return Err(error);
+                    }
+                };
                 let done = handler(api.clone(), call, request);
                 to_the_end(&api, &route, parts.uri.path(), &peer, done).await
             }

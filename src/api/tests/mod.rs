@@ -68,7 +68,7 @@ impl Served {
         let path = dir.path().join("s");
         let socket = Socket::bind(&path, &access).unwrap();
         let (stop, log) = (CancellationToken::new(), fake.log());
-        let task = tokio::spawn(serve(socket, fake, access, limits, stop.clone()));
+        let task = tokio::spawn(serve(socket, Arc::new(fake), access, limits, stop.clone()));
         Self { client: Client::new(&path), path, log, stop, task: Some(task), _dir: Arc::new(dir) }
     }
 
