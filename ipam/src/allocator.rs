@@ -85,7 +85,9 @@ impl Allocator {
     /// slots. Everything else gets an address of the node's block: the one that the key freed last, else one that
     /// was never used, starting from the key's hash modulo the block size, else the one freed longest ago.
     ///
-    /// `taken_elsewhere` says whether another node has an address in use.
+    /// `taken_elsewhere` says whether another node has an address in use. The time depends on the logarithm of how
+    /// many addresses are in use, not on how full the block is; each address that is taken elsewhere and comes
+    /// first costs one more step, and so does each slot in use before a free one.
     pub fn allocate(
         &mut self,
         request: &Request<'_>,

@@ -36,3 +36,8 @@ pub use plan::{MAX_BLOCK_SIZE, MAX_DEFAULT_BLOCK_SIZE, Owner, SubnetPlan};
 pub use plan_error::{Item, PlanError};
 pub use range::{AddrRange, RangeError};
 pub use request::{Grant, NetworkRequest, Origin, Request, endpoint_key};
+
+/// The README's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -10,7 +10,7 @@ use lanmesh_ipam::{
 
 fn plain(subnet: &str) -> SubnetPlan {
     SubnetPlan::new(&SubnetConfig {
-        subnet: subnet.parse().unwrap(),
+        subnet: subnet.parse().expect("is well-formed"),
         gateway: None,
         pools: Vec::new(),
         reserved: Vec::new(),
@@ -66,10 +66,13 @@ fn a_slash_64_gives_each_node_sixteen_bits() {
 #[test]
 fn pools_and_reservations_shift_the_blocks_behind_them() {
     let plan = SubnetPlan::new(&SubnetConfig {
-        subnet: "10.20.0.0/16".parse().unwrap(),
+        subnet: "10.20.0.0/16".parse().expect("is well-formed"),
         gateway: None,
-        pools: vec![Pool { service: "web".into(), range: "10.20.0.10-10.20.0.19".parse().unwrap() }],
-        reserved: vec!["10.20.0.0/29".parse().unwrap()],
+        pools: vec![Pool {
+            service: "web".into(),
+            range: "10.20.0.10-10.20.0.19".parse().expect("is well-formed"),
+        }],
+        reserved: vec!["10.20.0.0/29".parse().expect("is well-formed")],
         block_size: None,
     })
     .expect("fits");
@@ -86,7 +89,10 @@ fn pools_and_reservations_shift_the_blocks_behind_them() {
 #[test]
 fn a_dual_stack_endpoint_gets_one_address_of_each() {
     let config = NetworkConfig {
-        subnets: vec!["10.10.0.0/24".parse().unwrap(), "fd00:10::/64".parse().unwrap()],
+        subnets: vec![
+            "10.10.0.0/24".parse().expect("is well-formed"),
+            "fd00:10::/64".parse().expect("is well-formed"),
+        ],
         ..NetworkConfig::default()
     };
     let plan = NetworkPlan::new(config.split().expect("belongs together")).expect("fits");

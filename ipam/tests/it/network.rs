@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
+use proptest::prelude::*;
+
 use lanmesh_ipam::{
     AllocError, Grant, Memory, NetworkAllocator, NetworkConfig, NetworkPlan, NetworkRequest, Origin, Owner,
-    PlanError, Pool,
+    PlanError, Pool, Request,
 };
 
+use crate::shape::{address, ask, shape};
+
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("is well-formed")
 }
 
 fn nowhere(_: IpAddr) -> bool {
@@ -17,9 +21,12 @@ fn nowhere(_: IpAddr) -> bool {
 
 /// Blocks of 4: node 0 has .2 to .5 and ::2 to ::5.
 fn plan() -> NetworkPlan {
-    let pool = |range: &str| Pool { service: "web".into(), range: range.parse().unwrap() };
+    let pool = |range: &str| Pool { service: "web".into(), range: range.parse().expect("is well-formed") };
     let config = NetworkConfig {
-        subnets: vec!["10.0.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
+        subnets: vec![
+            "10.0.0.0/24".parse().expect("is well-formed"),
+            "fd00::/64".parse().expect("is well-formed"),
+        ],
         pools: vec![pool("10.0.0.64-10.0.0.67"), pool("fd00::40-fd00::42")],
         block_size: Some(4),
         ..NetworkConfig::default()
@@ -28,7 +35,7 @@ fn plan() -> NetworkPlan {
 }
 
 fn subnets(texts: &[&str]) -> Result<NetworkPlan, PlanError> {
-    let subnets = texts.iter().map(|text| text.parse().unwrap()).collect();
+    let subnets = texts.iter().map(|text| text.parse().expect("is well-formed")).collect();
     NetworkPlan::new(NetworkConfig { subnets, ..NetworkConfig::default() }.split()?)
 }
 
@@ -132,4 +139,49 @@ fn foretelling_leaves_no_trace_and_comes_true() {
     let foretold = plan.foretell(2, &request);
     assert_eq!(plan.foretell(2, &request), foretold);
     assert_eq!(NetworkAllocator::new(plan, 2).allocate(&request, nowhere), foretold);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_network_gives_what_its_subnets_give_or_changes_nothing(
+        (first, second) in (shape(), shape()), index in 0_u32..4, asks in prop::collection::vec((ask(), 0_u8..4), 1..60)
+    ) {
+        let plan = NetworkPlan::new([first.config(false), second.config(true)]).expect("are apart");
+        let mut node = NetworkAllocator::new(plan, index);
+        let mut apart = node.subnets().to_vec();
+        for (ask, which) in asks {
+            let on = |bit: u8, v6: bool| {
+                ask.offset.filter(|offset| which & bit != 0 && *offset < 4).map(|offset| address(v6, offset))
+            };
+            let wanted = [on(1, false), on(2, true)];
+            let addresses: Vec<IpAddr> = wanted.iter().flatten().copied().collect();
+            // One slot for two pools is a rule of the network; it has a test of its own.
+            let slot = Some(ask.slot.unwrap_or(0));
+            let request = NetworkRequest { key: ask.key, service: ask.service, slot, addresses: &addresses };
+            let mut tried = apart.clone();
+            let mut grants = Ok(Vec::new());
+            for (subnet, address) in tried.iter_mut().zip(wanted) {
+                let request = Request { key: ask.key, service: ask.service, slot, address };
+                grants = grants.and_then(|mut grants: Vec<Grant>| {
+                    grants.push(subnet.allocate(&request, nowhere)?);
+                    Ok(grants)
+                });
+            }
+            if grants.is_ok() {
+                apart = tried;
+            }
+            prop_assert_eq!(node.allocate(&request, nowhere), grants);
+            for (subnet, apart) in node.subnets().iter().zip(&apart) {
+                prop_assert!(subnet.held().eq(apart.held()));
+                prop_assert_eq!(subnet.memory(), apart.memory());
+            }
+            // Something goes again now and then, so that there is a memory.
+            let first = apart[0].held().next().map(|(address, _)| address);
+            if let Some(address) = first.filter(|_| which == 3) {
+                prop_assert_eq!(node.release(address), apart[0].release(address));
+            }
+        }
+    }
 }

@@ -10,10 +10,13 @@ use lanmesh_ipam::{
 /// Blocks of 8: node 0 has .2 and .3 and .8 to .13, node 1 has .14 to .21, and so on.
 fn plan() -> SubnetPlan {
     SubnetPlan::new(&SubnetConfig {
-        subnet: "10.0.0.0/24".parse().unwrap(),
+        subnet: "10.0.0.0/24".parse().expect("is well-formed"),
         gateway: None,
-        pools: vec![Pool { service: "web".into(), range: "10.0.0.4-10.0.0.6".parse().unwrap() }],
-        reserved: vec!["10.0.0.7".parse().unwrap()],
+        pools: vec![Pool {
+            service: "web".into(),
+            range: "10.0.0.4-10.0.0.6".parse().expect("is well-formed"),
+        }],
+        reserved: vec!["10.0.0.7".parse().expect("is well-formed")],
         block_size: Some(8),
     })
     .expect("fits")
@@ -24,7 +27,7 @@ fn node() -> Allocator {
 }
 
 fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+    text.parse().expect("is well-formed")
 }
 
 fn nowhere(_: IpAddr) -> bool {
@@ -168,6 +171,25 @@ fn a_full_block_says_how_full_and_what_to_change() {
     let parts =
         ["10.0.0.2-10.0.0.3, 10.0.0.8-10.0.0.13", "index 0 is full", "7 of 8", "1 on others", "--block-size"];
     refusal(node.allocate(&key("more"), elsewhere), &parts);
+}
+
+#[test]
+fn a_large_block_fills_to_its_last_address() {
+    let config = SubnetConfig {
+        subnet: "fd00::/64".parse().expect("is a subnet"),
+        gateway: None,
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+    };
+    let mut node = Allocator::new(SubnetPlan::new(&config).expect("fits"), 5);
+    // Few keys, so that most places are found by going on from the hash.
+    for n in 0..65_536 {
+        node.allocate(&key(&format!("k{}", n % 100)), nowhere).expect("has room");
+    }
+    assert_eq!(node.held().count(), 65_536, "each was granted once");
+    let parts = ["fd00::5:2-fd00::6:1", "65536 of 65536", "0 on others"];
+    refusal(node.allocate(&key("more"), nowhere), &parts);
 }
 
 #[test]
