@@ -1,5 +1,7 @@
 //! `PUT /v1/desired`: from what a node has and what it is to have, to the calls that make the difference.
 
+use std::collections::BTreeSet;
+
 use super::backend::{Answer, Backend};
 use super::types::{
     AttachAnswer, AttachRequest, DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem, NetworkRequest,
@@ -58,15 +60,22 @@ pub(super) async fn put<B: Backend>(
     dry_run: bool,
 ) -> Answer<DesiredAnswer> {
     let present = backend.desired().await?;
+    let networks = backend.networks().await?.into_iter().map(|network| network.name).collect();
     let mut items = Vec::new();
     for step in difference(&present, wanted) {
-        items.push(run(backend, step, dry_run).await);
+        items.push(run(backend, step, &networks, dry_run).await);
     }
     let failed = items.iter().filter(|item| item.error.is_some()).count();
     Ok(DesiredAnswer { dry_run, failed, items })
 }
 
-async fn run<B: Backend>(backend: &B, step: Step<'_>, dry_run: bool) -> DesiredItem {
+/// `networks` are those that were there before.
+async fn run<B: Backend>(
+    backend: &B,
+    step: Step<'_>,
+    networks: &BTreeSet<NetworkName>,
+    dry_run: bool,
+) -> DesiredItem {
     let (network, endpoint, action) = match &step {
         Step::Network(network, _) => (*network, None, DesiredAction::Created),
         Step::Keep(network, name, _) => (*network, Some(*name), DesiredAction::Kept),
@@ -82,12 +91,19 @@ async fn run<B: Backend>(backend: &B, step: Step<'_>, dry_run: bool) -> DesiredI
         error: None,
     };
     let done = match step {
-        Step::Network(name, request) => network_exists(backend, name, request, dry_run).await.map(|there| {
+        Step::Network(name, request) => {
+            let there = networks.contains(name);
             if there {
                 item.action = DesiredAction::Kept;
             }
-            None
-        }),
+            // A network that is there is compared with its spec by the same call that would create it, which
+            // then changes nothing.
+            if there || !dry_run {
+                backend.create_network(name.clone(), request.clone()).await.map(|_| None)
+            } else {
+                Ok(None)
+            }
+        }
         _ if dry_run => Ok(None),
         Step::Detach(network, name) => {
             backend.detach(network.clone(), name.clone()).await.map(|_| None::<AttachAnswer>)
@@ -103,21 +119,6 @@ async fn run<B: Backend>(backend: &B, step: Step<'_>, dry_run: bool) -> DesiredI
         Err(error) => item.error = Some(error.into()),
     }
     item
-}
-
-/// Whether the network was there; creates it where it was not and this is no dry run.
-async fn network_exists<B: Backend>(
-    backend: &B,
-    name: &NetworkName,
-    request: &NetworkRequest,
-    dry_run: bool,
-) -> Answer<bool> {
-    let there = backend.networks().await?.iter().any(|network| network.name == *name);
-    // A network that is there is compared with its spec by the same call that would create it.
-    if there || !dry_run {
-        backend.create_network(name.clone(), request.clone()).await?;
-    }
-    Ok(there)
 }
 
 async fn replace<B: Backend>(

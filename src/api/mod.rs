@@ -22,6 +22,7 @@ mod server;
 mod table;
 pub mod types;
 
+pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
 pub use events::{Event, EventKind, EventLog, EventObject};

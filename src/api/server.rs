@@ -25,6 +25,7 @@ use super::openapi;
 use super::peer::peer_of;
 use super::routes;
 use super::table::Api;
+use crate::config::Config;
 
 /// What a caller may take of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,12 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self { max_body: config.max_body, ..Self::default() }
     }
 }
 

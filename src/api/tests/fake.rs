@@ -25,15 +25,21 @@ pub struct Fake {
     inner: Mutex<Inner>,
     /// How long an attach takes.
     slow: Duration,
+    /// Whether `plan` and `leave` panic.
+    broken: bool,
 }
 
 impl Fake {
     pub fn new() -> Self {
-        Self { events: EventLog::new(8), inner: Mutex::default(), slow: Duration::ZERO }
+        Self { events: EventLog::new(8), inner: Mutex::default(), slow: Duration::ZERO, broken: false }
     }
 
     pub fn slow(slow: Duration) -> Self {
         Self { slow, ..Self::new() }
+    }
+
+    pub fn broken() -> Self {
+        Self { broken: true, ..Self::new() }
     }
 
     pub fn log(&self) -> EventLog {
@@ -138,6 +144,7 @@ impl Backend for Fake {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
+        assert!(!self.broken, "as the test wants it");
         Ok(PlanAnswer { text: "add x\n".into(), operations: vec!["add x".into()] })
     }
 
@@ -157,6 +164,7 @@ impl Backend for Fake {
     }
 
     async fn leave(&self) -> Answer<bool> {
+        assert!(!self.broken, "as the test wants it");
         Ok(self.inner.lock().unwrap().init.take().is_some())
     }
 

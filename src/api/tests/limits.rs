@@ -182,3 +182,13 @@ async fn a_watch_gives_the_past_then_what_happens_and_says_where_it_lost_somethi
     }
     assert_eq!(late.next().await.unwrap(), None, "it does not follow");
 }
+
+#[tokio::test]
+async fn a_failure_inside_the_agent_is_an_answer_and_not_the_end() {
+    let served = Served::with(Fake::broken(), us_only(), Limits::default());
+    for error in [served.client.plan().await.unwrap_err(), served.client.leave().await.unwrap_err()] {
+        let ClientError::Refused(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind, ErrorKind::Internal);
+    }
+    assert!(served.client.status().await.is_ok());
+}
