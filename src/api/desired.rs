@@ -1,8 +1,9 @@
 //! `PUT /v1/desired`: from what a node has and what it is to have, to the calls that make the difference.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::backend::{Answer, Backend};
+use super::error::ApiError;
 use super::types::{
     AttachAnswer, AttachRequest, DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem, NetworkRequest,
 };
@@ -61,18 +62,33 @@ pub(super) async fn put<B: Backend>(
 ) -> Answer<DesiredAnswer> {
     let present = backend.desired().await?;
     let networks = backend.networks().await?.into_iter().map(|network| network.name).collect();
+    let steps = difference(&present, wanted);
     let mut items = Vec::new();
-    for step in difference(&present, wanted) {
-        items.push(run(backend, step, &networks, dry_run).await);
+    // All that is to be replaced goes before any of it comes back: two endpoints may swap their addresses.
+    let mut stuck = HashMap::new();
+    for step in steps.iter().filter(|_| !dry_run) {
+        if let Step::Replace(network, name, _) = step
+            && let Err(error) = backend.detach((*network).clone(), (*name).clone()).await
+        {
+            stuck.insert((*network, *name), error);
+        }
+    }
+    for step in steps {
+        let failed = match step {
+            Step::Replace(network, name, _) => stuck.remove(&(network, name)),
+            _ => None,
+        };
+        items.push(run(backend, step, failed, &networks, dry_run).await);
     }
     let failed = items.iter().filter(|item| item.error.is_some()).count();
     Ok(DesiredAnswer { dry_run, failed, items })
 }
 
-/// `networks` are those that were there before.
+/// Does one step, unless it has `failed` already. `networks` are those that were there before.
 async fn run<B: Backend>(
     backend: &B,
     step: Step<'_>,
+    failed: Option<ApiError>,
     networks: &BTreeSet<NetworkName>,
     dry_run: bool,
 ) -> DesiredItem {
@@ -90,6 +106,9 @@ async fn run<B: Backend>(
         attachment: None,
         error: None,
     };
+    if let Some(error) = failed {
+        return DesiredItem { error: Some(error.into()), ..item };
+    }
     let done = match step {
         Step::Network(name, request) => {
             let there = networks.contains(name);
@@ -109,26 +128,17 @@ async fn run<B: Backend>(
             backend.detach(network.clone(), name.clone()).await.map(|_| None::<AttachAnswer>)
         }
         // Attaching what is there repeats its answer, which the caller wants to see.
-        Step::Keep(network, name, request) | Step::Attach(network, name, request) => {
+        Step::Keep(network, name, request)
+        | Step::Attach(network, name, request)
+        | Step::Replace(network, name, request) => {
             backend.attach(network.clone(), name.clone(), request.clone()).await.map(Some)
         }
-        Step::Replace(network, name, request) => replace(backend, network, name, request).await.map(Some),
     };
     match done {
         Ok(attachment) => item.attachment = attachment,
         Err(error) => item.error = Some(error.into()),
     }
     item
-}
-
-async fn replace<B: Backend>(
-    backend: &B,
-    network: &NetworkName,
-    name: &EndpointName,
-    request: &AttachRequest,
-) -> Answer<AttachAnswer> {
-    backend.detach(network.clone(), name.clone()).await?;
-    backend.attach(network.clone(), name.clone(), request.clone()).await
 }
 
 #[cfg(test)]

@@ -270,6 +270,13 @@ impl Backend for Fake {
         if there.get(&name).is_some_and(|there| *there != request) {
             return Err(ApiError::conflict(format!("{name} is there and is another")));
         }
+        let taken = |other: &&EndpointName| {
+            **other != name
+                && there[*other].addresses.iter().any(|address| request.addresses.contains(address))
+        };
+        if let Some(other) = there.keys().find(taken) {
+            return Err(ApiError::conflict(format!("{other} has that address")));
+        }
         let ifname = request.ifname.clone().unwrap_or_else(|| "eth0".into());
         there.insert(name.clone(), request);
         inner.attached += 1;
