@@ -2,5 +2,14 @@
 //!
 //! The binary is a thin shell around this library; docs/ARCHITECTURE.md shows which room holds what.
 
+pub mod agent;
+pub mod api;
+pub mod cli;
+pub mod cluster;
+pub mod config;
+pub mod kernel;
+pub mod local;
 pub mod model;
+pub mod plan;
+pub mod reconcile;
 pub mod state;

@@ -16,3 +16,21 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
     h = h.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     h ^ (h >> 33)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_same_in_every_release() {
+        // Worked out by a second implementation, in another language.
+        for (key, hash) in [
+            ("", 0xefd0_1f60_ba99_2926),
+            ("a", 0x82a2_a958_a9be_ce5b),
+            ("cc-1", 0x3486_5eda_ab49_88fc),
+            ("web.0", 0x0adf_bc6e_2784_a5ea),
+        ] {
+            assert_eq!(stable_hash(key.as_bytes()), hash, "{key:?}");
+        }
+    }
+}

@@ -25,6 +25,29 @@ pub struct RangeError {
 }
 
 impl AddrRange {
+    /// The addresses from `first` to `last`; an error if they are of two families or in the wrong order.
+    pub fn new(first: IpAddr, last: IpAddr) -> Result<Self, RangeError> {
+        let error = |why| RangeError { text: format!("{first}-{last}"), why };
+        if first.is_ipv4() != last.is_ipv4() {
+            return Err(error("two families"));
+        }
+        if first > last {
+            return Err(error("the first address is above the last"));
+        }
+        Ok(Self { first, last })
+    }
+
+    /// The same for ends that are known to be of one family and in order.
+    pub(crate) fn between(first: IpAddr, last: IpAddr) -> Self {
+        Self { first, last }
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // IPv4 sorts below IPv6, so an address of the other family is never in between.
+        self.first <= address && address <= self.last
+    }
+
     /// The first address.
     pub fn first(&self) -> IpAddr {
         self.first
@@ -50,13 +73,7 @@ impl FromStr for AddrRange {
         } else {
             (address(text)?, address(text)?)
         };
-        if first.is_ipv4() != last.is_ipv4() {
-            return Err(error("two families"));
-        }
-        if first > last {
-            return Err(error("the first address is above the last"));
-        }
-        Ok(Self { first, last })
+        Self::new(first, last).map_err(|e| error(e.why))
     }
 }
 
@@ -75,5 +92,50 @@ impl Serialize for AddrRange {
 impl<'de> Deserialize<'de> for AddrRange {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_written_as_two_addresses_a_subnet_or_one_address() {
+        for (text, first, last, shown) in [
+            ("10.0.0.5-10.0.0.9", "10.0.0.5", "10.0.0.9", "10.0.0.5-10.0.0.9"),
+            ("10.0.0.5 - 10.0.0.9", "10.0.0.5", "10.0.0.9", "10.0.0.5-10.0.0.9"),
+            ("10.0.0.18/28", "10.0.0.16", "10.0.0.31", "10.0.0.16-10.0.0.31"),
+            ("10.0.0.5", "10.0.0.5", "10.0.0.5", "10.0.0.5"),
+            ("fd00::1-fd00::a", "fd00::1", "fd00::a", "fd00::1-fd00::a"),
+        ] {
+            let range: AddrRange = text.parse().expect(text);
+            assert_eq!((range.first(), range.last()), (first.parse().unwrap(), last.parse().unwrap()));
+            assert_eq!(range.to_string(), shown);
+            let json = serde_json::to_string(&range).expect("serializes");
+            assert_eq!(serde_json::from_str::<AddrRange>(&json).expect(&json), range);
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("", "no address"),
+            ("10.0.0.5-", "no address"),
+            ("10.0.0.0/33", "no subnet"),
+            ("10.0.0.9-10.0.0.5", "above"),
+            ("10.0.0.5-fd00::1", "two families"),
+        ] {
+            let error = text.parse::<AddrRange>().expect_err(text).to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_the_other_family_is_in_no_range() {
+        let all: AddrRange = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains("255.255.255.255".parse().unwrap()));
+        assert!(!all.contains("::".parse().unwrap()));
+        let low: AddrRange = "::/1".parse().unwrap();
+        assert!(!low.contains("10.0.0.1".parse().unwrap()));
     }
 }

@@ -1,0 +1,195 @@
+//! From what this node knows to what the socket answers. Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::api::ranges::Ranges;
+use crate::api::types::{
+    AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
+    EndpointState, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, ServiceRequest,
+};
+use crate::cluster::Stats;
+use crate::kernel::Capability;
+use crate::local::LocalEndpoint;
+use crate::model::{
+    ClusterView, Endpoint, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement, ServiceName,
+};
+
+/// What attaching gave.
+pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachAnswer {
+    AttachAnswer {
+        name: record.endpoint.name.clone(),
+        network: spec.name.clone(),
+        addresses: record.endpoint.addresses.clone(),
+        mac: record.endpoint.mac,
+        ifname: record.ifname.clone(),
+        gateway: spec.gateways[0],
+        gateways: spec.gateways.clone(),
+        dns: Vec::new(),
+        search: Vec::new(),
+        mtu,
+    }
+}
+
+/// A node's name, or the beginning of its id while that is not known.
+pub fn node_name(view: &ClusterView, id: &NodeId) -> String {
+    view.nodes.get(id).map_or_else(|| id.short(), |node| node.name.to_string())
+}
+
+/// A node; `manager` is who hands out indexes.
+pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAnswer {
+    let networks = node.networks.iter().filter_map(|id| view.networks.get(id));
+    NodeAnswer {
+        name: node.name.clone(),
+        id: node.id,
+        index: node.index,
+        address: node.address,
+        state: node.state,
+        me: node.id == view.me,
+        manager: Some(node.id) == manager,
+        vtep: node.vtep,
+        underlay_mtu: node.underlay_mtu,
+        networks: networks.map(|network| network.spec.name.clone()).collect(),
+    }
+}
+
+/// How many nodes are in each state.
+pub fn counts(view: &ClusterView) -> NodeCounts {
+    let mut counts = NodeCounts::default();
+    for node in view.nodes.values() {
+        match node.state {
+            NodeState::Alive => counts.alive += 1,
+            NodeState::Suspect => counts.suspect += 1,
+            NodeState::Dead => counts.dead += 1,
+            NodeState::Left => counts.left += 1,
+        }
+    }
+    counts
+}
+
+/// What the cluster counted, by name.
+pub fn counters(stats: &Stats) -> BTreeMap<String, u64> {
+    // A flat struct of numbers: it is a map of numbers by construction.
+    let value = serde_json::to_value(stats).unwrap_or_default();
+    serde_json::from_value(value).unwrap_or_default()
+}
+
+/// A network, and where its namespace on this node is, if it has one.
+pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnswer {
+    let spec = &network.spec;
+    let request = network_request(spec);
+    NetworkAnswer {
+        name: spec.name.clone(),
+        id: spec.id,
+        vni: spec.vni,
+        subnets: request.subnets,
+        gateway: spec.gateways[0],
+        gateways: spec.gateways.clone(),
+        pools: request.pools,
+        reserve: request.reserve,
+        block_size: spec.block_size,
+        mtu: spec.mtu,
+        multicast: spec.multicast,
+        zeroconf: spec.zeroconf,
+        encrypt: spec.encrypt,
+        created_ms: spec.created_ms,
+        conflict: network.conflict,
+        netns: namespace,
+    }
+}
+
+/// The request that makes a network like this one.
+fn network_request(spec: &NetworkSpec) -> NetworkRequest {
+    let mut pools: BTreeMap<ServiceName, Ranges> = BTreeMap::new();
+    for pool in &spec.pools {
+        // Every pool came in through a request, under a service's name.
+        if let Ok(service) = ServiceName::new(pool.service.clone()) {
+            pools.entry(service).or_default().0.push(pool.range);
+        }
+    }
+    NetworkRequest {
+        subnets: spec.subnets.clone(),
+        gateways: spec.gateways.clone(),
+        pools,
+        reserve: spec.reserved.clone(),
+        block_size: spec.block_size,
+        mtu: spec.mtu,
+        multicast: spec.multicast,
+        zeroconf: spec.zeroconf,
+        encrypt: spec.encrypt,
+    }
+}
+
+/// An endpoint of the node `at`.
+pub fn endpoint(
+    view: &ClusterView,
+    network: &NetworkSpec,
+    at: &NodeId,
+    endpoint: &Endpoint,
+) -> Option<EndpointAnswer> {
+    let node = view.nodes.get(at)?;
+    let state = match node.state {
+        NodeState::Alive => EndpointState::Up,
+        NodeState::Suspect => EndpointState::Suspect,
+        NodeState::Dead | NodeState::Left => EndpointState::Down,
+    };
+    Some(EndpointAnswer {
+        name: endpoint.name.clone(),
+        network: network.name.clone(),
+        service: endpoint.service.clone(),
+        slot: endpoint.slot,
+        aliases: endpoint.aliases.clone(),
+        addresses: endpoint.addresses.clone(),
+        mac: endpoint.mac,
+        node: node.name.clone(),
+        state,
+    })
+}
+
+/// What this node has been asked for.
+pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndpoint>) -> DesiredDocument {
+    let mut document = DesiredDocument::default();
+    for record in local {
+        let Some(network) = view.networks.get(&record.network) else { continue };
+        let name = &network.spec.name;
+        document.networks.entry(name.clone()).or_insert_with(|| network_request(&network.spec));
+        let endpoints = document.endpoints.entry(name.clone()).or_default();
+        endpoints.insert(record.endpoint.name.clone(), attach_request(record));
+    }
+    document
+}
+
+fn attach_request(record: &LocalEndpoint) -> AttachRequest {
+    let netns = match &record.placement {
+        Placement::Netns(path) => Some(path.clone()),
+        Placement::Host => None,
+    };
+    let advertise = record.endpoint.services.iter().cloned().map(ServiceRequest::from);
+    AttachRequest {
+        host: netns.is_none(),
+        netns,
+        ifname: Some(record.ifname.clone()),
+        service: record.endpoint.service.clone(),
+        slot: record.endpoint.slot,
+        addresses: record.asked.clone(),
+        aliases: record.endpoint.aliases.clone(),
+        advertise: advertise.collect(),
+    }
+}
+
+/// What this machine can do.
+pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
+    let check = |capability: Capability| Check {
+        state: match (capability.available, capability.instead.is_empty()) {
+            (true, _) => CheckState::Ok,
+            (false, false) => CheckState::Fallback,
+            (false, true) => CheckState::Missing,
+        },
+        name: capability.name.to_owned(),
+        found: capability.detail,
+        instead: (!capability.available && !capability.instead.is_empty())
+            .then(|| capability.instead.to_owned()),
+    };
+    let checks: Vec<Check> = capabilities.into_iter().map(check).collect();
+    DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
+}

@@ -1,0 +1,302 @@
+//! What each request at the socket means, in the words of the parts that do it.
+
+use super::session::{Join, Session};
+use super::{Agent, answers, attach};
+use crate::api::types::{
+    AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
+    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
+    ReconcileAnswer, RotateRequest, StatusAnswer, TokenAnswer,
+};
+use crate::api::{Answer, ApiError, Backend, EventLog};
+use crate::model::{ClusterView, EndpointName, NetworkName, Node, NodeId, NodeName};
+use crate::reconcile::{members, network_mtu};
+
+impl Backend for Agent {
+    fn events(&self) -> &EventLog {
+        &self.context.events
+    }
+
+    async fn status(&self) -> Answer<StatusAnswer> {
+        let session = self.session.read().await.clone();
+        let mut status = StatusAnswer {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.started.elapsed().as_secs(),
+            state: AgentState::NoCluster,
+            cluster: None,
+            nodes: NodeCounts::default(),
+            networks: 0,
+            endpoints: 0,
+            reconcile: ReconcileAnswer::default(),
+            counters: Default::default(),
+        };
+        let Some(session) = session else { return Ok(status) };
+        let view = session.view();
+        let report = session.reconciler.report();
+        status.state = match (report.passes, report.errors.is_empty()) {
+            (0, _) => AgentState::Starting,
+            (_, true) => AgentState::Ready,
+            (_, false) => AgentState::Degraded,
+        };
+        status.cluster = Some(cluster(&session, &view).await?);
+        status.nodes = answers::counts(&view);
+        status.networks = view.networks.len();
+        status.endpoints = session.reconciler.work().await.local.endpoints.iter().count();
+        status.reconcile = ReconcileAnswer {
+            passes: report.passes,
+            last_ms: report.last_ms,
+            last_changes: report.last_changes,
+            errors: report.errors,
+        };
+        status.counters = answers::counters(&session.cluster.stats());
+        Ok(status)
+    }
+
+    async fn doctor(&self) -> Answer<DoctorAnswer> {
+        Ok(answers::doctor(self.context.kernel.capabilities().await))
+    }
+
+    async fn plan(&self) -> Answer<PlanAnswer> {
+        let plan = self.session().await?.reconciler.dry_run().await?;
+        Ok(PlanAnswer {
+            text: plan.to_string(),
+            operations: plan.ops.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
+        let _changing = self.changing.lock().await;
+        let advertise = request.advertise.with_default_port(self.context.config.port);
+        let name = name_or_host(request.name)?;
+        if let Some(session) = self.session.read().await.clone() {
+            let view = session.view();
+            let same = view.myself().is_some_and(|me| me.name == name && me.address == advertise);
+            if !same || manager(&session).await != Some(view.me) {
+                return Err(member_already(&session, &view));
+            }
+            return token(&session).await;
+        }
+        let session = self.enter(Session::init(&self.context, name, advertise).await?).await;
+        token(&session).await
+    }
+
+    async fn join(&self, request: JoinRequest) -> Answer<ClusterAnswer> {
+        let _changing = self.changing.lock().await;
+        let port = self.context.config.port;
+        let advertise = request.advertise.map(|address| address.with_default_port(port));
+        let name = name_or_host(request.name)?;
+        if let Some(session) = self.session.read().await.clone() {
+            let view = session.view();
+            let same = |me: &Node| {
+                me.name == name
+                    && advertise.is_none_or(|advertise| advertise == me.address)
+                    && request.index.is_none_or(|index| index == me.index)
+            };
+            if !view.myself().is_some_and(same) {
+                return Err(member_already(&session, &view));
+            }
+            return cluster(&session, &view).await;
+        }
+        let join = Join {
+            name,
+            token: request.token,
+            manager: request.manager.to_string(),
+            advertise,
+            index: request.index,
+        };
+        let session = self.enter(Session::join(&self.context, join).await?).await;
+        cluster(&session, &session.view()).await
+    }
+
+    async fn leave(&self) -> Answer<bool> {
+        let _changing = self.changing.lock().await;
+        let Some(session) = self.session.write().await.take() else { return Ok(false) };
+        session.leave().await?;
+        Ok(true)
+    }
+
+    async fn token(&self) -> Answer<TokenAnswer> {
+        token(&*self.session().await?).await
+    }
+
+    async fn rotate_token(&self, request: RotateRequest) -> Answer<TokenAnswer> {
+        let session = self.session().await?;
+        if session.cluster.token_show().await? != request.replaces {
+            return Err(ApiError::conflict("the token to replace is not the current one")
+                .at("replaces")
+                .hint("`lanmesh token show` prints the current one"));
+        }
+        session.cluster.token_rotate().await?;
+        token(&session).await
+    }
+
+    async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let manager = manager(&session).await;
+        let mut nodes: Vec<_> = view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
+        nodes.sort_by_key(|node| (node.index, node.id));
+        Ok(nodes)
+    }
+
+    async fn node(&self, node: NodeName) -> Answer<NodeAnswer> {
+        let session = self.session().await?;
+        let view = session.view();
+        let found = find_node(&view, &node).ok_or_else(|| {
+            ApiError::not_found(format!("no node is named {node}"))
+                .hint("`lanmesh node ls` shows those that exist")
+        })?;
+        Ok(answers::node(&view, found, manager(&session).await))
+    }
+
+    async fn remove_node(&self, node: NodeName) -> Answer<bool> {
+        let session = self.session().await?;
+        let view = session.view();
+        let Some(found) = find_node(&view, &node) else { return Ok(false) };
+        session.cluster.remove_node(found.id).await?;
+        Ok(true)
+    }
+
+    async fn networks(&self) -> Answer<Vec<NetworkAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let mut networks: Vec<_> =
+            view.networks.values().map(|network| network_answer(&session, &view, network)).collect();
+        networks.sort_by(|a, b| (&a.name, a.conflict).cmp(&(&b.name, b.conflict)));
+        Ok(networks)
+    }
+
+    async fn network(&self, name: NetworkName) -> Answer<NetworkAnswer> {
+        let session = self.session().await?;
+        let view = session.view();
+        Ok(network_answer(&session, &view, attach::network_named(&view, &name)?))
+    }
+
+    async fn create_network(&self, name: NetworkName, request: NetworkRequest) -> Answer<NetworkAnswer> {
+        self.session().await?.create_network(name, request).await
+    }
+
+    async fn remove_network(&self, name: NetworkName) -> Answer<bool> {
+        self.session().await?.remove_network(&name).await
+    }
+
+    async fn endpoints(&self, network: Option<NetworkName>) -> Answer<Vec<EndpointAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let networks: Vec<_> = match network {
+            Some(name) => vec![attach::network_named(&view, &name)?],
+            None => view.networks.values().collect(),
+        };
+        let mut endpoints = Vec::new();
+        for network in networks {
+            // Of a network that this node takes no part in, one that does is asked.
+            let by_node = match session.cluster.fetch_endpoints(network.spec.id).await {
+                Ok(by_node) => by_node,
+                Err(error) => {
+                    tracing::debug!(network = %network.spec.name, %error, "its endpoints are not known here");
+                    network.endpoints.clone()
+                }
+            };
+            for (node, found) in &by_node {
+                let found = found.values();
+                endpoints
+                    .extend(found.filter_map(|found| answers::endpoint(&view, &network.spec, node, found)));
+            }
+        }
+        endpoints.sort_by(|a, b| (&a.network, &a.name, &a.node).cmp(&(&b.network, &b.name, &b.node)));
+        Ok(endpoints)
+    }
+
+    async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {
+        let found = self.endpoints(Some(network.clone())).await?;
+        // Where a cut left two of one name, the one that can be reached.
+        found
+            .into_iter()
+            .filter(|endpoint| endpoint.name == name)
+            .min_by_key(|found| found.state as u8)
+            .ok_or_else(|| {
+                ApiError::not_found(format!("network {network} has no endpoint named {name}"))
+                    .hint(format!("`lanmesh endpoint ls {network}` shows those that exist"))
+            })
+    }
+
+    async fn attach(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: AttachRequest,
+    ) -> Answer<AttachAnswer> {
+        self.session().await?.attach(&network, name, request).await
+    }
+
+    async fn detach(&self, network: NetworkName, name: EndpointName) -> Answer<bool> {
+        self.session().await?.detach(&network, name).await
+    }
+
+    async fn desired(&self) -> Answer<DesiredDocument> {
+        let session = self.session().await?;
+        let view = session.view();
+        let work = session.reconciler.work().await;
+        Ok(answers::desired(&view, work.local.endpoints.iter()))
+    }
+}
+
+async fn token(session: &Session) -> Answer<TokenAnswer> {
+    let token = session.cluster.token_show().await?;
+    let address = session.view().myself().map(|me| me.address.to_string()).unwrap_or_default();
+    Ok(TokenAnswer { join: format!("lanmesh join --token {token} {address}"), token })
+}
+
+/// Who hands out indexes, as far as it is known.
+async fn manager(session: &Session) -> Option<NodeId> {
+    session.cluster.manager().await.ok().flatten().map(|(id, _)| id)
+}
+
+async fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
+    let me = view.myself().ok_or_else(|| ApiError::unavailable("this node is just leaving its cluster"))?;
+    Ok(ClusterAnswer {
+        id: session.cluster.id().to_owned(),
+        name: me.name.clone(),
+        node_id: me.id,
+        index: me.index,
+        address: me.address,
+        manager: manager(session).await == Some(me.id),
+    })
+}
+
+fn member_already(session: &Session, view: &ClusterView) -> ApiError {
+    let name = view.myself().map(|me| me.name.to_string()).unwrap_or_default();
+    let id = session.cluster.id();
+    ApiError::conflict(format!("this node is {name} of cluster {id} already"))
+        .hint("run `lanmesh leave` first")
+}
+
+fn network_answer(
+    session: &Session,
+    view: &ClusterView,
+    network: &crate::model::NetworkView,
+) -> NetworkAnswer {
+    let mut answer = answers::network(network, session.namespace(network.spec.id));
+    let alive = Default::default();
+    let members: Vec<&Node> = members(view, network.spec.id, &alive).collect();
+    answer.mtu = network_mtu(&network.spec, members.into_iter()).ok();
+    answer
+}
+
+fn find_node<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a Node> {
+    view.node_named(name).or_else(|| name.as_str().parse::<NodeId>().ok().and_then(|id| view.nodes.get(&id)))
+}
+
+/// The name that was given, or the machine's, up to its first dot.
+fn name_or_host(name: Option<NodeName>) -> Result<NodeName, ApiError> {
+    if let Some(name) = name {
+        return Ok(name);
+    }
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    let host = host.to_string_lossy();
+    let label = host.split('.').next().unwrap_or_default();
+    NodeName::new(label).map_err(|error| {
+        ApiError::bad_field("name", format!("this machine's host name does not do: {error}"))
+            .hint("give --name")
+    })
+}

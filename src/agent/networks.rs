@@ -1,0 +1,104 @@
+//! Creating and removing networks: from what a person asks for to a spec that every node can work with.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::SubnetPlan;
+
+use super::answers;
+use super::session::Session;
+use crate::api::ApiError;
+use crate::api::types::{NetworkAnswer, NetworkRequest};
+use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
+use crate::plan::overlay_mtu;
+
+impl Session {
+    /// Creates a network, or finds that it is there just so.
+    pub async fn create_network(
+        &self,
+        name: NetworkName,
+        request: NetworkRequest,
+    ) -> Result<NetworkAnswer, ApiError> {
+        let view = self.view();
+        let spec = spec(&view, name, request)?;
+        let spec = self.cluster.create_network(spec).await?;
+        let view = self.view();
+        let network = view
+            .networks
+            .get(&spec.id)
+            .ok_or_else(|| ApiError::conflict(format!("network {} was deleted meanwhile", spec.name)))?;
+        Ok(answers::network(network, self.namespace(spec.id)))
+    }
+
+    /// Deletes a network everywhere; false when it is not there.
+    pub async fn remove_network(&self, name: &NetworkName) -> Result<bool, ApiError> {
+        let work = self.reconciler.work().await;
+        let view = self.view();
+        let Some(network) = view.network_named(name) else { return Ok(false) };
+        let id = network.spec.id;
+        let users: Vec<&str> = view
+            .nodes
+            .values()
+            .filter(|node| node.state.is_up() && has_endpoints(&view, node, id))
+            .map(|node| node.name.as_str())
+            .collect();
+        if !users.is_empty() || work.local.endpoints.of_network(id).next().is_some() {
+            return Err(ApiError::conflict(format!(
+                "network {name} has endpoints on {}",
+                if users.is_empty() { "this node".to_owned() } else { users.join(", ") }
+            ))
+            .hint("detach them first: `lanmesh endpoint ls` shows them"));
+        }
+        Ok(self.cluster.delete_network(id).await?)
+    }
+}
+
+fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
+    node.id != view.me && node.networks.contains(&network)
+}
+
+/// Checks a request as a whole and completes it: gateways, id, VNI.
+fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
+    if request.encrypt != Encryption::None {
+        return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
+            .hint("create the network without it, on an underlay that you trust"));
+    }
+    let plan = request.address_plan()?;
+    let pools = request.to_ipam().pools;
+    let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
+    check_mtu(view, &subnets, request.mtu)?;
+    let id = NetworkId::random();
+    let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(NetworkSpec {
+        id,
+        name,
+        vni: Vni::pick(&id, taken).ok_or_else(|| ApiError::conflict("every VNI is taken"))?,
+        gateways: plan.gateways().collect(),
+        subnets,
+        pools,
+        reserved: request.reserve,
+        block_size: request.block_size,
+        mtu: request.mtu,
+        multicast: request.multicast,
+        zeroconf: request.zeroconf,
+        encrypt: request.encrypt,
+        created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    })
+}
+
+/// The MTU that is asked for must fit through the underlay of every node that could carry it, and suffice.
+fn check_mtu(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
+    let ipv6 = subnets.iter().any(IpNetwork::is_ipv6);
+    let up = view.nodes.values().filter(|node| node.state.is_up());
+    let derived = overlay_mtu(up.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    let Some(asked) = asked else { return Ok(()) };
+    match derived {
+        Some(most) if asked > most => Err(ApiError::bad_field(
+            "mtu",
+            format!("{asked} is more than the {most} that the nodes' underlays leave inside VXLAN"),
+        )
+        .hint("leave it out, and it is derived")),
+        _ => Ok(()),
+    }
+}

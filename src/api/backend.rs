@@ -1,0 +1,105 @@
+//! What the agent must be able to do for the socket to offer it.
+//!
+//! The server is generic over this trait: it owns HTTP, JSON, permissions and limits; the agent owns what a
+//! request means. Every call may come at any time and many at once. A call that changes something runs to its
+//! end even when the caller hangs up, so an implementation need not guard against being dropped half-way.
+
+use std::future::Future;
+
+use super::error::ApiError;
+use super::events::EventLog;
+use super::types::{
+    AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, InitRequest,
+    JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RotateRequest, StatusAnswer,
+    TokenAnswer,
+};
+use crate::model::{EndpointName, NetworkName, NodeName};
+
+/// What a call gives.
+pub type Answer<T> = Result<T, ApiError>;
+
+/// What the agent must be able to do for the socket to offer it.
+///
+/// Requests come checked for whatever can be checked without knowing the cluster (`super::check`).
+pub trait Backend: Send + Sync + 'static {
+    /// Where this agent's events are; the server serves `/v1/events` from it.
+    fn events(&self) -> &EventLog;
+
+    /// How the agent is. Answers also without a cluster.
+    fn status(&self) -> impl Future<Output = Answer<StatusAnswer>> + Send;
+
+    /// What this machine can do. Answers also without a cluster.
+    fn doctor(&self) -> impl Future<Output = Answer<DoctorAnswer>> + Send;
+
+    /// What a full pass would change now. Changes nothing.
+    fn plan(&self) -> impl Future<Output = Answer<PlanAnswer>> + Send;
+
+    /// Makes a cluster. The same again gives the same answer; `Conflict` when the node is in another one, or
+    /// was made with another address or name.
+    fn init(&self, request: InitRequest) -> impl Future<Output = Answer<TokenAnswer>> + Send;
+
+    /// Joins a cluster. The same again gives the same answer; `Conflict` when the node is in another one.
+    fn join(&self, request: JoinRequest) -> impl Future<Output = Answer<ClusterAnswer>> + Send;
+
+    /// Leaves the cluster, detaching every endpoint; false when it belongs to none.
+    fn leave(&self) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// The token that admits a node; `Unavailable` on a node that is not the manager, saying which is.
+    fn token(&self) -> impl Future<Output = Answer<TokenAnswer>> + Send;
+
+    /// Replaces the token; `Conflict` when `replaces` is not the current one.
+    fn rotate_token(&self, request: RotateRequest) -> impl Future<Output = Answer<TokenAnswer>> + Send;
+
+    /// Every node, by index.
+    fn nodes(&self) -> impl Future<Output = Answer<Vec<NodeAnswer>>> + Send;
+
+    /// The node with this name or, where no node has it, with this id.
+    fn node(&self, node: NodeName) -> impl Future<Output = Answer<NodeAnswer>> + Send;
+
+    /// Shuts a node out; false when there is none with this name or id. `Conflict` for this node itself.
+    fn remove_node(&self, node: NodeName) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// Every network, by name.
+    fn networks(&self) -> impl Future<Output = Answer<Vec<NetworkAnswer>>> + Send;
+
+    /// The network that owns this name.
+    fn network(&self, name: NetworkName) -> impl Future<Output = Answer<NetworkAnswer>> + Send;
+
+    /// Creates a network. The same again gives the same answer; `Conflict` when it is there with another spec.
+    fn create_network(
+        &self,
+        name: NetworkName,
+        request: NetworkRequest,
+    ) -> impl Future<Output = Answer<NetworkAnswer>> + Send;
+
+    /// Deletes a network everywhere; false when it is not there. `Conflict` while it has endpoints.
+    fn remove_network(&self, name: NetworkName) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// Every endpoint that this node knows, of one network or of all, by network and name.
+    fn endpoints(
+        &self,
+        network: Option<NetworkName>,
+    ) -> impl Future<Output = Answer<Vec<EndpointAnswer>>> + Send;
+
+    /// One endpoint, of whichever node.
+    fn endpoint(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+    ) -> impl Future<Output = Answer<EndpointAnswer>> + Send;
+
+    /// Attaches, all or nothing. The same again gives the same answer; `Conflict` when the name is another's.
+    fn attach(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: AttachRequest,
+    ) -> impl Future<Output = Answer<AttachAnswer>> + Send;
+
+    /// Detaches; false when it is not there. `Conflict` when it is another node's.
+    fn detach(&self, network: NetworkName, name: EndpointName) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// What this node has been asked for: its endpoints, each with the request that attached it, and the
+    /// networks they are in. `super::desired` works out from it what a `PUT /v1/desired` changes.
+    fn desired(&self) -> impl Future<Output = Answer<DesiredDocument>> + Send;
+}

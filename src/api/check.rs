@@ -1,0 +1,238 @@
+//! What can be said against a request without knowing the cluster, each time with the field's name.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::{Item, NetworkConfig, NetworkPlan, PlanError, Pool};
+
+use super::backend::Answer;
+use super::error::ApiError;
+use super::ranges::Ranges;
+use super::types::{
+    AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RotateRequest,
+    ServiceRequest,
+};
+use crate::model::{AdvertisedService, Placement, ServiceName};
+
+/// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
+const IFNAME_MAX: usize = 15;
+/// The smallest MTU of IPv4 (RFC 791 section 3.2: 576 octets must be accepted) and of IPv6 (RFC 8200 section 5).
+const MTU_MIN: [u32; 2] = [576, 1280];
+
+/// A request that can be checked by itself.
+pub trait Checked {
+    /// Says what is wrong, naming the field.
+    fn check(&self) -> Answer<()>;
+}
+
+fn require(good: bool, field: impl Into<String>, message: impl FnOnce() -> String) -> Answer<()> {
+    if good { Ok(()) } else { Err(ApiError::bad_field(field, message())) }
+}
+
+impl Checked for InitRequest {
+    fn check(&self) -> Answer<()> {
+        Ok(())
+    }
+}
+
+impl Checked for JoinRequest {
+    fn check(&self) -> Answer<()> {
+        require(!self.token.is_empty(), "token", || {
+            "is empty: `lanmesh token show` on the manager gives it".into()
+        })
+    }
+}
+
+impl Checked for RotateRequest {
+    fn check(&self) -> Answer<()> {
+        require(!self.replaces.is_empty(), "replaces", || {
+            "is empty: GET /v1/token gives the current one".into()
+        })
+    }
+}
+
+/// The pools of the two JSON types in the address plan's terms.
+fn pools(pools: &BTreeMap<ServiceName, Ranges>) -> Vec<Pool> {
+    let of = |(service, ranges): (&ServiceName, &Ranges)| {
+        let service = service.as_str().to_owned();
+        ranges.0.iter().map(|range| Pool { service: service.clone(), range: *range }).collect::<Vec<_>>()
+    };
+    pools.iter().flat_map(of).collect()
+}
+
+impl NetworkRequest {
+    /// What the address plan needs to know of it.
+    pub fn to_ipam(&self) -> NetworkConfig {
+        NetworkConfig {
+            subnets: self.subnets.clone(),
+            gateways: self.gateways.clone(),
+            pools: pools(&self.pools),
+            reserved: self.reserve.clone(),
+            block_size: self.block_size,
+        }
+    }
+
+    /// The address plan it gives, or the field that makes it none.
+    pub fn address_plan(&self) -> Answer<NetworkPlan> {
+        let plan = self.to_ipam().split().and_then(NetworkPlan::new);
+        plan.map_err(|error| ApiError::bad_field(self.field_of(&error), error.to_string()))
+    }
+
+    fn field_of(&self, error: &PlanError) -> String {
+        match error {
+            PlanError::NoSubnet => "subnets".to_owned(),
+            PlanError::SubnetsOverlap { second: subnet, .. } | PlanError::TooSmall { subnet, .. } => {
+                indexed("subnets", &self.subnets, subnet)
+            }
+            PlanError::TwoGateways { second, .. } => indexed("gateways", &self.gateways, second),
+            PlanError::Outside { item, .. } => self.field_of_item(item),
+            PlanError::Unusable { item, .. } | PlanError::Overlap { item, .. } => self.field_of_item(item),
+            PlanError::TwoPools { service, .. } => format!("pools.{service}"),
+            PlanError::BlockSizeZero | PlanError::BlockSizeTooLarge { .. } => "block_size".to_owned(),
+        }
+    }
+
+    fn field_of_item(&self, item: &Item) -> String {
+        match item {
+            Item::Gateway(address) => indexed("gateways", &self.gateways, address),
+            Item::Pool(pool) => format!("pools.{}", pool.service),
+            Item::Reservation(range) => indexed("reserve", &self.reserve, range),
+            Item::Network(_) | Item::Broadcast(_) => "subnets".to_owned(),
+        }
+    }
+}
+
+/// `field[i]` for the last place of `value` in `list`: of two equal ones the second is the one too many.
+fn indexed<T: PartialEq>(field: &str, list: &[T], value: &T) -> String {
+    match list.iter().rposition(|item| item == value) {
+        Some(i) => format!("{field}[{i}]"),
+        None => field.to_owned(),
+    }
+}
+
+impl NetworkAnswer {
+    /// What the address plan needs to know of it: the same plan on every node.
+    pub fn to_ipam(&self) -> NetworkConfig {
+        NetworkConfig {
+            subnets: self.subnets.clone(),
+            gateways: self.gateways.clone(),
+            pools: pools(&self.pools),
+            reserved: self.reserve.clone(),
+            block_size: self.block_size,
+        }
+    }
+}
+
+impl Checked for NetworkRequest {
+    fn check(&self) -> Answer<()> {
+        for (i, subnet) in self.subnets.iter().enumerate() {
+            let network = subnet.network();
+            require(subnet.ip() == network, format!("subnets[{i}]"), || {
+                format!("{subnet} has bits beyond its prefix: write it as {network}/{}", subnet.prefix())
+            })?;
+        }
+        self.address_plan()?;
+        if let Some(mtu) = self.mtu {
+            let min = MTU_MIN[usize::from(self.subnets.iter().any(IpNetwork::is_ipv6))];
+            require((min..=65_535).contains(&mtu), "mtu", || format!("{mtu} is not {min} to 65535"))?;
+        }
+        Ok(())
+    }
+}
+
+impl ServiceRequest {
+    /// The service in the model's terms, or what is wrong with it.
+    pub fn to_model(&self) -> Answer<AdvertisedService> {
+        // The model knows the rules of the type and the port; the text of TXT entries cannot hold every value.
+        let text = format!("{}:{}", self.kind, self.port);
+        let bad = |error: &dyn std::fmt::Display| ApiError::bad_field("kind", error.to_string());
+        require(!self.kind.contains([',', ':']), "kind", || "is not like _distcc._tcp".into())?;
+        let mut service: AdvertisedService = text.parse().map_err(|error| bad(&error))?;
+        for (key, value) in &self.txt {
+            // RFC 6763 sections 6.1 and 6.4.
+            let good = !key.is_empty() && key.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'=');
+            require(good, format!("txt.{key}"), || "a key is printable ASCII without '='".into())?;
+            require(key.len() + 1 + value.len() <= 255, format!("txt.{key}"), || {
+                "key and value are longer than 255 bytes together".into()
+            })?;
+        }
+        service.txt.clone_from(&self.txt);
+        Ok(service)
+    }
+}
+
+impl From<AdvertisedService> for ServiceRequest {
+    fn from(service: AdvertisedService) -> Self {
+        Self { kind: service.kind, port: service.port, txt: service.txt }
+    }
+}
+
+impl AttachRequest {
+    /// Where the interface goes.
+    pub fn placement(&self) -> Answer<Placement> {
+        match (&self.netns, self.host) {
+            (Some(path), false) => Ok(Placement::Netns(path.clone())),
+            (None, true) => Ok(Placement::Host),
+            (Some(_), true) => {
+                Err(ApiError::bad_field("host", "goes not together with netns: give one of them"))
+            }
+            (None, false) => Err(ApiError::bad_field("netns", "is missing: give netns, or host: true")),
+        }
+    }
+}
+
+/// Whether the kernel takes `name` for an interface (dev_valid_name in net/core/dev.c).
+fn is_ifname(name: &str) -> bool {
+    (1..=IFNAME_MAX).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
+}
+
+impl Checked for AttachRequest {
+    fn check(&self) -> Answer<()> {
+        if let Placement::Netns(path) = self.placement()? {
+            require(is_plain_absolute(&path), "netns", || {
+                format!("{} is not an absolute path: the agent does not know where you are", path.display())
+            })?;
+        }
+        if let Some(ifname) = &self.ifname {
+            require(is_ifname(ifname), "ifname", || {
+                format!(
+                    "{ifname:?} is not a name of 1 to {IFNAME_MAX} characters without space, '/', ':' and '%'"
+                )
+            })?;
+            require(!(self.host && ifname == "lo"), "ifname", || "lo is the loopback".into())?;
+        }
+        require(self.slot.is_none() || self.service.is_some(), "slot", || {
+            "has no meaning without service".into()
+        })?;
+        for (i, address) in self.addresses.iter().enumerate() {
+            require(!self.addresses[..i].contains(address), format!("addresses[{i}]"), || {
+                format!("{address} is there twice")
+            })?;
+        }
+        for (i, service) in self.advertise.iter().enumerate() {
+            service.to_model().map_err(|error| error.within(&format!("advertise[{i}]")))?;
+        }
+        Ok(())
+    }
+}
+
+fn is_plain_absolute(path: &Path) -> bool {
+    path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0)
+}
+
+impl Checked for DesiredDocument {
+    fn check(&self) -> Answer<()> {
+        for (name, request) in &self.networks {
+            request.check().map_err(|error| error.within(&format!("networks.{name}")))?;
+        }
+        for (network, endpoints) in &self.endpoints {
+            for (name, request) in endpoints {
+                request.check().map_err(|error| error.within(&format!("endpoints.{network}.{name}")))?;
+            }
+        }
+        Ok(())
+    }
+}

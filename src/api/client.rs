@@ -1,0 +1,328 @@
+//! Asks the agent at the socket: one connection for each request.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use super::error::{ApiError, ErrorBody};
+use super::events::Event;
+use super::types::{
+    AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
+    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer,
+    RotateRequest, StatusAnswer, TokenAnswer, VersionAnswer,
+};
+use crate::model::{EndpointName, NetworkName, NodeName};
+
+/// The largest answer that is read, in bytes: 100,000 endpoints take about 40 MB.
+const MAX_ANSWER: usize = 256 << 20;
+
+/// Why there is no answer. Only with `Refused` is it certain that nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens at the socket.
+    #[error("no agent answers at {0}: start it with `lanmesh agent`, or give --socket")]
+    NoAgent(PathBuf),
+    /// The socket may not be opened.
+    #[error(
+        "uid {uid} may not open {path}: run it as root, or join the group that write_group in the agent's configuration names"
+    )]
+    Denied {
+        /// The socket.
+        path: PathBuf,
+        /// Who was refused.
+        uid: u32,
+    },
+    /// The agent does not do it.
+    #[error(transparent)]
+    Refused(ApiError),
+    /// The agent did not answer in time.
+    #[error("the agent at {path} did not answer within {} s: `lanmesh status` and its log tell more", after.as_secs())]
+    Late {
+        /// The socket.
+        path: PathBuf,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// The connection broke, or what came was no answer of an agent.
+    #[error("the agent at {path} gave no proper answer ({why}): it may be stopping, or of another version")]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// What a call gives.
+pub type Result<T> = std::result::Result<T, ClientError>;
+
+/// Asks the agent at one socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    path: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of the agent at `path`. Nothing is opened yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        // Joining is the longest: the manager may have to be reached over a slow network.
+        Self { path: path.into(), timeout: Duration::from_secs(60) }
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn broken(&self, why: impl std::fmt::Display) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), why: why.to_string() }
+    }
+
+    fn not_open(&self, error: &io::Error) -> ClientError {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NoAgent(self.path.clone())
+            }
+            io::ErrorKind::PermissionDenied => {
+                ClientError::Denied { path: self.path.clone(), uid: nix::unistd::geteuid().as_raw() }
+            }
+            _ => self.broken(error),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.not_open(&error))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
+        // Ends by itself when the answer has been read or dropped.
+        tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "lanmesh");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(body.unwrap_or_default()));
+        let request = request.body(body).map_err(|error| self.broken(error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let status = response.status();
+        let bytes = self.collect(response).await?;
+        match serde_json::from_slice::<ErrorBody>(&bytes) {
+            Ok(body) => Err(ClientError::Refused(body.error.into())),
+            Err(_) => Err(self.broken(format_args!("status {status}"))),
+        }
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes> {
+        match Limited::new(response.into_body(), MAX_ANSWER).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(self.broken(format_args!("more than {MAX_ANSWER} bytes")))
+            }
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    /// Sends a request and reads its answer.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T> {
+        let exchange = async {
+            let response = self.send(method, path, body).await?;
+            let bytes = self.collect(response).await?;
+            serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
+        };
+        tokio::time::timeout(self.timeout, exchange)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Late { path: self.path.clone(), after: self.timeout }))
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).map_err(|error| self.broken(error))?;
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<bool> {
+        self.call::<RemovedAnswer>(Method::DELETE, path, None).await.map(|answer| answer.removed)
+    }
+
+    /// Which agent answers.
+    pub async fn version(&self) -> Result<VersionAnswer> {
+        self.get("/v1/version").await
+    }
+
+    /// How the agent is.
+    pub async fn status(&self) -> Result<StatusAnswer> {
+        self.get("/v1/status").await
+    }
+
+    /// What the agent's machine can do.
+    pub async fn doctor(&self) -> Result<DoctorAnswer> {
+        self.get("/v1/doctor").await
+    }
+
+    /// What a full pass would change now.
+    pub async fn plan(&self) -> Result<PlanAnswer> {
+        self.get("/v1/plan").await
+    }
+
+    /// Makes a cluster.
+    pub async fn init(&self, request: &InitRequest) -> Result<TokenAnswer> {
+        self.put("/v1/cluster", request).await
+    }
+
+    /// Joins a cluster.
+    pub async fn join(&self, request: &JoinRequest) -> Result<ClusterAnswer> {
+        self.put("/v1/cluster/membership", request).await
+    }
+
+    /// Leaves the cluster; false when the node was in none.
+    pub async fn leave(&self) -> Result<bool> {
+        self.delete("/v1/cluster").await
+    }
+
+    /// The token.
+    pub async fn token(&self) -> Result<TokenAnswer> {
+        self.get("/v1/token").await
+    }
+
+    /// Replaces the token.
+    pub async fn rotate_token(&self, request: &RotateRequest) -> Result<TokenAnswer> {
+        self.put("/v1/token", request).await
+    }
+
+    /// Every node.
+    pub async fn nodes(&self) -> Result<Vec<NodeAnswer>> {
+        self.get("/v1/nodes").await
+    }
+
+    /// One node, by name or id.
+    pub async fn node(&self, node: &NodeName) -> Result<NodeAnswer> {
+        self.get(&format!("/v1/nodes/{node}")).await
+    }
+
+    /// Shuts a node out; false when it was not there.
+    pub async fn remove_node(&self, node: &NodeName) -> Result<bool> {
+        self.delete(&format!("/v1/nodes/{node}")).await
+    }
+
+    /// Every network.
+    pub async fn networks(&self) -> Result<Vec<NetworkAnswer>> {
+        self.get("/v1/networks").await
+    }
+
+    /// One network.
+    pub async fn network(&self, name: &NetworkName) -> Result<NetworkAnswer> {
+        self.get(&format!("/v1/networks/{name}")).await
+    }
+
+    /// Creates a network.
+    pub async fn create_network(
+        &self,
+        name: &NetworkName,
+        request: &NetworkRequest,
+    ) -> Result<NetworkAnswer> {
+        self.put(&format!("/v1/networks/{name}"), request).await
+    }
+
+    /// Deletes a network; false when it was not there.
+    pub async fn remove_network(&self, name: &NetworkName) -> Result<bool> {
+        self.delete(&format!("/v1/networks/{name}")).await
+    }
+
+    /// The endpoints of one network or of all.
+    pub async fn endpoints(&self, network: Option<&NetworkName>) -> Result<Vec<EndpointAnswer>> {
+        match network {
+            Some(network) => self.get(&format!("/v1/networks/{network}/endpoints")).await,
+            None => self.get("/v1/endpoints").await,
+        }
+    }
+
+    /// One endpoint.
+    pub async fn endpoint(&self, network: &NetworkName, name: &EndpointName) -> Result<EndpointAnswer> {
+        self.get(&format!("/v1/networks/{network}/endpoints/{name}")).await
+    }
+
+    /// Attaches an endpoint.
+    pub async fn attach(
+        &self,
+        network: &NetworkName,
+        name: &EndpointName,
+        request: &AttachRequest,
+    ) -> Result<AttachAnswer> {
+        self.put(&format!("/v1/networks/{network}/endpoints/{name}"), request).await
+    }
+
+    /// Detaches an endpoint; false when it was not there.
+    pub async fn detach(&self, network: &NetworkName, name: &EndpointName) -> Result<bool> {
+        self.delete(&format!("/v1/networks/{network}/endpoints/{name}")).await
+    }
+
+    /// What the node is to have.
+    pub async fn desired(&self) -> Result<DesiredDocument> {
+        self.get("/v1/desired").await
+    }
+
+    /// Makes the node have what is named. `document` is sent as it is, so that the agent's errors name the
+    /// fields that its author wrote.
+    pub async fn put_desired(&self, document: Vec<u8>, dry_run: bool) -> Result<DesiredAnswer> {
+        self.call(Method::PUT, &format!("/v1/desired?dry_run={dry_run}"), Some(document)).await
+    }
+
+    /// The events after `since`, or all that are kept; with `follow`, also those that are still to come.
+    pub async fn events(&self, since: Option<u64>, follow: bool) -> Result<EventStream> {
+        let mut path = format!("/v1/events?follow={follow}");
+        if let Some(since) = since {
+            path.push_str(&format!("&since={since}"));
+        }
+        let response = self.send(Method::GET, &path, None).await?;
+        Ok(EventStream { client: self.clone(), body: response.into_body(), read: BytesMut::new() })
+    }
+}
+
+/// Events as they come.
+#[derive(Debug)]
+pub struct EventStream {
+    client: Client,
+    body: Incoming,
+    /// What has come and is not a whole line yet.
+    read: BytesMut,
+}
+
+impl EventStream {
+    /// The next event; `None` when the agent has no more, or stops.
+    pub async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(end + 1);
+                let event = serde_json::from_slice(&line).map_err(|error| self.client.broken(error))?;
+                return Ok(Some(event));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            let frame = frame.map_err(|error| self.client.broken(error))?;
+            if let Some(data) = frame.data_ref() {
+                self.read.extend_from_slice(data);
+            }
+        }
+    }
+}

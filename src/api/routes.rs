@@ -1,0 +1,238 @@
+//! What is under `/v1`: one entry for each path and method.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::Uri;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+
+use super::backend::{Answer, Backend};
+use super::call::Call;
+use super::desired;
+use super::error::{ApiError, ErrorKind};
+use super::events::{Event, EventReader};
+use super::openapi::{QueryDoc, QueryKind, Shape};
+use super::table::{Api, Table, delete, get, put};
+use super::types::{
+    AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, InitRequest, JoinRequest, NetworkAnswer,
+    NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer, RotateRequest, StatusAnswer, TokenAnswer,
+    VersionAnswer,
+};
+
+const FOLLOW: &[QueryDoc] = &[
+    QueryDoc {
+        name: "follow",
+        kind: QueryKind::Flag,
+        description: "Go on with what happens from now on, until the caller hangs up.",
+    },
+    QueryDoc {
+        name: "since",
+        kind: QueryKind::Number,
+        description: "Begin after the event with this number; without it, with the oldest that is kept.",
+    },
+];
+
+const DRY_RUN: &[QueryDoc] =
+    &[QueryDoc { name: "dry_run", kind: QueryKind::Flag, description: "Only say what would be done." }];
+
+/// How many times as large as other bodies a whole desired state may be.
+const DESIRED_BODY_FACTOR: usize = 16;
+
+fn removed(removed: bool) -> RemovedAnswer {
+    RemovedAnswer { removed }
+}
+
+/// Every route.
+pub(super) fn table<B: Backend>() -> Table<B> {
+    let table = cluster(agent(Table::new()));
+    networks(table)
+}
+
+fn agent<B: Backend>(table: Table<B>) -> Table<B> {
+    table
+        .without_body(
+            get("/v1/version", "Which agent answers"),
+            Shape::one::<VersionAnswer>(),
+            |_, _| async {
+                Ok(VersionAnswer { version: env!("CARGO_PKG_VERSION").to_owned(), api: "v1".to_owned() })
+            },
+        )
+        .without_body(get("/v1/openapi.json", "This document"), Shape::any_object(), |api, _| async move {
+            serde_json::to_value(&api.openapi).map_err(|error| ApiError::internal(error.to_string()))
+        })
+        .without_body(
+            get("/v1/status", "How the agent is"),
+            Shape::one::<StatusAnswer>(),
+            |api, _| async move { api.backend.status().await },
+        )
+        .without_body(
+            get("/v1/doctor", "What this machine can do"),
+            Shape::one::<DoctorAnswer>(),
+            |api, _| async move { api.backend.doctor().await },
+        )
+        .without_body(
+            get("/v1/plan", "What a full pass would change now"),
+            Shape::one::<PlanAnswer>(),
+            |api, _| async move { api.backend.plan().await },
+        )
+        .raw(
+            get("/v1/events", "What happened, one event in a line").query(FOLLOW),
+            Shape::lines::<Event>(),
+            |api, call| events(&api, &call),
+        )
+        .without_body(
+            get("/v1/desired", "What this node is to have"),
+            Shape::one::<DesiredDocument>(),
+            |api, _| async move { api.backend.desired().await },
+        )
+        .with_body(
+            put("/v1/desired", "Make this node have what is named, and nothing else")
+                .query(DRY_RUN)
+                .body_factor(DESIRED_BODY_FACTOR),
+            |api, call, wanted: DesiredDocument| async move {
+                let dry_run = call.flag("dry_run")?;
+                let _alone = api.desired.lock().await;
+                desired::put(api.backend.as_ref(), &wanted, dry_run).await
+            },
+        )
+}
+
+fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
+    table
+        .with_body(
+            put("/v1/cluster", "Make a cluster with this node"),
+            |api, _, request: InitRequest| async move { api.backend.init(request).await },
+        )
+        .with_body(
+            put("/v1/cluster/membership", "Join a cluster"),
+            |api, _, request: JoinRequest| async move { api.backend.join(request).await },
+        )
+        .without_body(
+            delete("/v1/cluster", "Leave the cluster"),
+            Shape::one::<RemovedAnswer>(),
+            |api, _| async move { api.backend.leave().await.map(removed) },
+        )
+        .without_body(
+            get("/v1/token", "The token that admits nodes").secret(),
+            Shape::one::<TokenAnswer>(),
+            |api, _| async move { api.backend.token().await },
+        )
+        .with_body(put("/v1/token", "Replace the token"), |api, _, request: RotateRequest| async move {
+            api.backend.rotate_token(request).await
+        })
+        .without_body(get("/v1/nodes", "Every node"), Shape::many::<NodeAnswer>(), |api, _| async move {
+            api.backend.nodes().await
+        })
+        .without_body(
+            get("/v1/nodes/{node}", "One node, by name or id"),
+            Shape::one::<NodeAnswer>(),
+            |api, call| async move { api.backend.node(call.param("node")?).await },
+        )
+        .without_body(
+            delete("/v1/nodes/{node}", "Shut a node out"),
+            Shape::one::<RemovedAnswer>(),
+            |api, call| async move { api.backend.remove_node(call.param("node")?).await.map(removed) },
+        )
+}
+
+fn networks<B: Backend>(table: Table<B>) -> Table<B> {
+    table
+        .without_body(
+            get("/v1/networks", "Every network"),
+            Shape::many::<NetworkAnswer>(),
+            |api, _| async move { api.backend.networks().await },
+        )
+        .without_body(
+            get("/v1/networks/{name}", "One network"),
+            Shape::one::<NetworkAnswer>(),
+            |api, call| async move { api.backend.network(call.param("name")?).await },
+        )
+        .with_body(
+            put("/v1/networks/{name}", "Create a network"),
+            |api, call, request: NetworkRequest| async move {
+                api.backend.create_network(call.param("name")?, request).await
+            },
+        )
+        .without_body(
+            delete("/v1/networks/{name}", "Delete a network"),
+            Shape::one::<RemovedAnswer>(),
+            |api, call| async move { api.backend.remove_network(call.param("name")?).await.map(removed) },
+        )
+        .without_body(
+            get("/v1/endpoints", "Every endpoint that this node knows"),
+            Shape::many::<EndpointAnswer>(),
+            |api, _| async move { api.backend.endpoints(None).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/endpoints", "The endpoints of one network"),
+            Shape::many::<EndpointAnswer>(),
+            |api, call| async move { api.backend.endpoints(Some(call.param("name")?)).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/endpoints/{endpoint}", "One endpoint"),
+            Shape::one::<EndpointAnswer>(),
+            |api, call| async move { api.backend.endpoint(call.param("name")?, call.param("endpoint")?).await },
+        )
+        .with_body(
+            put("/v1/networks/{name}/endpoints/{endpoint}", "Attach an endpoint"),
+            |api, call, request: AttachRequest| async move {
+                api.backend.attach(call.param("name")?, call.param("endpoint")?, request).await
+            },
+        )
+        .without_body(
+            delete("/v1/networks/{name}/endpoints/{endpoint}", "Detach an endpoint"),
+            Shape::one::<RemovedAnswer>(),
+            |api, call| async move {
+                api.backend.detach(call.param("name")?, call.param("endpoint")?).await.map(removed)
+            },
+        )
+}
+
+fn events<B: Backend>(api: &Arc<Api<B>>, call: &Call) -> Answer<Response> {
+    let since = call.query("since", "a number")?;
+    let reader = api.backend.events().read(since);
+    let stopping = call.flag("follow")?.then(|| api.stopping.clone());
+    let lines = stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
+        let event = match &stopping {
+            Some(stopping) => stopping.run_until_cancelled(reader.next()).await.flatten(),
+            None => reader.try_next(),
+        }?;
+        Some((Ok::<_, Infallible>(lines(event, &mut reader)), (reader, stopping)))
+    });
+    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+/// `first` and what else is already there, up to a few dozen: one write for a burst instead of one for each.
+fn lines(first: Event, reader: &mut EventReader) -> Bytes {
+    let mut text = Vec::new();
+    let rest = std::iter::from_fn(|| reader.try_next()).take(63);
+    for event in std::iter::once(first).chain(rest) {
+        // Plain values with text keys: there is nothing in an event that JSON cannot hold.
+        if serde_json::to_writer(&mut text, &event).is_ok() {
+            text.push(b'\n');
+        }
+    }
+    text.into()
+}
+
+/// The router: every route, and JSON errors for everything else.
+pub(super) fn router<B: Backend>(table: Table<B>, api: Arc<Api<B>>) -> Router {
+    table
+        .router
+        .method_not_allowed_fallback(async |request: Request| {
+            let message = format!("{} has no {}", request.uri().path(), request.method());
+            ApiError::new(ErrorKind::MethodNotAllowed, message)
+                .hint("GET reads, PUT makes, DELETE removes; GET /v1/openapi.json has them all")
+        })
+        .fallback(async |uri: Uri| {
+            ApiError::not_found(format!("there is nothing at {}", uri.path()))
+                .hint("GET /v1/openapi.json lists every path")
+        })
+        .with_state(api)
+}

@@ -1,0 +1,308 @@
+//! A backend without a cluster or a kernel: it keeps what it is told, as the trait's documentation demands.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use ipnetwork::IpNetwork;
+
+use crate::api::types::*;
+use crate::api::{Answer, ApiError, Backend, EventKind, EventLog, EventObject};
+use crate::model::*;
+
+#[derive(Default)]
+struct Inner {
+    init: Option<InitRequest>,
+    token: u32,
+    networks: BTreeMap<NetworkName, NetworkRequest>,
+    endpoints: BTreeMap<NetworkName, BTreeMap<EndpointName, AttachRequest>>,
+    attached: u32,
+}
+
+pub struct Fake {
+    events: EventLog,
+    inner: Mutex<Inner>,
+    /// How long an attach takes.
+    slow: Duration,
+    /// Whether `plan` and `leave` panic.
+    broken: bool,
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        Self { events: EventLog::new(8), inner: Mutex::default(), slow: Duration::ZERO, broken: false }
+    }
+
+    pub fn slow(slow: Duration) -> Self {
+        Self { slow, ..Self::new() }
+    }
+
+    pub fn broken() -> Self {
+        Self { broken: true, ..Self::new() }
+    }
+
+    pub fn log(&self) -> EventLog {
+        self.events.clone()
+    }
+
+    fn node_answer(&self) -> NodeAnswer {
+        NodeAnswer {
+            name: "n1".parse().unwrap(),
+            id: NodeId::from_bytes([1; 16]),
+            index: NodeIndex(0),
+            address: "192.0.2.1:7979".parse().unwrap(),
+            state: NodeState::Alive,
+            me: true,
+            manager: true,
+            vtep: "192.0.2.1".parse().unwrap(),
+            underlay_mtu: 1500,
+            networks: vec!["net".parse().unwrap()],
+        }
+    }
+
+    fn token_answer(&self, token: u32) -> TokenAnswer {
+        let token = format!("token-{token}");
+        TokenAnswer { join: format!("lanmesh join --token {token} 192.0.2.1:7979"), token }
+    }
+}
+
+fn first_host(subnet: &IpNetwork) -> IpAddr {
+    subnet.iter().nth(1).unwrap()
+}
+
+fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer {
+    let gateways: Vec<_> = request.subnets.iter().map(first_host).collect();
+    NetworkAnswer {
+        name: name.clone(),
+        id: NetworkId::from_bytes([2; 8]),
+        vni: Vni::try_from(0x80_0001).unwrap(),
+        subnets: request.subnets.clone(),
+        gateway: gateways[0],
+        gateways,
+        pools: request.pools.clone(),
+        reserve: request.reserve.clone(),
+        block_size: request.block_size,
+        mtu: request.mtu,
+        multicast: request.multicast,
+        zeroconf: request.zeroconf,
+        encrypt: request.encrypt,
+        created_ms: 1,
+        conflict: false,
+        netns: Some("/run/lanmesh/netns/net".into()),
+    }
+}
+
+fn address_of(subnet: &IpNetwork) -> IpNetwork {
+    IpNetwork::new(subnet.iter().nth(17).unwrap(), subnet.prefix()).unwrap()
+}
+
+fn no_network(name: &NetworkName) -> ApiError {
+    ApiError::not_found(format!("there is no network {name}")).hint("`lanmesh network ls` lists them")
+}
+
+impl Backend for Fake {
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+
+    async fn status(&self) -> Answer<StatusAnswer> {
+        let node = self.node_answer();
+        Ok(StatusAnswer {
+            version: "0".into(),
+            pid: 1,
+            uptime_s: 2,
+            state: AgentState::Ready,
+            cluster: Some(ClusterAnswer {
+                id: "c".into(),
+                name: node.name,
+                node_id: node.id,
+                index: node.index,
+                address: node.address,
+                manager: true,
+            }),
+            nodes: NodeCounts { alive: 1, ..NodeCounts::default() },
+            networks: 1,
+            endpoints: 1,
+            reconcile: ReconcileAnswer::default(),
+            counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
+        })
+    }
+
+    async fn doctor(&self) -> Answer<DoctorAnswer> {
+        let check = |name: &str, state, instead: Option<&str>| Check {
+            name: name.into(),
+            state,
+            found: "6.18".into(),
+            instead: instead.map(Into::into),
+        };
+        let checks = vec![
+            check("vxlan", CheckState::Ok, None),
+            check("wireguard", CheckState::Fallback, Some("userspace")),
+        ];
+        Ok(DoctorAnswer { ok: true, checks })
+    }
+
+    async fn plan(&self) -> Answer<PlanAnswer> {
+        assert!(!self.broken, "as the test wants it");
+        Ok(PlanAnswer { text: "add x\n".into(), operations: vec!["add x".into()] })
+    }
+
+    async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
+        let mut inner = self.inner.lock().unwrap();
+        match &inner.init {
+            Some(there) if *there != request => Err(ApiError::conflict("this node is in a cluster already")),
+            _ => {
+                inner.init = Some(request);
+                Ok(self.token_answer(inner.token))
+            }
+        }
+    }
+
+    async fn join(&self, _: JoinRequest) -> Answer<ClusterAnswer> {
+        Ok(self.status().await?.cluster.unwrap())
+    }
+
+    async fn leave(&self) -> Answer<bool> {
+        assert!(!self.broken, "as the test wants it");
+        Ok(self.inner.lock().unwrap().init.take().is_some())
+    }
+
+    async fn token(&self) -> Answer<TokenAnswer> {
+        Ok(self.token_answer(self.inner.lock().unwrap().token))
+    }
+
+    async fn rotate_token(&self, request: RotateRequest) -> Answer<TokenAnswer> {
+        let mut inner = self.inner.lock().unwrap();
+        if request.replaces != self.token_answer(inner.token).token {
+            return Err(ApiError::conflict("that is not the current token"));
+        }
+        inner.token += 1;
+        Ok(self.token_answer(inner.token))
+    }
+
+    async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {
+        Ok(vec![self.node_answer()])
+    }
+
+    async fn node(&self, node: NodeName) -> Answer<NodeAnswer> {
+        let answer = self.node_answer();
+        if answer.name == node {
+            Ok(answer)
+        } else {
+            Err(ApiError::not_found(format!("there is no node {node}")))
+        }
+    }
+
+    async fn remove_node(&self, _: NodeName) -> Answer<bool> {
+        Ok(false)
+    }
+
+    async fn networks(&self) -> Answer<Vec<NetworkAnswer>> {
+        let inner = self.inner.lock().unwrap();
+        Ok(inner.networks.iter().map(|(name, request)| network_answer(name, request)).collect())
+    }
+
+    async fn network(&self, name: NetworkName) -> Answer<NetworkAnswer> {
+        let inner = self.inner.lock().unwrap();
+        let request = inner.networks.get(&name).ok_or_else(|| no_network(&name))?;
+        Ok(network_answer(&name, request))
+    }
+
+    async fn create_network(&self, name: NetworkName, request: NetworkRequest) -> Answer<NetworkAnswer> {
+        let mut inner = self.inner.lock().unwrap();
+        match inner.networks.get(&name) {
+            Some(there) if *there != request => Err(ApiError::conflict(format!("{name} has another spec"))),
+            _ => {
+                let answer = network_answer(&name, &request);
+                let object = EventObject { network: Some(name.clone()), ..EventObject::default() };
+                self.events.publish(EventKind::NetworkAdded, object, "a network came");
+                inner.networks.insert(name, request);
+                Ok(answer)
+            }
+        }
+    }
+
+    async fn remove_network(&self, name: NetworkName) -> Answer<bool> {
+        Ok(self.inner.lock().unwrap().networks.remove(&name).is_some())
+    }
+
+    async fn endpoints(&self, network: Option<NetworkName>) -> Answer<Vec<EndpointAnswer>> {
+        let inner = self.inner.lock().unwrap();
+        let mut found = Vec::new();
+        for (name, endpoints) in &inner.endpoints {
+            if network.as_ref().is_some_and(|network| network != name) {
+                continue;
+            }
+            for (endpoint, request) in endpoints {
+                let addresses: Vec<_> = inner.networks[name].subnets.iter().map(address_of).collect();
+                found.push(EndpointAnswer {
+                    name: endpoint.clone(),
+                    network: name.clone(),
+                    service: request.service.clone(),
+                    slot: request.slot,
+                    aliases: request.aliases.clone(),
+                    mac: Mac::of_endpoint(addresses[0].ip()),
+                    addresses,
+                    node: "n1".parse().unwrap(),
+                    state: EndpointState::Up,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {
+        let found = self.endpoints(Some(network)).await?.into_iter().find(|endpoint| endpoint.name == name);
+        found.ok_or_else(|| ApiError::not_found(format!("there is no endpoint {name}")))
+    }
+
+    async fn attach(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: AttachRequest,
+    ) -> Answer<AttachAnswer> {
+        tokio::time::sleep(self.slow).await;
+        let mut inner = self.inner.lock().unwrap();
+        let spec = inner.networks.get(&network).cloned().ok_or_else(|| no_network(&network))?;
+        let there = inner.endpoints.entry(network.clone()).or_default();
+        if there.get(&name).is_some_and(|there| *there != request) {
+            return Err(ApiError::conflict(format!("{name} is there and is another")));
+        }
+        let taken = |other: &&EndpointName| {
+            **other != name
+                && there[*other].addresses.iter().any(|address| request.addresses.contains(address))
+        };
+        if let Some(other) = there.keys().find(taken) {
+            return Err(ApiError::conflict(format!("{other} has that address")));
+        }
+        let ifname = request.ifname.clone().unwrap_or_else(|| "eth0".into());
+        there.insert(name.clone(), request);
+        inner.attached += 1;
+        let addresses: Vec<_> = spec.subnets.iter().map(address_of).collect();
+        let gateways: Vec<_> = spec.subnets.iter().map(first_host).collect();
+        Ok(AttachAnswer {
+            name,
+            search: vec![format!("{network}.lanmesh")],
+            network,
+            mac: Mac::of_endpoint(addresses[0].ip()),
+            addresses,
+            ifname,
+            gateway: gateways[0],
+            gateways,
+            dns: Vec::new(),
+            mtu: 1450,
+        })
+    }
+
+    async fn detach(&self, network: NetworkName, name: EndpointName) -> Answer<bool> {
+        let mut inner = self.inner.lock().unwrap();
+        Ok(inner.endpoints.get_mut(&network).is_some_and(|there| there.remove(&name).is_some()))
+    }
+
+    async fn desired(&self) -> Answer<DesiredDocument> {
+        let inner = self.inner.lock().unwrap();
+        Ok(DesiredDocument { networks: inner.networks.clone(), endpoints: inner.endpoints.clone() })
+    }
+}

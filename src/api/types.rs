@@ -1,0 +1,466 @@
+//! What goes over the socket: the JSON requests and answers of `/v1`.
+//!
+//! Owns their field names, which others rely on, and what of them can be read without knowing the cluster.
+//! Does not own: routes, permissions, or what the agent does with a request. Requests refuse unknown fields;
+//! answers may gain some, so whoever reads them must skip what it does not know.
+
+mod desired;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::AddrRange;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+use super::address::{AdvertiseAddr, ManagerAddr};
+use super::ranges::Ranges;
+use crate::model::{
+    Encryption, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NodeId, NodeIndex, NodeName,
+    NodeState, ServiceName, Vni, ZeroconfMode,
+};
+
+/// Which agent answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionAnswer {
+    /// The agent's version.
+    pub version: String,
+    /// The version of this interface, the first part of every path.
+    pub api: String,
+}
+
+/// How far an agent has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// It belongs to no cluster: `init` or `join` comes next.
+    NoCluster,
+    /// It belongs to one and has not yet brought its kernel to what is desired.
+    Starting,
+    /// Its kernel is as desired.
+    Ready,
+    /// Something that is desired could not be done; `reconcile.errors` says what.
+    Degraded,
+}
+
+/// The cluster this node belongs to, and this node in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterAnswer {
+    /// The cluster's id.
+    pub id: String,
+    /// This node's name.
+    #[schema(value_type = String)]
+    pub name: NodeName,
+    /// This node's id.
+    #[schema(value_type = String)]
+    pub node_id: NodeId,
+    /// This node's place in the address plans.
+    #[schema(value_type = u32)]
+    pub index: NodeIndex,
+    /// Where this node listens for the others.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// Whether this node hands out indexes.
+    pub manager: bool,
+}
+
+/// How many nodes there are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeCounts {
+    /// They answer.
+    pub alive: usize,
+    /// They have not answered lately.
+    pub suspect: usize,
+    /// They were given up.
+    pub dead: usize,
+    /// They said that they go.
+    pub left: usize,
+}
+
+/// What the work of bringing the kernel to what is desired has come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReconcileAnswer {
+    /// Full passes since the agent started.
+    pub passes: u64,
+    /// When the last one ended, in milliseconds since 1970.
+    pub last_ms: Option<u64>,
+    /// How many changes it made.
+    pub last_changes: usize,
+    /// What it could not do; empty when all is well.
+    pub errors: Vec<String>,
+}
+
+/// How the agent is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StatusAnswer {
+    /// The agent's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// How far it has come.
+    pub state: AgentState,
+    /// The cluster it belongs to, if any.
+    pub cluster: Option<ClusterAnswer>,
+    /// The nodes of the cluster, by state.
+    pub nodes: NodeCounts,
+    /// Networks that are known.
+    pub networks: usize,
+    /// Endpoints of this node.
+    pub endpoints: usize,
+    /// The work on the kernel.
+    pub reconcile: ReconcileAnswer,
+    /// What was counted since the start, by name (datagrams that did not open, events lost and so on).
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// What a check of this machine found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// It is there.
+    Ok,
+    /// It is not there and another way is taken.
+    Fallback,
+    /// It is not there and something does not work without it.
+    Missing,
+}
+
+/// One thing that was looked for on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    /// What was looked for.
+    pub name: String,
+    /// Whether it is there.
+    pub state: CheckState,
+    /// What was found.
+    pub found: String,
+    /// Which way is taken instead, or what to do about it.
+    pub instead: Option<String>,
+}
+
+/// What this kernel can do, and which way is taken instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DoctorAnswer {
+    /// Nothing is missing.
+    pub ok: bool,
+    /// What was looked for, in the order it matters.
+    pub checks: Vec<Check>,
+}
+
+/// The dry run: what a full pass would change now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanAnswer {
+    /// The plan as text, one operation in a line; empty when there is nothing to do.
+    pub text: String,
+    /// The same, one operation in an item, in the order they would be made.
+    pub operations: Vec<String>,
+}
+
+/// `PUT /v1/cluster`: make a cluster with this node as its first and its manager.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InitRequest {
+    /// Where the other nodes reach this one: IP or IP:PORT.
+    #[schema(value_type = String)]
+    pub advertise: AdvertiseAddr,
+    /// This node's name; by default its host name.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<NodeName>,
+}
+
+/// How others join: also what `GET /v1/token` answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenAnswer {
+    /// The secret that admits a node.
+    pub token: String,
+    /// The command to run on a node that is to join.
+    pub join: String,
+}
+
+/// `PUT /v1/token`: replace the token. Naming the one that is replaced makes a repeated request harmless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateRequest {
+    /// The token that is to admit nobody any more; 409 when it is not the current one.
+    pub replaces: String,
+}
+
+/// `PUT /v1/cluster/membership`: join a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinRequest {
+    /// The token that `init` gave.
+    pub token: String,
+    /// Where the manager listens: HOST or HOST:PORT.
+    #[schema(value_type = String)]
+    pub manager: ManagerAddr,
+    /// Where the other nodes reach this one; by default the address this node reaches the manager from.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub advertise: Option<AdvertiseAddr>,
+    /// This node's name; by default its host name.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub name: Option<NodeName>,
+    /// The index to ask for; by default the lowest that is free.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>)]
+    pub index: Option<NodeIndex>,
+}
+
+/// Whether a DELETE found something to delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RemovedAnswer {
+    /// False when it was not there to begin with.
+    pub removed: bool,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeAnswer {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: NodeName,
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: NodeId,
+    /// Its place in the address plans.
+    #[schema(value_type = u32)]
+    pub index: NodeIndex,
+    /// Where it listens for the cluster, IP:PORT.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// Whether it answers.
+    #[schema(schema_with = super::schema::node_state)]
+    pub state: NodeState,
+    /// It is the node that answers this request.
+    pub me: bool,
+    /// It hands out indexes.
+    pub manager: bool,
+    /// Where its VXLAN packets come from.
+    #[schema(value_type = String)]
+    pub vtep: IpAddr,
+    /// The largest packet its underlay carries, in bytes.
+    pub underlay_mtu: u32,
+    /// The networks it takes part in.
+    #[schema(value_type = Vec<String>)]
+    pub networks: Vec<NetworkName>,
+}
+
+/// `PUT /v1/networks/{name}`: the spec of a network, fixed once it is created.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkRequest {
+    /// At least one subnet; host bits must be zero and no two may overlap.
+    #[schema(value_type = Vec<String>)]
+    pub subnets: Vec<IpNetwork>,
+    /// Gateways that are not the first address of their subnet; at most one for each subnet, in any order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// Addresses set apart for the slots of a service: service to range, or to one range of each subnet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(schema_with = super::schema::pools)]
+    pub pools: BTreeMap<ServiceName, Ranges>,
+    /// Ranges that are never handed out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub reserve: Vec<AddrRange>,
+    /// Addresses for each node; by default a function of the subnet's size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u64>,
+    /// The MTU inside, in bytes; by default derived from the underlay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// How multicast travels.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::multicast_mode)]
+    pub multicast: MulticastMode,
+    /// How zeroconf travels.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::zeroconf_mode)]
+    pub zeroconf: ZeroconfMode,
+    /// What the VXLAN travels through.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::encryption)]
+    pub encrypt: Encryption,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkAnswer {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: NetworkName,
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: NetworkId,
+    /// Its number on the wire.
+    #[schema(value_type = u32)]
+    pub vni: Vni,
+    /// Its subnets.
+    #[schema(value_type = Vec<String>)]
+    pub subnets: Vec<IpNetwork>,
+    /// The gateway of the first subnet.
+    #[schema(value_type = String)]
+    pub gateway: IpAddr,
+    /// The gateway of each subnet, in the order of `subnets`.
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// Service to ranges, at most one of each subnet.
+    #[schema(value_type = BTreeMap<String, Vec<String>>)]
+    pub pools: BTreeMap<ServiceName, Ranges>,
+    /// Ranges that are never handed out.
+    #[schema(value_type = Vec<String>)]
+    pub reserve: Vec<AddrRange>,
+    /// Addresses for each node, where it was given.
+    pub block_size: Option<u64>,
+    /// The MTU inside, where it was given or is known on this node.
+    pub mtu: Option<u32>,
+    /// How multicast travels.
+    #[schema(schema_with = super::schema::multicast_mode)]
+    pub multicast: MulticastMode,
+    /// How zeroconf travels.
+    #[schema(schema_with = super::schema::zeroconf_mode)]
+    pub zeroconf: ZeroconfMode,
+    /// What the VXLAN travels through.
+    #[schema(schema_with = super::schema::encryption)]
+    pub encrypt: Encryption,
+    /// When it was created, in milliseconds since 1970 by the creator's clock.
+    pub created_ms: u64,
+    /// An older network owns the name: this one takes no new endpoints.
+    pub conflict: bool,
+    /// The path of its namespace on this node, where the node has it.
+    #[schema(value_type = Option<String>)]
+    pub netns: Option<PathBuf>,
+}
+
+/// A DNS-SD service to announce for an endpoint (RFC 6763).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceRequest {
+    /// The type, `_name._tcp` or `_name._udp`.
+    pub kind: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// The TXT record's keys and values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub txt: BTreeMap<String, String>,
+}
+
+/// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns` and `host` says to what.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// The absolute path of the container's network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub netns: Option<PathBuf>,
+    /// The node itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub host: bool,
+    /// The interface's name there; by default `eth0`, for the node itself one made from the network's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<String>,
+    /// The service it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub service: Option<ServiceName>,
+    /// Its number within the service, from 0 or 1 as the orchestrator counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Addresses to ask for, at most one for each subnet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Further names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub aliases: Vec<EndpointName>,
+    /// Services to announce for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advertise: Vec<ServiceRequest>,
+}
+
+/// What attaching gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AttachAnswer {
+    /// The endpoint's name.
+    #[schema(value_type = String)]
+    pub name: EndpointName,
+    /// The network's name.
+    #[schema(value_type = String)]
+    pub network: NetworkName,
+    /// Its address in each subnet, with the prefix length.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNetwork>,
+    /// Its MAC.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// The interface's name.
+    pub ifname: String,
+    /// The gateway of the first subnet.
+    #[schema(value_type = String)]
+    pub gateway: IpAddr,
+    /// The gateway of each subnet, in the order of `addresses`.
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// The network's DNS servers; empty while it has none.
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<IpAddr>,
+    /// The search domains that go with them.
+    pub search: Vec<String>,
+    /// The MTU of the interface, in bytes.
+    pub mtu: u32,
+}
+
+/// Whether an endpoint can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum EndpointState {
+    /// Its node answers.
+    Up,
+    /// Its node has not answered lately.
+    Suspect,
+    /// Its node was given up or left.
+    Down,
+    /// A newer claim took its address.
+    Displaced,
+}
+
+/// An endpoint, as any node of its network knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EndpointAnswer {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: EndpointName,
+    /// The network's name.
+    #[schema(value_type = String)]
+    pub network: NetworkName,
+    /// The service it is a part of.
+    #[schema(value_type = Option<String>)]
+    pub service: Option<ServiceName>,
+    /// Its number within the service.
+    pub slot: Option<u32>,
+    /// Further names.
+    #[schema(value_type = Vec<String>)]
+    pub aliases: Vec<EndpointName>,
+    /// Its address in each subnet, with the prefix length.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpNetwork>,
+    /// Its MAC.
+    #[schema(value_type = String)]
+    pub mac: Mac,
+    /// The node that has it.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Whether it can be reached.
+    pub state: EndpointState,
+}

@@ -1,0 +1,44 @@
+//! `lanmesh agent`: the configuration, the log, and then the agent itself.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use tracing_subscriber::EnvFilter;
+
+use super::CliError;
+use crate::config::{Config, Flags, LogFormat};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A TOML file; flags go before what it says
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the state is kept [default: /var/lib/lanmesh]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the socket and the networks' namespaces are [default: /run/lanmesh]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
+    let Args { config, data_dir, run_dir } = args;
+    let config = Config::load(&Flags { config, data_dir, run_dir, socket })?;
+    start_log(&config);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?
+        .block_on(crate::agent::run(config))?;
+    Ok(())
+}
+
+fn start_log(config: &Config) {
+    // The configuration was checked; RUST_LOG goes before it only if it is good as well.
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.log));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `lanmesh attach`: attach a container, or the node itself, to a network.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{CliError, Context, output};
+use crate::api::types::{AttachAnswer, AttachRequest};
+use crate::model::{AdvertisedService, EndpointName, NetworkName, ServiceName};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The network
+    network: NetworkName,
+    /// The endpoint's name, unique in the network
+    #[arg(long)]
+    name: EndpointName,
+    #[command(flatten)]
+    place: Place,
+    /// The interface's name [default: eth0; with --host one made from the network's name]
+    #[arg(long)]
+    ifname: Option<String>,
+    /// The service it is a part of
+    #[arg(long)]
+    service: Option<ServiceName>,
+    /// Its number within the service
+    #[arg(long, value_name = "N", requires = "service")]
+    slot: Option<u32>,
+    /// An address to ask for; one of each subnet at most
+    #[arg(long = "ip", value_name = "ADDR")]
+    addresses: Vec<IpAddr>,
+    /// A further name
+    #[arg(long = "alias", value_name = "NAME")]
+    aliases: Vec<EndpointName>,
+    /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4'
+    #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
+    advertise_service: Vec<AdvertisedService>,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Place {
+    /// The path of the container's network namespace
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// A process of the container
+    #[arg(long)]
+    pid: Option<u32>,
+    /// This node itself
+    #[arg(long)]
+    host: bool,
+}
+
+impl Place {
+    /// The path that the agent can open, whichever directory it runs in.
+    fn netns(&self) -> Result<Option<PathBuf>, CliError> {
+        if let Some(pid) = self.pid {
+            return Ok(Some(format!("/proc/{pid}/ns/net").into()));
+        }
+        let absolute = |path: &PathBuf| {
+            std::path::absolute(path).map_err(|source| CliError::Io {
+                what: format!("cannot use --netns {}", path.display()),
+                source,
+            })
+        };
+        self.netns.as_ref().map(absolute).transpose()
+    }
+}
+
+pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
+    let request = AttachRequest {
+        netns: args.place.netns()?,
+        host: args.place.host,
+        ifname: args.ifname,
+        service: args.service,
+        slot: args.slot,
+        addresses: args.addresses,
+        aliases: args.aliases,
+        advertise: args.advertise_service.into_iter().map(Into::into).collect(),
+    };
+    let answer = context.client.attach(&args.network, &args.name, &request).await?;
+    if context.json { output::json(&answer) } else { output::print(&table(&answer)) }
+}
+
+fn table(answer: &AttachAnswer) -> String {
+    let row = [
+        answer.name.to_string(),
+        answer.network.to_string(),
+        output::list(&answer.addresses),
+        answer.mac.to_string(),
+        answer.ifname.clone(),
+        output::list(&answer.gateways),
+        output::list(&answer.dns),
+        answer.mtu.to_string(),
+    ];
+    output::table(["NAME", "NETWORK", "ADDRESSES", "MAC", "INTERFACE", "GATEWAYS", "DNS", "MTU"], [row])
+}

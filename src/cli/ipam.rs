@@ -1,0 +1,162 @@
+//! `lanmesh ipam plan`: what any node would compute, without asking one.
+
+use clap::ArgGroup;
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::{AddrRange, Grant, NetworkPlan, NetworkRequest, Origin, Pool, SubnetPlan, endpoint_key};
+use serde::Serialize;
+
+use super::spec::LayoutArgs;
+use super::{CliError, Context, output};
+use crate::model::{EndpointName, NetworkName, ServiceName};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show blocks, pools, and the address that an endpoint gets
+    Plan(Box<PlanArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    group = ArgGroup::new("what").args(["network", "subnets"]).required(true),
+    group = ArgGroup::new("which").args(["slot", "name"]).multiple(true),
+)]
+pub(super) struct PlanArgs {
+    /// A network of the cluster, whose layout the agent knows
+    #[arg(conflicts_with = "LayoutArgs")]
+    network: Option<NetworkName>,
+    /// A subnet of a network that need not exist; no agent is asked
+    #[arg(long = "subnet", value_name = "CIDR")]
+    subnets: Vec<IpNetwork>,
+    #[command(flatten)]
+    layout: LayoutArgs,
+    /// The node [default: with NETWORK this one, else 0]
+    #[arg(long, value_name = "N")]
+    node_index: Option<u32>,
+    /// The endpoint's service; with it goes --slot or --name
+    #[arg(long, requires = "which")]
+    service: Option<ServiceName>,
+    /// The endpoint's number within the service
+    #[arg(long, value_name = "N", requires = "service")]
+    slot: Option<u32>,
+    /// The endpoint's name
+    #[arg(long)]
+    name: Option<EndpointName>,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Foretold {
+    network: Option<NetworkName>,
+    node_index: u32,
+    /// What the address is computed from; absent when no endpoint was asked for.
+    key: Option<String>,
+    subnets: Vec<Subnet>,
+}
+
+#[derive(Serialize)]
+struct Subnet {
+    subnet: IpNetwork,
+    gateway: std::net::IpAddr,
+    block_size: u64,
+    /// How many nodes have a block.
+    blocks: u64,
+    /// The addresses of this node's block.
+    block: Vec<AddrRange>,
+    pools: Vec<Pool>,
+    reserved: Vec<AddrRange>,
+    /// The endpoint's address, with the prefix length.
+    address: Option<IpNetwork>,
+    /// Which rule it comes from.
+    origin: Option<Origin>,
+}
+
+pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
+    let (plan, index) = match &args.network {
+        Some(network) => of_network(context, network, args.node_index).await?,
+        None => {
+            let request = args.layout.clone().request(args.subnets.clone());
+            (request.address_plan()?, args.node_index.unwrap_or(0))
+        }
+    };
+    let (key, grants) = foretell(&plan, index, args)?;
+    let mut subnets = Vec::new();
+    for (i, subnet) in plan.subnets().iter().enumerate() {
+        subnets.push(describe(subnet, index, grants.get(i))?);
+    }
+    let foretold = Foretold { network: args.network.clone(), node_index: index, key, subnets };
+    if context.json { output::json(&foretold) } else { output::print(&text(&foretold)) }
+}
+
+/// The plan of a network that the agent knows, and the index: this node's if none was given.
+async fn of_network(
+    context: &Context,
+    name: &NetworkName,
+    index: Option<u32>,
+) -> Result<(NetworkPlan, u32), CliError> {
+    let network = context.client.network(name).await?;
+    let index = match index {
+        Some(index) => index,
+        None => {
+            let cluster = context.client.status().await?.cluster;
+            let none = || CliError::Other("this node belongs to no cluster: give --node-index".to_owned());
+            cluster.ok_or_else(none)?.index.0
+        }
+    };
+    let plan = network.to_ipam().split().and_then(NetworkPlan::new)?;
+    Ok((plan, index))
+}
+
+/// The key and the addresses of the endpoint that was asked for; nothing if none was.
+fn foretell(
+    plan: &NetworkPlan,
+    index: u32,
+    args: &PlanArgs,
+) -> Result<(Option<String>, Vec<Grant>), CliError> {
+    let service = args.service.as_ref().map(ServiceName::as_str);
+    let name = args.name.as_ref().map(EndpointName::as_str);
+    // The flags see to it that a service comes with a slot or a name.
+    if name.is_none() && args.slot.is_none() {
+        return Ok((None, Vec::new()));
+    }
+    let key = endpoint_key(name.unwrap_or_default(), service, args.slot);
+    let request = NetworkRequest { key: &key, service, slot: args.slot, addresses: &[] };
+    let grants = plan.foretell(index, &request)?;
+    Ok((Some(key), grants))
+}
+
+fn describe(plan: &SubnetPlan, index: u32, grant: Option<&Grant>) -> Result<Subnet, CliError> {
+    Ok(Subnet {
+        subnet: plan.subnet(),
+        gateway: plan.gateway(),
+        block_size: plan.block_size(),
+        blocks: plan.blocks(),
+        block: plan.block(index)?.ranges,
+        pools: plan.pools().to_vec(),
+        reserved: plan.reserved().to_vec(),
+        address: grant.map(|grant| grant.address),
+        origin: grant.map(|grant| grant.origin),
+    })
+}
+
+fn text(foretold: &Foretold) -> String {
+    let rows = foretold.subnets.iter().map(|subnet| {
+        [
+            subnet.subnet.to_string(),
+            subnet.gateway.to_string(),
+            format!("{} of {}", foretold.node_index, subnet.blocks),
+            output::list(&subnet.block),
+            output::list(subnet.pools.iter().map(|pool| format!("{}={}", pool.service, pool.range))),
+            output::list(subnet.address),
+            subnet.origin.map_or_else(|| "-".to_owned(), origin),
+        ]
+    });
+    output::table(["SUBNET", "GATEWAY", "NODE", "BLOCK", "POOLS", "ADDRESS", "FROM"], rows)
+}
+
+fn origin(origin: Origin) -> String {
+    match origin {
+        Origin::Asked => "asked".to_owned(),
+        Origin::Pool { slot } => format!("pool, slot {slot}"),
+        Origin::Block => "block".to_owned(),
+    }
+}

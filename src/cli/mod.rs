@@ -1,0 +1,148 @@
+//! The command line: each subcommand is a client of the socket and nothing more.
+//!
+//! Owns: flags, the text and tables that people read, exit codes. Does not own: anything an agent decides. The
+//! two commands that work without an agent are `ipam plan --subnet`, which computes, and `agent` itself.
+
+mod agent;
+mod attach;
+mod desired;
+mod detach;
+mod doctor;
+mod endpoint;
+mod error;
+mod events;
+mod init;
+mod ipam;
+mod join;
+mod leave;
+mod network;
+mod network_exec;
+mod node;
+mod output;
+mod plan;
+mod spec;
+mod status;
+#[cfg(test)]
+mod tests;
+mod token;
+mod version;
+
+use std::future::Future;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use self::error::CliError;
+use crate::api::client::Client;
+use crate::config::{DEFAULT_RUN_DIR, socket_in};
+
+/// One LAN across the machines of a swarm.
+#[derive(Debug, Parser)]
+#[command(name = "lanmesh", version, about, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    /// The agent's socket [default: /run/lanmesh/lanmesh.sock]
+    #[arg(long, global = true, env = "LANMESH_SOCKET", hide_env_values = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent of this node
+    Agent(agent::Args),
+    /// Make a cluster with this node
+    Init(init::Args),
+    /// Join a cluster
+    Join(join::Args),
+    /// Leave the cluster
+    Leave,
+    /// Show or replace the token that admits nodes
+    #[command(subcommand)]
+    Token(token::Command),
+    /// List, inspect or shut out nodes
+    #[command(subcommand)]
+    Node(node::Command),
+    /// Create, list, inspect or delete networks
+    #[command(subcommand)]
+    Network(network::Command),
+    /// Attach a container, or this node, to a network
+    Attach(attach::Args),
+    /// Detach an endpoint from a network
+    Detach(detach::Args),
+    /// List endpoints
+    #[command(subcommand)]
+    Endpoint(endpoint::Command),
+    /// Compute addresses
+    #[command(subcommand)]
+    Ipam(ipam::Command),
+    /// Show what the agent would change in the kernel now
+    Plan,
+    /// Get or put everything that this node is to have
+    #[command(subcommand)]
+    Desired(desired::Command),
+    /// Show what this machine can do, and which way is taken instead
+    Doctor,
+    /// Show how the agent is
+    Status,
+    /// Show what happened
+    Events(events::Args),
+    /// Show the versions of this command and of the agent
+    Version,
+}
+
+/// What every subcommand has at hand.
+#[derive(Debug)]
+struct Context {
+    client: Client,
+    json: bool,
+}
+
+/// Runs a command. An error is for one line on stderr and exit status 1.
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    let command = match cli.command {
+        Command::Agent(args) => return agent::run(args, cli.socket),
+        command => command,
+    };
+    let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
+    let context = Context { client: Client::new(socket), json: cli.json };
+    if let Command::Network(network::Command::Exec(args)) = command {
+        return network_exec::run(&context, &args);
+    }
+    block_on(dispatch(&context, command))
+}
+
+/// Runs `future` on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?
+        .block_on(future)
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Join(args) => join::run(context, args).await,
+        Command::Leave => leave::run(context).await,
+        Command::Token(command) => token::run(context, &command).await,
+        Command::Node(command) => node::run(context, &command).await,
+        Command::Network(command) => network::run(context, command).await,
+        Command::Attach(args) => attach::run(context, args).await,
+        Command::Detach(args) => detach::run(context, &args).await,
+        Command::Endpoint(command) => endpoint::run(context, &command).await,
+        Command::Ipam(ipam::Command::Plan(args)) => ipam::run(context, &args).await,
+        Command::Plan => plan::run(context).await,
+        Command::Desired(command) => desired::run(context, &command).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Status => status::run(context).await,
+        Command::Events(args) => events::run(context, &args).await,
+        Command::Version => version::run(context).await,
+        // Ran before the runtime was made.
+        Command::Agent(_) => Ok(()),
+    }
+}

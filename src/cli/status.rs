@@ -1,0 +1,42 @@
+//! `lanmesh status`: how the agent is.
+
+use super::{CliError, Context, output};
+use crate::api::types::StatusAnswer;
+
+pub(super) async fn run(context: &Context) -> Result<(), CliError> {
+    let status = context.client.status().await?;
+    if context.json { output::json(&status) } else { output::print(&text(&status)) }
+}
+
+fn text(status: &StatusAnswer) -> String {
+    let mut lines = vec![
+        ("state", output::word(&status.state)),
+        ("version", status.version.clone()),
+        ("pid", status.pid.to_string()),
+        ("up", format!("{} s", status.uptime_s)),
+    ];
+    if let Some(cluster) = &status.cluster {
+        let manager = if cluster.manager { ", manager" } else { "" };
+        lines.push(("cluster", cluster.id.clone()));
+        lines.push(("node", format!("{} (index {}{manager})", cluster.name, cluster.index)));
+        lines.push(("address", cluster.address.to_string()));
+        let nodes = status.nodes;
+        let counts =
+            [(nodes.alive, "alive"), (nodes.suspect, "suspect"), (nodes.dead, "dead"), (nodes.left, "left")];
+        let counts =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        lines.push(("nodes", counts.collect::<Vec<_>>().join(", ")));
+        lines.push(("networks", status.networks.to_string()));
+        lines.push(("endpoints", format!("{} here", status.endpoints)));
+    }
+    let reconcile = &status.reconcile;
+    let last = reconcile.last_ms.map_or_else(String::new, |ms| format!(", the last at {}", output::time(ms)));
+    lines.push(("passes", format!("{}{last}", reconcile.passes)));
+    lines.extend(reconcile.errors.iter().map(|error| ("error", error.clone())));
+    let mut text: String =
+        lines.iter().map(|(key, value)| format!("{:<11}{value}\n", format!("{key}:"))).collect();
+    for (name, count) in &status.counters {
+        text.push_str(&format!("{name}: {count}\n"));
+    }
+    text
+}

@@ -1,0 +1,135 @@
+//! What happened in the cluster, one thing at a time, and how much of what was counted.
+
+use serde::Serialize;
+
+use crate::model::{EndpointName, NetworkId, NetworkName, NodeId, NodeName};
+
+/// Something that changed, as this node came to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ClusterEvent {
+    /// A node was let into the cluster.
+    NodeJoined {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A node answers (again).
+    NodeAlive {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A node has not answered lately.
+    NodeSuspect {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A node was given up.
+    NodeDead {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A node said that it goes.
+    NodeLeft {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A node was shut out.
+    NodeRemoved {
+        /// Who.
+        node: NodeId,
+        /// Its name.
+        name: NodeName,
+    },
+    /// A network was created.
+    NetworkCreated {
+        /// Which.
+        network: NetworkId,
+        /// Its name.
+        name: NetworkName,
+    },
+    /// A network was deleted.
+    NetworkDeleted {
+        /// Which.
+        network: NetworkId,
+        /// Its name.
+        name: NetworkName,
+    },
+    /// An endpoint is new, in a network this node takes part in.
+    EndpointAdded {
+        /// The network.
+        network: NetworkId,
+        /// The node that has it.
+        node: NodeId,
+        /// Its name.
+        name: EndpointName,
+    },
+    /// An endpoint is not what it was.
+    EndpointChanged {
+        /// The network.
+        network: NetworkId,
+        /// The node that has it.
+        node: NodeId,
+        /// Its name.
+        name: EndpointName,
+    },
+    /// An endpoint is gone.
+    EndpointRemoved {
+        /// The network.
+        network: NetworkId,
+        /// The node that had it.
+        node: NodeId,
+        /// Its name.
+        name: EndpointName,
+    },
+}
+
+/// Counters since the start, but for `members`. All of them only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Datagrams that were received.
+    pub datagrams_in: u64,
+    /// Their bytes, sealed.
+    pub bytes_in: u64,
+    /// Datagrams that were sent.
+    pub datagrams_out: u64,
+    /// Their bytes, sealed.
+    pub bytes_out: u64,
+    /// Dropped: shorter than a sealed datagram can be, or of another format.
+    pub dropped_malformed: u64,
+    /// Dropped: sealed with a key that is not known here.
+    pub dropped_unknown_key: u64,
+    /// Dropped: does not open with the key it names.
+    pub dropped_tampered: u64,
+    /// Dropped: seen before, or sealed too long ago.
+    pub dropped_replayed: u64,
+    /// Dropped: from a node that was removed or never let in, or with content that makes no sense.
+    pub dropped_refused: u64,
+    /// Exchanges over streams that this node began and finished.
+    pub syncs: u64,
+    /// Exchanges over streams that this node began and that failed.
+    pub syncs_failed: u64,
+    /// Exchanges over streams that others began and finished.
+    pub syncs_served: u64,
+    /// Streams that were refused: no valid certificate, too many at once, or a broken message.
+    pub streams_refused: u64,
+    /// Bytes that streams carried, both ways, without TLS.
+    pub stream_bytes: u64,
+    /// Nodes that were let in by this one.
+    pub joins: u64,
+    /// Nodes that were refused by this one.
+    pub joins_refused: u64,
+    /// Times that this node found itself declared dead, and came back.
+    pub rejoins: u64,
+    /// Members that are alive or suspect now, without this node.
+    pub members: u64,
+}

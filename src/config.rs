@@ -1,0 +1,406 @@
+//! The agent's configuration: a file and flags become one valid [`Config`], checked once.
+//!
+//! Owns the keys, their defaults and their limits. Does not own what they bring about.
+
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::Group;
+use serde::Deserialize;
+use toml::Spanned;
+use tracing_subscriber::EnvFilter;
+
+/// Who may read at the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadAccess {
+    /// Whoever can open the socket, which is then open to all.
+    #[default]
+    Anyone,
+    /// Those who may write.
+    Group,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object in a line.
+    Json,
+}
+
+/// Everything that the agent is told at its start. Valid by construction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the state is kept.
+    pub data_dir: PathBuf,
+    /// Where the socket and the namespaces of the networks are.
+    pub run_dir: PathBuf,
+    /// The socket.
+    pub socket: PathBuf,
+    /// The port for the cluster where `--advertise` names none: gossip over UDP, streams over TCP.
+    pub port: u16,
+    /// The UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// After how long a node that does not answer is dead.
+    pub detect: Duration,
+    /// How long the FDB entries of a dead node stay.
+    pub grace: Duration,
+    /// The group whose members may write; without it only root.
+    pub write_group: Option<u32>,
+    /// Who may read.
+    pub read: ReadAccess,
+    /// The largest request body, in bytes; that of the desired state is sixteen times as large.
+    pub max_body: usize,
+    /// What is logged, in the syntax of `RUST_LOG`, which goes before it.
+    pub log: String,
+    /// How it is written.
+    pub log_format: LogFormat,
+}
+
+/// What the command line says; each goes before the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// The file; without it there is none.
+    pub config: Option<PathBuf>,
+    /// Where the state is kept.
+    pub data_dir: Option<PathBuf>,
+    /// Where the socket and the namespaces are.
+    pub run_dir: Option<PathBuf>,
+    /// The socket.
+    pub socket: Option<PathBuf>,
+}
+
+/// The directory of the socket where nothing else is said.
+pub const DEFAULT_RUN_DIR: &str = "/run/lanmesh";
+
+impl Default for Config {
+    fn default() -> Self {
+        let run_dir = PathBuf::from(DEFAULT_RUN_DIR);
+        Self {
+            data_dir: PathBuf::from("/var/lib/lanmesh"),
+            socket: socket_in(&run_dir),
+            run_dir,
+            port: 7979,
+            vxlan_port: 4789,
+            detect: Duration::from_millis(2000),
+            grace: Duration::from_secs(300),
+            write_group: None,
+            read: ReadAccess::Anyone,
+            max_body: 1 << 20,
+            log: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// The socket of an agent with this run directory.
+pub fn socket_in(run_dir: &Path) -> PathBuf {
+    run_dir.join("lanmesh.sock")
+}
+
+/// Why there is no valid configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}; give another --config, or none")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something in the file is wrong.
+    #[error("{path}:{line}: {}{message}", key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key, where the text is TOML at all.
+        key: Option<String>,
+        /// What is wrong, and what would be right.
+        message: String,
+    },
+    /// A path of the command line cannot be made absolute.
+    #[error("{path:?} is not a path ({source}): give {flag} another one")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What it was given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The file as it is written. Values know their place, so that errors can tell the line.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    data_dir: Option<Spanned<PathBuf>>,
+    run_dir: Option<Spanned<PathBuf>>,
+    socket: Option<Spanned<PathBuf>>,
+    port: Option<Spanned<i64>>,
+    vxlan_port: Option<Spanned<i64>>,
+    detect_ms: Option<Spanned<i64>>,
+    grace_s: Option<Spanned<i64>>,
+    write_group: Option<Spanned<WrittenGroup>>,
+    read: Option<ReadAccess>,
+    max_body: Option<Spanned<i64>>,
+    log: Option<Spanned<String>>,
+    log_format: Option<LogFormat>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "neither the name nor the number of a group")]
+enum WrittenGroup {
+    Number(u32),
+    Name(String),
+}
+
+/// The text of one file, for errors that name a place in it.
+struct Source<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn error(&self, at: usize, key: Option<&str>, message: impl fmt::Display) -> ConfigError {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        ConfigError::Value {
+            path: self.path.to_owned(),
+            line: 1 + before.matches('\n').count(),
+            key: key.map(str::to_owned),
+            message: message.to_string(),
+        }
+    }
+
+    fn parse(&self) -> Result<Written, ConfigError> {
+        let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
+        let toml = toml::Deserializer::parse(self.text)
+            .map_err(|error| self.error(place(&error), None, error.message()))?;
+        serde_path_to_error::deserialize(toml).map_err(|error| {
+            // The keys are flat: what comes after a dot is how `Spanned` passes through serde.
+            let path = error.path().to_string();
+            let key = path.split('.').next().unwrap_or_default().to_owned();
+            let error = error.into_inner();
+            // What serde says of an unknown key lists those that there are.
+            self.error(place(&error), Some(&key), error.message())
+        })
+    }
+
+    /// The number under `key`, if it is there and within `range`.
+    fn number<T: TryFrom<i64>>(
+        &self,
+        key: &str,
+        written: Option<Spanned<i64>>,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(written) = written else { return Ok(None) };
+        let (at, number) = (written.span().start, written.into_inner());
+        let bad = || {
+            let message = format!("{number} is not {} to {}", range.start(), range.end());
+            self.error(at, Some(key), message)
+        };
+        if !range.contains(&number) {
+            return Err(bad());
+        }
+        T::try_from(number).map(Some).map_err(|_| bad())
+    }
+
+    fn path(&self, key: &str, written: Option<Spanned<PathBuf>>) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(written) = written else { return Ok(None) };
+        let (at, path) = (written.span().start, written.into_inner());
+        if path.is_absolute() {
+            return Ok(Some(path));
+        }
+        Err(self.error(at, Some(key), format!("{} is not an absolute path", path.display())))
+    }
+
+    fn group(&self, written: Spanned<WrittenGroup>) -> Result<u32, ConfigError> {
+        let at = written.span().start;
+        let name = match written.into_inner() {
+            WrittenGroup::Number(number) => return Ok(number),
+            WrittenGroup::Name(name) => name,
+        };
+        match Group::from_name(&name) {
+            Ok(Some(group)) => Ok(group.gid.as_raw()),
+            Ok(None) => {
+                let message = format!("there is no group {name:?}: make it with `groupadd --system {name}`");
+                Err(self.error(at, Some("write_group"), message))
+            }
+            Err(errno) => {
+                Err(self.error(at, Some("write_group"), format!("cannot look up {name:?}: {errno}")))
+            }
+        }
+    }
+}
+
+/// The path as `flag` gave it, relative to the caller's directory.
+fn from_flag(flag: &'static str, path: Option<&PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|source| ConfigError::Flag { flag, path: path.clone(), source })
+    };
+    path.map(absolute).transpose()
+}
+
+impl Config {
+    /// Reads the file that `flags` name, if any, and lets the flags go before it.
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let mut config = match &flags.config {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| ConfigError::Read { path: path.clone(), source })?;
+                Self::from_toml(path, &text)?
+            }
+            None => Self::default(),
+        };
+        if let Some(data_dir) = from_flag("--data-dir", flags.data_dir.as_ref())? {
+            config.data_dir = data_dir;
+        }
+        if let Some(run_dir) = from_flag("--run-dir", flags.run_dir.as_ref())? {
+            // A run directory of its own is what keeps a second agent apart: its socket goes there too.
+            config.socket = socket_in(&run_dir);
+            config.run_dir = run_dir;
+        }
+        if let Some(socket) = from_flag("--socket", flags.socket.as_ref())? {
+            config.socket = socket;
+        }
+        Ok(config)
+    }
+
+    /// Reads a file's text; `path` is for errors.
+    pub fn from_toml(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let source = Source { path, text };
+        let written = source.parse()?;
+        let default = Self::default();
+        let run_dir = source.path("run_dir", written.run_dir)?.unwrap_or(default.run_dir);
+        let log = match written.log {
+            None => default.log,
+            Some(log) => {
+                EnvFilter::try_new(log.as_ref())
+                    .map_err(|error| source.error(log.span().start, Some("log"), error))?;
+                log.into_inner()
+            }
+        };
+        Ok(Self {
+            data_dir: source.path("data_dir", written.data_dir)?.unwrap_or(default.data_dir),
+            socket: source.path("socket", written.socket)?.unwrap_or_else(|| socket_in(&run_dir)),
+            run_dir,
+            port: source.number("port", written.port, 1..=65_535)?.unwrap_or(default.port),
+            vxlan_port: source
+                .number("vxlan_port", written.vxlan_port, 1..=65_535)?
+                .unwrap_or(default.vxlan_port),
+            detect: source
+                .number("detect_ms", written.detect_ms, 200..=600_000)?
+                .map_or(default.detect, Duration::from_millis),
+            grace: source
+                .number("grace_s", written.grace_s, 0..=604_800)?
+                .map_or(default.grace, Duration::from_secs),
+            write_group: written.write_group.map(|group| source.group(group)).transpose()?,
+            read: written.read.unwrap_or(default.read),
+            max_body: source
+                .number("max_body", written.max_body, 1024..=67_108_864)?
+                .unwrap_or(default.max_body),
+            log,
+            log_format: written.log_format.unwrap_or(default.log_format),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::from_toml(Path::new("agent.toml"), text)
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_gives_the_defaults() {
+        assert_eq!(parse("# nothing\n").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_is_taken_as_it_is_written() {
+        let config = parse(
+            r#"
+            data_dir = "/d"
+            run_dir = "/r"
+            port = 1
+            vxlan_port = 8472
+            detect_ms = 500
+            grace_s = 0
+            write_group = "root"
+            read = "group"
+            max_body = 4096
+            log = "warn,lanmesh=debug"
+            log_format = "json"
+            "#,
+        )
+        .unwrap();
+        let expected = Config {
+            data_dir: "/d".into(),
+            run_dir: "/r".into(),
+            socket: "/r/lanmesh.sock".into(),
+            port: 1,
+            vxlan_port: 8472,
+            detect: Duration::from_millis(500),
+            grace: Duration::ZERO,
+            write_group: Some(0),
+            read: ReadAccess::Group,
+            max_body: 4096,
+            log: "warn,lanmesh=debug".to_owned(),
+            log_format: LogFormat::Json,
+        };
+        assert_eq!(config, expected);
+        assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_line_and_key() {
+        for (text, parts) in [
+            ("port 7979", &["agent.toml:1: "][..]),
+            ("\nprot = 1", &[":2: prot: ", "unknown field", "`port`", "`log_format`"]),
+            ("\n\nport = 0", &[":3: port: 0 is not 1 to 65535"]),
+            ("port = 70000", &[":1: port: "]),
+            ("port = \"7979\"", &[":1: port: ", "expected i64"]),
+            ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
+            ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
+            ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
+            ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
+            ("write_group = -1", &[":1: write_group: "]),
+            ("log = \"lanmesh=loud\"", &[":1: log: "]),
+            ("port = 1\nport = 2", &[":2: "]),
+        ] {
+            let error = parse(text).expect_err(text).to_string();
+            for part in parts {
+                assert!(error.contains(part), "{text:?}: {error}");
+            }
+            assert!(!error.contains('\n'), "one line: {error}");
+        }
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_a_run_directory_takes_the_socket_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, "data_dir = \"/d\"\nsocket = \"/s\"\nport = 7000\n").unwrap();
+        let flags = Flags { config: Some(file), run_dir: Some("run".into()), ..Flags::default() };
+        let config = Config::load(&flags).unwrap();
+        let run_dir = std::env::current_dir().unwrap().join("run");
+        assert_eq!(config.socket, run_dir.join("lanmesh.sock"));
+        assert_eq!((config.run_dir, config.data_dir, config.port), (run_dir, "/d".into(), 7000));
+        let flags = Flags { socket: Some("/x/s".into()), ..flags };
+        assert_eq!(Config::load(&flags).unwrap().socket, PathBuf::from("/x/s"));
+        let missing = Flags { config: Some(dir.path().join("absent")), ..Flags::default() };
+        assert!(Config::load(&missing).unwrap_err().to_string().contains("--config"));
+    }
+}

@@ -1,0 +1,321 @@
+//! FDB and neighbour entries by the thousand: many messages in one send, and an answer only to those that fail.
+//!
+//! The kernel works through all messages of a send before the call returns, and an error carries the sequence
+//! number of its message. So one acknowledgement, for the last message, says that all were looked at.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::KernelError;
+use super::netns::Netns;
+use crate::model::Mac;
+use crate::plan::Action;
+
+/// How many bytes go out in one send. More does not make it faster.
+const SEND_SIZE: usize = 32 * 1024;
+/// Room for an error to every message of a send, as the kernel accounts for it (about 800 bytes each).
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// The kernel's netlink errors: header, code, and the header of the message that failed.
+const HEADER: usize = 16;
+const NLMSG_ERROR: u16 = 2;
+
+/// Static in the bridge (NUD_NOARP) and, for the VXLAN device, which wants to see NUD_REACHABLE, not ageing.
+/// With NUD_PERMANENT the bridge would take the MAC for one of its own.
+const STATIC: u16 = 0x02 | 0x40;
+/// "Whatever is not listed" in a VXLAN device's FDB.
+const ANY: Mac = Mac([0; 6]);
+
+/// The links that entries belong to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Devices {
+    /// The index of the bridge.
+    pub bridge: u32,
+    /// The index of the VXLAN device.
+    pub vxlan: u32,
+}
+
+/// One kernel message of an operation.
+struct Request {
+    message: RouteNetlinkMessage,
+    flags: u16,
+    /// Errors that mean that it is as it should be.
+    fine: &'static [Errno],
+}
+
+/// Whether `action` is one that [`program`] carries out.
+pub(super) fn is_entry(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::PutNeighbour { .. }
+            | Action::DeleteNeighbour(_)
+            | Action::PutRemote { .. }
+            | Action::DeleteRemote(_)
+            | Action::AddFlood(_)
+            | Action::DeleteFlood(_)
+    )
+}
+
+fn requests(action: &Action, devices: Devices) -> Vec<Request> {
+    let put = |message, how| Request {
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | how,
+        fine: &[],
+    };
+    let delete = |message| Request {
+        message: RouteNetlinkMessage::DelNeighbour(message),
+        flags: 0,
+        fine: &[Errno::ENOENT],
+    };
+    match action {
+        Action::PutNeighbour { address, mac } => {
+            vec![put(neighbour(devices.bridge, *address, Some(*mac)), NLM_F_REPLACE)]
+        }
+        Action::DeleteNeighbour(address) => vec![delete(neighbour(devices.bridge, *address, None))],
+        Action::PutRemote { mac, vtep } => {
+            // One message for both: the bridge finds the port, the port finds the node.
+            let both = NeighbourFlags::Own | NeighbourFlags::Controller;
+            vec![put(forwarding(devices.vxlan, *mac, both, Some(*vtep)), NLM_F_REPLACE)]
+        }
+        // Two messages: the kernel stops at the first half that is missing.
+        Action::DeleteRemote(mac) => [NeighbourFlags::Controller, NeighbourFlags::Own]
+            .map(|half| delete(forwarding(devices.vxlan, *mac, half, None)))
+            .into(),
+        Action::AddFlood(vtep) => {
+            vec![put(forwarding(devices.vxlan, ANY, NeighbourFlags::Own, Some(*vtep)), NLM_F_APPEND)]
+        }
+        Action::DeleteFlood(vtep) => {
+            vec![delete(forwarding(devices.vxlan, ANY, NeighbourFlags::Own, Some(*vtep)))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn neighbour(bridge: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = bridge;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(address)));
+    message.attributes.extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())));
+    message
+}
+
+fn forwarding(link: u32, mac: Mac, flags: NeighbourFlags, vtep: Option<IpAddr>) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = link;
+    message.header.state = NeighbourState::Other(STATIC);
+    message.header.flags = flags;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message.attributes.extend(vtep.map(|v| NeighbourAttribute::Destination(NeighbourAddress::from(v))));
+    message
+}
+
+/// The entry that pins a local endpoint's MAC to its port, so that the bridge knows it before it has spoken and
+/// never asks the other nodes for it.
+pub(super) fn pinned(port: u32, mac: Mac) -> NeighbourMessage {
+    forwarding(port, mac, NeighbourFlags::Controller, None)
+}
+
+/// Whether an entry of a dump is one that we made, by its state.
+pub(super) fn is_static(message: &NeighbourMessage) -> bool {
+    let state = u16::from(message.header.state);
+    state & u16::from(NeighbourState::Noarp) != 0 && state & u16::from(NeighbourState::Permanent) == 0
+}
+
+/// Carries out `actions` (see [`is_entry`]) in `netns`; what failed, by its place in `actions`.
+pub(super) async fn program(
+    netns: &Netns,
+    devices: Devices,
+    actions: Vec<Action>,
+) -> Result<Vec<(usize, Errno)>, KernelError> {
+    let broken = |source| KernelError::Refused { what: "write forwarding entries".to_owned(), source };
+    let work = move || -> io::Result<Vec<(usize, Errno)>> { Batch::new(&actions, devices)?.run() };
+    // On the namespace's own thread from the socket to the last answer: all of it blocks.
+    netns.run(work).await?.map_err(broken)
+}
+
+/// A message on its way.
+struct Queued {
+    /// Which of the actions it is part of.
+    action: usize,
+    /// Where its bytes end in the buffer.
+    end: usize,
+    fine: &'static [Errno],
+}
+
+struct Batch {
+    socket: Socket,
+    bytes: Vec<u8>,
+    queue: Vec<Queued>,
+    failed: Vec<(usize, Errno)>,
+}
+
+impl Batch {
+    fn new(actions: &[Action], devices: Devices) -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        // Without it every error repeats the message that failed.
+        socket.set_cap_ack(true)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
+        }
+        let mut batch = Self { socket, bytes: Vec::new(), queue: Vec::new(), failed: Vec::new() };
+        for (place, action) in actions.iter().enumerate() {
+            for request in requests(action, devices) {
+                batch.push(place, request);
+            }
+        }
+        Ok(batch)
+    }
+
+    fn push(&mut self, action: usize, request: Request) {
+        let mut message = NetlinkMessage::from(request.message);
+        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | request.flags;
+        // Its place in the queue, which finds it again in an error.
+        message.header.sequence_number = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        message.finalize();
+        let start = self.bytes.len();
+        let end = start + message.buffer_len();
+        self.bytes.resize(end, 0);
+        message.serialize(&mut self.bytes[start..]);
+        self.queue.push(Queued { action, end, fine: request.fine });
+    }
+
+    fn start(&self, place: usize) -> usize {
+        place.checked_sub(1).map_or(0, |before| self.queue[before].end)
+    }
+
+    fn run(mut self) -> io::Result<Vec<(usize, Errno)>> {
+        let mut first = 0;
+        while first < self.queue.len() {
+            let limit = self.start(first) + SEND_SIZE;
+            let fit = self.queue[first..].partition_point(|queued| queued.end <= limit).max(1);
+            self.send(first, first + fit)?;
+            first += fit;
+        }
+        Ok(self.failed)
+    }
+
+    /// Sends the messages from `first` to before `end` as one, and reads the answers.
+    fn send(&mut self, first: usize, end: usize) -> io::Result<()> {
+        for place in first..end {
+            // The flags' low byte is where the ACK bit is, six bytes into the header (native byte order).
+            let at = self.start(place) + 6;
+            let flags = u16::from_ne_bytes([self.bytes[at], self.bytes[at + 1]]);
+            let flags = if place + 1 == end { flags | NLM_F_ACK } else { flags & !NLM_F_ACK };
+            self.bytes[at..at + 2].copy_from_slice(&flags.to_ne_bytes());
+        }
+        let bytes = &self.bytes[self.start(first)..self.queue[end - 1].end];
+        self.socket.send(bytes, 0)?;
+        match self.answers(end - 1)? {
+            Some(errors) => {
+                for (place, errno) in errors {
+                    let queued = &self.queue[place];
+                    if !queued.fine.contains(&errno) {
+                        self.failed.push((queued.action, errno));
+                    }
+                }
+                Ok(())
+            }
+            // Answers were lost. Every message may be sent twice, so do that, in halves.
+            None if end - first > 1 => {
+                let middle = first + (end - first) / 2;
+                self.send(first, middle)?;
+                self.send(middle, end)
+            }
+            None => {
+                self.failed.push((self.queue[first].action, Errno::ENOBUFS));
+                Ok(())
+            }
+        }
+    }
+
+    /// The errors to what was sent, up to the answer to message `last`; `None` if some were lost.
+    fn answers(&self, last: usize) -> io::Result<Option<Vec<(usize, Errno)>>> {
+        let mut errors = Vec::new();
+        let mut complete = false;
+        let mut buffer = Vec::with_capacity(4096);
+        let mut lost = false;
+        loop {
+            buffer.clear();
+            // All answers are there when the send returns: nothing to wait for.
+            match self.socket.recv(&mut buffer, nix::libc::MSG_DONTWAIT) {
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAGAIN) => break,
+                    Some(Errno::ENOBUFS) => {
+                        lost = true;
+                        continue;
+                    }
+                    Some(Errno::EINTR) => continue,
+                    _ => return Err(error),
+                },
+            }
+            for (place, errno) in Answers(&buffer) {
+                complete |= place == last;
+                errors.extend(errno.filter(|_| place < self.queue.len()).map(|errno| (place, errno)));
+            }
+        }
+        Ok((complete && !lost).then_some(errors))
+    }
+}
+
+/// Sends one message of type `kind` with the payload `body`; the error it is answered with, if any.
+pub(super) fn ask(protocol: isize, kind: u16, flags: u16, body: &[u8]) -> io::Result<Option<Errno>> {
+    let socket = Socket::new(protocol)?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
+    let mut bytes = length.to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+    bytes.extend([0; 8]);
+    bytes.extend(body);
+    socket.send(&bytes, 0)?;
+    let mut buffer = Vec::with_capacity(4096);
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, nix::libc::MSG_DONTWAIT)?;
+        if let Some((_, errno)) = Answers(&buffer).next() {
+            return Ok(errno);
+        }
+    }
+}
+
+/// The errors (`None`: an acknowledgement) in one datagram from the kernel, with their sequence numbers.
+struct Answers<'a>(&'a [u8]);
+
+impl Iterator for Answers<'_> {
+    type Item = (usize, Option<Errno>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let header = self.0.first_chunk::<HEADER>()?;
+            let word =
+                |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+            let length = word(0) as usize;
+            let message = self.0.get(..length)?;
+            let kind = u16::from_ne_bytes([header[4], header[5]]);
+            let place = word(8) as usize;
+            // Messages begin at multiples of four.
+            self.0 = self.0.get(length.next_multiple_of(4).max(HEADER)..).unwrap_or_default();
+            if kind != NLMSG_ERROR {
+                continue;
+            }
+            let code = message.get(HEADER..)?.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code))?;
+            return Some((place, (code != 0).then(|| Errno::from_raw(-code))));
+        }
+    }
+}

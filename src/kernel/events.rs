@@ -1,0 +1,241 @@
+//! What changes in the kernel by someone else's hand: one connection per namespace that listens for links.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use netlink_packet_core::NetlinkPayload;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::AsyncSocket;
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::MulticastGroup;
+use tokio::runtime::Handle as Runtime;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+
+use super::links::{BRIDGE, Link, VXLAN};
+use super::netns::{Netns, NetnsDir};
+use super::{KernelError, KernelEvent};
+use crate::model::NetworkId;
+
+/// How many events may wait for the receiver before it is told that some were lost.
+const QUEUE: usize = 1024;
+/// Enough for some thousands of link messages between two turns of the runtime.
+const RECEIVE_BUFFER: usize = 8 << 20;
+
+/// Keeps the listeners, and what they must know.
+#[derive(Default)]
+pub(super) struct Watcher {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    sender: Option<mpsc::Sender<KernelEvent>>,
+    /// The listeners: one for each network, and under `None` the one in the node's own namespace.
+    listeners: HashMap<Option<NetworkId>, Listener>,
+    /// Ports that we remove ourselves, which is no event.
+    removing: HashSet<(NetworkId, u32)>,
+    /// The interface that was last asked for as the underlay: its index and its MTU.
+    underlay: Option<(u32, u32)>,
+}
+
+/// Two tasks: one moves messages, one reads them. Both end with it.
+struct Listener(Vec<JoinHandle<()>>);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl Listener {
+    /// Ends it, and returns when it has let go of its namespace.
+    async fn stop(mut self) {
+        for task in std::mem::take(&mut self.0) {
+            task.abort();
+            // Cancelled, as was asked for.
+            let _ = task.await;
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // The state is a set of independent facts: a panic elsewhere leaves none of them half-written.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Watcher {
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Starts anew, with a new receiver: listens in the node's own namespace.
+    pub async fn start(&self, own: &Netns) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let before = {
+            let mut state = self.state();
+            state.sender = Some(sender);
+            std::mem::take(&mut state.listeners)
+        };
+        drop(before);
+        self.listen(None, own).await?;
+        Ok(receiver)
+    }
+
+    /// Listens in the namespace of `network` too, if anyone wants to hear of it.
+    pub async fn watch_network(&self, dir: &NetnsDir, network: NetworkId) -> Result<(), KernelError> {
+        let wanted = {
+            let state = self.state();
+            state.sender.is_some() && !state.listeners.contains_key(&Some(network))
+        };
+        if wanted { self.listen(Some(network), &Netns::open(&dir.path(network))?).await } else { Ok(()) }
+    }
+
+    /// Stops listening in the namespace of `network`, and lets go of it.
+    pub async fn forget_network(&self, network: NetworkId) {
+        let listener = {
+            let mut state = self.state();
+            state.removing.retain(|(of, _)| *of != network);
+            state.listeners.remove(&Some(network))
+        };
+        if let Some(listener) = listener {
+            listener.stop().await;
+        }
+    }
+
+    /// The port with index `index` is about to be removed by us.
+    pub fn expect_removal(&self, network: NetworkId, index: u32) {
+        let mut state = self.state();
+        if state.listeners.contains_key(&Some(network)) {
+            state.removing.insert((network, index));
+        }
+    }
+
+    /// From now on a change of this interface's MTU is an event.
+    pub fn watch_underlay(&self, index: u32, mtu: u32) {
+        self.state().underlay = Some((index, mtu));
+    }
+
+    async fn listen(&self, of: Option<NetworkId>, netns: &Netns) -> Result<(), KernelError> {
+        let Some(sender) = self.state().sender.clone() else { return Ok(()) };
+        let runtime = Runtime::current();
+        let opened = netns.run(move || {
+            let _entered = runtime.enter();
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+        });
+        let (mut connection, _, mut messages) = opened
+            .await?
+            .map_err(|source| KernelError::Refused { what: "listen for link changes".to_owned(), source })?;
+        // A smaller one only makes `Lost` more likely.
+        let _ = setsockopt(connection.socket_mut().socket_mut(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
+        let mut ear = Ear { of, state: Arc::clone(&self.state), known: HashMap::new() };
+        let moving = tokio::spawn(connection);
+        let reading = tokio::spawn(async move {
+            while let Some((message, _)) = messages.next().await {
+                let event = match message.payload {
+                    NetlinkPayload::InnerMessage(message) => ear.hear(message),
+                    NetlinkPayload::Overrun(_) => Some(KernelEvent::Lost),
+                    _ => None,
+                };
+                let Some(event) = event else { continue };
+                match sender.try_send(event) {
+                    Ok(()) => {}
+                    Err(TrySendError::Closed(_)) => return,
+                    Err(TrySendError::Full(_)) => {
+                        if sender.send(KernelEvent::Lost).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            // The connection broke: whatever comes now is not heard.
+            let _ = sender.send(KernelEvent::Lost).await;
+        });
+        self.state().listeners.insert(of, Listener(vec![reading, moving]));
+        Ok(())
+    }
+}
+
+/// What is compared of a link, to tell a change from a repetition.
+#[derive(Clone, Copy)]
+struct Looks {
+    up: bool,
+    mtu: u32,
+    master: Option<u32>,
+}
+
+impl Looks {
+    /// Whether something was undone, and not only completed, as we do while we make a link.
+    fn disturb(self, before: Self) -> bool {
+        (before.up && !self.up)
+            || self.mtu != before.mtu
+            || (before.master.is_some() && self.master != before.master)
+    }
+}
+
+/// Turns link messages of one namespace into events.
+struct Ear {
+    of: Option<NetworkId>,
+    state: Arc<Mutex<State>>,
+    known: HashMap<u32, Looks>,
+}
+
+impl Ear {
+    fn hear(&mut self, message: RouteNetlinkMessage) -> Option<KernelEvent> {
+        match (self.of, message) {
+            (None, RouteNetlinkMessage::NewLink(message)) => self.own(&Link::from_message(message)),
+            // Messages of the family "bridge" tell of the port, not of the link.
+            (Some(network), RouteNetlinkMessage::DelLink(message))
+                if u8::from(message.header.interface_family) == 0 =>
+            {
+                self.gone(network, &Link::from_message(message))
+            }
+            (Some(network), RouteNetlinkMessage::NewLink(message))
+                if u8::from(message.header.interface_family) == 0 =>
+            {
+                self.changed(network, &Link::from_message(message))
+            }
+            _ => None,
+        }
+    }
+
+    fn own(&self, link: &Link) -> Option<KernelEvent> {
+        let mut state = lock(&self.state);
+        let (index, mtu) = state.underlay.as_mut()?;
+        if *index != link.index || *mtu == link.mtu {
+            return None;
+        }
+        *mtu = link.mtu;
+        Some(KernelEvent::UnderlayChanged { mtu: link.mtu })
+    }
+
+    fn gone(&mut self, network: NetworkId, link: &Link) -> Option<KernelEvent> {
+        self.known.remove(&link.index);
+        if lock(&self.state).removing.remove(&(network, link.index)) {
+            return None;
+        }
+        match link.endpoint() {
+            Some(name) => Some(KernelEvent::PortGone { network, name }),
+            None if is_network_wide(link) => Some(KernelEvent::LinkChanged { network }),
+            None => None,
+        }
+    }
+
+    fn changed(&mut self, network: NetworkId, link: &Link) -> Option<KernelEvent> {
+        // A port goes down and off its bridge on its way out, and what is not marked yet is our own doing.
+        if !is_network_wide(link) || !link.is_marked() {
+            return None;
+        }
+        let looks = Looks { up: link.up, mtu: link.mtu, master: link.master };
+        let before = self.known.insert(link.index, looks);
+        before.is_some_and(|before| looks.disturb(before)).then_some(KernelEvent::LinkChanged { network })
+    }
+}
+
+fn is_network_wide(link: &Link) -> bool {
+    link.name == BRIDGE || link.name == VXLAN
+}

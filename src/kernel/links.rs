@@ -1,0 +1,247 @@
+//! Links: what of a link message matters to us, the names of ours, and the messages that make and set them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
+use rtnetlink::{
+    LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
+};
+
+use crate::model::{EndpointName, Mac};
+use crate::plan::{DesiredPort, PortName, VxlanSettings};
+
+/// The bridge of a network, in the network's namespace.
+pub(super) const BRIDGE: &str = "br0";
+/// The VXLAN device of a network, in the network's namespace.
+pub(super) const VXLAN: &str = "vx0";
+/// What the aliases of all our devices begin with.
+const ALIAS: &str = "lanmesh:";
+const ENDPOINT_ALIAS: &str = "lanmesh:endpoint:";
+/// IFALIASZ of the kernel, less the terminating zero.
+const ALIAS_MAX: usize = 255;
+/// The routes we make in the namespaces of endpoints carry this protocol number; the kernel's rt_protos leaves
+/// it free.
+const ROUTE_PROTOCOL: u8 = 76;
+
+/// What matters to us of a link.
+#[derive(Debug, Clone)]
+pub(super) struct Link {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether someone set it up.
+    pub up: bool,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its MAC, if it has one of six bytes.
+    pub mac: Option<Mac>,
+    /// The bridge it is on.
+    pub master: Option<u32>,
+    /// Of a veth: the index of the other end.
+    pub peer: Option<u32>,
+    /// In which namespace the other end is, as this one numbers it; `None`: this one.
+    pub peer_nsid: Option<i32>,
+    alias: Option<String>,
+    kind: Option<InfoKind>,
+    data: Option<InfoData>,
+    port: Vec<InfoBridgePort>,
+}
+
+impl Link {
+    /// Reads a link message.
+    pub fn from_message(message: LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            mac: None,
+            master: None,
+            peer: None,
+            peer_nsid: None,
+            alias: None,
+            kind: None,
+            data: None,
+            port: Vec::new(),
+        };
+        for attribute in message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name = name,
+                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+                LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok().map(Mac),
+                LinkAttribute::Controller(index) => link.master = Some(index),
+                LinkAttribute::Link(index) => link.peer = Some(index),
+                LinkAttribute::LinkNetNsId(nsid) => link.peer_nsid = Some(nsid),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read_info(&mut self, infos: Vec<LinkInfo>) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind),
+                LinkInfo::Data(data) => self.data = Some(data),
+                LinkInfo::PortData(InfoPortData::BridgePort(port)) => self.port = port,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether its alias says that we finished making it.
+    pub fn is_marked(&self) -> bool {
+        self.alias.as_ref().is_some_and(|alias| alias.starts_with(ALIAS))
+    }
+
+    /// The endpoint it is our end of, if it is finished.
+    pub fn endpoint(&self) -> Option<EndpointName> {
+        self.alias.as_ref()?.strip_prefix(ENDPOINT_ALIAS)?.parse().ok()
+    }
+
+    /// Its name as that of a port of ours, if it has the form of one and is a veth.
+    pub fn port_name(&self) -> Option<PortName> {
+        (self.kind == Some(InfoKind::Veth)).then(|| PortName::recognise(&self.name)).flatten()
+    }
+
+    /// The settings of a VXLAN device.
+    pub fn vxlan(&self) -> &[InfoVxlan] {
+        match &self.data {
+            Some(InfoData::Vxlan(settings)) => settings,
+            _ => &[],
+        }
+    }
+
+    /// The settings of a bridge.
+    pub fn bridge(&self) -> &[InfoBridge] {
+        match &self.data {
+            Some(InfoData::Bridge(settings)) => settings,
+            _ => &[],
+        }
+    }
+
+    /// What the bridge it is on does with it.
+    pub fn bridge_port(&self) -> &[InfoBridgePort] {
+        &self.port
+    }
+}
+
+fn alias(kind: &str, name: &str) -> String {
+    let mut alias = format!("{ALIAS}{kind}:{name}");
+    // Names are ASCII and short; a foreign one is cut rather than refused.
+    while alias.len() > ALIAS_MAX {
+        alias.pop();
+    }
+    alias
+}
+
+/// A new bridge.
+pub(super) fn new_bridge(mac: Mac, mtu: u32) -> LinkMessage {
+    LinkBridge::new(BRIDGE).address(mac.0.to_vec()).mtu(mtu).mcast_snooping(false).build()
+}
+
+/// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all
+/// neighbours of a link whose MAC is set, be it to the same one.
+pub(super) fn set_bridge(index: u32, network: &str, mac: Option<Mac>, mtu: u32) -> LinkMessage {
+    let builder = LinkBridge::new(BRIDGE).index(index).mtu(mtu).mcast_snooping(false);
+    let builder = builder.alias(alias("network", network)).up();
+    match mac {
+        Some(mac) => builder.address(mac.0.to_vec()).build(),
+        None => builder.build(),
+    }
+}
+
+/// A new VXLAN device, to be asked for in the node's own namespace, where its socket stays; the device itself
+/// is made in the namespace `netns`.
+pub(super) fn new_vxlan(settings: &VxlanSettings, netns: RawFd) -> LinkMessage {
+    let builder = LinkVxlan::new(VXLAN, settings.vni.into()).port(settings.port).mtu(settings.mtu);
+    local(builder, settings.local).learning(false).setns_by_fd(netns).build()
+}
+
+/// The settings of a VXLAN device that is there that its own driver keeps. Together with an MTU the driver
+/// refuses them (EOPNOTSUPP).
+pub(super) fn set_vxlan(index: u32, settings: &VxlanSettings) -> LinkMessage {
+    let builder = LinkMessageBuilder::<LinkVxlan>::new(VXLAN).index(index);
+    local(builder, settings.local).learning(false).build()
+}
+
+/// The settings of a VXLAN device that is there that every link has.
+pub(super) fn set_vxlan_link(index: u32, settings: &VxlanSettings, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index)
+        .mtu(settings.mtu)
+        .controller(bridge)
+        .alias(alias("vxlan", &settings.vni.to_string()))
+        .up()
+        .build()
+}
+
+fn local(builder: LinkMessageBuilder<LinkVxlan>, address: IpAddr) -> LinkMessageBuilder<LinkVxlan> {
+    match address {
+        IpAddr::V4(v4) => builder.local(v4),
+        IpAddr::V6(v6) => builder.local6(v6),
+    }
+}
+
+/// How the bridge treats its VXLAN port: it knows all that is behind it, so it neither learns from there nor
+/// asks there.
+pub(super) fn set_vxlan_port(index: u32, multicast: bool) -> LinkMessage {
+    LinkBridgePort::new(index)
+        .append_info_data(InfoBridgePort::Learning(false))
+        .append_info_data(InfoBridgePort::NeighSupress(true))
+        .append_info_data(InfoBridgePort::MulticastFlood(multicast))
+        .build()
+}
+
+/// An endpoint's veth pair: our end on the bridge, the other in the namespace `netns`, complete but for what
+/// takes its index, and down: a veth cannot go up before both ends are there (ENOTCONN).
+pub(super) fn new_port(port: &DesiredPort, bridge: u32, netns: RawFd) -> LinkMessage {
+    let far = LinkUnspec::new_with_name(&port.ifname)
+        .address(port.mac.0.to_vec())
+        .mtu(port.mtu)
+        .setns_by_fd(netns)
+        .build();
+    LinkVeth::new(PortName::of(&port.name).as_str(), "")
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
+        .mtu(port.mtu)
+        .controller(bridge)
+        .up()
+        .build()
+}
+
+/// Everything about our end of a veth pair that can be set once it is there.
+pub(super) fn set_near(index: u32, port: &DesiredPort, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).mtu(port.mtu).controller(bridge).up().build()
+}
+
+/// Marks our end of a veth pair as finished.
+pub(super) fn mark_port(index: u32, name: &EndpointName) -> LinkMessage {
+    LinkUnspec::new_with_index(index).alias(alias("endpoint", name.as_str())).build()
+}
+
+/// MAC and MTU of the endpoint's end of a veth pair.
+pub(super) fn set_far(index: u32, port: &DesiredPort) -> LinkMessage {
+    LinkUnspec::new_with_index(index).address(port.mac.0.to_vec()).mtu(port.mtu).build()
+}
+
+/// A link, to be set up.
+pub(super) fn set_up(index: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).up().build()
+}
+
+/// All IPv4 multicast through link `index`, for a container that has no default route.
+pub(super) fn multicast_route(index: u32) -> RouteMessage {
+    RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
+        .output_interface(index)
+        .scope(RouteScope::Link)
+        .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+        .build()
+}

@@ -1,0 +1,220 @@
+//! The boundary to the kernel: what of ours is there, and how it becomes what a plan says.
+//!
+//! Owns: network namespaces, links, FDB, neighbours and addresses of the overlays, and their events. Does not
+//! own: what should be there (`plan`, `reconcile`). Nothing that is not ours is ever touched: ours is what lies
+//! in a namespace that is mounted under our run directory, and the far ends of the veth pairs from there.
+
+mod apply;
+mod bulk;
+mod capabilities;
+mod error;
+mod events;
+mod links;
+mod netns;
+mod observe;
+mod port;
+mod room;
+mod session;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use self::events::Watcher;
+use self::netns::{Netns, NetnsDir};
+use self::room::Room;
+use self::session::Session;
+use crate::model::{EndpointName, NetworkId};
+use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
+
+pub use capabilities::Capability;
+pub use error::KernelError;
+
+/// Where the kernel part keeps what has to have a path.
+#[derive(Debug, Clone)]
+pub struct KernelConfig {
+    /// The run directory; the namespaces are mounted at `netns/NETWORKID` in it.
+    pub run_dir: PathBuf,
+}
+
+/// A handle on this node's kernel. Clones share it.
+#[derive(Clone)]
+pub struct Kernel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: NetnsDir,
+    /// The node's own namespace, where the underlay is.
+    own: Netns,
+    watcher: Watcher,
+}
+
+impl Inner {
+    async fn own_session(&self) -> Result<Session, KernelError> {
+        Session::open(&self.own).await
+    }
+
+    async fn room(&self, network: NetworkId) -> Result<Room, KernelError> {
+        Room::open(&self.dir, network).await?.ok_or(KernelError::NoSuchNetwork { network })
+    }
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("dir", &self.inner.dir).field("own", &self.inner.own).finish()
+    }
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// How many operations succeeded.
+    pub done: usize,
+    /// Those that failed, in order, and why. What relied on a failed one is here too.
+    pub failed: Vec<(Op, KernelError)>,
+}
+
+/// The interface that carries our VXLAN packets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underlay {
+    /// Its name.
+    pub device: String,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+}
+
+/// Something that changed in the kernel, by someone else's hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// An endpoint's interface went away without a detach: its container is gone.
+    PortGone {
+        /// The network.
+        network: NetworkId,
+        /// The endpoint.
+        name: EndpointName,
+    },
+    /// The bridge or the VXLAN device of a network went away, is down or apart, or has another MTU (the last also
+    /// by our own hand): observe the network again.
+    LinkChanged {
+        /// The network.
+        network: NetworkId,
+    },
+    /// The interface that was last asked for with [`Kernel::underlay`] has another MTU.
+    UnderlayChanged {
+        /// The new MTU, in bytes.
+        mtu: u32,
+    },
+    /// Events were lost: observe everything again.
+    Lost,
+}
+
+impl Kernel {
+    /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
+    pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
+        let dir = NetnsDir::open(&config.run_dir)?;
+        let inner = Inner { dir, own: Netns::current()?, watcher: Watcher::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Everything of ours that is in the kernel, what a crashed agent left included.
+    pub async fn observe(&self) -> Result<Observed, KernelError> {
+        let mut observed = Observed::default();
+        for id in self.inner.dir.list()? {
+            // A file without a namespace is ours too: an empty network, to be completed or removed.
+            let network = self.observe_network(id).await?.unwrap_or_default();
+            observed.networks.insert(id, network);
+        }
+        Ok(observed)
+    }
+
+    /// One network as it is; `None` if it has no namespace here.
+    pub async fn observe_network(&self, id: NetworkId) -> Result<Option<ObservedNetwork>, KernelError> {
+        match Room::open(&self.inner.dir, id).await? {
+            Some(room) => room.observe().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Carries out `plan`. An operation that fails does not keep the others from being tried.
+    pub async fn apply(&self, plan: &Plan) -> Applied {
+        apply::apply(&self.inner, plan).await
+    }
+
+    /// Gives an endpoint its interface, and the bridge its neighbour entries. Once more for the same port
+    /// changes nothing. All or nothing.
+    ///
+    /// # Errors
+    /// Every kind; nothing that was made is left.
+    pub async fn attach(&self, network: NetworkId, port: &DesiredPort) -> Result<(), KernelError> {
+        let room = self.inner.room(network).await?;
+        port::add(&room, &self.inner.own, port).await?;
+        let neighbours = port.addresses.iter();
+        let neighbours =
+            neighbours.map(|address| Action::PutNeighbour { address: address.ip(), mac: port.mac }).collect();
+        let error = match room.program(neighbours).await {
+            Ok(failed) => match failed.first() {
+                None => return Ok(()),
+                Some((_, errno)) => KernelError::from_errno("write the endpoint's neighbours", *errno),
+            },
+            Err(error) => error,
+        };
+        // The error at hand says more than one about the clean-up would.
+        let _ = self.detach(network, &port.name).await;
+        Err(error)
+    }
+
+    /// Takes an endpoint's interface away. No error if it is gone already; its neighbour entries go with the
+    /// next plan.
+    pub async fn detach(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) => {
+                let removing = |index| self.inner.watcher.expect_removal(network, index);
+                port::delete(&room, name, removing).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The interface of this node that has `address`, and its MTU. Its later changes are events.
+    pub async fn underlay(&self, address: IpAddr) -> Result<Underlay, KernelError> {
+        let session = self.inner.own_session().await?;
+        let failed = |failure: session::Failure| failure.doing(format!("look for {address}"));
+        let addresses = session.addresses(0, None).await.map_err(failed)?;
+        let missing = || KernelError::AddressNotLocal { address };
+        let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
+        let (index, _) = found.ok_or_else(missing)?;
+        let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
+        self.inner.watcher.watch_underlay(link.index, link.mtu);
+        Ok(Underlay { device: link.name, mtu: link.mtu })
+    }
+
+    /// What changes by someone else's hand from now on. A receiver that lags is told so with
+    /// [`KernelEvent::Lost`]. One receiver at a time: a second call ends the first.
+    ///
+    /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
+    pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
+        let receiver = self.inner.watcher.start(&self.inner.own).await?;
+        for network in self.inner.dir.list()? {
+            match self.inner.watcher.watch_network(&self.inner.dir, network).await {
+                // A file that a crash left without a namespace.
+                Ok(()) | Err(KernelError::NotANamespace { .. } | KernelError::NoSuchNamespace { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(receiver)
+    }
+
+    /// The file that is the network's namespace, for whoever wants to enter it.
+    pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
+        self.inner.dir.path(network)
+    }
+
+    /// What this kernel can do of what we use or would use, found out by trying.
+    pub async fn capabilities(&self) -> Vec<Capability> {
+        capabilities::probe().await
+    }
+}

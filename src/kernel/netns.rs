@@ -1,0 +1,190 @@
+//! Network namespaces: entering them, and the ones under the run directory.
+//!
+//! A namespace is only ever entered by a thread that is made for it and ends with it: no thread of the runtime
+//! is ever left in another namespace.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use tokio::sync::oneshot;
+
+use super::KernelError;
+use crate::model::NetworkId;
+
+/// The calling thread's own namespace.
+const CURRENT: &str = "/proc/thread-self/ns/net";
+
+/// An open network namespace. As long as it is held, the namespace lives.
+#[derive(Debug, Clone)]
+pub(super) struct Netns {
+    file: Arc<File>,
+    path: Arc<Path>,
+}
+
+impl Netns {
+    /// The calling thread's.
+    pub fn current() -> Result<Self, KernelError> {
+        Self::open(Path::new(CURRENT))
+    }
+
+    /// The one that `path` refers to. Whether it is one at all shows when it is entered.
+    pub fn open(path: &Path) -> Result<Self, KernelError> {
+        let file = File::open(path).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ESRCH) => match process_of(path) {
+                Some(pid) => KernelError::ProcessGone { pid },
+                None => KernelError::NoSuchNamespace { path: path.to_owned() },
+            },
+            _ => KernelError::File { what: "open", path: path.to_owned(), source },
+        })?;
+        Ok(Self { file: Arc::new(file), path: path.into() })
+    }
+
+    /// The descriptor, for netlink attributes.
+    pub fn fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Runs `work` in the namespace, on a thread of its own.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, KernelError> {
+        let this = self.clone();
+        on_own_thread("enter a network namespace", move || {
+            setns(&this.file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+                Errno::EINVAL => KernelError::NotANamespace { path: this.path.to_path_buf() },
+                errno => KernelError::from_errno(format!("enter {}", this.path.display()), errno),
+            })?;
+            Ok(work())
+        })
+        .await?
+    }
+}
+
+/// The process of a path like /proc/PID/ns/net.
+fn process_of(path: &Path) -> Option<u32> {
+    path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()
+}
+
+async fn on_own_thread<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, KernelError> {
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("lanmesh-netns".to_owned())
+        .spawn(move || {
+            // Nobody waits any more: then nobody needs the answer.
+            let _ = sender.send(work());
+        })
+        .map_err(|source| KernelError::Refused { what: "start a thread".to_owned(), source })?;
+    receiver.await.map_err(|_| KernelError::Broken { what: what.to_owned() })
+}
+
+/// Runs `work` in a new namespace that goes away with it.
+pub(super) async fn in_throwaway<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, KernelError> {
+    on_own_thread("try something out", move || {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| KernelError::from_errno("make a network namespace", errno))?;
+        Ok(work())
+    })
+    .await?
+}
+
+/// The namespaces that are mounted in one directory.
+#[derive(Debug, Clone)]
+pub(super) struct NetnsDir(PathBuf);
+
+impl NetnsDir {
+    /// Makes the directory under `run_dir`, if it is not there.
+    pub fn open(run_dir: &Path) -> Result<Self, KernelError> {
+        let path = run_dir.join("netns");
+        match std::fs::create_dir_all(&path) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(KernelError::File { what: "make", path, source }),
+        }
+    }
+
+    /// Where the namespace of `network` is mounted.
+    pub fn path(&self, network: NetworkId) -> PathBuf {
+        self.0.join(network.to_string())
+    }
+
+    /// The networks that have a file here, whatever state it is in. Files with other names are not ours.
+    pub fn list(&self) -> Result<Vec<NetworkId>, KernelError> {
+        let failed = |source| KernelError::File { what: "read", path: self.0.clone(), source };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.0).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            found.extend(name.to_str().and_then(|name| name.parse::<NetworkId>().ok()));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Makes the namespace of `network` and mounts it, or finds it mounted. A file that a crash left unmounted
+    /// is taken over.
+    pub async fn create(&self, network: NetworkId) -> Result<Netns, KernelError> {
+        let path = self.path(network);
+        if let Ok(there) = Netns::open(&path)
+            && there.run(|| ()).await.is_ok()
+        {
+            return Ok(there);
+        }
+        File::create(&path).map_err(|source| KernelError::File {
+            what: "make",
+            path: path.clone(),
+            source,
+        })?;
+        let target = path.clone();
+        let made = in_throwaway(move || {
+            mount(Some(CURRENT), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .map_err(|errno| KernelError::from_errno(format!("mount {}", target.display()), errno))
+        })
+        .await
+        .and_then(|mounted| mounted);
+        if let Err(error) = made {
+            // The error at hand says more than one about the file would.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Netns::open(&path)
+    }
+
+    /// Unmounts the namespace of `network` and removes its file. No error if it is gone already.
+    pub fn remove(&self, network: NetworkId) -> Result<(), KernelError> {
+        let path = self.path(network);
+        match umount2(&path, MntFlags::MNT_DETACH) {
+            // EINVAL: a file that a crash left unmounted.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(errno) => {
+                return Err(KernelError::from_errno(format!("unmount {}", path.display()), errno));
+            }
+        }
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(KernelError::File { what: "remove", path, source }),
+        }
+    }
+}
+
+/// Sets `net/KEY` of the calling thread's namespace. A kernel without the key needs no setting.
+pub(super) fn set_sysctl(key: &str, value: &str) -> Result<(), KernelError> {
+    let path = Path::new("/proc/sys/net").join(key);
+    match std::fs::write(&path, value) {
+        Ok(()) => Ok(()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Read-only /proc/sys: fine as long as the value is already there.
+        Err(_) if std::fs::read_to_string(&path).is_ok_and(|there| there.trim() == value) => Ok(()),
+        Err(source) => Err(KernelError::File { what: "write", path, source }),
+    }
+}

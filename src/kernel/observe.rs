@@ -1,0 +1,198 @@
+//! What is in a network's namespace, as the plan wants to know it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::link::{InfoBridge, InfoBridgePort, InfoVxlan};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+
+use super::KernelError;
+use super::bulk::is_static;
+use super::links::{BRIDGE, Link, VXLAN};
+use super::session::Session;
+use crate::model::Mac;
+use crate::plan::{ObservedBridge, ObservedNetwork, ObservedPort, ObservedVxlan};
+
+/// Everything in the namespace that `session` is in.
+pub(super) async fn network(session: &Session) -> Result<ObservedNetwork, KernelError> {
+    let links = session.links().await.map_err(|failure| failure.doing("list links"))?;
+    let bridge = links.iter().find(|link| link.name == BRIDGE);
+    let vxlan = links.iter().find(|link| link.name == VXLAN);
+    let bridge_index = bridge.map(|link| link.index);
+    let entries = session.forwarding().await.map_err(|failure| failure.doing("list the FDB"))?;
+    let entries: Vec<Entry> = entries.iter().filter_map(Entry::from_message).collect();
+
+    let mut observed = ObservedNetwork::default();
+    if let Some(link) = bridge {
+        let addresses = session.addresses(link.index, None).await;
+        let addresses = addresses.map_err(|failure| failure.doing("list addresses"))?;
+        observed.bridge = Some(as_bridge(link, addresses.into_iter().map(|(_, address)| address).collect()));
+        observed.neighbours = neighbours(session, link.index).await?;
+    }
+    if let Some(link) = vxlan {
+        observed.vxlan = Some(as_vxlan(link, bridge_index));
+        (observed.remotes, observed.flood) = behind(link.index, &entries);
+    }
+    for link in &links {
+        let Some(device) = link.port_name() else { continue };
+        match link.endpoint() {
+            Some(name) => {
+                if let Some(port) = port(session, link, bridge_index, &entries).await? {
+                    observed.ports.insert(name, port);
+                }
+            }
+            None => drop(observed.half_made.insert(device)),
+        }
+    }
+    Ok(observed)
+}
+
+fn as_bridge(link: &Link, gateways: BTreeSet<IpNetwork>) -> ObservedBridge {
+    let snooping = link.bridge().contains(&InfoBridge::MulticastSnooping(true));
+    ObservedBridge {
+        mac: link.mac.unwrap_or(Mac([0; 6])),
+        mtu: link.mtu,
+        ready: link.up && link.is_marked() && !snooping,
+        gateways,
+    }
+}
+
+fn as_vxlan(link: &Link, bridge: Option<u32>) -> ObservedVxlan {
+    let mut observed = ObservedVxlan {
+        vni: 0,
+        port: 0,
+        local: None,
+        mtu: link.mtu,
+        multicast: link.bridge_port().contains(&InfoBridgePort::MulticastFlood(true)),
+        ready: false,
+    };
+    let mut learning = false;
+    for setting in link.vxlan() {
+        match setting {
+            InfoVxlan::Id(vni) => observed.vni = *vni,
+            InfoVxlan::Port(port) => observed.port = *port,
+            InfoVxlan::Local(v4) => observed.local = Some((*v4).into()),
+            InfoVxlan::Local6(v6) => observed.local = Some((*v6).into()),
+            InfoVxlan::Learning(on) => learning = *on,
+            _ => {}
+        }
+    }
+    let port = link.bridge_port();
+    observed.ready = link.up
+        && link.is_marked()
+        && bridge.is_some()
+        && link.master == bridge
+        && !learning
+        && port.contains(&InfoBridgePort::Learning(false))
+        && port.contains(&InfoBridgePort::NeighSupress(true));
+    observed
+}
+
+/// A static FDB entry.
+struct Entry {
+    link: u32,
+    mac: Mac,
+    /// Of the VXLAN device itself, not of the bridge.
+    own: bool,
+    vtep: Option<IpAddr>,
+    is_static: bool,
+}
+
+impl Entry {
+    fn from_message(message: &NeighbourMessage) -> Option<Self> {
+        let mut mac = None;
+        let mut vtep = None;
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = bytes.as_slice().try_into().ok().map(Mac);
+                }
+                NeighbourAttribute::Destination(address) => vtep = as_ip(address),
+                _ => {}
+            }
+        }
+        Some(Self {
+            link: message.header.ifindex,
+            mac: mac?,
+            own: message.header.flags.contains(NeighbourFlags::Own),
+            vtep,
+            is_static: is_static(message),
+        })
+    }
+}
+
+fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(v4) => Some((*v4).into()),
+        NeighbourAddress::Inet6(v6) => Some((*v6).into()),
+        // The family of an FDB entry is "bridge"; its destination's shows in its length.
+        NeighbourAddress::Other(bytes) => match bytes.as_slice() {
+            [a, b, c, d] => Some(IpAddr::from([*a, *b, *c, *d])),
+            longer => <[u8; 16]>::try_from(longer).ok().map(IpAddr::from),
+        },
+        _ => None,
+    }
+}
+
+/// The remote endpoints and the flood list of the VXLAN device `link`.
+fn behind(link: u32, entries: &[Entry]) -> (BTreeMap<Mac, Option<IpAddr>>, BTreeSet<IpAddr>) {
+    const ANY: Mac = Mac([0; 6]);
+    let ours = || entries.iter().filter(|entry| entry.link == link);
+    let flood = ours().filter(|entry| entry.own && entry.mac == ANY).filter_map(|entry| entry.vtep).collect();
+    // Group addresses have the lowest bit of the first octet set (IEEE 802.3): those are no endpoints.
+    let unicast = || ours().filter(|entry| entry.is_static && entry.mac != ANY && entry.mac.0[0] & 1 == 0);
+    let on_bridge: BTreeSet<Mac> = unicast().filter(|entry| !entry.own).map(|entry| entry.mac).collect();
+    let mut remotes: BTreeMap<Mac, Option<IpAddr>> = on_bridge.iter().map(|mac| (*mac, None)).collect();
+    for entry in unicast().filter(|entry| entry.own) {
+        remotes.insert(entry.mac, entry.vtep.filter(|_| on_bridge.contains(&entry.mac)));
+    }
+    (remotes, flood)
+}
+
+async fn neighbours(session: &Session, bridge: u32) -> Result<BTreeMap<IpAddr, Mac>, KernelError> {
+    let found = session.neighbours(bridge).await.map_err(|failure| failure.doing("list neighbours"))?;
+    let permanent = found.iter().filter(|message| {
+        message.header.ifindex == bridge && message.header.state == NeighbourState::Permanent
+    });
+    let parsed = permanent.filter_map(|message| {
+        let mut address = None;
+        let mut mac = None;
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(destination) => address = as_ip(destination),
+                NeighbourAttribute::LinkLayerAddress(bytes) => {
+                    mac = bytes.as_slice().try_into().ok().map(Mac);
+                }
+                _ => {}
+            }
+        }
+        Some((address?, mac?))
+    });
+    Ok(parsed.collect())
+}
+
+/// The endpoint's interface whose near end is `near`; `None` if it is just going away.
+async fn port(
+    session: &Session,
+    near: &Link,
+    bridge: Option<u32>,
+    entries: &[Entry],
+) -> Result<Option<ObservedPort>, KernelError> {
+    let Some(peer) = near.peer else { return Ok(None) };
+    let doing = || format!("look at the endpoint's end of {}", near.name);
+    let far = session.link_at(peer, near.peer_nsid).await.map_err(|failure| failure.doing(doing()))?;
+    let Some(far) = far else { return Ok(None) };
+    let addresses = session.addresses(peer, near.peer_nsid).await;
+    let addresses = addresses.map_err(|failure| failure.doing(doing()))?;
+    let mac = far.mac.unwrap_or(Mac([0; 6]));
+    let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
+    Ok(Some(ObservedPort {
+        mac,
+        addresses: addresses.into_iter().map(|(_, address)| address).collect(),
+        mtu: near.mtu.min(far.mtu),
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned,
+    }))
+}

@@ -1,0 +1,177 @@
+//! The interface of an endpoint: a veth pair from the network's bridge into the endpoint's namespace.
+
+use nix::errno::Errno;
+
+use super::KernelError;
+use super::bulk;
+use super::links::{self, Link};
+use super::netns::{Netns, set_sysctl};
+use super::room::Room;
+use super::session::{Failure, Session};
+use crate::model::{EndpointName, Placement};
+use crate::plan::{DesiredPort, PortName};
+
+/// IFNAMSIZ of the kernel, less the terminating zero.
+const IFNAME_MAX: usize = 15;
+
+/// Makes the interface, or repairs the one that is there. After an error nothing that was made is left.
+pub(super) async fn add(room: &Room, own: &Netns, port: &DesiredPort) -> Result<(), KernelError> {
+    check_ifname(&port.ifname)?;
+    let bridge = room.bridge().await?;
+    match near_end(room, &port.name).await? {
+        Some(near) if near.endpoint().as_ref() == Some(&port.name) => {
+            let far = Far::open(own, port).await?;
+            if let Some(index) = far.index_of_peer(&near).await? {
+                return repair(room, bridge, &near, &far, index, port).await;
+            }
+            // It leads elsewhere: another container has taken the endpoint over.
+            delete_near(room, &near).await?;
+        }
+        Some(unfinished) => delete_near(room, &unfinished).await?,
+        None => {}
+    }
+    let far = Far::open(own, port).await?;
+    create(room, bridge, &far, port).await
+}
+
+/// Removes the interface; one that is gone already is no error. `removing` is told the index of our end before it
+/// goes.
+pub(super) async fn delete(
+    room: &Room,
+    name: &EndpointName,
+    removing: impl FnOnce(u32),
+) -> Result<(), KernelError> {
+    match near_end(room, name).await? {
+        Some(near) => {
+            removing(near.index);
+            delete_near(room, &near).await
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_ifname(ifname: &str) -> Result<(), KernelError> {
+    // What dev_valid_name() of the kernel refuses, and what could not be found by its name again.
+    let fits = (1..=IFNAME_MAX).contains(&ifname.len()) && ifname != "." && ifname != "..";
+    if fits && ifname.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
+        Ok(())
+    } else {
+        Err(KernelError::BadInterfaceName { ifname: ifname.to_owned() })
+    }
+}
+
+async fn near_end(room: &Room, name: &EndpointName) -> Result<Option<Link>, KernelError> {
+    let found = room.session().link_named(PortName::of(name).as_str()).await;
+    found.map_err(|failure| failure.doing(format!("find the interface of {name}")))
+}
+
+async fn delete_near(room: &Room, near: &Link) -> Result<(), KernelError> {
+    let deleted = room.session().delete_link(near.index).await;
+    deleted.map_err(|failure| failure.doing(format!("remove {}", near.name)))
+}
+
+async fn create(room: &Room, bridge: u32, far: &Far, port: &DesiredPort) -> Result<(), KernelError> {
+    let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd())).await;
+    created.map_err(|failure| match failure {
+        // Our own end's name was free just now.
+        Failure::Refused(Errno::EEXIST) => {
+            KernelError::InterfaceExists { ifname: port.ifname.clone(), place: far.place.clone() }
+        }
+        failure => failure.doing(format!("make the interface of {}", port.name)),
+    })?;
+    let finished = async {
+        let gone = || KernelError::Broken { what: format!("make the interface of {}", port.name) };
+        let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
+        let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
+        pin(room, &near, port).await?;
+        let up = far.session.change_link(links::set_up(index)).await;
+        up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
+        far.address(index, &port.ifname, port).await?;
+        // Last: without the mark it is half-made, and pruned by whoever finds it.
+        let marked = room.session().change_link(links::mark_port(near.index, &port.name)).await;
+        marked.map_err(|failure| failure.doing(format!("mark the interface of {}", port.name)))
+    };
+    let finished = finished.await;
+    if finished.is_err()
+        && let Ok(Some(near)) = near_end(room, &port.name).await
+    {
+        // The error at hand says more than one about the clean-up would.
+        let _ = delete_near(room, &near).await;
+    }
+    finished
+}
+
+async fn repair(
+    room: &Room,
+    bridge: u32,
+    near: &Link,
+    far: &Far,
+    far_index: u32,
+    port: &DesiredPort,
+) -> Result<(), KernelError> {
+    let doing = || format!("repair the interface of {}", port.name);
+    let set = room.session().change_link(links::set_near(near.index, port, bridge)).await;
+    set.map_err(|failure| failure.doing(doing()))?;
+    let set = far.session.change_link(links::set_far(far_index, port)).await;
+    set.map_err(|failure| failure.doing(doing()))?;
+    pin(room, near, port).await?;
+    // The container may have given it another name.
+    let link = far.session.link_at(far_index, None).await.map_err(|failure| failure.doing(doing()))?;
+    let ifname = link.map_or_else(|| port.ifname.clone(), |link| link.name);
+    far.address(far_index, &ifname, port).await
+}
+
+async fn pin(room: &Room, near: &Link, port: &DesiredPort) -> Result<(), KernelError> {
+    let pinned = room.session().put_neighbour(bulk::pinned(near.index, port.mac)).await;
+    pinned.map_err(|failure| failure.doing(format!("pin {} to its port", port.mac)))
+}
+
+/// The endpoint's side.
+struct Far {
+    netns: Netns,
+    session: Session,
+    /// For texts.
+    place: String,
+    /// A container of its own, and not the node.
+    container: bool,
+}
+
+impl Far {
+    async fn open(own: &Netns, port: &DesiredPort) -> Result<Self, KernelError> {
+        let (netns, place, container) = match &port.placement {
+            Placement::Host => (own.clone(), "the node's own namespace".to_owned(), false),
+            Placement::Netns(path) => (Netns::open(path)?, path.display().to_string(), true),
+        };
+        let session = Session::open(&netns).await?;
+        Ok(Self { netns, session, place, container })
+    }
+
+    /// The index here of the other end of `near`, if it is here.
+    async fn index_of_peer(&self, near: &Link) -> Result<Option<u32>, KernelError> {
+        let Some(index) = near.peer else { return Ok(None) };
+        let found = self.session.link_at(index, None).await;
+        let found = found.map_err(|failure| failure.doing(format!("look into {}", self.place)))?;
+        // Indexes repeat between namespaces; that both ends point at each other and one is not a MAC's chance.
+        Ok(found
+            .filter(|link| link.peer == Some(near.index) && link.peer_nsid.is_some())
+            .map(|link| link.index))
+    }
+
+    async fn address(&self, index: u32, ifname: &str, port: &DesiredPort) -> Result<(), KernelError> {
+        if port.addresses.iter().any(ipnetwork::IpNetwork::is_ipv6) {
+            // Docker, for one, makes namespaces in which new interfaces have no IPv6.
+            let key = format!("ipv6/conf/{ifname}/disable_ipv6");
+            self.netns.run(move || set_sysctl(&key, "0")).await??;
+        }
+        for address in &port.addresses {
+            let added = self.session.add_address(index, *address).await;
+            added.map_err(|failure| failure.doing(format!("add address {address} to {ifname}")))?;
+        }
+        // The node itself has routes of its own, which are none of our business.
+        if self.container && port.addresses.iter().any(ipnetwork::IpNetwork::is_ipv4) {
+            let added = self.session.add_route(links::multicast_route(index)).await;
+            added.map_err(|failure| failure.doing(format!("route multicast through {ifname}")))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! One network's namespace, opened: what is done to its devices.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use super::KernelError;
+use super::bulk::{self, Devices};
+use super::links::{self, BRIDGE, Link, VXLAN};
+use super::netns::{Netns, NetnsDir, set_sysctl};
+use super::observe;
+use super::session::{Failure, Session};
+use crate::model::{Mac, NetworkId};
+use crate::plan::{Action, ObservedNetwork, PortName, VxlanSettings};
+
+/// An opened namespace of ours. It lives on as long as this is held.
+pub(super) struct Room {
+    network: NetworkId,
+    netns: Netns,
+    session: Session,
+}
+
+impl Room {
+    /// Opens the namespace of `network`; `None` if it has none, or only a file that a crash left.
+    pub async fn open(dir: &NetnsDir, network: NetworkId) -> Result<Option<Self>, KernelError> {
+        let opened = match Netns::open(&dir.path(network)) {
+            Ok(netns) => Self::enter(network, netns).await,
+            Err(error) => Err(error),
+        };
+        match opened {
+            Ok(room) => Ok(Some(room)),
+            Err(KernelError::NoSuchNamespace { .. } | KernelError::NotANamespace { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn enter(network: NetworkId, netns: Netns) -> Result<Self, KernelError> {
+        let session = Session::open(&netns).await?;
+        Ok(Self { network, netns, session })
+    }
+
+    /// Makes the namespace of `network`, or finds it, and sets it up.
+    pub async fn create(dir: &NetnsDir, network: NetworkId) -> Result<Self, KernelError> {
+        let room = Self::enter(network, dir.create(network).await?).await?;
+        // No device here speaks IPv6 by itself; the bridge is told to when it gets an IPv6 gateway. Otherwise
+        // every port would have a link-local address, and all nodes' MLD and DAD would cross the overlay.
+        let quiet = || {
+            set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+            // An IPv6 gateway's MLD reports are of use to nobody: one of them is the least there can be.
+            set_sysctl("ipv6/mld_qrv", "1")
+        };
+        room.netns.run(quiet).await??;
+        let lo = room.session.link_named("lo").await;
+        if let Some(lo) = lo.map_err(|failure| failure.doing("find lo"))? {
+            let up = room.session.change_link(links::set_up(lo.index)).await;
+            up.map_err(|failure| failure.doing("set lo up"))?;
+        }
+        Ok(room)
+    }
+
+    /// The network it is of.
+    pub fn network(&self) -> NetworkId {
+        self.network
+    }
+
+    /// The connection in the namespace.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What is there.
+    pub async fn observe(&self) -> Result<ObservedNetwork, KernelError> {
+        observe::network(&self.session).await
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
+        self.session.link_named(name).await.map_err(|failure| failure.doing(format!("find {name}")))
+    }
+
+    async fn require(&self, name: &str) -> Result<u32, KernelError> {
+        let link = self.find(name).await?.ok_or(KernelError::NoSuchNetwork { network: self.network })?;
+        Ok(link.index)
+    }
+
+    /// The index of the bridge.
+    pub async fn bridge(&self) -> Result<u32, KernelError> {
+        self.require(BRIDGE).await
+    }
+
+    /// Makes the bridge, or sets the one that is there.
+    pub async fn put_bridge(&self, name: &str, mac: Mac, mtu: u32) -> Result<(), KernelError> {
+        if self.find(BRIDGE).await?.is_none() {
+            let created = self.session.create_link(links::new_bridge(mac, mtu)).await;
+            created.map_err(|failure| failure.doing("make the bridge"))?;
+        }
+        let there = self.find(BRIDGE).await?.ok_or(KernelError::NoSuchNetwork { network: self.network })?;
+        let mac = (there.mac != Some(mac)).then_some(mac);
+        let set = self.session.change_link(links::set_bridge(there.index, name, mac, mtu)).await;
+        set.map_err(|failure| failure.doing("set the bridge"))
+    }
+
+    /// Gives the bridge a gateway address.
+    pub async fn add_gateway(&self, address: IpNetwork) -> Result<(), KernelError> {
+        let bridge = self.bridge().await?;
+        if address.is_ipv6() {
+            let speak = || {
+                // In this order: all bridges of a network have one MAC, so none may make itself an address of
+                // it, or probe for one that all of them have.
+                set_sysctl(&format!("ipv6/conf/{BRIDGE}/addr_gen_mode"), "1")?;
+                set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_dad"), "0")?;
+                set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_ra"), "0")?;
+                set_sysctl(&format!("ipv6/conf/{BRIDGE}/disable_ipv6"), "0")
+            };
+            self.netns.run(speak).await??;
+        }
+        let added = self.session.add_address(bridge, address).await;
+        added.map_err(|failure| failure.doing(format!("add gateway {address}")))
+    }
+
+    /// Takes a gateway address from the bridge.
+    pub async fn delete_gateway(&self, address: IpNetwork) -> Result<(), KernelError> {
+        let bridge = self.bridge().await?;
+        let deleted = self.session.delete_address(bridge, address).await;
+        deleted.map_err(|failure| failure.doing(format!("delete gateway {address}")))
+    }
+
+    /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
+    pub async fn create_vxlan(&self, own: &Session, settings: &VxlanSettings) -> Result<(), KernelError> {
+        // Without a bridge to put it on it would be of no use.
+        self.bridge().await?;
+        if self.find(VXLAN).await?.is_none() {
+            let created = own.create_link(links::new_vxlan(settings, self.netns.fd())).await;
+            created.map_err(|failure| vxlan_error(failure, settings, "make the VXLAN device"))?;
+        }
+        let finished = self.finish_vxlan(settings).await;
+        if finished.is_err() {
+            // The error at hand says more than one about the clean-up would.
+            let _ = self.delete_vxlan().await;
+        }
+        finished
+    }
+
+    /// Sets the VXLAN device that is there.
+    pub async fn set_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+        let index = self.require(VXLAN).await?;
+        let set = self.session.change_link(links::set_vxlan(index, settings)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
+        self.finish_vxlan(settings).await
+    }
+
+    async fn finish_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+        let bridge = self.bridge().await?;
+        let index = self.require(VXLAN).await?;
+        let set = self.session.change_link(links::set_vxlan_link(index, settings, bridge)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "put the VXLAN device on the bridge"))?;
+        let set = self.session.change_link(links::set_vxlan_port(index, settings.multicast)).await;
+        set.map_err(|failure| failure.doing("set the bridge's VXLAN port"))
+    }
+
+    /// Removes the VXLAN device, and with it its hold on the VNI and the UDP port.
+    pub async fn delete_vxlan(&self) -> Result<(), KernelError> {
+        self.delete(VXLAN).await.map(drop)
+    }
+
+    /// Removes an interface that was begun and not finished.
+    pub async fn delete_half_made(&self, device: &PortName) -> Result<(), KernelError> {
+        match self.find(device.as_str()).await? {
+            Some(link) if link.endpoint().is_none() && link.port_name().is_some() => {
+                self.delete(device.as_str()).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), KernelError> {
+        if let Some(link) = self.find(name).await? {
+            let deleted = self.session.delete_link(link.index).await;
+            deleted.map_err(|failure| failure.doing(format!("remove {name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Removes every device of ours. The namespace itself goes when the last that holds it lets go; what may
+    /// not wait for that (VNI, UDP port, the endpoints' interfaces) is free when this returns.
+    pub async fn empty(&self) -> Result<(), KernelError> {
+        self.delete_vxlan().await?;
+        let links = self.session.links().await.map_err(|failure| failure.doing("list links"))?;
+        for link in links.iter().filter(|link| link.port_name().is_some()) {
+            let deleted = self.session.delete_link(link.index).await;
+            deleted.map_err(|failure| failure.doing(format!("remove {}", link.name)))?;
+        }
+        self.delete(BRIDGE).await
+    }
+
+    /// Writes forwarding and neighbour entries; what failed, by its place in `actions`.
+    pub async fn program(&self, actions: Vec<Action>) -> Result<Vec<(usize, Errno)>, KernelError> {
+        let devices = Devices { bridge: self.bridge().await?, vxlan: self.require(VXLAN).await? };
+        bulk::program(&self.netns, devices, actions).await
+    }
+}
+
+fn vxlan_error(failure: Failure, settings: &VxlanSettings, what: &str) -> KernelError {
+    let VxlanSettings { vni, port, .. } = *settings;
+    match failure {
+        Failure::Refused(Errno::EEXIST) => KernelError::VniInUse { vni: vni.into(), port },
+        Failure::Refused(Errno::EADDRINUSE) => KernelError::PortInUse { port },
+        failure => failure.doing(what),
+    }
+}

@@ -1,0 +1,252 @@
+//! A netlink connection in one namespace: requests, dumps and their errors.
+
+use std::net::IpAddr;
+
+use futures_util::StreamExt;
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use tokio::runtime::Handle as Runtime;
+use tokio::task::JoinHandle;
+
+use super::KernelError;
+use super::links::Link;
+use super::netns::Netns;
+
+/// How a request ended that did not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The kernel refused it.
+    Refused(Errno),
+    /// The connection ended before the answer.
+    Broken,
+}
+
+impl Failure {
+    /// As an error that says what was tried.
+    pub fn doing(self, what: impl Into<String>) -> KernelError {
+        match self {
+            Self::Refused(errno) => KernelError::from_errno(what, errno),
+            Self::Broken => KernelError::Broken { what: what.into() },
+        }
+    }
+}
+
+/// A netlink connection in one namespace. It ends, and lets go of the namespace, when it is dropped.
+pub(super) struct Session {
+    handle: rtnetlink::Handle,
+    connection: JoinHandle<()>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+impl Session {
+    /// Opens a connection in `netns`. The socket is made by a thread in there, and stays there.
+    pub async fn open(netns: &Netns) -> Result<Self, KernelError> {
+        let runtime = Runtime::current();
+        let opened = netns.run(move || {
+            let _entered = runtime.enter();
+            // Strict checking: only then are the attributes of a dump request looked at.
+            rtnetlink::new_connection_with_strict_check()
+        });
+        let (connection, handle, _) = opened.await?.map_err(|source| KernelError::Refused {
+            what: "open a netlink connection".to_owned(),
+            source,
+        })?;
+        Ok(Self { handle, connection: tokio::spawn(connection) })
+    }
+
+    async fn request(
+        &self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut answers = self.handle.clone().request(request).map_err(|_| Failure::Broken)?;
+        let mut found = Vec::new();
+        while let Some(answer) = answers.next().await {
+            match answer.payload {
+                NetlinkPayload::InnerMessage(message) => found.push(message),
+                NetlinkPayload::Error(error) => match error.code {
+                    Some(code) => return Err(Failure::Refused(Errno::from_raw(-code.get()))),
+                    None => return Ok(found),
+                },
+                NetlinkPayload::Done(_) => return Ok(found),
+                _ => {}
+            }
+        }
+        // An acknowledgement ends the answers without being one, and so does the end of the connection.
+        if self.connection.is_finished() { Err(Failure::Broken) } else { Ok(found) }
+    }
+
+    /// Makes a link; an existing one of that name is an error (EEXIST).
+    pub async fn create_link(&self, message: LinkMessage) -> Result<(), Failure> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        self.request(RouteNetlinkMessage::NewLink(message), flags).await.map(drop)
+    }
+
+    /// Changes the link that is there. RTM_NEWLINK and not RTM_SETLINK: only it reaches a device's own settings.
+    pub async fn change_link(&self, message: LinkMessage) -> Result<(), Failure> {
+        self.request(RouteNetlinkMessage::NewLink(message), NLM_F_ACK).await.map(drop)
+    }
+
+    /// Removes a link; one that is gone already is no error.
+    pub async fn delete_link(&self, index: u32) -> Result<(), Failure> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.request(RouteNetlinkMessage::DelLink(message), NLM_F_ACK).await {
+            Ok(_) | Err(Failure::Refused(Errno::ENODEV)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The link with this name.
+    pub async fn link_named(&self, name: &str) -> Result<Option<Link>, Failure> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.get_link(message).await
+    }
+
+    /// The link with this index, in the namespace that this one calls `nsid`, or in this one.
+    pub async fn link_at(&self, index: u32, nsid: Option<i32>) -> Result<Option<Link>, Failure> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
+        self.get_link(message).await
+    }
+
+    async fn get_link(&self, message: LinkMessage) -> Result<Option<Link>, Failure> {
+        match self.request(RouteNetlinkMessage::GetLink(message), 0).await {
+            Ok(found) => Ok(found.into_iter().find_map(as_link)),
+            Err(Failure::Refused(Errno::ENODEV)) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Every link.
+    pub async fn links(&self) -> Result<Vec<Link>, Failure> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let found = self.request(request, NLM_F_DUMP).await?;
+        Ok(found.into_iter().filter_map(as_link).collect())
+    }
+
+    /// The addresses of link `index`, or of all with 0, in the namespace that this one calls `nsid`, or in this
+    /// one; each with the index of its link. Link-local IPv6 addresses are left out: the kernel makes them.
+    pub async fn addresses(&self, index: u32, nsid: Option<i32>) -> Result<Vec<(u32, IpNetwork)>, Failure> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.attributes.extend(nsid.map(AddressAttribute::TargetNetNsId));
+        let found = match self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await {
+            Err(Failure::Refused(Errno::ENODEV)) => Vec::new(),
+            found => found?,
+        };
+        let parsed = found.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewAddress(message) => as_address(&message),
+            _ => None,
+        });
+        // The kernel may list more than was asked for.
+        Ok(parsed.filter(|(owner, _)| index == 0 || *owner == index).collect())
+    }
+
+    /// Adds an address to link `index`, without duplicate detection: the plan gives it to nobody else. One that
+    /// is there already is no error.
+    pub async fn add_address(&self, index: u32, address: IpNetwork) -> Result<(), Failure> {
+        let mut request = self.handle.address().add(index, address.ip(), address.prefix());
+        if address.is_ipv6() {
+            use netlink_packet_route::address::AddressHeaderFlags;
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let message = request.message_mut().clone();
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        match self.request(RouteNetlinkMessage::NewAddress(message), flags).await {
+            Ok(_) | Err(Failure::Refused(Errno::EEXIST)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Takes an address from link `index`; one that is gone already is no error.
+    pub async fn delete_address(&self, index: u32, address: IpNetwork) -> Result<(), Failure> {
+        let mut request = self.handle.address().add(index, address.ip(), address.prefix());
+        let message = request.message_mut().clone();
+        match self.request(RouteNetlinkMessage::DelAddress(message), NLM_F_ACK).await {
+            Ok(_) | Err(Failure::Refused(Errno::EADDRNOTAVAIL | Errno::ENODEV)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Adds a route; one to the same destination that is there already is no error.
+    pub async fn add_route(&self, message: netlink_packet_route::route::RouteMessage) -> Result<(), Failure> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+        match self.request(RouteNetlinkMessage::NewRoute(message), flags).await {
+            Ok(_) | Err(Failure::Refused(Errno::EEXIST)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Adds a neighbour or forwarding entry, over one that is there.
+    pub async fn put_neighbour(&self, message: NeighbourMessage) -> Result<(), Failure> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        self.request(RouteNetlinkMessage::NewNeighbour(message), flags).await.map(drop)
+    }
+
+    /// The neighbours of link `index`.
+    pub async fn neighbours(&self, index: u32) -> Result<Vec<NeighbourMessage>, Failure> {
+        let mut message = NeighbourMessage::default();
+        message.attributes.push(NeighbourAttribute::IfIndex(index));
+        self.dump_neighbours(message).await
+    }
+
+    /// The forwarding databases of all bridges and their ports.
+    pub async fn forwarding(&self) -> Result<Vec<NeighbourMessage>, Failure> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        self.dump_neighbours(message).await
+    }
+
+    async fn dump_neighbours(&self, message: NeighbourMessage) -> Result<Vec<NeighbourMessage>, Failure> {
+        let found = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await?;
+        let parsed = found.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) => Some(message),
+            _ => None,
+        });
+        Ok(parsed.collect())
+    }
+}
+
+fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
+    match message {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+        _ => None,
+    }
+}
+
+fn as_address(message: &AddressMessage) -> Option<(u32, IpNetwork)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    // IPv6 has no IFA_LOCAL unless the link is point-to-point.
+    let address = local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })?;
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        return None;
+    }
+    let network = IpNetwork::new(address, message.header.prefix_len).ok()?;
+    Some((message.header.index, network))
+}

@@ -1,0 +1,131 @@
+//! The endpoints of this node: what was attached here, where its interface went, and how it was asked for.
+//!
+//! Owns the records and their durability. Does not own which addresses are free (`leases`), the kernel's objects,
+//! or what the other nodes are told.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use lanmesh_ipam::stable_hash;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Endpoint, EndpointKey, EndpointName, NetworkId, Placement};
+use crate::state::{Batch, State, StateError};
+
+const PREFIX: &str = "endpoint/";
+
+/// Which namespace a path meant when the endpoint was attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceId {
+    /// A hash of the boot's id: after a reboot inodes are given again, often in the same order.
+    pub boot: u64,
+    /// The device number of the namespace file system.
+    pub device: u64,
+    /// The inode, unique while the namespace lives.
+    pub inode: u64,
+}
+
+impl NamespaceId {
+    /// Of the namespace that `path` refers to now.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let found = std::fs::metadata(path)?;
+        let boot = stable_hash(&std::fs::read("/proc/sys/kernel/random/boot_id")?);
+        Ok(Self { boot, device: found.dev(), inode: found.ino() })
+    }
+}
+
+/// One endpoint of this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalEndpoint {
+    /// The network it is in.
+    pub network: NetworkId,
+    /// What the other nodes are told.
+    pub endpoint: Endpoint,
+    /// Where its interface is.
+    pub placement: Placement,
+    /// Which namespace the placement meant; `None` for the node's own.
+    pub namespace: Option<NamespaceId>,
+    /// What its interface is called there.
+    pub ifname: String,
+    /// The addresses that were asked for; the others were chosen.
+    pub asked: Vec<IpAddr>,
+}
+
+impl LocalEndpoint {
+    /// Whether the namespace its interface went to can still be entered by the same path.
+    pub fn has_its_namespace(&self) -> bool {
+        match &self.placement {
+            Placement::Host => true,
+            Placement::Netns(path) => NamespaceId::of(path).ok() == self.namespace,
+        }
+    }
+
+    /// What names it.
+    pub fn key(&self) -> EndpointKey {
+        EndpointKey { network: self.network, name: self.endpoint.name.clone() }
+    }
+}
+
+/// The endpoints of this node, by network and name; every change is durable before it is seen.
+pub struct LocalEndpoints {
+    state: State,
+    records: BTreeMap<EndpointKey, LocalEndpoint>,
+}
+
+impl LocalEndpoints {
+    /// Reads what was kept.
+    pub fn load(state: State) -> Result<Self, StateError> {
+        let records = state
+            .list::<LocalEndpoint>(PREFIX)?
+            .into_iter()
+            .map(|(_, record)| (record.key(), record))
+            .collect();
+        Ok(Self { state, records })
+    }
+
+    /// The record of one endpoint.
+    pub fn get(&self, key: &EndpointKey) -> Option<&LocalEndpoint> {
+        self.records.get(key)
+    }
+
+    /// All of them, by network, then name.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalEndpoint> {
+        self.records.values()
+    }
+
+    /// Those in one network, by name.
+    pub fn of_network(&self, network: NetworkId) -> impl Iterator<Item = &LocalEndpoint> {
+        self.iter().filter(move |record| record.network == network)
+    }
+
+    /// The names of those in one network.
+    pub fn names(&self, network: NetworkId) -> Vec<EndpointName> {
+        self.of_network(network).map(|record| record.endpoint.name.clone()).collect()
+    }
+
+    /// Keeps a record, and with it whatever else `batch` holds. On an error nothing has changed.
+    pub fn insert(&mut self, record: LocalEndpoint, mut batch: Batch) -> Result<(), StateError> {
+        batch.put(storage_key(&record.key()), &record);
+        self.state.write(batch)?;
+        self.records.insert(record.key(), record);
+        Ok(())
+    }
+
+    /// Drops a record, and with it makes the other changes of `batch`. On an error nothing has changed.
+    pub fn remove(
+        &mut self,
+        key: &EndpointKey,
+        mut batch: Batch,
+    ) -> Result<Option<LocalEndpoint>, StateError> {
+        batch.delete(storage_key(key));
+        self.state.write(batch)?;
+        Ok(self.records.remove(key))
+    }
+}
+
+fn storage_key(key: &EndpointKey) -> String {
+    format!("{PREFIX}{}/{}", key.network, key.name)
+}

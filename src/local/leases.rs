@@ -1,0 +1,135 @@
+//! Which addresses this node's endpoints hold, and which were freed: an allocator for each network.
+//!
+//! Owns how the allocators are made from what is kept on disk. Does not own the rules (`lanmesh_ipam`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::{
+    AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, NetworkRequest, PlanError, endpoint_key,
+};
+
+use super::LocalEndpoint;
+use crate::model::{Endpoint, NetworkId, NetworkSpec, NodeIndex};
+use crate::state::{Batch, State, StateError};
+
+const PREFIX: &str = "freed/";
+
+/// Why an endpoint got no addresses. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The network's spec allows no address plan: it was made by a node of another release.
+    #[error("the network's address plan cannot be computed: {0}")]
+    Plan(#[from] PlanError),
+    /// The plan has no address for it.
+    #[error(transparent)]
+    Full(#[from] AllocError),
+    /// What was freed earlier cannot be read.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Which addresses this node's endpoints hold, and which were freed.
+pub struct Leases {
+    state: State,
+    networks: BTreeMap<NetworkId, NetworkAllocator>,
+    /// Every network of which something may be on disk.
+    known: BTreeSet<NetworkId>,
+}
+
+impl Leases {
+    pub(super) fn load(state: State) -> Result<Self, StateError> {
+        let kept = state.list::<serde_json::Value>(PREFIX)?;
+        let network = |key: &str| key.strip_prefix(PREFIX)?.split('/').next()?.parse().ok();
+        let known = kept.iter().filter_map(|(key, _)| network(key)).collect();
+        Ok(Self { state, networks: BTreeMap::new(), known })
+    }
+
+    /// Makes sure that there is an allocator for a network, in which `held` hold their addresses.
+    pub fn open<'a>(
+        &mut self,
+        spec: &NetworkSpec,
+        index: NodeIndex,
+        held: impl Iterator<Item = &'a LocalEndpoint>,
+    ) -> Result<(), LeaseError> {
+        if self.networks.contains_key(&spec.id) {
+            return Ok(());
+        }
+        let plan = NetworkPlan::new(spec.subnet_configs())?;
+        let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
+        let mut allocator = NetworkAllocator::with_memory(plan, index.0, &Memory { freed });
+        for record in held {
+            let key = key_of(&record.endpoint);
+            for address in &record.endpoint.addresses {
+                allocator.hold(address.ip(), &key)?;
+            }
+        }
+        self.networks.insert(spec.id, allocator);
+        self.known.insert(spec.id);
+        Ok(())
+    }
+
+    /// Gives an endpoint one address of each subnet; `open` comes first. Only in memory, until the endpoint is
+    /// kept ([`super::Local::insert`]) or the addresses are given back ([`Leases::give_back`]).
+    pub fn allocate(
+        &mut self,
+        spec: &NetworkSpec,
+        request: &NetworkRequest<'_>,
+        taken_elsewhere: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<Grant>, LeaseError> {
+        let Some(allocator) = self.networks.get_mut(&spec.id) else { return Ok(Vec::new()) };
+        Ok(allocator.allocate(request, taken_elsewhere)?)
+    }
+
+    /// Takes back addresses whose endpoint did not come to be.
+    pub fn give_back(&mut self, network: NetworkId, addresses: &[IpNetwork]) {
+        self.release(network, addresses, &mut Batch::default());
+    }
+
+    pub(super) fn note_held(&self, network: NetworkId, addresses: &[IpNetwork], batch: &mut Batch) {
+        for address in addresses {
+            batch.delete(storage_key(network, address.ip()));
+        }
+    }
+
+    pub(super) fn release(&mut self, network: NetworkId, addresses: &[IpNetwork], batch: &mut Batch) {
+        let Some(allocator) = self.networks.get_mut(&network) else { return };
+        for address in addresses {
+            if let Some(freed) = allocator.release(address.ip()) {
+                batch.put(storage_key(network, freed.address), &freed);
+            }
+        }
+    }
+
+    pub(super) fn retain(&mut self, is_there: impl Fn(NetworkId) -> bool) -> Result<(), StateError> {
+        let gone: BTreeSet<NetworkId> = self.known.iter().copied().filter(|id| !is_there(*id)).collect();
+        for network in gone {
+            let mut batch = Batch::default();
+            for (key, _) in self.state.list::<serde_json::Value>(&prefix(network))? {
+                batch.delete(key);
+            }
+            self.state.write(batch)?;
+            self.networks.remove(&network);
+            self.known.remove(&network);
+        }
+        Ok(())
+    }
+}
+
+/// The key from which an endpoint's address is computed.
+pub(super) fn key_of(endpoint: &Endpoint) -> String {
+    endpoint_key(
+        endpoint.name.as_str(),
+        endpoint.service.as_ref().map(crate::model::ServiceName::as_str),
+        endpoint.slot,
+    )
+}
+
+fn prefix(network: NetworkId) -> String {
+    format!("{PREFIX}{network}/")
+}
+
+fn storage_key(network: NetworkId, address: IpAddr) -> String {
+    format!("{PREFIX}{network}/{address}")
+}

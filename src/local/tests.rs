@@ -1,0 +1,109 @@
+//! Endpoints and leases across restarts of the agent.
+
+use std::net::IpAddr;
+
+use lanmesh_ipam::NetworkRequest;
+
+use super::*;
+use crate::model::{Endpoint, EndpointName, Mac, NetworkName, Placement, Vni};
+
+const NETWORK: NetworkId = NetworkId::from_bytes([3; 8]);
+const INDEX: NodeIndex = NodeIndex(1);
+
+fn spec() -> NetworkSpec {
+    NetworkSpec {
+        id: NETWORK,
+        name: NetworkName::new("net").expect("a name"),
+        vni: Vni::pick(&NETWORK, |_| false).expect("is free"),
+        subnets: vec!["10.10.0.0/24".parse().expect("a subnet")],
+        gateways: vec![IpAddr::from([10, 10, 0, 1])],
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+        mtu: None,
+        multicast: Default::default(),
+        zeroconf: Default::default(),
+        encrypt: Default::default(),
+        created_ms: 0,
+    }
+}
+
+fn open(dir: &tempfile::TempDir) -> Local {
+    let state = State::open(dir.path()).expect("opens");
+    let mut local = Local::load(state).expect("reads");
+    local.open_leases(&spec(), INDEX).expect("has a plan");
+    local
+}
+
+fn attach(local: &mut Local, name: &str) -> IpAddr {
+    let request = NetworkRequest { key: name, ..NetworkRequest::default() };
+    let grants = local.leases.allocate(&spec(), &request, |_| false).expect("has room");
+    let address = grants[0].address;
+    let endpoint = Endpoint {
+        name: EndpointName::new(name).expect("a name"),
+        service: None,
+        slot: None,
+        aliases: Vec::new(),
+        addresses: vec![address],
+        mac: Mac::of_endpoint(address.ip()),
+        services: Vec::new(),
+        claim: 1,
+    };
+    let record = LocalEndpoint {
+        network: NETWORK,
+        endpoint,
+        placement: Placement::Host,
+        namespace: None,
+        ifname: "lm-net".to_owned(),
+        asked: Vec::new(),
+    };
+    local.insert(record).expect("is kept");
+    address.ip()
+}
+
+fn key(name: &str) -> EndpointKey {
+    EndpointKey { network: NETWORK, name: EndpointName::new(name).expect("a name") }
+}
+
+#[test]
+fn an_endpoint_and_its_address_are_still_held_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    let address = attach(&mut local, "a");
+    drop(local);
+    let mut local = open(&dir);
+    assert_eq!(local.endpoints.names(NETWORK), [key("a").name]);
+    let asked = [address];
+    let request = NetworkRequest { key: "b", addresses: &asked, ..NetworkRequest::default() };
+    assert!(matches!(local.leases.allocate(&spec(), &request, |_| false), Err(LeaseError::Full(_))));
+}
+
+#[test]
+fn a_name_gets_its_address_back_after_it_was_freed_and_the_agent_restarted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    // Fill the block, so that addresses are no longer where their key's hash puts them.
+    let addresses: Vec<IpAddr> = (0..16).map(|n| attach(&mut local, &format!("e{n}"))).collect();
+    for n in [3, 7, 11] {
+        assert!(local.remove(&key(&format!("e{n}"))).expect("is dropped").is_some());
+    }
+    drop(local);
+    let mut local = open(&dir);
+    for n in [11, 3, 7] {
+        assert_eq!(attach(&mut local, &format!("e{n}")), addresses[n]);
+    }
+}
+
+#[test]
+fn what_was_freed_in_a_network_that_is_gone_is_forgotten() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    attach(&mut local, "a");
+    local.remove(&key("a")).expect("is dropped");
+    drop(local);
+    let mut local = Local::load(State::open(dir.path()).expect("opens")).expect("reads");
+    local.retain_networks(|id| id != NETWORK).expect("is forgotten");
+    drop(local);
+    let state = State::open(dir.path()).expect("opens");
+    assert_eq!(state.list::<serde_json::Value>("").expect("reads"), []);
+}

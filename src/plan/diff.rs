@@ -1,0 +1,189 @@
+//! The comparison: which operations lead from one state to the other, in a safe order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{
+    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
+    Plan, VxlanSettings,
+};
+use crate::model::{Mac, MulticastMode, NetworkId};
+
+/// The operations that make `observed` into `desired`. Empty if it is so already.
+///
+/// Networks that nobody wants go first, since their VNI may be taken by another; within a network what is
+/// missing is added before what is unwanted is removed, so that traffic that may go on does go on.
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let unwanted = observed.networks.keys().filter(|id| !desired.networks.contains_key(id));
+    let mut ops: Vec<Op> = unwanted.map(|id| Op { network: *id, action: Action::DeleteNetwork }).collect();
+    let nothing = ObservedNetwork::default();
+    for (id, want) in &desired.networks {
+        let have = observed.networks.get(id).unwrap_or(&nothing);
+        NetworkDiff { id: *id, want, have, ops: &mut ops }.run();
+    }
+    Plan { ops }
+}
+
+impl DesiredNetwork {
+    /// How the network's VXLAN device is to be.
+    pub fn vxlan(&self) -> VxlanSettings {
+        VxlanSettings {
+            vni: self.vni,
+            port: self.port,
+            local: self.local,
+            mtu: self.mtu,
+            multicast: self.multicast != MulticastMode::Off,
+        }
+    }
+}
+
+/// How a VXLAN device comes to its settings.
+enum VxlanStep {
+    Keep,
+    Set,
+    Recreate,
+}
+
+fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
+    // The kernel changes neither VNI nor port nor the family of the local address of a device that is there.
+    let fixed = have.vni == u32::from(want.vni)
+        && have.port == want.port
+        && have.local.is_some_and(|local| local.is_ipv4() == want.local.is_ipv4());
+    if !fixed {
+        VxlanStep::Recreate
+    } else if have.ready
+        && have.local == Some(want.local)
+        && have.mtu == want.mtu
+        && have.multicast == want.multicast
+    {
+        VxlanStep::Keep
+    } else {
+        VxlanStep::Set
+    }
+}
+
+fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
+    // Its name, its being up and further addresses are the container's own business.
+    have.ready
+        && have.mac == want.mac
+        && have.mtu == want.mtu
+        && want.addresses.iter().all(|address| have.addresses.contains(address))
+}
+
+/// The entries that are still there when it comes to them.
+struct Entries<'a> {
+    neighbours: &'a BTreeMap<IpAddr, Mac>,
+    remotes: &'a BTreeMap<Mac, Option<IpAddr>>,
+    flood: &'a BTreeSet<IpAddr>,
+}
+
+struct NetworkDiff<'a> {
+    id: NetworkId,
+    want: &'a DesiredNetwork,
+    have: &'a ObservedNetwork,
+    ops: &'a mut Vec<Op>,
+}
+
+impl NetworkDiff<'_> {
+    fn push(&mut self, action: Action) {
+        self.ops.push(Op { network: self.id, action });
+    }
+
+    fn run(&mut self) {
+        let mut known = Entries {
+            neighbours: &self.have.neighbours,
+            remotes: &self.have.remotes,
+            flood: &self.have.flood,
+        };
+        // The kernel forgets a link's neighbours when its MAC changes, and what a VXLAN device knew with it.
+        let (no_neighbours, no_remotes, no_flood) = Default::default();
+        if !self.have.bridge.as_ref().is_some_and(|bridge| bridge.mac == self.want.mac) {
+            known.neighbours = &no_neighbours;
+        }
+        self.bridge();
+        if self.vxlan() {
+            (known.remotes, known.flood) = (&no_remotes, &no_flood);
+        }
+        self.add(&known);
+        self.remove(&known);
+    }
+
+    fn bridge(&mut self) {
+        let Self { want, have, .. } = *self;
+        if have.bridge.is_none() {
+            self.push(Action::CreateNamespace);
+        }
+        let right = have.bridge.as_ref().is_some_and(|b| b.ready && b.mac == want.mac && b.mtu == want.mtu);
+        if !right {
+            self.push(Action::PutBridge { name: want.name.clone(), mac: want.mac, mtu: want.mtu });
+        }
+        let there = have.bridge.as_ref().map(|bridge| &bridge.gateways);
+        for gateway in want.gateways.iter().filter(|g| !there.is_some_and(|there| there.contains(g))) {
+            self.push(Action::AddGateway(*gateway));
+        }
+    }
+
+    /// Whether the device is a new one.
+    fn vxlan(&mut self) -> bool {
+        let want = self.want.vxlan();
+        match self.have.vxlan.as_ref().map(|have| vxlan_step(&want, have)) {
+            Some(VxlanStep::Keep) => return false,
+            Some(VxlanStep::Set) => {
+                self.push(Action::SetVxlan(want));
+                return false;
+            }
+            Some(VxlanStep::Recreate) => self.push(Action::DeleteVxlan),
+            None => {}
+        }
+        self.push(Action::CreateVxlan(want));
+        true
+    }
+
+    fn add(&mut self, known: &Entries<'_>) {
+        let Self { want, have, .. } = *self;
+        for (address, mac) in &want.neighbours {
+            if known.neighbours.get(address) != Some(mac) {
+                self.push(Action::PutNeighbour { address: *address, mac: *mac });
+            }
+        }
+        for (mac, vtep) in &want.remotes {
+            if known.remotes.get(mac) != Some(&Some(*vtep)) {
+                self.push(Action::PutRemote { mac: *mac, vtep: *vtep });
+            }
+        }
+        for vtep in want.flood.difference(known.flood) {
+            self.push(Action::AddFlood(*vtep));
+        }
+        for device in &have.half_made {
+            self.push(Action::DeleteHalfMade(device.clone()));
+        }
+        for (name, port) in &want.ports {
+            match have.ports.get(name) {
+                None => self.push(Action::AddPort(port.clone())),
+                Some(there) if !port_is_right(port, there) => self.push(Action::SetPort(port.clone())),
+                Some(_) => {}
+            }
+        }
+    }
+
+    fn remove(&mut self, known: &Entries<'_>) {
+        let Self { want, have, .. } = *self;
+        for name in have.ports.keys().filter(|name| !want.ports.contains_key(name)) {
+            self.push(Action::DeletePort(name.clone()));
+        }
+        for vtep in known.flood.difference(&want.flood) {
+            self.push(Action::DeleteFlood(*vtep));
+        }
+        for mac in known.remotes.keys().filter(|mac| !want.remotes.contains_key(mac)) {
+            self.push(Action::DeleteRemote(*mac));
+        }
+        for address in known.neighbours.keys().filter(|address| !want.neighbours.contains_key(address)) {
+            self.push(Action::DeleteNeighbour(*address));
+        }
+        let wanted: BTreeSet<_> = want.gateways.iter().collect();
+        let there = have.bridge.iter().flat_map(|bridge| &bridge.gateways);
+        for gateway in there.filter(|gateway| !wanted.contains(gateway)) {
+            self.push(Action::DeleteGateway(*gateway));
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! From what should be in the kernel and what is there to the steps between them.
+//!
+//! Owns: the desired and the observed state as values, the operations, their order and their text (the dry
+//! run), and the arithmetic of the MTU. Does not own: how the desired state follows from the cluster
+//! (`reconcile`), or how anything is read from or written to the kernel (`kernel`). No I/O, no clock.
+
+mod diff;
+mod mtu;
+mod ops;
+mod state;
+
+pub use diff::plan;
+pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
+pub use ops::{Action, Op, Plan, VxlanSettings};
+pub use state::{
+    Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
+    ObservedVxlan, PortName,
+};
+
+#[cfg(test)]
+mod tests;

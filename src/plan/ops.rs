@@ -1,0 +1,162 @@
+//! The operations of a plan, and how they read.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{DesiredPort, PortName};
+use crate::model::{EndpointName, Mac, NetworkId, Placement, Vni};
+
+/// What to do, in order. Displayed, it is the dry run: one line for each operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The operations; each may rely on those before it.
+    pub ops: Vec<Op>,
+}
+
+/// One operation. Applying it twice does no harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Op {
+    /// The network it belongs to.
+    pub network: NetworkId,
+    /// What happens there.
+    pub action: Action,
+}
+
+/// What an operation does in its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Removes the network's namespace with everything in it.
+    DeleteNetwork,
+    /// Makes the network's namespace.
+    CreateNamespace,
+    /// Makes the bridge, or sets the one that is there.
+    PutBridge {
+        /// The network's name, for the device's alias.
+        name: String,
+        /// Its MAC.
+        mac: Mac,
+        /// Its MTU, in bytes.
+        mtu: u32,
+    },
+    /// Gives the bridge an address.
+    AddGateway(IpNetwork),
+    /// Takes an address from the bridge.
+    DeleteGateway(IpNetwork),
+    /// Makes the VXLAN device.
+    CreateVxlan(VxlanSettings),
+    /// Sets the VXLAN device that is there: its VNI and port stay.
+    SetVxlan(VxlanSettings),
+    /// Removes the VXLAN device, and with it its FDB.
+    DeleteVxlan,
+    /// Makes the bridge answer for a neighbour.
+    PutNeighbour {
+        /// Its address.
+        address: IpAddr,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// Forgets a neighbour.
+    DeleteNeighbour(IpAddr),
+    /// Sends frames for a MAC to a VTEP.
+    PutRemote {
+        /// The endpoint's MAC.
+        mac: Mac,
+        /// The node it is on.
+        vtep: IpAddr,
+    },
+    /// Forgets a remote MAC.
+    DeleteRemote(Mac),
+    /// Sends broadcast to a VTEP too.
+    AddFlood(IpAddr),
+    /// Sends broadcast to a VTEP no more.
+    DeleteFlood(IpAddr),
+    /// Makes an endpoint's interface, all of it or nothing.
+    AddPort(DesiredPort),
+    /// Repairs an endpoint's interface in place.
+    SetPort(DesiredPort),
+    /// Removes an endpoint's interface.
+    DeletePort(EndpointName),
+    /// Removes an interface that was begun and not finished.
+    DeleteHalfMade(PortName),
+}
+
+/// How a VXLAN device is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VxlanSettings {
+    /// Its number on the wire.
+    pub vni: Vni,
+    /// Its UDP port.
+    pub port: u16,
+    /// The address its packets come from.
+    pub local: IpAddr,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// Whether multicast goes through it.
+    pub multicast: bool,
+}
+
+impl Plan {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ops.iter().try_for_each(|op| writeln!(f, "{op}"))
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.network, self.action)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeleteNetwork => write!(f, "delete network"),
+            Self::CreateNamespace => write!(f, "create namespace"),
+            Self::PutBridge { name, mac, mtu } => write!(f, "put bridge for {name}: mac {mac} mtu {mtu}"),
+            Self::AddGateway(address) => write!(f, "add gateway {address}"),
+            Self::DeleteGateway(address) => write!(f, "delete gateway {address}"),
+            Self::CreateVxlan(settings) => write!(f, "create vxlan {settings}"),
+            Self::SetVxlan(settings) => write!(f, "set vxlan {settings}"),
+            Self::DeleteVxlan => write!(f, "delete vxlan"),
+            Self::PutNeighbour { address, mac } => write!(f, "put neighbour {address} is {mac}"),
+            Self::DeleteNeighbour(address) => write!(f, "delete neighbour {address}"),
+            Self::PutRemote { mac, vtep } => write!(f, "put remote {mac} at {vtep}"),
+            Self::DeleteRemote(mac) => write!(f, "delete remote {mac}"),
+            Self::AddFlood(vtep) => write!(f, "add flood to {vtep}"),
+            Self::DeleteFlood(vtep) => write!(f, "delete flood to {vtep}"),
+            Self::AddPort(port) => write!(f, "add port {port}"),
+            Self::SetPort(port) => write!(f, "set port {port}"),
+            Self::DeletePort(name) => write!(f, "delete port {name}"),
+            Self::DeleteHalfMade(device) => write!(f, "delete half-made port {device}"),
+        }
+    }
+}
+
+impl fmt::Display for VxlanSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vni, port, local, mtu, multicast } = self;
+        let multicast = if *multicast { "on" } else { "off" };
+        write!(f, "vni {vni} port {port} local {local} mtu {mtu} multicast {multicast}")
+    }
+}
+
+impl fmt::Display for DesiredPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, placement, ifname, mac, addresses, mtu } = self;
+        write!(f, "{name}: {ifname} mac {mac} mtu {mtu}")?;
+        addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
+        match placement {
+            Placement::Netns(path) => write!(f, " in {}", path.display()),
+            Placement::Host => write!(f, " on the node itself"),
+        }
+    }
+}

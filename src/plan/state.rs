@@ -1,0 +1,168 @@
+//! What should be in the kernel, and what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::stable_hash;
+
+use crate::model::{EndpointName, Mac, MulticastMode, NetworkId, Placement, Vni};
+
+/// Everything that this node should have in its kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The networks this node takes part in. Any other of ours is removed.
+    pub networks: BTreeMap<NetworkId, DesiredNetwork>,
+}
+
+/// One network as it should be on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredNetwork {
+    /// Which network it is.
+    pub id: NetworkId,
+    /// What people call it: only for texts.
+    pub name: String,
+    /// Its number on the wire.
+    pub vni: Vni,
+    /// The UDP port of VXLAN, the same on every node of the cluster.
+    pub port: u16,
+    /// The address this node's VXLAN packets come from.
+    pub local: IpAddr,
+    /// The MTU of everything inside, in bytes.
+    pub mtu: u32,
+    /// The bridge's MAC, the same on every node ([`Mac::of_bridge`]).
+    pub mac: Mac,
+    /// The gateway's addresses, each with the prefix length of its subnet.
+    pub gateways: Vec<IpNetwork>,
+    /// How multicast travels: `Off` keeps it on this node, the others let it go to `flood`.
+    pub multicast: MulticastMode,
+    /// Every endpoint on another node: its MAC, and the VTEP behind which it is.
+    pub remotes: BTreeMap<Mac, IpAddr>,
+    /// Every endpoint of the network, those on this node included: address to MAC.
+    pub neighbours: BTreeMap<IpAddr, Mac>,
+    /// The VTEPs of the other nodes that have an endpoint here: where broadcast goes.
+    pub flood: BTreeSet<IpAddr>,
+    /// The endpoints on this node.
+    pub ports: BTreeMap<EndpointName, DesiredPort>,
+}
+
+/// The interface of an endpoint on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredPort {
+    /// The endpoint's name.
+    pub name: EndpointName,
+    /// Which namespace the interface goes to.
+    pub placement: Placement,
+    /// What it is called there: 1 to 15 bytes.
+    pub ifname: String,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses, each with the prefix length of its subnet.
+    pub addresses: Vec<IpNetwork>,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+}
+
+/// Everything of ours that is in the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Each namespace under the run directory, by the network it is for, half-made ones included.
+    pub networks: BTreeMap<NetworkId, ObservedNetwork>,
+}
+
+/// One network as it is on this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObservedNetwork {
+    /// Its bridge, if it has one.
+    pub bridge: Option<ObservedBridge>,
+    /// Its VXLAN device, if it has one.
+    pub vxlan: Option<ObservedVxlan>,
+    /// The static unicast FDB entries of the VXLAN device. `None`: only the bridge or only the VXLAN device
+    /// knows the MAC.
+    pub remotes: BTreeMap<Mac, Option<IpAddr>>,
+    /// The permanent neighbours of the bridge.
+    pub neighbours: BTreeMap<IpAddr, Mac>,
+    /// Where the VXLAN device sends broadcast and what it knows no destination for.
+    pub flood: BTreeSet<IpAddr>,
+    /// The endpoints' interfaces.
+    pub ports: BTreeMap<EndpointName, ObservedPort>,
+    /// Interfaces that were begun for an endpoint and not finished.
+    pub half_made: BTreeSet<PortName>,
+}
+
+/// A network's bridge as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedBridge {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// Up, not snooping, and marked as ours: the settings that no network changes.
+    pub ready: bool,
+    /// Its global and unique addresses.
+    pub gateways: BTreeSet<IpNetwork>,
+}
+
+/// A network's VXLAN device as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedVxlan {
+    /// Its VNI.
+    pub vni: u32,
+    /// Its UDP port.
+    pub port: u16,
+    /// The address its packets come from.
+    pub local: Option<IpAddr>,
+    /// Its MTU, in bytes.
+    pub mtu: u32,
+    /// Whether the bridge sends multicast to it.
+    pub multicast: bool,
+    /// Up, on the bridge, not learning on either side, suppressing neighbour discovery and marked as ours:
+    /// the settings that no network changes.
+    pub ready: bool,
+}
+
+/// The interface of an endpoint as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedPort {
+    /// The MAC of the endpoint's end.
+    pub mac: Mac,
+    /// The addresses of the endpoint's end, without link-local ones that the kernel made.
+    pub addresses: BTreeSet<IpNetwork>,
+    /// The smaller MTU of its two ends, in bytes.
+    pub mtu: u32,
+    /// Our end is up, on the bridge, and its MAC is pinned there.
+    pub ready: bool,
+}
+
+/// The name of our end of an endpoint's veth pair: computed, so that it is found without asking.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortName(String);
+
+impl PortName {
+    const PREFIX: &'static str = "lm";
+
+    /// The name for `endpoint`: 15 bytes, of which 52 bits are a hash of the endpoint's name.
+    pub fn of(endpoint: &EndpointName) -> Self {
+        let hash = stable_hash(endpoint.as_str().as_bytes()) >> 12;
+        Self(format!("{}{hash:013x}", Self::PREFIX))
+    }
+
+    /// `device`, if it has the form of a name that [`PortName::of`] gives.
+    pub fn recognise(device: &str) -> Option<Self> {
+        let digits = device.strip_prefix(Self::PREFIX)?;
+        let ours = digits.len() == 13 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        ours.then(|| Self(device.to_owned()))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

@@ -1,0 +1,242 @@
+//! From what the cluster knows and what this node has to what the kernel should have. Pure.
+//!
+//! Owns: which remote endpoints are programmed and where to, who wins an address that two claim, the MTU of a
+//! network, and for how long a dead node's entries stay. Does not own the steps that lead there (`plan`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::local::LocalEndpoint;
+use crate::model::{
+    ClusterView, Endpoint, EndpointKey, Mac, NetworkId, NetworkSpec, NetworkView, Node, NodeId, NodeState,
+};
+use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, overlay_mtu};
+
+/// What this node should have in its kernel, and what stands in the way.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// The networks and everything in them.
+    pub desired: Desired,
+    /// Endpoints of this node whose address or name a newer claim took, or whose network is gone.
+    pub displaced: BTreeSet<EndpointKey>,
+    /// What cannot be as it should, for people.
+    pub problems: Vec<String>,
+}
+
+/// What this node knows of the others, and how it is set.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// What the cluster knows.
+    pub view: &'a ClusterView,
+    /// The nodes that have been dead for longer than the grace period.
+    pub gone: &'a BTreeSet<NodeId>,
+    /// The UDP port of VXLAN.
+    pub vxlan_port: u16,
+}
+
+/// Works out what this node should have for its endpoints `local`.
+pub fn wish<'a>(situation: Situation<'_>, local: impl Iterator<Item = &'a LocalEndpoint>) -> Wish {
+    let mut wish = Wish::default();
+    let Situation { view, gone, .. } = situation;
+    let Some(me) = view.myself() else { return wish };
+    let mut by_network: BTreeMap<NetworkId, Vec<&LocalEndpoint>> = BTreeMap::new();
+    for record in local {
+        by_network.entry(record.network).or_default().push(record);
+    }
+    for (id, records) in by_network {
+        let Some(network) = view.networks.get(&id) else {
+            wish.displaced.extend(records.iter().map(|record| record.key()));
+            continue;
+        };
+        let claims = Claims::of(view, network, &records);
+        let (losers, winners): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| !claims.win(&view.me, &record.endpoint));
+        wish.displaced.extend(losers.into_iter().map(LocalEndpoint::key));
+        if winners.is_empty() {
+            continue;
+        }
+        let mtu = match network_mtu(&network.spec, members(view, id, gone)) {
+            Ok(mtu) => mtu,
+            Err(error) => {
+                let mtu = error.needed;
+                wish.problems.push(format!("network {}: {error}", network.spec.name));
+                mtu
+            }
+        };
+        let desired = desired_network(situation, me, network, &winners, &claims, mtu);
+        wish.desired.networks.insert(id, desired);
+    }
+    wish
+}
+
+/// The MTU inside a network, in bytes: what its spec says, else what its members' underlays leave.
+///
+/// # Errors
+/// An underlay is too small for the network's protocols.
+pub fn network_mtu<'a>(spec: &NetworkSpec, members: impl Iterator<Item = &'a Node>) -> Result<u32, MtuError> {
+    let ipv6 = spec.subnets.iter().any(IpNetwork::is_ipv6);
+    let derived = overlay_mtu(members.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    Ok(match (spec.mtu, derived) {
+        (Some(given), _) => given,
+        (None, Some(derived)) => derived,
+        // Nobody is there whose underlay is known: what Ethernet leaves (1500 less 50).
+        (None, None) => 1450,
+    })
+}
+
+/// The nodes that take part in a network and count: this one, those that answer, and those in their grace.
+pub fn members<'a>(
+    view: &'a ClusterView,
+    network: NetworkId,
+    gone: &'a BTreeSet<NodeId>,
+) -> impl Iterator<Item = &'a Node> {
+    view.nodes
+        .values()
+        .filter(move |node| node.id == view.me || (node.networks.contains(&network) && counts(node, gone)))
+}
+
+fn counts(node: &Node, gone: &BTreeSet<NodeId>) -> bool {
+    node.state != NodeState::Left && !gone.contains(&node.id)
+}
+
+/// Leaves alone what is there for other nodes in `desired`: while this node has not yet heard from everybody, an
+/// entry it knows nothing of is not wrong.
+pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed) {
+    for (id, network) in &mut desired.networks {
+        let Some(observed) = observed.networks.get(id) else { continue };
+        for (mac, vtep) in &observed.remotes {
+            if let Some(vtep) = vtep
+                && !network.ports.values().any(|port| port.mac == *mac)
+            {
+                network.remotes.entry(*mac).or_insert(*vtep);
+            }
+        }
+        for (address, mac) in &observed.neighbours {
+            network.neighbours.entry(*address).or_insert(*mac);
+        }
+        network.flood.extend(&observed.flood);
+    }
+}
+
+/// The networks of this node in which a node that answers has endpoints that have not been heard of yet.
+pub fn is_settled(view: &ClusterView) -> bool {
+    let Some(me) = view.myself() else { return true };
+    view.nodes.values().filter(|node| node.id != view.me && node.state.is_up()).all(|node| {
+        node.networks
+            .intersection(&me.networks)
+            .all(|id| view.networks.get(id).is_none_or(|network| network.endpoints.contains_key(&node.id)))
+    })
+}
+
+/// Who claims each address and each name of a network with the highest version.
+struct Claims<'a> {
+    addresses: BTreeMap<IpAddr, Claim>,
+    names: BTreeMap<&'a str, Claim>,
+}
+
+/// Of two claims the one with the higher version wins, between equal ones that of the node with the higher id.
+type Claim = (u64, NodeId);
+
+impl<'a> Claims<'a> {
+    fn of(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a LocalEndpoint]) -> Self {
+        let mut claims = Self { addresses: BTreeMap::new(), names: BTreeMap::new() };
+        for (node, endpoints) in &network.endpoints {
+            // What this node itself has is told by its own records, not by what it published earlier.
+            if *node == view.me || view.nodes.get(node).is_none_or(|node| node.state == NodeState::Left) {
+                continue;
+            }
+            endpoints.values().for_each(|endpoint| claims.add(node, endpoint));
+        }
+        local.iter().for_each(|record| claims.add(&view.me, &record.endpoint));
+        claims
+    }
+
+    fn add(&mut self, node: &NodeId, endpoint: &'a Endpoint) {
+        let claim = (endpoint.claim, *node);
+        let raise = |best: &mut Claim| *best = claim.max(*best);
+        for address in &endpoint.addresses {
+            self.addresses.entry(address.ip()).and_modify(raise).or_insert(claim);
+        }
+        self.names.entry(endpoint.name.as_str()).and_modify(raise).or_insert(claim);
+    }
+
+    fn win(&self, node: &NodeId, endpoint: &Endpoint) -> bool {
+        let claim = (endpoint.claim, *node);
+        self.names.get(endpoint.name.as_str()).is_none_or(|best| *best <= claim)
+            && endpoint
+                .addresses
+                .iter()
+                .all(|address| self.addresses.get(&address.ip()).is_none_or(|best| *best <= claim))
+    }
+}
+
+fn desired_network(
+    Situation { view, gone, vxlan_port }: Situation<'_>,
+    me: &Node,
+    network: &NetworkView,
+    local: &[&LocalEndpoint],
+    claims: &Claims<'_>,
+    mtu: u32,
+) -> DesiredNetwork {
+    let spec = &network.spec;
+    let mut neighbours = BTreeMap::new();
+    let mut remotes = BTreeMap::new();
+    let mut flood = BTreeSet::new();
+    for (id, endpoints) in &network.endpoints {
+        let Some(node) = view.nodes.get(id).filter(|node| *id != view.me && counts(node, gone)) else {
+            continue;
+        };
+        for endpoint in endpoints.values().filter(|endpoint| claims.win(id, endpoint)) {
+            remotes.insert(endpoint.mac, node.vtep);
+            neighbours.extend(addresses_of(endpoint));
+            flood.insert(node.vtep);
+        }
+    }
+    for record in local {
+        neighbours.extend(addresses_of(&record.endpoint));
+    }
+    DesiredNetwork {
+        id: spec.id,
+        name: spec.name.to_string(),
+        vni: spec.vni,
+        port: vxlan_port,
+        local: me.vtep,
+        mtu,
+        mac: Mac::of_bridge(&spec.id),
+        gateways: gateways(spec),
+        multicast: spec.multicast,
+        remotes,
+        neighbours,
+        flood,
+        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
+    }
+}
+
+fn addresses_of(endpoint: &Endpoint) -> impl Iterator<Item = (IpAddr, Mac)> + '_ {
+    endpoint.addresses.iter().map(|address| (address.ip(), endpoint.mac))
+}
+
+/// The interface of an endpoint of this node, in a network with this MTU.
+pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
+    DesiredPort {
+        name: record.endpoint.name.clone(),
+        placement: record.placement.clone(),
+        ifname: record.ifname.clone(),
+        mac: record.endpoint.mac,
+        addresses: record.endpoint.addresses.clone(),
+        mtu,
+    }
+}
+
+fn gateways(spec: &NetworkSpec) -> Vec<IpNetwork> {
+    spec.subnets
+        .iter()
+        .zip(&spec.gateways)
+        .filter_map(|(subnet, gateway)| IpNetwork::new(*gateway, subnet.prefix()).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! Keeps this node's kernel as it should be.
+//!
+//! Owns: when a pass is made and over what, the order "first what is desired, then what is there, then the steps
+//! between", retries, and the end of endpoints that lost their ground. Does not own what is desired (`desire`),
+//! the steps (`plan`) or how they are made (`kernel`).
+//!
+//! A pass compares with the kernel, never with what an earlier pass believed it had done; what it remembers only
+//! tells it which networks it may pass over until the next full pass.
+
+mod desire;
+mod run;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{MutexGuard, mpsc};
+
+use crate::cluster::Cluster;
+use crate::kernel::{Kernel, KernelError};
+use crate::local::{Local, LocalEndpoint};
+use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId, NodeState};
+use crate::plan::{Action, Desired, DesiredNetwork, Observed, Op, Plan, plan};
+
+pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, wish};
+
+/// How a node is set where its kernel is concerned.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// How long the entries of a dead node stay.
+    pub grace: Duration,
+    /// After how long a node that does not answer is dead.
+    pub detect: Duration,
+}
+
+/// Something that whoever watches this node wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// An endpoint of this node is no more, and nobody detached it.
+    EndpointLost {
+        /// Which.
+        key: EndpointKey,
+        /// Why.
+        why: &'static str,
+    },
+    /// A pass changed something in the kernel.
+    Changed {
+        /// How many operations.
+        operations: usize,
+    },
+    /// A pass could not do something; it is tried again.
+    Failed {
+        /// What, a line each.
+        errors: Vec<String>,
+    },
+}
+
+/// What the passes have come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Passes since the start.
+    pub passes: u64,
+    /// When the last one ended, in milliseconds since 1970.
+    pub last_ms: Option<u64>,
+    /// How many operations it made.
+    pub last_changes: usize,
+    /// What it could not do.
+    pub errors: Vec<String>,
+}
+
+/// What only one task at a time may touch: this node's own endpoints, and the kernel's objects for them.
+pub struct Work {
+    /// This node's endpoints and leases.
+    pub local: Local,
+    dead_since: BTreeMap<NodeId, Instant>,
+    /// What the last pass over each network brought about.
+    applied: BTreeMap<NetworkId, DesiredNetwork>,
+    started: Instant,
+    /// Everybody who answers has been heard: what is not known of is wrong.
+    settled: bool,
+}
+
+/// What a pass looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    /// All of ours that is in the kernel.
+    Everything,
+    /// The networks that should be other than the last pass left them, and these.
+    Changed(BTreeSet<NetworkId>),
+}
+
+struct Inner {
+    cluster: Cluster,
+    kernel: Kernel,
+    settings: Settings,
+    work: tokio::sync::Mutex<Work>,
+    report: Mutex<Report>,
+    happenings: mpsc::UnboundedSender<Happening>,
+}
+
+/// Keeps this node's kernel as it should be. Clones share it.
+#[derive(Clone)]
+pub struct Reconciler(Arc<Inner>);
+
+impl Reconciler {
+    /// A reconciler for a node that has `local`; what happens comes out of the receiver.
+    pub fn new(
+        cluster: Cluster,
+        kernel: Kernel,
+        settings: Settings,
+        local: Local,
+    ) -> (Self, mpsc::UnboundedReceiver<Happening>) {
+        let (happenings, receiver) = mpsc::unbounded_channel();
+        let work = Work {
+            local,
+            dead_since: BTreeMap::new(),
+            applied: BTreeMap::new(),
+            started: Instant::now(),
+            settled: false,
+        };
+        let inner = Inner {
+            cluster,
+            kernel,
+            settings,
+            work: tokio::sync::Mutex::new(work),
+            report: Mutex::default(),
+            happenings,
+        };
+        (Self(Arc::new(inner)), receiver)
+    }
+
+    /// Waits until nobody else works on this node's endpoints.
+    pub async fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.work.lock().await
+    }
+
+    /// What the passes have come to.
+    pub fn report(&self) -> Report {
+        self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a full pass would do now.
+    pub async fn dry_run(&self) -> Result<Plan, KernelError> {
+        let mut work = self.work().await;
+        let mut wish = self.wish(&mut work, None);
+        let observed = self.0.kernel.observe().await?;
+        if !work.settled {
+            keep_what_is_there(&mut wish.desired, &observed);
+        }
+        Ok(plan(&wish.desired, &observed))
+    }
+
+    /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
+    /// none. All or nothing.
+    pub async fn bring_up(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), KernelError> {
+        if let Some(network) = work.applied.get(&record.network) {
+            match self.0.kernel.attach(record.network, &port(record, network.mtu)).await {
+                // Somebody removed it since the last pass: make it again.
+                Err(KernelError::NoSuchNetwork { .. }) => {}
+                done => return done,
+            }
+        }
+        let scope = Scope::Changed(BTreeSet::from([record.network]));
+        let failed = self.pass(work, scope.clone(), Some(record)).await?;
+        let Some((_, error)) = failed.into_iter().find(|(op, _)| op.network == record.network) else {
+            return Ok(());
+        };
+        self.take_down(work, record.network).await;
+        Err(error)
+    }
+
+    /// Brings a network to what is left of it after an endpoint of this node went.
+    pub async fn take_down(&self, work: &mut Work, network: NetworkId) {
+        if let Err(error) = self.pass(work, Scope::Changed(BTreeSet::from([network])), None).await {
+            tracing::warn!(%network, %error, "cannot clean up now; it is tried again");
+        }
+    }
+
+    /// Drops an endpoint of this node everywhere but in the kernel, which the next pass sees to. The answer is
+    /// whether it was there.
+    pub async fn forget(&self, work: &mut Work, key: &EndpointKey) -> Result<bool, crate::state::StateError> {
+        if work.local.remove(key)?.is_none() {
+            return Ok(false);
+        }
+        let last = work.local.endpoints.of_network(key.network).next().is_none();
+        let published = if last {
+            self.0.cluster.leave_network(key.network).await
+        } else {
+            self.0.cluster.remove_endpoint(key.network, key.name.clone()).await.map(drop)
+        };
+        if let Err(error) = published {
+            tracing::warn!(network = %key.network, endpoint = %key.name, %error, "cannot take the endpoint back");
+        }
+        Ok(true)
+    }
+
+    fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
+        let view = self.view();
+        let gone = work.gone(&view, self.0.settings.grace);
+        let situation = Situation { view: &view, gone: &gone, vxlan_port: self.0.settings.vxlan_port };
+        wish(situation, work.local.endpoints.iter().chain(extra))
+    }
+
+    fn view(&self) -> Arc<ClusterView> {
+        self.0.cluster.view().borrow().clone()
+    }
+
+    /// One pass. Operations that failed are returned and reported; an error is one of observation.
+    async fn pass(
+        &self,
+        work: &mut Work,
+        scope: Scope,
+        extra: Option<&LocalEndpoint>,
+    ) -> Result<Vec<(Op, KernelError)>, KernelError> {
+        let mut wish = self.wish(work, extra);
+        for key in std::mem::take(&mut wish.displaced) {
+            // One that is only about to be attached is its caller's to drop.
+            if extra.is_none_or(|record| record.key() != key) {
+                self.lose(work, &key, "a newer claim took its name or address, or its network is gone").await;
+            }
+        }
+        let observed = self.observe(work, &wish.desired, &scope).await;
+        let observed = match observed {
+            Ok(observed) => observed,
+            Err(error) => {
+                self.conclude(0, vec![error.to_string()]);
+                return Err(error);
+            }
+        };
+        let mut desired = wish.desired.clone();
+        if scope != Scope::Everything {
+            desired.networks.retain(|id, _| observed.1.contains(id));
+        }
+        if !work.settled {
+            keep_what_is_there(&mut desired, &observed.0);
+        }
+        let plan = plan(&desired, &observed.0);
+        let applied = self.0.kernel.apply(&plan).await;
+        for id in &observed.1 {
+            match wish.desired.networks.remove(id) {
+                Some(network) if applied.failed.iter().all(|(op, _)| op.network != *id) => {
+                    work.applied.insert(*id, network);
+                }
+                _ => drop(work.applied.remove(id)),
+            }
+        }
+        let mut errors = wish.problems;
+        errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
+        self.conclude(applied.done, errors);
+        Ok(applied.failed)
+    }
+
+    /// What is there of the networks in `scope`, and which those are.
+    async fn observe(
+        &self,
+        work: &Work,
+        desired: &Desired,
+        scope: &Scope,
+    ) -> Result<(Observed, BTreeSet<NetworkId>), KernelError> {
+        let known = desired.networks.keys().chain(work.applied.keys()).copied();
+        let Scope::Changed(also) = scope else {
+            let observed = self.0.kernel.observe().await?;
+            let all = known.chain(observed.networks.keys().copied()).collect();
+            return Ok((observed, all));
+        };
+        let changed: BTreeSet<NetworkId> = known
+            .filter(|id| desired.networks.get(id) != work.applied.get(id))
+            .chain(also.iter().copied())
+            .collect();
+        let mut observed = Observed::default();
+        for id in &changed {
+            if let Some(network) = self.0.kernel.observe_network(*id).await? {
+                observed.networks.insert(*id, network);
+            }
+        }
+        Ok((observed, changed))
+    }
+
+    /// Drops an endpoint that lost its ground, and says so.
+    async fn lose(&self, work: &mut Work, key: &EndpointKey, why: &'static str) {
+        match self.forget(work, key).await {
+            Ok(true) => {
+                tracing::warn!(network = %key.network, endpoint = %key.name, why, "endpoint lost");
+                // Nobody listens any more when the agent stops.
+                let _ = self.0.happenings.send(Happening::EndpointLost { key: key.clone(), why });
+            }
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "cannot drop an endpoint that is gone"),
+        }
+    }
+
+    fn conclude(&self, changes: usize, errors: Vec<String>) {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let news = {
+            let mut report = self.0.report.lock().unwrap_or_else(PoisonError::into_inner);
+            let news = report.errors != errors && !errors.is_empty();
+            report.passes += 1;
+            report.last_ms = u64::try_from(since.as_millis()).ok();
+            report.last_changes = changes;
+            report.errors.clone_from(&errors);
+            news
+        };
+        if changes > 0 {
+            tracing::debug!(changes, "the kernel was brought to what is desired");
+            let _ = self.0.happenings.send(Happening::Changed { operations: changes });
+        }
+        if news {
+            errors.iter().for_each(|error| tracing::error!("{error}"));
+            let _ = self.0.happenings.send(Happening::Failed { errors });
+        }
+    }
+}
+
+impl Work {
+    /// The nodes that have been dead for longer than `grace`.
+    fn gone(&mut self, view: &ClusterView, grace: Duration) -> BTreeSet<NodeId> {
+        self.dead_since.retain(|id, _| view.nodes.get(id).is_some_and(|node| node.state == NodeState::Dead));
+        let now = Instant::now();
+        for node in view.nodes.values().filter(|node| node.state == NodeState::Dead) {
+            self.dead_since.entry(node.id).or_insert(now);
+        }
+        let gone = |since: &Instant| now.duration_since(*since) >= grace;
+        self.dead_since.iter().filter(|(_, since)| gone(since)).map(|(id, _)| *id).collect()
+    }
+
+    /// When the next dead node's grace ends.
+    fn next_grace(&self, grace: Duration) -> Option<Instant> {
+        let now = Instant::now();
+        self.dead_since.values().map(|since| *since + grace).filter(|end| *end > now).min()
+    }
+}
+
+/// What an operation is, without what could be a secret or very long.
+fn describe(op: &Op) -> String {
+    match &op.action {
+        Action::AddPort(port) | Action::SetPort(port) => format!("{} endpoint {}", op.network, port.name),
+        _ => op.to_string(),
+    }
+}
