@@ -115,6 +115,11 @@ impl Watcher {
         }
     }
 
+    /// It was not removed after all.
+    pub fn expect_no_removal(&self, network: NetworkId, index: u32) {
+        self.state().removing.remove(&(network, index));
+    }
+
     /// From now on a change of this interface's MTU is an event.
     pub fn watch_underlay(&self, index: u32, mtu: u32) {
         self.state().underlay = Some((index, mtu));
