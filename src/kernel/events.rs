@@ -92,7 +92,7 @@ impl Watcher {
             let state = self.state();
             state.sender.is_some() && !state.listeners.contains_key(&Some(network))
         };
-        if wanted { self.listen(Some(network), &Netns::open(&dir.path(network))?).await } else { Ok(()) }
+        if wanted { self.listen(Some(network), &dir.netns(network)?).await } else { Ok(()) }
     }
 
     /// Stops listening in the namespace of `network`, and lets go of it.

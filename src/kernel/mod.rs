@@ -10,6 +10,7 @@ mod capabilities;
 mod error;
 mod events;
 mod links;
+mod mounts;
 mod netns;
 mod observe;
 mod port;

@@ -22,7 +22,7 @@ pub(super) struct Room {
 impl Room {
     /// Opens the namespace of `network`; `None` if it has none, or only a file that a crash left.
     pub async fn open(dir: &NetnsDir, network: NetworkId) -> Result<Option<Self>, KernelError> {
-        let opened = match Netns::open(&dir.path(network)) {
+        let opened = match dir.netns(network) {
             Ok(netns) => Self::enter(network, netns).await,
             Err(error) => Err(error),
         };
