@@ -211,7 +211,7 @@ impl Wanted {
         claim: u64,
     ) -> LocalEndpoint {
         let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
-        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), ipnetwork::IpNetwork::ip);
         LocalEndpoint {
             network: spec.id,
             endpoint: Endpoint {
@@ -294,7 +294,7 @@ fn lease(
         .iter()
         .filter(|(id, _)| is_up(view, id))
         .flat_map(|(_, endpoints)| endpoints.values())
-        .flat_map(|endpoint| endpoint.addresses.iter().map(|address| address.ip()))
+        .flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip))
         .collect();
     work.local.open_leases(spec, me.index)?;
     let service = wanted.service.as_ref().map(ServiceName::as_str);

@@ -95,11 +95,9 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
         Action::CreateVxlan(settings) => room.create_vxlan(&inner.own_session().await?, settings).await,
         Action::SetVxlan(settings) => room.set_vxlan(settings).await,
         Action::DeleteVxlan => room.delete_vxlan().await,
-        Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(room, &inner.own, wanted).await,
-        Action::DeletePort(name) => {
-            port::delete(room, name, |index| inner.watcher.expect_removal(network, index)).await
-        }
-        Action::DeleteHalfMade(device) => room.delete_half_made(device).await,
+        Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(inner, room, wanted).await,
+        Action::DeletePort(name) => port::delete(inner, room, name).await,
+        Action::DeleteHalfMade(device) => port::delete_half_made(inner, room, device).await,
         // Both were dealt with above, and entries never come here.
         Action::CreateNamespace
         | Action::DeleteNetwork

@@ -92,7 +92,7 @@ impl Watcher {
             let state = self.state();
             state.sender.is_some() && !state.listeners.contains_key(&Some(network))
         };
-        if wanted { self.listen(Some(network), &Netns::open(&dir.path(network))?).await } else { Ok(()) }
+        if wanted { self.listen(Some(network), &dir.netns(network)?).await } else { Ok(()) }
     }
 
     /// Stops listening in the namespace of `network`, and lets go of it.
@@ -113,6 +113,11 @@ impl Watcher {
         if state.listeners.contains_key(&Some(network)) {
             state.removing.insert((network, index));
         }
+    }
+
+    /// It was not removed after all.
+    pub fn expect_no_removal(&self, network: NetworkId, index: u32) {
+        self.state().removing.remove(&(network, index));
     }
 
     /// From now on a change of this interface's MTU is an event.

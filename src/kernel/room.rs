@@ -10,7 +10,7 @@ use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
 use crate::model::{Mac, NetworkId};
-use crate::plan::{Action, ObservedNetwork, PortName, VxlanSettings};
+use crate::plan::{Action, ObservedNetwork, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
 pub(super) struct Room {
@@ -22,7 +22,7 @@ pub(super) struct Room {
 impl Room {
     /// Opens the namespace of `network`; `None` if it has none, or only a file that a crash left.
     pub async fn open(dir: &NetnsDir, network: NetworkId) -> Result<Option<Self>, KernelError> {
-        let opened = match Netns::open(&dir.path(network)) {
+        let opened = match dir.netns(network) {
             Ok(netns) => Self::enter(network, netns).await,
             Err(error) => Err(error),
         };
@@ -72,7 +72,8 @@ impl Room {
         observe::network(&self.session).await
     }
 
-    async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
+    /// The link with this name.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
         self.session.link_named(name).await.map_err(|failure| failure.doing(format!("find {name}")))
     }
 
@@ -158,17 +159,7 @@ impl Room {
 
     /// Removes the VXLAN device, and with it its hold on the VNI and the UDP port.
     pub async fn delete_vxlan(&self) -> Result<(), KernelError> {
-        self.delete(VXLAN).await.map(drop)
-    }
-
-    /// Removes an interface that was begun and not finished.
-    pub async fn delete_half_made(&self, device: &PortName) -> Result<(), KernelError> {
-        match self.find(device.as_str()).await? {
-            Some(link) if link.endpoint().is_none() && link.port_name().is_some() => {
-                self.delete(device.as_str()).await.map(drop)
-            }
-            _ => Ok(()),
-        }
+        self.delete(VXLAN).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), KernelError> {

@@ -97,7 +97,7 @@ impl NetworkDiff<'_> {
         };
         // The kernel forgets a link's neighbours when its MAC changes, and what a VXLAN device knew with it.
         let (no_neighbours, no_remotes, no_flood) = Default::default();
-        if !self.have.bridge.as_ref().is_some_and(|bridge| bridge.mac == self.want.mac) {
+        if self.have.bridge.as_ref().is_none_or(|bridge| bridge.mac != self.want.mac) {
             known.neighbours = &no_neighbours;
         }
         self.bridge();
