@@ -41,16 +41,32 @@ fn the_node_with_the_smallest_underlay_decides_for_the_network() {
     exactly_the_mtu_passes(&lab!(LabConfig::mtus(&[9000, 1500])).cluster(), 1500 - OVERHEAD);
 }
 
-#[test]
-fn an_underlay_too_small_for_ipv6_inside_is_answered_with_the_numbers() {
-    let lab = lab!(LabConfig::mtus(&[1300])).cluster();
-    lab.network("four", &["--subnet", "10.84.0.0/24"]);
-    lab.network("six", &["--subnet", "fd00:84::/64"]);
-    let container = Container::named("c1");
-    let why = lab.node(1).try_attach("six", "c1", &container, &[]).refusal();
+/// Whether a refusal names the family, the MTU of the underlay, what is left of it, and what is needed.
+fn names_the_numbers(why: &str) {
     for part in ["IPv6", "1300", "1250", "1280"] {
         assert!(why.contains(part), "{part}: {why}");
     }
-    assert!(container.links().is_empty(), "nothing is left in the container");
+}
+
+#[test]
+fn a_network_with_ipv6_is_not_created_where_the_underlay_is_too_small_for_it() {
+    let lab = lab!(LabConfig::mtus(&[1300])).cluster();
+    names_the_numbers(
+        &lab.node(1).lanmesh(["network", "create", "six", "--subnet", "fd00:84::/64"]).refusal(),
+    );
+    lab.network("four", &["--subnet", "10.84.0.0/24"]);
+    let container = Container::named("c1");
     assert_eq!(lab.node(1).attach("four", "c1", &container)["mtu"], 1250);
+}
+
+#[test]
+fn a_node_whose_underlay_is_too_small_for_ipv6_cannot_attach_and_the_others_are_not_hurt() {
+    let lab = lab!(LabConfig::mtus(&[1500, 1300])).cluster();
+    lab.network("six", &["--subnet", "fd00:84::/64"]);
+    let (one, two) = (Container::named("c1"), Container::named("c2"));
+    assert_eq!(lab.node(1).attach("six", "c1", &one)["mtu"], 1450);
+    names_the_numbers(&lab.node(2).try_attach("six", "c2", &two, &[]).refusal());
+    assert!(two.links().is_empty(), "nothing is left in the container");
+    lab.node(1).wait_endpoints("six", &["c1@n1"]);
+    assert_eq!(one.ip_json("link show dev eth0")[0]["mtu"], 1450);
 }

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -139,6 +140,8 @@ impl Node {
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
+        // A group of its own, so that a wrapper and what it started end together.
+        command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
     }
 
@@ -166,7 +169,7 @@ impl Node {
     /// SIGKILL for the agent, and the wait for its end. Nothing if it does not run.
     pub fn kill(&self) {
         if let Some(mut agent) = self.agent.borrow_mut().take() {
-            end(&mut agent);
+            end_group(&mut agent);
         }
     }
 
@@ -340,6 +343,16 @@ impl Node {
             ),
         }
     }
+}
+
+/// SIGKILL for a child and what else is in its process group, and the wait for the end.
+fn end_group(leader: &mut Child) {
+    if let Ok(None) = leader.try_wait() {
+        let group = i32::try_from(leader.id()).expect("pids are small");
+        // Fails only if all of it has just ended.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+    end(leader);
 }
 
 /// SIGKILL, and the wait for the end.
