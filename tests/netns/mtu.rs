@@ -61,10 +61,16 @@ fn a_network_with_ipv6_is_not_created_where_the_underlay_is_too_small_for_it() {
 
 #[test]
 fn a_node_whose_underlay_is_too_small_for_ipv6_cannot_attach_and_the_others_are_not_hurt() {
-    let lab = lab!(LabConfig::mtus(&[1500, 1300])).cluster();
-    lab.network("six", &["--subnet", "fd00:84::/64"]);
+    let lab = lab!(LabConfig::mtus(&[1500, 1300]));
     let (one, two) = (Container::named("c1"), Container::named("c2"));
+    // The network is there before the node comes.
+    let token = lab.node(1).init();
+    lab.node(1).create_network("six", &["--subnet", "fd00:84::/64"]);
     assert_eq!(lab.node(1).attach("six", "c1", &one)["mtu"], 1450);
+    lab.node(2).join(&token, lab.node(1));
+    wait_until("n2 knows the network", SOON, || {
+        lab.node(2).lanmesh(["network", "inspect", "six", "--json"]).ok()
+    });
     names_the_numbers(&lab.node(2).try_attach("six", "c2", &two, &[]).refusal());
     assert!(two.links().is_empty(), "nothing is left in the container");
     lab.node(1).wait_endpoints("six", &["c1@n1"]);
