@@ -119,7 +119,8 @@ async fn three_nodes_join_and_see_each_other_their_networks_and_their_endpoints(
 
     n2.put_endpoint(net.id, endpoint("two", 1)).await.unwrap();
     assert_eq!(n2.view().borrow().networks[&net.id].endpoints.len(), 1, "not in its own view at once");
-    until(&n3, "the network", |view| view.networks.contains_key(&net.id)).await;
+    let n2_takes_part = |view: &ClusterView| view.nodes[&n2.me()].networks.contains(&net.id);
+    until(&n3, "the network", |view| view.networks.contains_key(&net.id) && n2_takes_part(view)).await;
     assert!(n3.view().borrow().networks[&net.id].endpoints.is_empty(), "it takes no part yet");
     let fetched = n3.fetch_endpoints(net.id).await.unwrap();
     assert!(fetched[&n2.me()].contains_key(&endpoint("two", 1).name));
