@@ -49,6 +49,11 @@ struct Sim {
     random: SmallRng,
 }
 
+/// Other runs of the same tests: `LANMESH_SIM_SEED=1000 cargo test --lib cluster::sim`.
+fn shift() -> u64 {
+    std::env::var("LANMESH_SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 fn id(n: usize) -> NodeId {
     let mut bytes = [0xa5; 16];
     bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
@@ -88,7 +93,7 @@ impl Sim {
             side: vec![0; n],
             key: GossipKey::generate(1),
             timing: Timing::default(),
-            random: SmallRng::seed_from_u64(seed),
+            random: SmallRng::seed_from_u64(seed + shift()),
         };
         for n in 0..n {
             sim.start(n, BTreeMap::new());

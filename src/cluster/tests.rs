@@ -375,6 +375,31 @@ async fn a_second_init_or_an_address_in_use_is_refused_with_its_reason() {
     assert!(error.contains("lanmesh leave"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_cores_are_all_busy_makes_no_node_look_dead() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let mut events = n1.events();
+    let end = Instant::now() + Duration::from_secs(4);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let hogs: Vec<_> = (0..4 * cores)
+        .map(|_| {
+            std::thread::spawn(move || {
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    tokio::task::spawn_blocking(|| hogs.into_iter().for_each(|hog| hog.join().unwrap())).await.unwrap();
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, ClusterEvent::NodeDead { .. }), "{event:?}");
+    }
+}
+
 /// Not a test of a bound: prints how long a change takes to be seen by another node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pushed_endpoint_is_seen_by_another_node_within_milliseconds() {

@@ -9,6 +9,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -20,7 +21,7 @@ use super::membership::{Identity, Membership, Step};
 use super::seal::{GossipKey, Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
-use crate::model::{Endpoint, NetworkId, NodeId, NodeState};
+use crate::model::{Endpoint, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -97,6 +98,8 @@ pub(super) struct Core {
     known_since: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
     view_changed: bool,
+    /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
+    nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
     rounds: u32,
@@ -132,6 +135,7 @@ impl Core {
             known_since,
             states_due: Some(now),
             view_changed: true,
+            nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
             rounds: 0,
@@ -279,6 +283,7 @@ impl Core {
         }
         self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
         self.view_changed = true;
+        self.nodes = None;
         match claim {
             Claim::Network(spec) if self.ledger.network(spec.id).is_some() => {
                 self.event(ClusterEvent::NetworkCreated { network: spec.id, name: spec.name });
@@ -301,6 +306,7 @@ impl Core {
                 self.membership.expel(node, now);
                 self.states.remove(&node);
                 self.known_since.remove(&node);
+                self.peers.remove(&node);
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }
@@ -356,6 +362,7 @@ impl Core {
             self.view_changed = true;
             match change {
                 Change::Node(node) => {
+                    self.nodes = None;
                     if let Some(fact) =
                         self.facts.node(node).filter(|fact| self.peers.get(&node) != Some(fact))
                     {
