@@ -419,8 +419,16 @@ fn a_push_that_is_lost_is_made_good_by_anti_entropy() {
     sim.loss = 0.0;
     sim.run(2 * MS);
     assert!(!sees(&sim, 1, net, "x"));
-    assert!(sim.until(6 * SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "x"))).is_some());
+    let took = sim.until(SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "x")));
+    assert!(took.is_some(), "the summary that follows a push was lost on them");
+    // One that is lost together with what follows it is found by a round.
+    sim.loss = 1.0;
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("w", 1), now)).unwrap();
+    sim.run(SECOND);
+    sim.loss = 0.0;
+    assert!(sim.until(8 * SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "w"))).is_some());
     // And one that comes after a lost one shows the gap at once.
+    sim.run(SECOND);
     sim.loss = 1.0;
     sim.with(0, |core, now| core.put_endpoint(net, endpoint("y", 1), now)).unwrap();
     sim.loss = 0.0;

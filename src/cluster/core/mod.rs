@@ -29,6 +29,9 @@ const FAN_OUT: usize = 3;
 /// Every so many rounds of anti-entropy go over a stream to any node, also one that was given up.
 const STREAM_ROUND: u32 = 8;
 
+/// How many of those that were sent a change get a summary soon after, so that a lost one is missed at once.
+const ECHOES: usize = 4 * FAN_OUT;
+
 /// What the core wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output {
@@ -103,6 +106,10 @@ pub(super) struct Core {
     next_tick: Duration,
     next_round: Duration,
     rounds: u32,
+    /// Whom the next rounds go to: everybody once, in random order.
+    turns: Vec<NodeId>,
+    /// Who gets a summary soon because it was sent a change, and when.
+    echo: Option<(Duration, BTreeSet<NodeId>)>,
     /// When a stream to each node was last begun.
     synced: BTreeMap<NodeId, Duration>,
     syncing: BTreeSet<NodeId>,
@@ -139,6 +146,8 @@ impl Core {
             next_tick: now,
             next_round: now + timing.sync,
             rounds: 0,
+            turns: Vec::new(),
+            echo: None,
             synced: BTreeMap::new(),
             syncing: BTreeSet::new(),
             unsettled: Some(unsettled),
@@ -190,6 +199,7 @@ impl Core {
             if self.unsettled.is_some() {
                 self.settle(now);
             }
+            self.send_echo(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -451,6 +461,7 @@ impl Core {
             };
             if concerned && let Some(address) = self.address(node) {
                 self.send(address, &message, now);
+                self.echo_to(node, now);
             }
         }
     }
