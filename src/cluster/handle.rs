@@ -338,7 +338,7 @@ impl Cluster {
     /// Tells the others that this node goes, stops, and forgets the cluster (all of `cluster/` but the count of
     /// its starts).
     pub async fn leave(&self) -> Result<(), ClusterError> {
-        let told = self.0.link.with(|core, now| core.leave(now)).await;
+        let told = self.0.link.with(Core::leave).await;
         self.shutdown().await;
         store::forget(&self.0.state)?;
         told

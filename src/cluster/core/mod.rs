@@ -9,6 +9,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -20,13 +21,16 @@ use super::membership::{Identity, Membership, Step};
 use super::seal::{GossipKey, Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
-use crate::model::{Endpoint, NetworkId, NodeId, NodeState};
+use crate::model::{Endpoint, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
 
 /// Every so many rounds of anti-entropy go over a stream to any node, also one that was given up.
 const STREAM_ROUND: u32 = 8;
+
+/// How many of those that were sent a change get a summary soon after, so that a lost one is missed at once.
+const ECHOES: usize = 4 * FAN_OUT;
 
 /// What the core wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,9 +101,15 @@ pub(super) struct Core {
     known_since: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
     view_changed: bool,
+    /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
+    nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
     rounds: u32,
+    /// Whom the next rounds go to: everybody once, in random order.
+    turns: Vec<NodeId>,
+    /// Who gets a summary soon because it was sent a change, and when.
+    echo: Option<(Duration, BTreeSet<NodeId>)>,
     /// When a stream to each node was last begun.
     synced: BTreeMap<NodeId, Duration>,
     syncing: BTreeSet<NodeId>,
@@ -132,9 +142,12 @@ impl Core {
             known_since,
             states_due: Some(now),
             view_changed: true,
+            nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
             rounds: 0,
+            turns: Vec::new(),
+            echo: None,
             synced: BTreeMap::new(),
             syncing: BTreeSet::new(),
             unsettled: Some(unsettled),
@@ -186,6 +199,7 @@ impl Core {
             if self.unsettled.is_some() {
                 self.settle(now);
             }
+            self.send_echo(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -279,6 +293,7 @@ impl Core {
         }
         self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
         self.view_changed = true;
+        self.nodes = None;
         match claim {
             Claim::Network(spec) if self.ledger.network(spec.id).is_some() => {
                 self.event(ClusterEvent::NetworkCreated { network: spec.id, name: spec.name });
@@ -301,6 +316,7 @@ impl Core {
                 self.membership.expel(node, now);
                 self.states.remove(&node);
                 self.known_since.remove(&node);
+                self.peers.remove(&node);
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }
@@ -356,6 +372,7 @@ impl Core {
             self.view_changed = true;
             match change {
                 Change::Node(node) => {
+                    self.nodes = None;
                     if let Some(fact) =
                         self.facts.node(node).filter(|fact| self.peers.get(&node) != Some(fact))
                     {
@@ -444,6 +461,7 @@ impl Core {
             };
             if concerned && let Some(address) = self.address(node) {
                 self.send(address, &message, now);
+                self.echo_to(node, now);
             }
         }
     }
