@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::token::Token;
+use super::token::{Token, cluster_id};
 use crate::cluster::config::split_host;
 use crate::cluster::facts::Fact;
 use crate::cluster::ledger::Ledger;
@@ -104,7 +104,7 @@ impl Caller {
         });
         Ok(Remembered {
             membership: Membership {
-                cluster: cluster_id(&self.ca),
+                cluster: cluster_id(&pki::fingerprint(&self.ca)),
                 node,
                 name: config.name.clone(),
                 index,
@@ -119,11 +119,6 @@ impl Caller {
             authority: None,
         })
     }
-}
-
-/// What a cluster is called: the beginning of its CA's fingerprint.
-pub(in crate::cluster) fn cluster_id(ca: &[u8]) -> String {
-    pki::fingerprint(ca)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn reach(manager: &str) -> Result<(TcpStream, SocketAddr), JoinError> {
