@@ -279,15 +279,18 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::env::var_os("LANMESH_KEEP").is_some() {
+            let dirs = self.nodes.iter().map(|node| (&node.name, node.dir.path()));
+            println!("kept, nsenter --net=FILE takes you into: {:?}", dirs.collect::<Vec<_>>());
+            return;
+        }
         for node in &self.nodes {
             for entry in std::fs::read_dir(node.dir.path().join("netns")).into_iter().flatten().flatten() {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
             }
         }
-        if std::env::var_os("LANMESH_KEEP").is_none() {
-            for name in self.namespaces.lock().iter().flat_map(|names| names.iter()) {
-                let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
-            }
+        for name in self.namespaces.lock().iter().flat_map(|names| names.iter()) {
+            let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
         }
     }
 }
