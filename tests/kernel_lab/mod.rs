@@ -43,6 +43,12 @@ pub fn ip(netns: &str, arguments: &str) -> String {
     run("ip", &all)
 }
 
+/// Makes new interfaces in the namespace `netns` have no IPv6.
+pub fn without_ipv6(netns: &str) {
+    let set = || std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    within(netns, set).expect("writes");
+}
+
 /// Whether `address` answers a ping from the namespace `netns`.
 pub fn reach(netns: &str, address: &str) -> bool {
     ping(netns, address, &[])
