@@ -197,6 +197,18 @@ async fn a_token_of_another_cluster_stops_the_join_before_the_secret_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_an_advertised_address_a_node_takes_the_one_that_the_manager_sees() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let token = n1.token_show().await.unwrap();
+    let n2 = Cluster::join(JoinConfig { advertise: None, ..place.joining(2, &token) }).await.unwrap();
+    let want: SocketAddr = ([127, 0, 0, 1], DEFAULT_PORT).into();
+    for cluster in [&n1, &n2] {
+        until(cluster, "n2", |view| view.node_named(&name(2)).is_some_and(|node| node.address == want)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manager_of_another_version_says_so() {
     let place = Place::new();
     let n1 = place.create().await;

@@ -4,6 +4,7 @@
 //! [`Output`]s and a view. Does not own: sockets, streams, disks, clocks (`driver`, `streams`, `store`).
 
 mod commands;
+mod push;
 mod sync;
 mod view;
 
@@ -28,9 +29,6 @@ const FAN_OUT: usize = 3;
 
 /// Every so many rounds of anti-entropy go over a stream to any node, also one that was given up.
 const STREAM_ROUND: u32 = 8;
-
-/// How many of those that were sent a change get a summary soon after, so that a lost one is missed at once.
-const ECHOES: usize = 4 * FAN_OUT;
 
 /// What the core wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -432,55 +430,6 @@ impl Core {
         {
             let summary = Datagram::Summary(self.summary_for_datagram());
             self.send(address, &summary, now);
-        }
-    }
-
-    fn send(&mut self, to: SocketAddr, message: &Datagram, now: Duration) {
-        let Some(body) = wire::encode_datagram(message) else { return };
-        if let Some(sealed) = self.keyring.seal(self.facts.incarnation(), &body, now) {
-            self.stats.datagrams_out += 1;
-            self.stats.bytes_out += sealed.len() as u64;
-            self.out.push_back(Output::Datagram(to, sealed));
-        }
-    }
-
-    /// Sends changes of this node's documents to whom they concern, at once.
-    fn push(&mut self, delta: Delta, now: Duration) {
-        let scope = delta.scope;
-        let mut message = Datagram::Facts(vec![delta]);
-        if wire::encode_datagram(&message).is_none() {
-            // Too large: they see that they lack something, and come for it.
-            message = Datagram::Summary(self.summary_for_datagram());
-        }
-        for node in self.up() {
-            let concerned = match scope {
-                Scope::Node => true,
-                Scope::Network(network) => {
-                    self.facts.node(node).is_some_and(|fact| fact.networks.contains(&network))
-                }
-            };
-            if concerned && let Some(address) = self.address(node) {
-                self.send(address, &message, now);
-                self.echo_to(node, now);
-            }
-        }
-    }
-
-    /// Sends cluster-wide facts to everybody, at once.
-    fn push_claims(&mut self, claims: &[Claim], now: Duration) {
-        let mut messages: Vec<Datagram> =
-            claims.iter().map(|claim| Datagram::Claims(vec![claim.clone()])).collect();
-        for message in &mut messages {
-            if wire::encode_datagram(message).is_none() {
-                *message = Datagram::Summary(self.summary_for_datagram());
-            }
-        }
-        let addresses: Vec<SocketAddr> =
-            self.up().into_iter().filter_map(|node| self.address(node)).collect();
-        for address in addresses {
-            for message in &messages {
-                self.send(address, message, now);
-            }
         }
     }
 

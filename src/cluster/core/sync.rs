@@ -11,7 +11,7 @@ use lanmesh_ipam::stable_hash;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::{Core, ECHOES, FAN_OUT, Output, Persist, STREAM_ROUND};
+use super::{Core, FAN_OUT, Output, Persist, STREAM_ROUND};
 use crate::cluster::facts::{Delta, Line, Scope};
 use crate::cluster::membership::Identity;
 use crate::cluster::wire::{Compare, Datagram, Part, Shared, Summary};
@@ -160,28 +160,6 @@ impl Core {
                 self.turns.shuffle(&mut self.random);
             }
             let Some(node) = self.turns.pop() else { return };
-            if let Some(address) = self.address(node) {
-                self.send(address, &message, now);
-            }
-        }
-    }
-
-    /// A change was sent to `node`, or it seems to know something else: compare with it soon.
-    pub(super) fn echo_to(&mut self, node: NodeId, now: Duration) {
-        let (_, nodes) = self.echo.get_or_insert_with(|| (now + self.timing.detect / 8, BTreeSet::new()));
-        if nodes.len() < ECHOES {
-            nodes.insert(node);
-        }
-    }
-
-    /// Sends a summary to some of those that were sent changes lately.
-    pub(super) fn send_echo(&mut self, now: Duration) {
-        if self.echo.as_ref().is_none_or(|(due, _)| now < *due) {
-            return;
-        }
-        let Some((_, nodes)) = self.echo.take() else { return };
-        let message = Datagram::Summary(self.summary_for_datagram());
-        for node in nodes {
             if let Some(address) = self.address(node) {
                 self.send(address, &message, now);
             }
