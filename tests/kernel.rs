@@ -56,7 +56,16 @@ async fn a_network_that_was_made_is_observed_as_desired() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_on_two_nodes_reach_each_other_and_no_arp_or_nd_crosses_the_underlay() {
     let lab = lab!("ping", 2);
-    let (containers, wants) = lab.pair(1);
+    let (containers, mut wants) = lab.pair(1);
+    // Without IPv6 it says nothing at all before it is spoken to.
+    let silent = lab.container("silent");
+    kernel_lab::without_ipv6(&silent);
+    let mut beside = port("beside", &silent, 13);
+    beside.addresses.pop();
+    for want in &mut wants {
+        want.neighbours.extend(beside.addresses.iter().map(|address| (address.ip(), beside.mac)));
+    }
+    wants[0].ports.insert(beside.name.clone(), beside);
     let capture = lab.capture(&lab.nodes[0]);
     for (node, want) in lab.nodes.iter().zip(&wants) {
         node.make(&network_of(want)).await;
@@ -67,6 +76,8 @@ async fn endpoints_on_two_nodes_reach_each_other_and_no_arp_or_nd_crosses_the_un
         assert!(reach(&containers[from], "10.10.0.1"), "gateway from {from}");
         assert!(reach(&containers[from], "fd00:10::1"), "IPv6 gateway from {from}");
     }
+    // Nor for an endpoint on the same node, which has not spoken yet.
+    assert!(reach(&containers[0], "10.10.0.13"));
     // The containers' first neighbour probes come some seconds later, unicast.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let lines = capture.stop();
@@ -315,6 +326,24 @@ async fn a_removed_network_can_be_made_again_at_once_also_under_another_id() {
             want.id = lanmesh::model::NetworkId::from_bytes([100 + round; 8]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_namespace_that_someone_unmounted_is_made_again() {
+    let lab = lab!("unmount", 1);
+    let node = &lab.nodes[0];
+    let _events = node.kernel.events().await.expect("listens");
+    let want = network(node, 1);
+    node.make(&network_of(&want)).await;
+    nix::mount::umount2(&node.kernel.namespace_path(want.id), nix::mount::MntFlags::MNT_DETACH)
+        .expect("unmounts");
+    // The kernel takes its time to remove what was in there, and has the VNI until then.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !node.try_make(&network_of(&want)).await.is_empty() {
+        assert!(Instant::now() < deadline, "the VNI is never free");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(node.make(&network_of(&want)).await.to_string(), "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

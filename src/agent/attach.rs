@@ -17,8 +17,8 @@ use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::cluster::ClusterError;
 use crate::local::{LocalEndpoint, NamespaceId};
 use crate::model::{
-    AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkName, NetworkSpec,
-    NetworkView, NodeId, Placement, ServiceName,
+    AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
+    NetworkSpec, NetworkView, NodeId, Placement, ServiceName,
 };
 use crate::reconcile::{Work, members, network_mtu};
 
@@ -47,6 +47,13 @@ impl Session {
             wanted.same_as(existing)?;
             return Ok(answers::attached(spec, existing, mtu));
         }
+        if network.conflict {
+            return Err(ApiError::conflict(format!(
+                "an older network owns the name {}, so this one takes no new endpoints",
+                spec.name
+            ))
+            .hint("detach what is in it, remove it by its id, and create it under another name"));
+        }
         let others = self.others(&view, network).await?;
         let claim = claim(&view, &others, &name, &wanted)?;
         let grants = lease(&mut work, &view, spec, &others, &name, &wanted)?;
@@ -69,7 +76,7 @@ impl Session {
     pub async fn detach(&self, network: &NetworkName, name: EndpointName) -> Result<bool, ApiError> {
         let mut work = self.reconciler.work().await;
         let view = self.view();
-        let Some(network) = view.network_named(network) else { return Ok(false) };
+        let Some(network) = find_network(&view, network) else { return Ok(false) };
         let key = EndpointKey { network: network.spec.id, name };
         if !self.reconciler.forget(&mut work, &key).await? {
             return match view.endpoint(&key.network, &key.name) {
@@ -124,9 +131,15 @@ impl Session {
     }
 }
 
-/// The network that owns the name, if it takes endpoints.
+/// The network that owns the name, or else the one with this id: how one that lost its name is meant.
+pub fn find_network<'a>(view: &'a ClusterView, name: &NetworkName) -> Option<&'a NetworkView> {
+    view.network_named(name)
+        .or_else(|| name.as_str().parse().ok().and_then(|id: NetworkId| view.networks.get(&id)))
+}
+
+/// The same, or an error that says that there is none.
 pub fn network_named<'a>(view: &'a ClusterView, name: &NetworkName) -> Result<&'a NetworkView, ApiError> {
-    view.network_named(name).ok_or_else(|| {
+    find_network(view, name).ok_or_else(|| {
         ApiError::not_found(format!("no network is named {name}"))
             .hint("`lanmesh network ls` shows those that exist")
     })

@@ -91,6 +91,7 @@ impl Backend for Agent {
                 me.name == name
                     && advertise.is_none_or(|advertise| advertise == me.address)
                     && request.index.is_none_or(|index| index == me.index)
+                    && session.cluster.is_of(&request.token)
             };
             if !view.myself().is_some_and(same) {
                 return Err(member_already(&session, &view));

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use lanmesh_ipam::SubnetPlan;
 
 use super::answers;
+use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
@@ -34,7 +35,7 @@ impl Session {
     pub async fn remove_network(&self, name: &NetworkName) -> Result<bool, ApiError> {
         let work = self.reconciler.work().await;
         let view = self.view();
-        let Some(network) = view.network_named(name) else { return Ok(false) };
+        let Some(network) = find_network(&view, name) else { return Ok(false) };
         let id = network.spec.id;
         let users: Vec<&str> = view
             .nodes

@@ -14,8 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::core::{Boot, Core};
 use super::driver::{self, Link, Outlets, Persister};
 use super::facts::{Doc, NodeFact};
-use super::join::client::{Caller, cluster_id};
+use super::join::client::Caller;
 use super::join::gate::Gate;
+use super::join::token::{Token, cluster_id};
 use super::ledger::{Admission, Claim, Ledger};
 use super::pki::{self, Authority, Tls};
 use super::seal::GossipKey;
@@ -81,7 +82,7 @@ impl Cluster {
         let admission = Admission { node, name: name.clone(), index, address: advertise };
         ledger.merge(Claim::Admitted(admission));
         ledger.merge(Claim::Manager { term: 1, node });
-        let cluster = cluster_id(&ca);
+        let cluster = cluster_id(&pki::fingerprint(&ca));
         let membership = Membership { cluster, node, name, index, address: advertise, ca, certificate, key };
         let entered = Remembered {
             membership,
@@ -204,6 +205,11 @@ impl Cluster {
     /// The cluster's id: 16 hexadecimal digits, the beginning of its CA's fingerprint.
     pub fn id(&self) -> &str {
         &self.0.id
+    }
+
+    /// Whether `token` lets nodes into this cluster, or once did.
+    pub fn is_of(&self, token: &str) -> bool {
+        token.parse::<Token>().is_ok_and(|token| token.cluster_id() == self.0.id)
     }
 
     /// What this node knows; changes whenever that does.
@@ -338,7 +344,7 @@ impl Cluster {
     /// Tells the others that this node goes, stops, and forgets the cluster (all of `cluster/` but the count of
     /// its starts).
     pub async fn leave(&self) -> Result<(), ClusterError> {
-        let told = self.0.link.with(|core, now| core.leave(now)).await;
+        let told = self.0.link.with(Core::leave).await;
         self.shutdown().await;
         store::forget(&self.0.state)?;
         told

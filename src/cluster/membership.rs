@@ -67,10 +67,11 @@ pub(super) struct Intervals {
 
 impl From<Timing> for Intervals {
     fn from(timing: Timing) -> Self {
-        // In a cluster of three a dead node waits at most three probe periods for its probe and one for that
-        // to fail; with the refutation and two rounds of gossip that is 0.95 of the detection time.
+        // In a cluster of three a dead node waits at most three probe periods for its probe; in one of ten it
+        // waits five once in two hundred times. With the period that the probe takes to fail, the refutation and
+        // two rounds of gossip that is 38 parts of 40.
         let part = timing.detect.max(Duration::from_millis(100)) / 40;
-        Self { probe: part * 4, answer: part * 3 / 2, refute: part * 18, gossip: part * 2 }
+        Self { probe: part * 3, answer: part * 5 / 4, refute: part * 16, gossip: part * 2 }
     }
 }
 
@@ -329,7 +330,7 @@ mod tests {
     #[test]
     fn the_intervals_of_the_default_detection_time_add_up_to_less_than_it() {
         let Intervals { probe, answer, refute, gossip } = Timing::default().into();
-        assert!(probe * 4 + refute + gossip * 2 <= Timing::default().detect);
+        assert!(probe * 6 + refute + gossip * 2 <= Timing::default().detect);
         assert!(answer * 2 < probe, "an indirect probe needs time too");
     }
 

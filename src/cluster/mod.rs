@@ -21,6 +21,8 @@ mod ledger;
 mod membership;
 mod pki;
 mod seal;
+#[cfg(test)]
+mod sim;
 mod store;
 mod streams;
 #[cfg(test)]

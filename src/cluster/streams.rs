@@ -74,6 +74,14 @@ pub(super) fn limits() -> (Arc<Semaphore>, Semaphore) {
     (Arc::new(Semaphore::new(MAX_INBOUND)), Semaphore::new(MAX_OUTBOUND))
 }
 
+/// Runs an operation, for so long at most.
+pub(super) async fn within<T>(
+    limit: Duration,
+    operation: impl Future<Output = io::Result<T>>,
+) -> io::Result<T> {
+    timeout(limit, operation).await?
+}
+
 /// Sends one message.
 pub(super) async fn send<T: Serialize>(
     stream: &mut (impl AsyncWrite + Unpin),
@@ -81,11 +89,11 @@ pub(super) async fn send<T: Serialize>(
 ) -> io::Result<usize> {
     let frame = wire::encode_frame(message)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the message is too large"))?;
-    timeout(STEP_TIMEOUT, async {
+    within(STEP_TIMEOUT, async {
         stream.write_all(&frame).await?;
         stream.flush().await
     })
-    .await??;
+    .await?;
     Ok(frame.len())
 }
 
@@ -95,7 +103,7 @@ pub(super) async fn receive<T: DeserializeOwned>(
     limit: usize,
 ) -> io::Result<Result<T, u16>> {
     let bad = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    let frame = timeout(STEP_TIMEOUT, async {
+    let frame = within(STEP_TIMEOUT, async {
         let len = stream.read_u32().await? as usize;
         if len > limit {
             return Err(bad("the message is too large"));
@@ -107,7 +115,7 @@ pub(super) async fn receive<T: DeserializeOwned>(
         }
         Ok(frame)
     })
-    .await??;
+    .await?;
     match wire::decode_frame(&frame) {
         Ok(Some(message)) => Ok(Ok(message)),
         Ok(None) => Err(bad("the message makes no sense")),
@@ -135,10 +143,10 @@ impl Streams {
             };
             let this = Arc::clone(&self);
             self.tasks.spawn(async move {
-                let served = timeout(EXCHANGE_TIMEOUT, this.serve_one(stream, from));
+                let served = within(EXCHANGE_TIMEOUT, this.serve_one(stream, from));
                 let served = tokio::select! {
                     () = this.stop.cancelled() => return,
-                    served = served => served.map_err(io::Error::from).flatten(),
+                    served = served => served,
                 };
                 if let Err(error) = served {
                     count(&this.counters.refused, 1);
@@ -152,7 +160,7 @@ impl Streams {
     async fn serve_one(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.server));
-        let mut stream = match timeout(STEP_TIMEOUT, acceptor.accept(stream)).await? {
+        let mut stream = match within(STEP_TIMEOUT, acceptor.accept(stream)).await {
             Ok(stream) => stream,
             Err(error) => {
                 if refused_our_certificate(&error) {
@@ -198,9 +206,10 @@ impl Streams {
                     return self.refuse(&mut stream, from, Refusal::Removed).await;
                 }
                 match request {
-                    Request::Sync(summary) => self.serve_sync(&mut stream, summary).await?,
+                    Request::Sync(summary) => self.serve_sync(&mut stream, peer, summary).await?,
                     Request::Fetch(network) => {
-                        let deltas = self.ask(move |core, _| core.network_documents(network)).await?;
+                        let deltas =
+                            self.ask_for(peer, move |core, _| core.network_documents(network)).await?;
                         let part = Part { deltas: deltas.unwrap_or_default(), ..Part::default() };
                         self.send_parts(&mut stream, part).await?;
                     }
@@ -209,7 +218,7 @@ impl Streams {
                 count(&self.counters.served, 1);
             }
         }
-        timeout(STEP_TIMEOUT, stream.shutdown()).await?
+        within(STEP_TIMEOUT, stream.shutdown()).await
     }
 
     async fn refuse(
@@ -220,21 +229,22 @@ impl Streams {
     ) -> io::Result<()> {
         warn!(%from, "refused a node: {refusal}");
         send(stream, &Reply::Refused(refusal)).await?;
-        timeout(STEP_TIMEOUT, stream.shutdown()).await?
+        within(STEP_TIMEOUT, stream.shutdown()).await
     }
 
     async fn serve_sync(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        peer: NodeId,
         summary: wire::Summary,
     ) -> io::Result<()> {
-        let compare = self.ask(move |core, _| core.compare(&summary)).await?;
+        let compare = self.ask_for(peer, move |core, _| core.compare(&summary)).await?;
         count(&self.counters.bytes, send(stream, &Reply::Compare(compare)).await? as u64);
         let mut give = Part::default();
         loop {
             let part = self.expect_part(stream).await?;
             let more = part.more;
-            let answer = self.ask(move |core, now| core.finish(part, now)).await?;
+            let answer = self.ask_for(peer, move |core, now| core.finish(part, now)).await?;
             give.deltas.extend(answer.deltas);
             if !more {
                 break;
@@ -245,10 +255,10 @@ impl Streams {
 
     /// Compares with another node, and says how it went.
     pub async fn sync(self: Arc<Self>, peer: NodeId, address: SocketAddr) {
-        let exchange = timeout(EXCHANGE_TIMEOUT, self.exchange(peer, address));
+        let exchange = within(EXCHANGE_TIMEOUT, self.exchange(peer, address));
         let result = tokio::select! {
             () = self.stop.cancelled() => return,
-            result = exchange => result.map_err(io::Error::from).flatten(),
+            result = exchange => result,
         };
         if let Err(error) = &result {
             debug!(%peer, %address, %error, "could not compare with a node");
@@ -274,7 +284,7 @@ impl Streams {
             }
             other => return Err(unexpected(&other)),
         };
-        let part = self.ask(move |core, now| core.answer(compare, now)).await?;
+        let part = self.ask_for(peer, move |core, now| core.answer(compare, now)).await?;
         self.send_parts(&mut stream, part).await?;
         loop {
             let part = self.expect_part(&mut stream).await?;
@@ -312,9 +322,9 @@ impl Streams {
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let name = pki::server_name(peer).ok_or(io::ErrorKind::InvalidInput)?;
         let connector = TlsConnector::from(Arc::clone(&self.tls.client));
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await??;
+        let stream = within(CONNECT_TIMEOUT, TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        timeout(STEP_TIMEOUT, connector.connect(name, stream)).await?
+        within(STEP_TIMEOUT, connector.connect(name, stream)).await
     }
 
     async fn send_parts(&self, stream: &mut (impl AsyncWrite + Unpin), part: Part) -> io::Result<()> {
@@ -336,6 +346,20 @@ impl Streams {
         f: impl FnOnce(&mut super::core::Core, Duration) -> R + Send + 'static,
     ) -> io::Result<R> {
         self.link.with(f).await.map_err(io::Error::other)
+    }
+
+    /// The same on behalf of a peer: it gets nothing if, by now, it is known to be removed.
+    async fn ask_for<R: Send + 'static>(
+        &self,
+        peer: NodeId,
+        f: impl FnOnce(&mut super::core::Core, Duration) -> R + Send + 'static,
+    ) -> io::Result<R> {
+        let result = self.ask(move |core, now| {
+            let result = f(core, now);
+            // Afterwards: what the peer brought may be what says so.
+            (!core.ledger().is_removed(peer)).then_some(result)
+        });
+        result.await?.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "the node was removed"))
     }
 
     /// Decides about a node that wants in.

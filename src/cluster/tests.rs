@@ -119,7 +119,8 @@ async fn three_nodes_join_and_see_each_other_their_networks_and_their_endpoints(
 
     n2.put_endpoint(net.id, endpoint("two", 1)).await.unwrap();
     assert_eq!(n2.view().borrow().networks[&net.id].endpoints.len(), 1, "not in its own view at once");
-    until(&n3, "the network", |view| view.networks.contains_key(&net.id)).await;
+    let n2_takes_part = |view: &ClusterView| view.nodes[&n2.me()].networks.contains(&net.id);
+    until(&n3, "the network", |view| view.networks.contains_key(&net.id) && n2_takes_part(view)).await;
     assert!(n3.view().borrow().networks[&net.id].endpoints.is_empty(), "it takes no part yet");
     let fetched = n3.fetch_endpoints(net.id).await.unwrap();
     assert!(fetched[&n2.me()].contains_key(&endpoint("two", 1).name));
@@ -193,6 +194,18 @@ async fn a_token_of_another_cluster_stops_the_join_before_the_secret_is_sent() {
     let error = refused(place.joining(2, &other.token_show().await.unwrap())).await;
     assert!(error.contains("does not come from the CA") && error.contains("nothing was sent"), "{error}");
     assert_eq!(n1.stats().joins_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_advertised_address_a_node_takes_the_one_that_the_manager_sees() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let token = n1.token_show().await.unwrap();
+    let n2 = Cluster::join(JoinConfig { advertise: None, ..place.joining(2, &token) }).await.unwrap();
+    let want: SocketAddr = ([127, 0, 0, 1], DEFAULT_PORT).into();
+    for cluster in [&n1, &n2] {
+        until(cluster, "n2", |view| view.node_named(&name(2)).is_some_and(|node| node.address == want)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -372,6 +385,31 @@ async fn a_second_init_or_an_address_in_use_is_refused_with_its_reason() {
     drop(n1);
     let error = Cluster::create(init(1, place.common(1))).await.err().unwrap().to_string();
     assert!(error.contains("lanmesh leave"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_cores_are_all_busy_makes_no_node_look_dead() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let mut events = n1.events();
+    let end = Instant::now() + Duration::from_secs(4);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let hogs: Vec<_> = (0..4 * cores)
+        .map(|_| {
+            std::thread::spawn(move || {
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    tokio::task::spawn_blocking(|| hogs.into_iter().for_each(|hog| hog.join().unwrap())).await.unwrap();
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, ClusterEvent::NodeDead { .. }), "{event:?}");
+    }
 }
 
 /// Not a test of a bound: prints how long a change takes to be seen by another node.

@@ -60,8 +60,7 @@ async fn entries(dir: &NetnsDir, room: &mut Option<Room>, ops: &[Op], applied: &
             applied.failed.extend(failed);
         }
         Err(error) => {
-            // One cause for all of them: told once in full, and for the others in short.
-            let others = || KernelError::Broken { what: "write forwarding entries".to_owned() };
+            let others = || KernelError::NotTried;
             let mut errors = std::iter::once(error).chain(std::iter::repeat_with(others));
             applied.failed.extend(ops.iter().map(|op| (op.clone(), errors.next().unwrap_or_else(others))));
         }
@@ -72,6 +71,8 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
     let network = op.network;
     match &op.action {
         Action::CreateNamespace => {
+            // Whoever removed the namespace by hand has freed its VNI only when we let go of it, too.
+            inner.watcher.forget_network(network).await;
             *room = Some(Room::create(&inner.dir, network).await?);
             return inner.watcher.watch_network(&inner.dir, network).await;
         }

@@ -43,6 +43,12 @@ pub fn ip(netns: &str, arguments: &str) -> String {
     run("ip", &all)
 }
 
+/// Makes new interfaces in the namespace `netns` have no IPv6.
+pub fn without_ipv6(netns: &str) {
+    let set = || std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    within(netns, set).expect("writes");
+}
+
 /// Whether `address` answers a ping from the namespace `netns`.
 pub fn reach(netns: &str, address: &str) -> bool {
     ping(netns, address, &[])
@@ -279,15 +285,18 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::env::var_os("LANMESH_KEEP").is_some() {
+            let dirs = self.nodes.iter().map(|node| (&node.name, node.dir.path()));
+            println!("kept, nsenter --net=FILE takes you into: {:?}", dirs.collect::<Vec<_>>());
+            return;
+        }
         for node in &self.nodes {
             for entry in std::fs::read_dir(node.dir.path().join("netns")).into_iter().flatten().flatten() {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
             }
         }
-        if std::env::var_os("LANMESH_KEEP").is_none() {
-            for name in self.namespaces.lock().iter().flat_map(|names| names.iter()) {
-                let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
-            }
+        for name in self.namespaces.lock().iter().flat_map(|names| names.iter()) {
+            let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
         }
     }
 }

@@ -202,6 +202,7 @@ impl Core {
         change(&mut fact);
         if let Some(delta) = self.facts.set_node(fact) {
             self.view_changed = true;
+            self.nodes = None;
             self.push(delta, now);
         }
     }

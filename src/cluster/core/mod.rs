@@ -4,11 +4,13 @@
 //! [`Output`]s and a view. Does not own: sockets, streams, disks, clocks (`driver`, `streams`, `store`).
 
 mod commands;
+mod push;
 mod sync;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -20,7 +22,7 @@ use super::membership::{Identity, Membership, Step};
 use super::seal::{GossipKey, Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
-use crate::model::{Endpoint, NetworkId, NodeId, NodeState};
+use crate::model::{Endpoint, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -97,9 +99,15 @@ pub(super) struct Core {
     known_since: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
     view_changed: bool,
+    /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
+    nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
     rounds: u32,
+    /// Whom the next rounds go to: everybody once, in random order.
+    turns: Vec<NodeId>,
+    /// Who gets a summary soon because it was sent a change, and when.
+    echo: Option<(Duration, BTreeSet<NodeId>)>,
     /// When a stream to each node was last begun.
     synced: BTreeMap<NodeId, Duration>,
     syncing: BTreeSet<NodeId>,
@@ -132,9 +140,12 @@ impl Core {
             known_since,
             states_due: Some(now),
             view_changed: true,
+            nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
             rounds: 0,
+            turns: Vec::new(),
+            echo: None,
             synced: BTreeMap::new(),
             syncing: BTreeSet::new(),
             unsettled: Some(unsettled),
@@ -186,6 +197,7 @@ impl Core {
             if self.unsettled.is_some() {
                 self.settle(now);
             }
+            self.send_echo(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -279,6 +291,7 @@ impl Core {
         }
         self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
         self.view_changed = true;
+        self.nodes = None;
         match claim {
             Claim::Network(spec) if self.ledger.network(spec.id).is_some() => {
                 self.event(ClusterEvent::NetworkCreated { network: spec.id, name: spec.name });
@@ -301,6 +314,7 @@ impl Core {
                 self.membership.expel(node, now);
                 self.states.remove(&node);
                 self.known_since.remove(&node);
+                self.peers.remove(&node);
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }
@@ -356,6 +370,7 @@ impl Core {
             self.view_changed = true;
             match change {
                 Change::Node(node) => {
+                    self.nodes = None;
                     if let Some(fact) =
                         self.facts.node(node).filter(|fact| self.peers.get(&node) != Some(fact))
                     {
@@ -415,54 +430,6 @@ impl Core {
         {
             let summary = Datagram::Summary(self.summary_for_datagram());
             self.send(address, &summary, now);
-        }
-    }
-
-    fn send(&mut self, to: SocketAddr, message: &Datagram, now: Duration) {
-        let Some(body) = wire::encode_datagram(message) else { return };
-        if let Some(sealed) = self.keyring.seal(self.facts.incarnation(), &body, now) {
-            self.stats.datagrams_out += 1;
-            self.stats.bytes_out += sealed.len() as u64;
-            self.out.push_back(Output::Datagram(to, sealed));
-        }
-    }
-
-    /// Sends changes of this node's documents to whom they concern, at once.
-    fn push(&mut self, delta: Delta, now: Duration) {
-        let scope = delta.scope;
-        let mut message = Datagram::Facts(vec![delta]);
-        if wire::encode_datagram(&message).is_none() {
-            // Too large: they see that they lack something, and come for it.
-            message = Datagram::Summary(self.summary_for_datagram());
-        }
-        for node in self.up() {
-            let concerned = match scope {
-                Scope::Node => true,
-                Scope::Network(network) => {
-                    self.facts.node(node).is_some_and(|fact| fact.networks.contains(&network))
-                }
-            };
-            if concerned && let Some(address) = self.address(node) {
-                self.send(address, &message, now);
-            }
-        }
-    }
-
-    /// Sends cluster-wide facts to everybody, at once.
-    fn push_claims(&mut self, claims: &[Claim], now: Duration) {
-        let mut messages: Vec<Datagram> =
-            claims.iter().map(|claim| Datagram::Claims(vec![claim.clone()])).collect();
-        for message in &mut messages {
-            if wire::encode_datagram(message).is_none() {
-                *message = Datagram::Summary(self.summary_for_datagram());
-            }
-        }
-        let addresses: Vec<SocketAddr> =
-            self.up().into_iter().filter_map(|node| self.address(node)).collect();
-        for address in addresses {
-            for message in &messages {
-                self.send(address, message, now);
-            }
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lanmesh_ipam::stable_hash;
 use rand::RngExt;
+use rand::seq::SliceRandom;
 
 use super::{Core, FAN_OUT, Output, Persist, STREAM_ROUND};
 use crate::cluster::facts::{Delta, Line, Scope};
@@ -119,9 +120,7 @@ impl Core {
             .filter(|node| self.facts.node(*node).is_some_and(|fact| fact.networks.contains(&network)))
             .filter_map(|node| Some((node, self.address(node)?)))
             .collect();
-        for i in (1..holders.len()).rev() {
-            holders.swap(i, self.random.random_range(0..=i));
-        }
+        holders.shuffle(&mut self.random);
         holders
     }
 
@@ -150,12 +149,17 @@ impl Core {
         }
     }
 
-    /// Sends a summary to `count` members.
+    /// Sends a summary to the next `count` members.
     pub(super) fn offer(&mut self, count: usize, now: Duration) {
-        let mut up = self.up();
+        let up: BTreeSet<NodeId> = self.up().into_iter().collect();
         let message = Datagram::Summary(self.summary_for_datagram());
         for _ in 0..count.min(up.len()) {
-            let node = up.swap_remove(self.random.random_range(0..up.len()));
+            while self.turns.pop_if(|node| !up.contains(node)).is_some() {}
+            if self.turns.is_empty() {
+                self.turns = up.iter().copied().collect();
+                self.turns.shuffle(&mut self.random);
+            }
+            let Some(node) = self.turns.pop() else { return };
             if let Some(address) = self.address(node) {
                 self.send(address, &message, now);
             }
@@ -171,10 +175,15 @@ impl Core {
         }
     }
 
-    /// Opens a stream to `peer`, unless one is open or was opened less than `pause` ago.
+    /// Opens a stream to `peer`. Where one is open, or was opened less than `pause` ago, the peer gets a summary a
+    /// little later instead: if the two still differ then, it opens a stream itself.
     pub(super) fn request_sync(&mut self, peer: NodeId, pause: Duration, now: Duration) {
+        if !self.ledger.is_member(peer) {
+            return;
+        }
         let recent = self.synced.get(&peer).is_some_and(|last| now < *last + pause);
-        if recent || self.syncing.contains(&peer) || !self.ledger.is_member(peer) {
+        if recent || self.syncing.contains(&peer) {
+            self.echo_to(peer, now);
             return;
         }
         if let Some(address) = self.address(peer) {
@@ -195,9 +204,7 @@ impl Core {
     /// Greets some of the nodes that are known from before, those with networks in common first.
     pub(super) fn greet(&mut self, now: Duration) {
         let mut others = self.others();
-        for i in (1..others.len()).rev() {
-            others.swap(i, self.random.random_range(0..=i));
-        }
+        others.shuffle(&mut self.random);
         let wanted = self.unsettled.clone().unwrap_or_default();
         let shares = |core: &Self, node| {
             core.said(node).is_some_and(|fact| fact.networks.iter().any(|id| wanted.contains(id)))

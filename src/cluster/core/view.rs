@@ -6,30 +6,24 @@ use std::time::Duration;
 
 use super::Core;
 use crate::cluster::ClusterEvent;
+use crate::cluster::ledger::Admission;
 use crate::model::{ClusterView, NetworkView, Node, NodeId, NodeState};
 
 impl Core {
     /// The view, if it is another one than when this was last asked.
     pub fn take_view(&mut self) -> Option<ClusterView> {
-        std::mem::take(&mut self.view_changed).then(|| self.view())
+        if !std::mem::take(&mut self.view_changed) {
+            return None;
+        }
+        if self.nodes.is_none() {
+            self.nodes = Some(Arc::new(self.nodes()));
+        }
+        Some(self.view())
     }
 
     /// What this node knows now.
     pub fn view(&self) -> ClusterView {
-        let nodes = self.ledger.nodes().map(|admission| {
-            let said = self.said(admission.node);
-            let node = Node {
-                id: admission.node,
-                name: admission.name.clone(),
-                index: admission.index,
-                address: said.map_or(admission.address, |fact| fact.address),
-                vtep: said.map_or(admission.address.ip(), |fact| fact.vtep),
-                underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
-                networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
-                state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
-            };
-            (admission.node, node)
-        });
+        let nodes = self.nodes.clone().unwrap_or_else(|| Arc::new(self.nodes()));
         let conflicts = self.ledger.conflicts();
         let networks = self.ledger.networks().map(|spec| {
             let endpoints = self
@@ -41,7 +35,24 @@ impl Core {
             let conflict = conflicts.contains(&spec.id);
             (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints })
         });
-        ClusterView { me: self.me, nodes: Arc::new(nodes.collect()), networks: networks.collect() }
+        ClusterView { me: self.me, nodes, networks: networks.collect() }
+    }
+
+    fn nodes(&self) -> BTreeMap<NodeId, Node> {
+        let node = |admission: &Admission| {
+            let said = self.said(admission.node);
+            Node {
+                id: admission.node,
+                name: admission.name.clone(),
+                index: admission.index,
+                address: said.map_or(admission.address, |fact| fact.address),
+                vtep: said.map_or(admission.address.ip(), |fact| fact.vtep),
+                underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
+                networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
+                state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
+            }
+        };
+        self.ledger.nodes().map(|admission| (admission.node, node(admission))).collect()
     }
 
     /// What membership says of each node now. One that it has not heard of is not given up before there was
@@ -77,6 +88,7 @@ impl Core {
                 continue;
             }
             self.view_changed = true;
+            self.nodes = None;
             let Some(admission) = self.ledger.node(node) else { continue };
             let name = admission.name.clone();
             self.event(match state {

@@ -141,17 +141,19 @@ impl Doc {
     }
 
     fn set(&mut self, key: FactKey, version: Version, value: Option<Fact>) {
-        match (&key, &value) {
-            (FactKey::Endpoint(name), Some(Fact::Endpoint(endpoint))) => {
-                // A change that carries the same endpoint leaves the views that share this map alone.
-                if self.endpoints.get(name) != Some(endpoint) {
-                    Arc::make_mut(&mut self.endpoints).insert(name.clone(), endpoint.clone());
+        if let FactKey::Endpoint(name) = &key {
+            let endpoint = match &value {
+                Some(Fact::Endpoint(endpoint)) => Some(endpoint),
+                _ => None,
+            };
+            // A change that changes nothing leaves the views that share this map alone.
+            if self.endpoints.get(name) != endpoint {
+                let endpoints = Arc::make_mut(&mut self.endpoints);
+                match endpoint {
+                    Some(endpoint) => drop(endpoints.insert(name.clone(), endpoint.clone())),
+                    None => drop(endpoints.remove(name)),
                 }
             }
-            (FactKey::Endpoint(name), _) if self.endpoints.contains_key(name) => {
-                Arc::make_mut(&mut self.endpoints).remove(name);
-            }
-            _ => {}
         }
         self.entries.insert(key, (version, value));
     }

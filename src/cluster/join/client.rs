@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::token::Token;
+use super::token::{Token, cluster_id};
 use crate::cluster::config::split_host;
 use crate::cluster::facts::Fact;
 use crate::cluster::ledger::Ledger;
 use crate::cluster::store::{Membership, Remembered};
+use crate::cluster::streams::within;
 use crate::cluster::wire::{JoinRequest, MAX_FRAME, PROTOCOL, Reply, Request, STEP_TIMEOUT, Welcome};
 use crate::cluster::{ClusterError, DEFAULT_PORT, JoinConfig, JoinError, Refusal, pki, streams};
 use crate::model::NodeId;
@@ -43,8 +43,7 @@ impl Caller {
         };
         let connector = TlsConnector::from(pki::joining(token.fingerprint)?);
         let name = pki::any_member().ok_or(ClusterError::Stopped)?;
-        let stream =
-            timeout(STEP_TIMEOUT, connector.connect(name, stream)).await.map_err(io::Error::from).flatten();
+        let stream = within(STEP_TIMEOUT, connector.connect(name, stream)).await;
         let stream = stream.map_err(|source| {
             let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
             match inner {
@@ -105,7 +104,7 @@ impl Caller {
         });
         Ok(Remembered {
             membership: Membership {
-                cluster: cluster_id(&self.ca),
+                cluster: cluster_id(&pki::fingerprint(&self.ca)),
                 node,
                 name: config.name.clone(),
                 index,
@@ -122,11 +121,6 @@ impl Caller {
     }
 }
 
-/// What a cluster is called: the beginning of its CA's fingerprint.
-pub(in crate::cluster) fn cluster_id(ca: &[u8]) -> String {
-    pki::fingerprint(ca)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 async fn reach(manager: &str) -> Result<(TcpStream, SocketAddr), JoinError> {
     let (host, port) = split_host(manager)?;
     let found = lookup_host((host.as_str(), port)).await;
@@ -136,8 +130,7 @@ async fn reach(manager: &str) -> Result<(TcpStream, SocketAddr), JoinError> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in found {
         tried.push(address.to_string());
-        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-        match connected.map_err(io::Error::from).flatten() {
+        match within(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(stream) => return Ok((stream, address)),
             Err(error) => last = error,
         }
