@@ -10,6 +10,7 @@ pub mod config;
 pub mod kernel;
 pub mod local;
 pub mod model;
+pub mod multicast;
 pub mod plan;
 pub mod reconcile;
 pub mod state;

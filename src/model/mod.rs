@@ -4,6 +4,7 @@
 //! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
 
 mod endpoint;
+mod group;
 mod id;
 mod mac;
 mod name;
@@ -13,6 +14,7 @@ mod view;
 mod vni;
 
 pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
+pub use group::{Group, GroupAddr, GroupError};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
