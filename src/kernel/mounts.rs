@@ -41,7 +41,7 @@ impl Mounts {
         let entered = std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("lanmesh-mounts".to_owned());
             let thread = thread.spawn_scoped(scope, || enter().map(|()| work()));
-            thread.map(|thread| thread.join())
+            thread.map(std::thread::ScopedJoinHandle::join)
         });
         let broken = || KernelError::Broken { what: "enter the mount namespace of the networks".to_owned() };
         let entered =

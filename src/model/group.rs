@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::EndpointName;
+
 /// The address of a multicast group: IPv4 in 224.0.0.0/4 (RFC 5771) or IPv6 in ff00::/8 (RFC 4291 section 2.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "IpAddr", into = "IpAddr")]
@@ -141,6 +143,16 @@ impl fmt::Display for Group {
             Some(source) => write!(f, "{} from {source}", self.address),
         }
     }
+}
+
+/// A membership on this node, as its bridge has seen it reported.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Membership {
+    /// What is wanted.
+    pub group: Group,
+    /// The endpoint that wants it; `None`: the node itself, on the network's bridge, or one that is just
+    /// being attached.
+    pub endpoint: Option<EndpointName>,
 }
 
 #[cfg(test)]

@@ -7,16 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::{EndpointName, Group};
-
-/// A membership on this node, as its bridge has seen it reported.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Membership {
-    /// What is wanted.
-    pub group: Group,
-    /// The endpoint that wants it; `None`: the node itself, on the network's bridge.
-    pub endpoint: Option<EndpointName>,
-}
+use crate::model::{Group, Membership};
 
 /// Where datagrams for a group go beyond this node. None: nowhere, because its only members are here, or because
 /// it is wanted only from senders that have entries of their own.
@@ -59,6 +50,8 @@ pub fn entries<'a>(
     for (group, receivers) in entries.iter_mut().filter(|(group, _)| group.source().is_some()) {
         receivers.extend(anybody.get(&Group::any_source(group.address())).into_iter().flatten());
     }
+    // A sender that is wanted nowhere else needs no entry: that for anybody leads nowhere too.
+    entries.retain(|group, receivers| group.source().is_none() || !receivers.is_empty());
     entries
 }
 

@@ -8,6 +8,7 @@
 //! tells it which networks it may pass over until the next full pass.
 
 mod desire;
+mod groups;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +145,7 @@ impl Reconciler {
     /// What a full pass would do now.
     pub async fn dry_run(&self) -> Result<Plan, KernelError> {
         let mut work = self.work().await;
-        let mut wish = self.wish(&mut work, None);
+        let mut wish = self.wish(&mut work, None).await;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
             keep_what_is_there(&mut wish.desired, &observed);
@@ -196,10 +197,15 @@ impl Reconciler {
         Ok(true)
     }
 
-    fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
+    async fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
         let view = self.view();
         let gone = work.gone(&view, self.0.settings.grace);
-        let situation = Situation { view: &view, gone: &gone, vxlan_port: self.0.settings.vxlan_port };
+        let situation = Situation {
+            view: &view,
+            gone: &gone,
+            vxlan_port: self.0.settings.vxlan_port,
+            selective: self.0.kernel.has_vxlan_mdb().await,
+        };
         wish(situation, work.local.endpoints.iter().chain(extra))
     }
 
@@ -214,15 +220,18 @@ impl Reconciler {
         scope: Scope,
         extra: Option<&LocalEndpoint>,
     ) -> Result<Vec<(Op, KernelError)>, KernelError> {
-        let mut wish = self.wish(work, extra);
+        let mut wish = self.wish(work, extra).await;
         for key in std::mem::take(&mut wish.displaced) {
             // One that is only about to be attached is its caller's to drop.
             if extra.is_none_or(|record| record.key() != key) {
                 self.lose(work, &key, "a newer claim took its name or address, or its network is gone").await;
             }
         }
-        let observed = self.observe(work, &wish.desired, &scope).await;
-        let observed = match observed {
+        let observed = async {
+            let regrouped = self.regroup(work, &wish.desired, &scope).await?;
+            Ok::<_, KernelError>((self.observe(work, &wish.desired, &scope, &regrouped).await?, regrouped))
+        };
+        let (mut observed, regrouped) = match observed.await {
             Ok(observed) => observed,
             Err(error) => {
                 self.conclude(0, vec![error.to_string()]);
@@ -236,7 +245,11 @@ impl Reconciler {
         if !work.settled {
             keep_what_is_there(&mut desired, &observed.0);
         }
-        let plan = plan(&desired, &observed.0);
+        let mut plan = plan(&desired, &observed.0);
+        for (id, groups) in regrouped {
+            plan.ops.extend(groups.ops);
+            observed.1.insert(id);
+        }
         let applied = self.0.kernel.apply(&plan).await;
         for id in &observed.1 {
             match wish.desired.networks.remove(id) {
@@ -258,6 +271,7 @@ impl Reconciler {
         work: &Work,
         desired: &Desired,
         scope: &Scope,
+        regrouped: &BTreeMap<NetworkId, Plan>,
     ) -> Result<(Observed, BTreeSet<NetworkId>), KernelError> {
         let known = desired.networks.keys().chain(work.applied.keys()).copied();
         let Scope::Changed(also) = scope else {
@@ -266,7 +280,7 @@ impl Reconciler {
             return Ok((observed, all));
         };
         let changed: BTreeSet<NetworkId> = known
-            .filter(|id| desired.networks.get(id) != work.applied.get(id))
+            .filter(|id| !regrouped.contains_key(id) && desired.networks.get(id) != work.applied.get(id))
             .chain(also.iter().copied())
             .collect();
         let mut observed = Observed::default();

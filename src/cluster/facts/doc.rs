@@ -1,10 +1,10 @@
 //! One document of one writer: a map whose every change has a version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Delta, Entry, Fact, FactKey, Incarnation, Line, Scope, Version};
-use crate::model::{Endpoint, EndpointName, NodeId};
+use crate::model::{Endpoint, EndpointName, Group, NodeId};
 
 /// How many tombstones a copy keeps; whoever is further behind gets the whole document.
 const MAX_TOMBSTONES: usize = 64;
@@ -30,6 +30,8 @@ pub(in crate::cluster) struct Doc {
     entries: BTreeMap<FactKey, (Version, Option<Fact>)>,
     /// The endpoints in it, shared with the views that were given out.
     endpoints: Arc<BTreeMap<EndpointName, Endpoint>>,
+    /// The groups in it, shared likewise.
+    groups: Arc<BTreeSet<Group>>,
 }
 
 impl Doc {
@@ -41,6 +43,7 @@ impl Doc {
             floor: version,
             entries: BTreeMap::new(),
             endpoints: Arc::new(BTreeMap::new()),
+            groups: Arc::default(),
         }
     }
 
@@ -62,6 +65,11 @@ impl Doc {
     /// The endpoints in it.
     pub fn endpoints(&self) -> &Arc<BTreeMap<EndpointName, Endpoint>> {
         &self.endpoints
+    }
+
+    /// The groups in it.
+    pub fn groups(&self) -> &Arc<BTreeSet<Group>> {
+        &self.groups
     }
 
     /// Whether it has neither facts nor tombstones.
@@ -153,6 +161,15 @@ impl Doc {
                     Some(endpoint) => drop(endpoints.insert(name.clone(), endpoint.clone())),
                     None => drop(endpoints.remove(name)),
                 }
+            }
+        }
+        if let FactKey::Group(group) = &key
+            && self.groups.contains(group) != value.is_some()
+        {
+            let groups = Arc::make_mut(&mut self.groups);
+            match value {
+                Some(_) => drop(groups.insert(*group)),
+                None => drop(groups.remove(group)),
             }
         }
         self.entries.insert(key, (version, value));

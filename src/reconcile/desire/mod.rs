@@ -10,8 +10,10 @@ use ipnetwork::IpNetwork;
 
 use crate::local::LocalEndpoint;
 use crate::model::{
-    ClusterView, Endpoint, EndpointKey, Mac, NetworkId, NetworkSpec, NetworkView, Node, NodeId, NodeState,
+    BroadcastMode, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
+    NetworkView, Node, NodeId, NodeState,
 };
+use crate::multicast;
 use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, overlay_mtu};
 
 /// What this node should have in its kernel, and what stands in the way.
@@ -34,6 +36,8 @@ pub struct Situation<'a> {
     pub gone: &'a BTreeSet<NodeId>,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// Whether the kernel can send a group to its members only.
+    pub selective: bool,
 }
 
 /// Works out what this node should have for its endpoints `local`.
@@ -117,6 +121,12 @@ pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed) {
             network.neighbours.entry(*address).or_insert(*mac);
         }
         network.flood.extend(&observed.flood);
+        // An entry that leads nowhere is only ever there beside a member on this node, who is known.
+        for (group, vteps) in &observed.groups {
+            if network.multicast == MulticastMode::Snoop && vteps.iter().any(Option::is_some) {
+                network.groups.entry(*group).or_default().extend(vteps.iter().flatten());
+            }
+        }
     }
 }
 
@@ -173,7 +183,7 @@ impl<'a> Claims<'a> {
 }
 
 fn desired_network(
-    Situation { view, gone, vxlan_port }: Situation<'_>,
+    Situation { view, gone, vxlan_port, selective }: Situation<'_>,
     me: &Node,
     network: &NetworkView,
     local: &[&LocalEndpoint],
@@ -197,6 +207,16 @@ fn desired_network(
     for record in local {
         neighbours.extend(addresses_of(&record.endpoint));
     }
+    let mut groups = BTreeMap::new();
+    if selective && spec.multicast == MulticastMode::Snoop {
+        let others = network.groups.iter().filter(|(id, _)| **id != view.me);
+        let counting = others.filter_map(|(id, joined)| {
+            let node = view.nodes.get(id).filter(|node| counts(node, gone))?;
+            Some((node.vtep, joined.as_ref()))
+        });
+        let here = network.groups.get(&view.me).map(AsRef::as_ref);
+        groups = multicast::entries(counting, here.unwrap_or(&BTreeSet::new()));
+    }
     DesiredNetwork {
         id: spec.id,
         name: spec.name.to_string(),
@@ -207,9 +227,11 @@ fn desired_network(
         mac: Mac::of_bridge(&spec.id),
         gateways: gateways(spec),
         multicast: spec.multicast,
+        broadcast: spec.broadcast == BroadcastMode::On,
         remotes,
         neighbours,
         flood,
+        groups,
         ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
     }
 }

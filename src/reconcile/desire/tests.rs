@@ -38,6 +38,7 @@ fn spec() -> NetworkSpec {
         block_size: None,
         mtu: None,
         multicast: MulticastMode::Snoop,
+        broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
         created_ms: 0,
@@ -77,6 +78,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
     }
     let network = NetworkView {
         spec: Arc::new(spec()),
+        groups: BTreeMap::new(),
         conflict: false,
         endpoints: by_node.into_iter().map(|(node, endpoints)| (node, Arc::new(endpoints))).collect(),
     };
@@ -92,7 +94,7 @@ fn wish_of(view: &ClusterView, local: &[LocalEndpoint]) -> Wish {
 }
 
 fn wish_without(view: &ClusterView, local: &[LocalEndpoint], gone: &BTreeSet<NodeId>) -> Wish {
-    wish(Situation { view, gone, vxlan_port: 4789 }, local.iter())
+    wish(Situation { view, gone, vxlan_port: 4789, selective: true }, local.iter())
 }
 
 fn ip(last: u8) -> IpAddr {
