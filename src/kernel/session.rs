@@ -124,7 +124,7 @@ impl Session {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
-        self.get_link(message).await
+        self.get_link(message).await.or_else(|failure| nsid_gone(nsid, failure))
     }
 
     async fn get_link(&self, message: LinkMessage) -> Result<Option<Link>, Failure> {
@@ -150,7 +150,8 @@ impl Session {
         message.attributes.extend(nsid.map(AddressAttribute::TargetNetNsId));
         let found = match self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await {
             Err(Failure::Refused(Errno::ENODEV)) => Vec::new(),
-            found => found?,
+            Err(failure) => nsid_gone(nsid, failure)?,
+            Ok(found) => found,
         };
         let parsed = found.into_iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewAddress(message) => as_address(&message),
@@ -222,6 +223,14 @@ impl Session {
             _ => None,
         });
         Ok(parsed.collect())
+    }
+}
+
+/// What a refusal means that names another namespace: EINVAL says that the namespace is gone, with all in it.
+fn nsid_gone<T: Default>(nsid: Option<i32>, failure: Failure) -> Result<T, Failure> {
+    match failure {
+        Failure::Refused(Errno::EINVAL) if nsid.is_some() => Ok(T::default()),
+        failure => Err(failure),
     }
 }
 
