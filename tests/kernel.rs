@@ -210,6 +210,20 @@ async fn attaching_twice_changes_nothing_and_detaching_twice_is_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_packet_after_an_attach_arrives() {
+    let lab = lab!("first", 1);
+    let node = &lab.nodes[0];
+    let want = network(node, 1);
+    node.make(&network_of(&want)).await;
+    let container = lab.container("c");
+    for round in 0..30 {
+        node.kernel.attach(want.id, &port("a", &container, 17)).await.expect("attaches");
+        assert!(kernel_lab::first_packet_reaches(&container, "10.10.0.1"), "round {round}");
+        node.kernel.detach(want.id, &name("a")).await.expect("detaches");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attaching_one_endpoint_many_times_at_once_is_attaching_it_once() {
     let lab = lab!("atonce", 1);
     let node = &lab.nodes[0];
