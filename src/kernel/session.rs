@@ -8,9 +8,10 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use tokio::runtime::Handle as Runtime;
@@ -166,7 +167,6 @@ impl Session {
     pub async fn add_address(&self, index: u32, address: IpNetwork) -> Result<(), Failure> {
         let mut request = self.handle.address().add(index, address.ip(), address.prefix());
         if address.is_ipv6() {
-            use netlink_packet_route::address::AddressHeaderFlags;
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let message = request.message_mut().clone();
@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// Adds a route; one to the same destination that is there already is no error.
-    pub async fn add_route(&self, message: netlink_packet_route::route::RouteMessage) -> Result<(), Failure> {
+    pub async fn add_route(&self, message: RouteMessage) -> Result<(), Failure> {
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         match self.request(RouteNetlinkMessage::NewRoute(message), flags).await {
             Ok(_) | Err(Failure::Refused(Errno::EEXIST)) => Ok(()),
