@@ -383,6 +383,9 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(config: &ClusterConfig, advertise: SocketAddr) -> Result<Self, ClusterError> {
+        if advertise.ip().is_unspecified() || advertise.ip().is_multicast() || advertise.port() == 0 {
+            return Err(ClusterError::Advertise(advertise));
+        }
         let everywhere = match advertise {
             SocketAddr::V4(v4) => SocketAddr::from(([0, 0, 0, 0], v4.port())),
             SocketAddr::V6(v6) => SocketAddr::from(([0; 16], v6.port())),

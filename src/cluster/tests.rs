@@ -381,6 +381,11 @@ async fn a_second_init_or_an_address_in_use_is_refused_with_its_reason() {
     let common = ClusterConfig { listen: Some(place.address(1)), ..place.common(3) };
     let error = Cluster::create(init(3, common)).await.err().unwrap().to_string();
     assert!(error.contains("cannot listen on"), "{error}");
+    for useless in ["0.0.0.0:7979", "10.0.0.1:0", "[ff02::1]:7979"] {
+        let init = InitConfig { advertise: useless.parse().unwrap(), ..init(4, place.common(4)) };
+        let error = Cluster::create(init).await.err().unwrap().to_string();
+        assert!(error.contains("--advertise") && error.contains(useless), "{error}");
+    }
     n1.shutdown().await;
     drop(n1);
     let error = Cluster::create(init(1, place.common(1))).await.err().unwrap().to_string();

@@ -72,6 +72,22 @@ fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
 }
 
 #[test]
+fn a_node_that_was_frozen_comes_back_by_itself_and_takes_nobody_for_dead() {
+    for seed in 0..5 {
+        let (mut sim, _) = quiet(5, seed);
+        sim.nodes[2].paused = sim.now + 10 * SECOND;
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths().len(), 4, "the others see it dead");
+        sim.clear_events();
+        let took = sim.until(5 * SECOND, Sim::all_alive);
+        assert!(took.is_some_and(|took| took < SECOND), "seed {seed}: {took:?}");
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths(), [], "seed {seed}");
+        assert!(sim.all_alive() && sim.same(&[0, 1, 2, 3, 4]), "seed {seed}");
+    }
+}
+
+#[test]
 fn after_a_cut_of_any_length_both_sides_come_together_and_have_the_same_facts() {
     for (seed, length) in [(1, SECOND), (2, 10 * SECOND), (3, 120 * SECOND)] {
         let (mut sim, net) = quiet(6, seed);
