@@ -116,6 +116,9 @@ impl Cluster {
     /// in it that were deleted meanwhile are left out.
     pub async fn resume(config: ClusterConfig, initial: Initial) -> Result<Option<Self>, ClusterError> {
         let Some(mut remembered) = store::load(&config.state)? else { return Ok(None) };
+        if let Some(advertise) = config.advertise {
+            remembered.membership.address = advertise;
+        }
         let sockets = Sockets::bind(&config, remembered.membership.address).await?;
         let ca = remembered.membership.ca.clone();
         let gate = remembered.authority.take().map(|stored| Gate::restore(ca, stored)).transpose()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::ClusterError;
-use crate::cluster::facts::{MAX_DOC_BYTES, NodeFact};
+use crate::cluster::facts::{Change, MAX_DOC_BYTES, NodeFact};
 use crate::cluster::ledger::{Admission, Claim};
 use crate::cluster::seal::GossipKey;
 use crate::model::{Endpoint, EndpointName, NetworkId, NetworkSpec, NodeId, NodeIndex};
@@ -63,13 +63,7 @@ impl Core {
         let (node, name) = (self.me, endpoint.name.clone());
         let had = self.facts.own(network).is_some_and(|own| own.contains_key(&name));
         if let Some(delta) = self.facts.put(network, endpoint) {
-            self.changed(vec![crate::cluster::facts::Change::Endpoint {
-                network,
-                node,
-                name,
-                had,
-                has: true,
-            }]);
+            self.changed(vec![Change::Endpoint { network, node, name, had, has: true }]);
             self.push(delta, now);
         }
         Ok(())
@@ -79,13 +73,7 @@ impl Core {
     pub fn remove_endpoint(&mut self, network: NetworkId, name: EndpointName, now: Duration) -> bool {
         let Some(delta) = self.facts.remove(network, name.clone()) else { return false };
         let node = self.me;
-        self.changed(vec![crate::cluster::facts::Change::Endpoint {
-            network,
-            node,
-            name,
-            had: true,
-            has: false,
-        }]);
+        self.changed(vec![Change::Endpoint { network, node, name, had: true, has: false }]);
         self.push(delta, now);
         true
     }

@@ -30,12 +30,13 @@ fn a_dead_node_is_known_to_be_dead_everywhere_within_two_seconds() {
     }
 }
 
-/// For docs: `cargo test --lib -- --ignored --nocapture figures`.
+/// For docs: `LANMESH_SIM_NODES=3,10,50 cargo test --lib -- --ignored --nocapture figures`.
 #[test]
 #[ignore = "prints figures and takes long"]
 fn figures_of_larger_clusters() {
-    for n in [3, 10, 50, 200] {
-        let (median, worst) = detection(n, 5);
+    let sizes = std::env::var("LANMESH_SIM_NODES").unwrap_or_else(|_| "3,10,50,200".to_owned());
+    for n in sizes.split(',').map(|n| n.parse().unwrap()) {
+        let (median, worst) = detection(n, if n > 200 { 1 } else { 5 });
         let mut sim = Sim::new(n, 1);
         sim.until(20 * SECOND, Sim::all_alive).expect("come together");
         sim.run(30 * SECOND);
@@ -178,6 +179,25 @@ fn a_writer_that_restarts_replaces_what_it_published_without_a_gap() {
         let flapped = |event: &ClusterEvent| matches!(event, ClusterEvent::EndpointRemoved { name, .. } | ClusterEvent::EndpointAdded { name, .. } if *name == kept);
         assert!(!node.events.iter().any(|(_, event)| flapped(event)), "{:?}", node.events);
     }
+}
+
+#[test]
+fn a_node_whose_state_was_restored_from_an_old_copy_is_heard_again() {
+    let (mut sim, net) = quiet(3, 1);
+    for _ in 0..3 {
+        sim.stop(0);
+        sim.start(0, [(net, vec![endpoint("before", 1)])].into());
+        sim.run(3 * SECOND);
+    }
+    sim.stop(0);
+    sim.nodes[0].incarnation = 0;
+    sim.start(0, [(net, vec![endpoint("after", 1)])].into());
+    let heard = |sim: &Sim| {
+        sim.all_alive() && (1..3).all(|n| sees(sim, n, net, "after") && !sees(sim, n, net, "before"))
+    };
+    assert!(sim.until(10 * SECOND, heard).is_some(), "{:#?}", sim.view(1));
+    sim.run(10 * SECOND);
+    assert!(heard(&sim) && sim.same(&[0, 1, 2]));
 }
 
 #[test]
