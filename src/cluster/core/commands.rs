@@ -48,14 +48,8 @@ impl Core {
         endpoint: Endpoint,
         now: Duration,
     ) -> Result<(), ClusterError> {
-        let size =
-            |endpoint: &Endpoint| postcard::experimental::serialized_size(endpoint).unwrap_or(usize::MAX);
-        let others = self.facts.own(network).map_or(0, |own| {
-            // Counting all of them each time would make many endpoints slow; an estimate will do below half.
-            let bound = own.len().saturating_mul(size(&endpoint).max(1024));
-            if bound < MAX_DOC_BYTES / 2 { bound } else { own.values().map(size).sum() }
-        });
-        let bytes = others.saturating_add(size(&endpoint));
+        let more = postcard::experimental::serialized_size(&endpoint).unwrap_or(MAX_DOC_BYTES);
+        let bytes = self.facts.own_bytes(network).saturating_add(more);
         if bytes > MAX_DOC_BYTES {
             return Err(ClusterError::TooLarge { bytes, max: MAX_DOC_BYTES });
         }

@@ -159,6 +159,25 @@ fn a_pushed_change_reaches_those_who_share_the_network_in_one_step_and_nobody_el
 }
 
 #[test]
+fn ten_thousand_endpoints_of_one_node_reach_the_others_and_too_many_are_refused() {
+    let (mut sim, net) = quiet(2, 1);
+    for n in 0..10_000 {
+        sim.with(0, |core, now| core.put_endpoint(net, endpoint(&format!("e{n}"), 1), now)).unwrap();
+    }
+    let all = |sim: &Sim| sim.view(1).networks[&net].endpoints.get(&id(0)).is_some_and(|e| e.len() == 10_000);
+    assert!(sim.until(10 * SECOND, all).is_some());
+    let huge = |n: u32| {
+        let mut endpoint = endpoint(&format!("huge{n}"), 1);
+        endpoint.aliases = vec![endpoint.name.clone(); 20_000];
+        endpoint
+    };
+    let refused = (0..40).find_map(|n| sim.with(0, |core, now| core.put_endpoint(net, huge(n), now)).err());
+    assert!(refused.is_some_and(|error| error.to_string().contains("use another node")));
+    sim.run(10 * SECOND);
+    assert!(sim.same(&[0, 1]));
+}
+
+#[test]
 fn a_writer_that_restarts_replaces_what_it_published_without_a_gap() {
     let (mut sim, net) = quiet(3, 1);
     for name in ["kept", "gone"] {
