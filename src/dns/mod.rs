@@ -8,6 +8,8 @@
 mod config;
 mod counters;
 mod service;
+#[cfg(test)]
+mod testing;
 pub mod zone;
 
 pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};

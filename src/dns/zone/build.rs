@@ -117,10 +117,7 @@ struct Owner {
 }
 
 /// The endpoints of a network on nodes that answer.
-fn live<'a>(
-    view: &'a ClusterView,
-    network: &'a NetworkView,
-) -> impl Iterator<Item = (NodeId, &'a Endpoint)> {
+fn live<'a>(view: &'a ClusterView, network: &'a NetworkView) -> impl Iterator<Item = (NodeId, &'a Endpoint)> {
     network
         .endpoints
         .iter()

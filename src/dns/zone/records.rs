@@ -13,14 +13,8 @@ const DETAILED: usize = 16;
 
 /// The types that are looked for, in this order, when any is asked for: one set of records is enough (RFC 8482
 /// section 4.1).
-const ANY: [RecordType; 6] = [
-    RecordType::A,
-    RecordType::AAAA,
-    RecordType::PTR,
-    RecordType::SRV,
-    RecordType::TXT,
-    RecordType::SOA,
-];
+const ANY: [RecordType; 6] =
+    [RecordType::A, RecordType::AAAA, RecordType::PTR, RecordType::SRV, RecordType::TXT, RecordType::SOA];
 
 impl Zone {
     pub(super) fn reply(&self, question: &Question<'_>, found: Found<'_>) -> Answer {
@@ -156,7 +150,8 @@ impl Zone {
 
     fn txt(&self, name: &Name, offer: &Offer) -> Record {
         // RFC 6763 section 6.1: a TXT record without anything to say has one empty string.
-        let texts = if offer.txt.is_empty() { vec![&[][..]] } else { offer.txt.iter().map(|t| &**t).collect() };
+        let texts =
+            if offer.txt.is_empty() { vec![&[][..]] } else { offer.txt.iter().map(|t| &**t).collect() };
         self.record(name, RData::TXT(TXT::from_bytes(texts)))
     }
 
@@ -185,7 +180,8 @@ impl Zone {
 
     fn soa(&self, zone: Name) -> Record {
         let day = 86_400;
-        let mailbox = self.origin.prepend_label("hostmaster".as_bytes()).unwrap_or_else(|_| self.origin.clone());
+        let mailbox =
+            self.origin.prepend_label("hostmaster".as_bytes()).unwrap_or_else(|_| self.origin.clone());
         // Nobody transfers the zone: refresh, retry and expire are there because the record has them. The minimum
         // is how long a negative answer may be kept (RFC 2308 section 5).
         let soa = SOA::new(self.origin.clone(), mailbox, self.serial, day, 7200, 7 * day, self.ttl);
