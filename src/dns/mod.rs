@@ -7,6 +7,11 @@
 
 mod config;
 mod counters;
+mod fit;
+mod forward;
+mod handler;
+mod limit;
+mod server;
 mod service;
 #[cfg(test)]
 mod testing;
@@ -14,4 +19,4 @@ pub mod zone;
 
 pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};
 pub use counters::Counters;
-pub use service::{Dns, DnsError};
+pub use service::{Dns, DnsError, write_resolv_conf};

@@ -261,6 +261,13 @@ fn is_for_hosts(kind: RecordType) -> bool {
     matches!(kind, RecordType::A | RecordType::AAAA | RecordType::ANY | RecordType::HTTPS)
 }
 
+/// Whether a name is the reverse of an address in one of the subnets, or of a part of them.
+pub(super) fn is_reverse_of(name: &Name, subnets: &[IpNetwork]) -> bool {
+    let lower = Lower::of(name);
+    Reverse::parse(&lower)
+        .is_some_and(|reverse| subnets.iter().any(|subnet| reverse.covered(subnet).is_some()))
+}
+
 /// A question to a zone.
 struct Question<'a> {
     name: &'a Name,
