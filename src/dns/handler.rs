@@ -299,3 +299,6 @@ fn header_only(asked: &Metadata, rcode: ResponseCode) -> Vec<u8> {
         Err(_) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

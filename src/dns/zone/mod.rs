@@ -9,6 +9,8 @@
 mod build;
 mod key;
 mod offers;
+#[cfg(test)]
+mod properties;
 mod records;
 mod reverse;
 #[cfg(test)]
