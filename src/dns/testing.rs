@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use super::zone::{Instance, Zone};
+use crate::dns::zone::{Instance, Zone};
 use crate::model::{
     ClusterView, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec, NetworkView,
     Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
