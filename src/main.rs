@@ -9,8 +9,8 @@ fn main() -> ExitCode {
     match cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // `{:#}` puts the causes behind the message; a message is one line by what scripts rely on.
-            let text = format!("{:#}", anyhow::Error::from(error));
+            // Scripts rely on one line, whatever an error quotes.
+            let text = error.to_string();
             eprintln!("lanmesh: {}", text.split_whitespace().collect::<Vec<_>>().join(" "));
             ExitCode::FAILURE
         }

@@ -130,12 +130,12 @@ until_ok() {
 # Whether process PID is still the one that started at START (see started_at): a pid may be used again.
 started_at() { cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null; }
 
-# end_process PID START [SECONDS]: TERM, then KILL when it does not go.
+# end_process PID START [SIGNAL]: the signal (TERM), then KILL when it does not go.
 end_process() {
-    local pid=$1 start=$2 seconds=${3:-5}
+    local pid=$1 start=$2 signal=${3:-TERM}
     [[ -n $start && $(started_at "$pid") == "$start" ]] || return 0
-    kill -TERM "$pid" 2>/dev/null || return 0
-    until_ok "$seconds" process_gone "$pid" "$start" || kill -KILL "$pid" 2>/dev/null || true
+    kill -"$signal" "$pid" 2>/dev/null || return 0
+    until_ok 5 process_gone "$pid" "$start" || kill -KILL "$pid" 2>/dev/null || true
     until_ok 5 process_gone "$pid" "$start" || say "process $pid does not end"
 }
 

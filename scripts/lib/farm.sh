@@ -12,7 +12,7 @@ container() {
     shift 3
     # unshare goes on as the parent of the container's first process, and takes it along when it is killed.
     FARM_DIR=$dir setsid nsenter --net="$netns" -- \
-        unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation private -- \
+        unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation slave -- \
         "$FARM_LIB/container" "$hostname" "$@" >"$dir/$hostname.log" 2>&1 </dev/null &
     CONTAINER=$!
     disown "$CONTAINER"

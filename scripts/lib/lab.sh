@@ -2,7 +2,7 @@
 # Nodes on one machine: an underlay, a network namespace and an agent for each node. Sourced by scripts/demo
 # and scripts/bench, which set LAB (a word that everything made here begins with) and LAB_DIR.
 #
-# Everything that is started is written down in LAB_DIR/processes as 'PID START', so that it can be ended
+# Everything that is started is written down in LAB_DIR/processes as 'PID START SIGNAL', so that it can be ended
 # later, by someone else too, without ever meeting another process that got the same pid.
 
 # lab_begin: takes LAB_DIR, after ending what an earlier run left there.
@@ -20,8 +20,8 @@ lab_begin() {
     : >"$LAB_DIR/processes"
 }
 
-# lab_note PID: what is noted is ended by lab_end.
-lab_note() { printf '%s %s\n' "$1" "$(started_at "$1")" >>"$LAB_DIR/processes"; }
+# lab_note PID [SIGNAL]: what is noted is ended by lab_end, with that signal.
+lab_note() { printf '%s %s %s\n' "$1" "$(started_at "$1")" "${2:-TERM}" >>"$LAB_DIR/processes"; }
 
 # lab_underlay MTU: a bridge in a namespace of its own.
 lab_underlay() {
@@ -85,11 +85,11 @@ nodes_alive() { [[ $(on "$1" node ls --json | jq '[.[] | select(.state == "alive
 
 # lab_end: ends and removes all that was noted or begins with LAB.
 lab_end() {
-    local pid start name mount
+    local pid start signal name mount
     if [[ -e $LAB_DIR/processes ]]; then
         # The latest first: containers before the agents of their nodes.
-        while read -r pid start; do
-            end_process "$pid" "$start"
+        while read -r pid start signal; do
+            end_process "$pid" "$start" "$signal"
         done < <(tac "$LAB_DIR/processes")
     fi
     while read -r name _; do

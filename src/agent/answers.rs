@@ -38,7 +38,9 @@ pub fn node_name(view: &ClusterView, id: &NodeId) -> String {
 
 /// A node; `manager` is who hands out indexes.
 pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAnswer {
-    let networks = node.networks.iter().filter_map(|id| view.networks.get(id));
+    // One that left took its endpoints with it, whatever it published last.
+    let networks = node.networks.iter().filter(|_| node.state != NodeState::Left);
+    let networks = networks.filter_map(|id| view.networks.get(id));
     NodeAnswer {
         name: node.name.clone(),
         id: node.id,

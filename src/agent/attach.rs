@@ -10,23 +10,20 @@ use std::sync::Arc;
 
 use lanmesh_ipam::{Grant, NetworkRequest, endpoint_key};
 
-use super::answers;
 use super::session::Session;
+use super::{answers, networks};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::cluster::ClusterError;
 use crate::local::{LocalEndpoint, NamespaceId};
 use crate::model::{
-    AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkName, NetworkSpec,
-    NetworkView, NodeId, Placement, ServiceName,
+    AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
+    NetworkSpec, NetworkView, NodeId, Placement, ServiceName,
 };
 use crate::reconcile::{Work, members, network_mtu};
 
 /// The endpoints of a network, by the node that has them.
 type ByNode = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
-
-/// The longest name of an interface, in bytes (`IFNAMSIZ` less the terminating zero).
-const IFNAME_MAX: usize = 15;
 
 impl Session {
     /// Attaches, all or nothing. The same again gives the same answer.
@@ -43,9 +40,17 @@ impl Session {
         let key = EndpointKey { network: spec.id, name: name.clone() };
         let wanted = Wanted::new(&view, spec, request)?;
         let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()))?;
+        networks::fits_underlay(&view, &spec.subnets, spec.mtu).map_err(|error| error.at("network"))?;
         if let Some(existing) = work.local.endpoints.get(&key) {
             wanted.same_as(existing)?;
             return Ok(answers::attached(spec, existing, mtu));
+        }
+        if network.conflict {
+            return Err(ApiError::conflict(format!(
+                "an older network owns the name {}, so this one takes no new endpoints",
+                spec.name
+            ))
+            .hint("detach what is in it, remove it by its id, and create it under another name"));
         }
         let others = self.others(&view, network).await?;
         let claim = claim(&view, &others, &name, &wanted)?;
@@ -69,7 +74,7 @@ impl Session {
     pub async fn detach(&self, network: &NetworkName, name: EndpointName) -> Result<bool, ApiError> {
         let mut work = self.reconciler.work().await;
         let view = self.view();
-        let Some(network) = view.network_named(network) else { return Ok(false) };
+        let Some(network) = find_network(&view, network) else { return Ok(false) };
         let key = EndpointKey { network: network.spec.id, name };
         if !self.reconciler.forget(&mut work, &key).await? {
             return match view.endpoint(&key.network, &key.name) {
@@ -124,9 +129,15 @@ impl Session {
     }
 }
 
-/// The network that owns the name, if it takes endpoints.
+/// The network that owns the name, or else the one with this id: how one that lost its name is meant.
+pub fn find_network<'a>(view: &'a ClusterView, name: &NetworkName) -> Option<&'a NetworkView> {
+    view.network_named(name)
+        .or_else(|| name.as_str().parse().ok().and_then(|id: NetworkId| view.networks.get(&id)))
+}
+
+/// The same, or an error that says that there is none.
 pub fn network_named<'a>(view: &'a ClusterView, name: &NetworkName) -> Result<&'a NetworkView, ApiError> {
-    view.network_named(name).ok_or_else(|| {
+    find_network(view, name).ok_or_else(|| {
         ApiError::not_found(format!("no network is named {name}"))
             .hint("`lanmesh network ls` shows those that exist")
     })
@@ -155,10 +166,7 @@ impl Wanted {
             }
         };
         let services = request.advertise.iter().map(ServiceRequest::to_model).collect::<Result<_, _>>()?;
-        let ifname = request.ifname.unwrap_or_else(|| match placement {
-            Placement::Netns(_) => "eth0".to_owned(),
-            Placement::Host => host_ifname(spec),
-        });
+        let ifname = request.ifname_in(&spec.name);
         Ok(Self {
             placement,
             namespace,
@@ -211,7 +219,7 @@ impl Wanted {
         claim: u64,
     ) -> LocalEndpoint {
         let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
-        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), |address| address.ip());
+        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), ipnetwork::IpNetwork::ip);
         LocalEndpoint {
             network: spec.id,
             endpoint: Endpoint {
@@ -257,11 +265,6 @@ fn not_over_the_underlay(view: &ClusterView, spec: &NetworkSpec) -> Result<(), A
     }
 }
 
-fn host_ifname(spec: &NetworkSpec) -> String {
-    let name = format!("lm-{}", spec.name);
-    if name.len() <= IFNAME_MAX { name } else { format!("lm-{}", spec.id.short()) }
-}
-
 /// The version of the new endpoint's claim: above that of any endpoint whose name or slot it takes over.
 ///
 /// A name belongs to the endpoint of a node that answers, unless it is a slot of a service, which may move.
@@ -294,7 +297,7 @@ fn lease(
         .iter()
         .filter(|(id, _)| is_up(view, id))
         .flat_map(|(_, endpoints)| endpoints.values())
-        .flat_map(|endpoint| endpoint.addresses.iter().map(|address| address.ip()))
+        .flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip))
         .collect();
     work.local.open_leases(spec, me.index)?;
     let service = wanted.service.as_ref().map(ServiceName::as_str);

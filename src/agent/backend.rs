@@ -38,7 +38,7 @@ impl Backend for Agent {
             (_, true) => AgentState::Ready,
             (_, false) => AgentState::Degraded,
         };
-        status.cluster = Some(cluster(&session, &view)?);
+        status.cluster = Some(cluster(&session, &view).await?);
         status.nodes = answers::counts(&view);
         status.networks = view.networks.len();
         status.endpoints = session.reconciler.work().await.local.endpoints.iter().count();
@@ -71,7 +71,7 @@ impl Backend for Agent {
         if let Some(session) = self.session.read().await.clone() {
             let view = session.view();
             let same = view.myself().is_some_and(|me| me.name == name && me.address == advertise);
-            if !same || manager(&session) != Some(view.me) {
+            if !same || manager(&session).await != Some(view.me) {
                 return Err(member_already(&session, &view));
             }
             return token(&session).await;
@@ -91,11 +91,12 @@ impl Backend for Agent {
                 me.name == name
                     && advertise.is_none_or(|advertise| advertise == me.address)
                     && request.index.is_none_or(|index| index == me.index)
+                    && session.cluster.is_of(&request.token)
             };
             if !view.myself().is_some_and(same) {
                 return Err(member_already(&session, &view));
             }
-            return cluster(&session, &view);
+            return cluster(&session, &view).await;
         }
         let join = Join {
             name,
@@ -105,7 +106,7 @@ impl Backend for Agent {
             index: request.index,
         };
         let session = self.enter(Session::join(&self.context, join).await?).await;
-        cluster(&session, &session.view())
+        cluster(&session, &session.view()).await
     }
 
     async fn leave(&self) -> Answer<bool> {
@@ -133,7 +134,7 @@ impl Backend for Agent {
     async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {
         let session = self.session().await?;
         let view = session.view();
-        let manager = manager(&session);
+        let manager = manager(&session).await;
         let mut nodes: Vec<_> = view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
         nodes.sort_by_key(|node| (node.index, node.id));
         Ok(nodes)
@@ -146,7 +147,7 @@ impl Backend for Agent {
             ApiError::not_found(format!("no node is named {node}"))
                 .hint("`lanmesh node ls` shows those that exist")
         })?;
-        Ok(answers::node(&view, found, manager(&session)))
+        Ok(answers::node(&view, found, manager(&session).await))
     }
 
     async fn remove_node(&self, node: NodeName) -> Answer<bool> {
@@ -247,19 +248,20 @@ async fn token(session: &Session) -> Answer<TokenAnswer> {
     Ok(TokenAnswer { join: format!("lanmesh join --token {token} {address}"), token })
 }
 
-fn manager(session: &Session) -> Option<NodeId> {
-    session.cluster.manager().map(|(id, _)| id)
+/// Who hands out indexes, as far as it is known.
+async fn manager(session: &Session) -> Option<NodeId> {
+    session.cluster.manager().await.ok().flatten().map(|(id, _)| id)
 }
 
-fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
+async fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
     let me = view.myself().ok_or_else(|| ApiError::unavailable("this node is just leaving its cluster"))?;
     Ok(ClusterAnswer {
-        id: session.cluster.id(),
+        id: session.cluster.id().to_owned(),
         name: me.name.clone(),
         node_id: me.id,
         index: me.index,
         address: me.address,
-        manager: manager(session) == Some(me.id),
+        manager: manager(session).await == Some(me.id),
     })
 }
 

@@ -17,10 +17,13 @@ impl From<ClusterError> for ApiError {
             | ClusterError::NetworkExists { .. }
             | ClusterError::VniTaken { .. }
             | ClusterError::RemoveSelf(_)
-            | ClusterError::TooMany { .. } => ErrorKind::Conflict,
+            | ClusterError::TooLarge { .. } => ErrorKind::Conflict,
             ClusterError::NoSuchNetwork(_) | ClusterError::NoSuchNode(_) => ErrorKind::NotFound,
             ClusterError::NotManager { .. } | ClusterError::NoAnswer { .. } | ClusterError::Stopped => {
                 ErrorKind::Unavailable
+            }
+            ClusterError::Advertise(_) => {
+                return ApiError::bad_field("advertise", error.to_string());
             }
             ClusterError::Bind { .. } => ErrorKind::Conflict,
             ClusterError::Crypto { .. } | ClusterError::State(_) | ClusterError::Thread(_) => {

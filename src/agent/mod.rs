@@ -19,8 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::access::Access;
-use crate::api::{ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
+use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
 use crate::cluster::ClusterEvent;
 use crate::config::Config;
 use crate::kernel::{Kernel, KernelConfig, KernelError};
@@ -77,7 +76,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let events = agent.context.events.clone();
     events.publish(EventKind::AgentStarted, EventObject::default(), "the agent serves");
     tracing::info!(socket = %socket.path().display(), "ready");
-    serve(socket, agent.clone(), access, limits, stop).await;
+    serve(socket, Arc::new(agent.clone()), access, limits, stop).await;
     agent.stop().await;
     tracing::info!("stopped; the networks go on");
     Ok(())

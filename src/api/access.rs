@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::error::{ApiError, ErrorKind};
-use crate::config::ReadAccess;
+use crate::config::{Config, ReadAccess};
 
 /// Who is at the other end of a connection, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +50,11 @@ pub struct Access {
 }
 
 impl Access {
+    /// The rules of an agent with this configuration that runs as `owner`.
+    pub fn new(config: &Config, owner: u32) -> Self {
+        Self { owner, write_group: config.write_group, read: config.read }
+    }
+
     /// Whether `peer` may write.
     pub fn may_write(&self, peer: &Peer) -> bool {
         let member = |group| peer.gid == group || peer.groups.contains(&group);

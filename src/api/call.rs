@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, EXPECT};
 use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -76,7 +76,7 @@ impl Call {
 /// Reads a whole JSON body of at most `limit` bytes within `timeout`.
 pub(super) async fn read_json<T: DeserializeOwned>(
     parts: &Parts,
-    body: Body,
+    body: &mut Body,
     limit: usize,
     timeout: Duration,
 ) -> Answer<T> {
@@ -103,6 +103,22 @@ pub(super) async fn read_json<T: DeserializeOwned>(
         Ok(Ok(collected)) => collected.to_bytes(),
     };
     parse_json(&bytes)
+}
+
+/// How much of a refused body is read all the same.
+const DISCARD: usize = 64 << 20;
+
+/// Reads what is left of a body that is refused. A caller that is still sending it when the connection is
+/// closed sees a broken pipe instead of the answer. One that waits to be asked for it (RFC 9110 section
+/// 10.1.1) is not asked.
+pub(super) async fn discard(parts: &Parts, body: Body, timeout: Duration) {
+    if parts.headers.contains_key(EXPECT) {
+        return;
+    }
+    let mut body = Limited::new(body, DISCARD);
+    let read = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Whatever has not come by then is cut off: the answer was given every chance.
+    let _ = tokio::time::timeout(timeout, read).await;
 }
 
 /// Reads JSON text; an error names the field by its path.

@@ -1,6 +1,9 @@
 //! `PUT /v1/desired`: from what a node has and what it is to have, to the calls that make the difference.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::backend::{Answer, Backend};
+use super::error::ApiError;
 use super::types::{
     AttachAnswer, AttachRequest, DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem, NetworkRequest,
 };
@@ -31,6 +34,12 @@ fn find<'a>(
     document.endpoints.get(network)?.get(name)
 }
 
+/// Whether two requests mean the same endpoint: a name left out is the one that is given for it.
+fn is_same(network: &NetworkName, one: &AttachRequest, other: &AttachRequest) -> bool {
+    let rest = |request: &AttachRequest| AttachRequest { ifname: None, ..request.clone() };
+    one.ifname_in(network) == other.ifname_in(network) && rest(one) == rest(other)
+}
+
 /// What makes `wanted` out of `present`: networks, then what goes, then what changes, then what comes, so that
 /// a new endpoint can have the address of one that goes.
 fn difference<'a>(present: &'a DesiredDocument, wanted: &'a DesiredDocument) -> Vec<Step<'a>> {
@@ -41,7 +50,7 @@ fn difference<'a>(present: &'a DesiredDocument, wanted: &'a DesiredDocument) -> 
     let (mut same, mut other, mut new) = (Vec::new(), Vec::new(), Vec::new());
     for (network, name, request) in endpoints(wanted) {
         match find(present, network, name) {
-            Some(there) if there == request => same.push(Step::Keep(network, name, request)),
+            Some(there) if is_same(network, there, request) => same.push(Step::Keep(network, name, request)),
             Some(_) => other.push(Step::Replace(network, name, request)),
             None => new.push(Step::Attach(network, name, request)),
         }
@@ -58,15 +67,37 @@ pub(super) async fn put<B: Backend>(
     dry_run: bool,
 ) -> Answer<DesiredAnswer> {
     let present = backend.desired().await?;
+    let networks = backend.networks().await?.into_iter().map(|network| network.name).collect();
+    let steps = difference(&present, wanted);
     let mut items = Vec::new();
-    for step in difference(&present, wanted) {
-        items.push(run(backend, step, dry_run).await);
+    // All that is to be replaced goes before any of it comes back: two endpoints may swap their addresses.
+    let mut stuck = HashMap::new();
+    for step in steps.iter().filter(|_| !dry_run) {
+        if let Step::Replace(network, name, _) = step
+            && let Err(error) = backend.detach((*network).clone(), (*name).clone()).await
+        {
+            stuck.insert((*network, *name), error);
+        }
+    }
+    for step in steps {
+        let failed = match step {
+            Step::Replace(network, name, _) => stuck.remove(&(network, name)),
+            _ => None,
+        };
+        items.push(run(backend, step, failed, &networks, dry_run).await);
     }
     let failed = items.iter().filter(|item| item.error.is_some()).count();
     Ok(DesiredAnswer { dry_run, failed, items })
 }
 
-async fn run<B: Backend>(backend: &B, step: Step<'_>, dry_run: bool) -> DesiredItem {
+/// Does one step, unless it has `failed` already. `networks` are those that were there before.
+async fn run<B: Backend>(
+    backend: &B,
+    step: Step<'_>,
+    failed: Option<ApiError>,
+    networks: &BTreeSet<NetworkName>,
+    dry_run: bool,
+) -> DesiredItem {
     let (network, endpoint, action) = match &step {
         Step::Network(network, _) => (*network, None, DesiredAction::Created),
         Step::Keep(network, name, _) => (*network, Some(*name), DesiredAction::Kept),
@@ -81,53 +112,39 @@ async fn run<B: Backend>(backend: &B, step: Step<'_>, dry_run: bool) -> DesiredI
         attachment: None,
         error: None,
     };
+    if let Some(error) = failed {
+        return DesiredItem { error: Some(error.into()), ..item };
+    }
     let done = match step {
-        Step::Network(name, request) => network_exists(backend, name, request, dry_run).await.map(|there| {
+        Step::Network(name, request) => {
+            let there = networks.contains(name);
             if there {
                 item.action = DesiredAction::Kept;
             }
-            None
-        }),
+            // A network that is there is compared with its spec by the same call that would create it, which
+            // then changes nothing.
+            if there || !dry_run {
+                backend.create_network(name.clone(), request.clone()).await.map(|_| None)
+            } else {
+                Ok(None)
+            }
+        }
         _ if dry_run => Ok(None),
         Step::Detach(network, name) => {
             backend.detach(network.clone(), name.clone()).await.map(|_| None::<AttachAnswer>)
         }
         // Attaching what is there repeats its answer, which the caller wants to see.
-        Step::Keep(network, name, request) | Step::Attach(network, name, request) => {
+        Step::Keep(network, name, request)
+        | Step::Attach(network, name, request)
+        | Step::Replace(network, name, request) => {
             backend.attach(network.clone(), name.clone(), request.clone()).await.map(Some)
         }
-        Step::Replace(network, name, request) => replace(backend, network, name, request).await.map(Some),
     };
     match done {
         Ok(attachment) => item.attachment = attachment,
         Err(error) => item.error = Some(error.into()),
     }
     item
-}
-
-/// Whether the network was there; creates it where it was not and this is no dry run.
-async fn network_exists<B: Backend>(
-    backend: &B,
-    name: &NetworkName,
-    request: &NetworkRequest,
-    dry_run: bool,
-) -> Answer<bool> {
-    let there = backend.networks().await?.iter().any(|network| network.name == *name);
-    // A network that is there is compared with its spec by the same call that would create it.
-    if there || !dry_run {
-        backend.create_network(name.clone(), request.clone()).await?;
-    }
-    Ok(there)
-}
-
-async fn replace<B: Backend>(
-    backend: &B,
-    network: &NetworkName,
-    name: &EndpointName,
-    request: &AttachRequest,
-) -> Answer<AttachAnswer> {
-    backend.detach(network.clone(), name.clone()).await?;
-    backend.attach(network.clone(), name.clone(), request.clone()).await
 }
 
 #[cfg(test)]

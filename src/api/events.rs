@@ -82,6 +82,8 @@ struct Ring {
 struct Shared {
     ring: Mutex<Ring>,
     capacity: usize,
+    /// The number of the first event of this life of the agent.
+    first: u64,
     /// The sequence number of the newest event: what readers wait on.
     newest: watch::Sender<u64>,
 }
@@ -104,6 +106,7 @@ impl EventLog {
         Self(Arc::new(Shared {
             ring: Mutex::new(Ring { past: VecDeque::new(), next }),
             capacity: capacity.max(1),
+            first: next,
             newest: watch::Sender::new(next - 1),
         }))
     }
@@ -154,12 +157,12 @@ impl EventReader {
         let oldest = ring.past.front().map_or(ring.next, |event| event.seq);
         let ahead = self.cursor > ring.next;
         if !self.quiet && (self.cursor < oldest || ahead) {
-            let missed = oldest.saturating_sub(self.cursor);
             let message = if ahead {
-                "the agent's clock went back: this number has not been reached; all that is kept follows"
-                    .into()
+                "this number has not been reached: the clock went back; all that is kept follows".to_owned()
+            } else if self.cursor < self.log.0.first {
+                "the agent has started anew since: read the state again; all that is kept follows".to_owned()
             } else {
-                format!("up to {missed} events are missing here: read the state again")
+                format!("{} events are missing here: read the state again", oldest - self.cursor)
             };
             let event = Event {
                 seq: oldest - 1,

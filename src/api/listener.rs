@@ -118,12 +118,19 @@ fn refuse_unless_stale(path: &Path) -> Result<(), BindError> {
     }
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+impl Socket {
+    /// Takes the file away, so that nobody finds the socket any more.
+    pub(super) fn unlink(&self) {
         // Only our own file: someone may have put another in its place.
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.unlink();
     }
 }
 

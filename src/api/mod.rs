@@ -22,6 +22,7 @@ mod server;
 mod table;
 pub mod types;
 
+pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
 pub use events::{Event, EventKind, EventLog, EventObject};
@@ -29,4 +30,4 @@ pub use listener::{BindError, Socket};
 pub use server::{Limits, serve};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -97,7 +97,7 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             |api, call, wanted: DesiredDocument| async move {
                 let dry_run = call.flag("dry_run")?;
                 let _alone = api.desired.lock().await;
-                desired::put(&api.backend, &wanted, dry_run).await
+                desired::put(api.backend.as_ref(), &wanted, dry_run).await
             },
         )
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
@@ -25,6 +25,7 @@ use super::openapi;
 use super::peer::peer_of;
 use super::routes;
 use super::table::Api;
+use crate::config::Config;
 
 /// What a caller may take of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Limits {
     pub max_body: usize,
     /// Open connections of one user who may not write.
     pub reader_connections: usize,
+    /// Open connections of all users who may not write.
+    pub all_reader_connections: usize,
     /// Open connections of one user who may.
     pub writer_connections: usize,
     /// How long a connection may wait for a whole request head, also between two requests.
@@ -48,6 +51,7 @@ impl Default for Limits {
         Self {
             max_body: 1 << 20,
             reader_connections: 64,
+            all_reader_connections: 512,
             writer_connections: 512,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
@@ -56,35 +60,60 @@ impl Default for Limits {
     }
 }
 
-/// Open connections of each user. Limits hold per user, so that nobody can shut out anyone else.
+impl From<&Config> for Limits {
+    fn from(config: &Config) -> Self {
+        Self { max_body: config.max_body, ..Self::default() }
+    }
+}
+
+/// Open connections. Nobody who may only read can shut out another user, and all of them together cannot
+/// shut out those who may write.
 #[derive(Default)]
-struct Connections(Mutex<HashMap<u32, usize>>);
+struct Connections(Mutex<Open>);
+
+#[derive(Default)]
+struct Open {
+    of_user: HashMap<u32, usize>,
+    of_readers: usize,
+}
 
 /// One open connection; dropping it gives its place back.
 struct Place {
     connections: Arc<Connections>,
     uid: u32,
+    writer: bool,
 }
 
 impl Connections {
-    fn take(self: &Arc<Self>, uid: u32, limit: usize) -> Option<Place> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(uid).or_default();
-        if *count >= limit {
-            return None;
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Counters that are changed in one step: a panic elsewhere leaves them right.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection of `uid`, or the limit that it would exceed.
+    fn take(self: &Arc<Self>, uid: u32, writer: bool, limits: &Limits) -> Result<Place, usize> {
+        let mut open = self.open();
+        let limit = if writer { limits.writer_connections } else { limits.reader_connections };
+        if open.of_user.get(&uid).is_some_and(|count| *count >= limit) {
+            return Err(limit);
         }
-        *count += 1;
-        Some(Place { connections: self.clone(), uid })
+        if !writer && open.of_readers >= limits.all_reader_connections {
+            return Err(limits.all_reader_connections);
+        }
+        *open.of_user.entry(uid).or_default() += 1;
+        open.of_readers += usize::from(!writer);
+        Ok(Place { connections: self.clone(), uid, writer })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.uid) {
+        let mut open = self.connections.open();
+        open.of_readers -= usize::from(!self.writer);
+        if let Some(count) = open.of_user.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
-                open.remove(&self.uid);
+                open.of_user.remove(&self.uid);
             }
         }
     }
@@ -94,7 +123,7 @@ impl Drop for Place {
 /// long as the limits allow, and removes the socket.
 pub async fn serve<B: Backend>(
     socket: Socket,
-    backend: B,
+    backend: Arc<B>,
     access: Access,
     limits: Limits,
     stop: CancellationToken,
@@ -131,12 +160,13 @@ pub async fn serve<B: Backend>(
                 continue;
             }
         };
-        let limit =
-            if api.access.may_write(&peer) { limits.writer_connections } else { limits.reader_connections };
-        let Some(place) = connections.take(peer.uid, limit) else {
-            tracing::warn!(%peer, limit, "a connection too many was closed");
-            tokio::spawn(turn_away(stream, limit));
-            continue;
+        let place = match connections.take(peer.uid, api.access.may_write(&peer), &limits) {
+            Ok(place) => place,
+            Err(limit) => {
+                tracing::warn!(%peer, limit, "a connection too many was closed");
+                tokio::spawn(turn_away(stream, limit));
+                continue;
+            }
         };
         let routes = TowerToHyperService::new(router.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
@@ -153,6 +183,7 @@ pub async fn serve<B: Backend>(
         });
     }
 
+    socket.unlink();
     api.writes.close();
     let under_way = async {
         tokio::join!(graceful.shutdown(), api.writes.wait());
@@ -170,10 +201,36 @@ async fn after_failed_accept(error: &io::Error) {
 
 /// Says why and closes, without giving the connection a place.
 async fn turn_away(mut stream: UnixStream, limit: usize) {
-    let error = ApiError::unavailable(format!("you have {limit} connections open, which is the limit"))
-        .hint("close some of them");
+    let error = ApiError::unavailable(format!("{limit} connections are open, which is the limit"))
+        .hint("close some of yours");
     let body = serde_json::to_string(&ErrorBody { error: error.into() }).unwrap_or_default();
     let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\n";
     let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_cannot_take_the_places_of_others() {
+        let limits = Limits {
+            reader_connections: 2,
+            all_reader_connections: 3,
+            writer_connections: 4,
+            ..Limits::default()
+        };
+        let connections = Arc::new(Connections::default());
+        let take = |uid, writer| connections.take(uid, writer, &limits);
+        let first = take(1, false).ok();
+        let _second = take(1, false).ok();
+        assert_eq!(take(1, false).err(), Some(2), "the user's own limit");
+        let _other = take(2, false).ok();
+        assert_eq!(take(3, false).err(), Some(3), "the limit of all readers");
+        let _writers: Vec<_> = (0..4).filter_map(|_| take(0, true).ok()).collect();
+        assert_eq!(take(0, true).err(), Some(4));
+        drop(first);
+        assert!(take(3, false).is_ok());
+    }
 }

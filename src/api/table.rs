@@ -2,6 +2,7 @@
 //! of the three can be forgotten.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use futures_util::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +21,14 @@ use utoipa::ToSchema;
 
 use super::access::{Access, Need, Peer};
 use super::backend::{Answer, Backend};
-use super::call::{Call, read_json};
+use super::call::{Call, discard, read_json};
 use super::check::Checked;
-use super::error::{ApiError, ErrorBody};
+use super::error::{ApiError, ErrorBody, ErrorKind};
 use super::openapi::{QueryDoc, RouteDoc, Shape};
 
 /// What every handler has at hand.
 pub(super) struct Api<B> {
-    pub(super) backend: B,
+    pub(super) backend: Arc<B>,
     pub(super) access: Access,
     pub(super) max_body: usize,
     pub(super) body_timeout: Duration,
@@ -181,7 +183,9 @@ impl<B: Backend> Table<B> {
                 if route.need == Need::Write {
                     to_the_end(&api, &route, parts.uri.path(), &peer, done).await
                 } else {
-                    Ok(axum::Json(done.await?).into_response())
+                    let answer = AssertUnwindSafe(done).catch_unwind().await;
+                    let answer = answer.unwrap_or_else(|_| Err(failed_inside(parts.uri.path())));
+                    Ok(axum::Json(answer?).into_response())
                 }
             }
         })
@@ -198,12 +202,24 @@ impl<B: Backend> Table<B> {
         self.add(route, Some(Shape::one::<R>()), Shape::one::<T>(), move |route, api, request| {
             let handler = handler.clone();
             async move {
-                let (mut parts, body): (_, Body) = request.into_parts();
-                let peer = route.admit(&parts, &api.access)?;
-                let call = Call::read(&mut parts, route.known()).await?;
-                let limit = api.max_body.saturating_mul(route.body_factor);
-                let request: R = read_json(&parts, body, limit, api.body_timeout).await?;
-                request.check()?;
+                let (mut parts, mut body): (_, Body) = request.into_parts();
+                let read = async {
+                    let peer = route.admit(&parts, &api.access)?;
+                    let call = Call::read(&mut parts, route.known()).await?;
+                    let limit = api.max_body.saturating_mul(route.body_factor);
+                    let request: R = read_json(&parts, &mut body, limit, api.body_timeout).await?;
+                    request.check()?;
+                    Ok::<_, ApiError>((peer, call, request))
+                };
+                let (peer, call, request) = match read.await {
+                    Ok(read) => read,
+                    Err(error) => {
+                        if error.kind != ErrorKind::Timeout {
+                            discard(&parts, body, api.body_timeout).await;
+                        }
+                        return Err(error);
+                    }
+                };
                 let done = handler(api.clone(), call, request);
                 to_the_end(&api, &route, parts.uri.path(), &peer, done).await
             }
@@ -219,13 +235,16 @@ async fn to_the_end<B: Backend, T: Serialize + Send + 'static>(
     peer: &Peer,
     done: impl Future<Output = Answer<T>> + Send + 'static,
 ) -> Answer<Response> {
-    let answer = api.writes.spawn(done).await.unwrap_or_else(|error| {
-        tracing::error!(%error, path, "a request failed inside the agent");
-        Err(ApiError::internal("the request failed inside the agent").hint("its log says where"))
-    });
+    let answer = api.writes.spawn(done).await.unwrap_or_else(|_| Err(failed_inside(path)));
     match &answer {
         Ok(_) => tracing::info!(method = %route.method, path, %peer, "done"),
         Err(error) => tracing::info!(method = %route.method, path, %peer, %error, "refused"),
     }
     Ok(axum::Json(answer?).into_response())
+}
+
+/// A panic, whose message is in the log: the caller gets an answer all the same, and the server goes on.
+fn failed_inside(path: &str) -> ApiError {
+    tracing::error!(path, "a request failed inside the agent");
+    ApiError::internal("the request failed inside the agent").hint("its log says where")
 }

@@ -4,6 +4,8 @@
 //! Does not own: routes, permissions, or what the agent does with a request. Requests refuse unknown fields;
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
+mod desired;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,8 +15,8 @@ use lanmesh_ipam::AddrRange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
 use super::address::{AdvertiseAddr, ManagerAddr};
-use super::error::ErrorDetail;
 use super::ranges::Ranges;
 use crate::model::{
     Encryption, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NodeId, NodeIndex, NodeName,
@@ -461,62 +463,4 @@ pub struct EndpointAnswer {
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
-}
-
-/// `PUT /v1/desired`, and what `GET` gives: everything that this node is to have.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DesiredDocument {
-    /// Networks that are to exist. One that is not named is left alone: other nodes may need it.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, NetworkRequest>)]
-    pub networks: BTreeMap<NetworkName, NetworkRequest>,
-    /// This node's endpoints, by network and name. One that is not named is detached.
-    #[serde(default)]
-    #[schema(value_type = BTreeMap<String, BTreeMap<String, AttachRequest>>)]
-    pub endpoints: BTreeMap<NetworkName, BTreeMap<EndpointName, AttachRequest>>,
-}
-
-/// What was done about one thing of the desired state (in a dry run: what would be).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DesiredAction {
-    /// It was as desired.
-    Kept,
-    /// The network was created.
-    Created,
-    /// The endpoint was attached.
-    Attached,
-    /// The endpoint was another: it was detached and attached anew.
-    Replaced,
-    /// The endpoint is not named: it was detached.
-    Detached,
-}
-
-/// One thing of the desired state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DesiredItem {
-    /// The network.
-    #[schema(value_type = String)]
-    pub network: NetworkName,
-    /// The endpoint; absent when the item is the network itself.
-    #[schema(value_type = Option<String>)]
-    pub endpoint: Option<EndpointName>,
-    /// What was done, or tried where there is an error.
-    pub action: DesiredAction,
-    /// What attaching gave.
-    pub attachment: Option<AttachAnswer>,
-    /// Why it could not be done.
-    pub error: Option<ErrorDetail>,
-}
-
-/// What a `PUT /v1/desired` came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DesiredAnswer {
-    /// Nothing was done, only looked at.
-    pub dry_run: bool,
-    /// How many items could not be done.
-    pub failed: usize,
-    /// Everything that is named, or was there and is not.
-    pub items: Vec<DesiredItem>,
 }

@@ -44,8 +44,10 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
 
 fn read(file: &Path) -> Result<Vec<u8>, CliError> {
     if file != "-" {
-        let what = || format!("cannot read {}", file.display());
-        return std::fs::read(file).map_err(|source| CliError::Io { what: what(), source });
+        return std::fs::read(file).map_err(|source| {
+            let what = format!("cannot read {} (give -f what `lanmesh desired get` prints)", file.display());
+            CliError::Io { what, source }
+        });
     }
     let mut document = Vec::new();
     std::io::stdin()

@@ -1,5 +1,6 @@
 //! `lanmesh ipam plan`: what any node would compute, without asking one.
 
+use clap::ArgGroup;
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::{AddrRange, Grant, NetworkPlan, NetworkRequest, Origin, Pool, SubnetPlan, endpoint_key};
 use serde::Serialize;
@@ -15,9 +16,13 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(
+    group = ArgGroup::new("what").args(["network", "subnets"]).required(true),
+    group = ArgGroup::new("which").args(["slot", "name"]).multiple(true),
+)]
 pub(super) struct PlanArgs {
     /// A network of the cluster, whose layout the agent knows
-    #[arg(required_unless_present = "subnets", conflicts_with_all = ["subnets", "LayoutArgs"])]
+    #[arg(conflicts_with = "LayoutArgs")]
     network: Option<NetworkName>,
     /// A subnet of a network that need not exist; no agent is asked
     #[arg(long = "subnet", value_name = "CIDR")]
@@ -27,8 +32,8 @@ pub(super) struct PlanArgs {
     /// The node [default: with NETWORK this one, else 0]
     #[arg(long, value_name = "N")]
     node_index: Option<u32>,
-    /// The endpoint's service
-    #[arg(long)]
+    /// The endpoint's service; with it goes --slot or --name
+    #[arg(long, requires = "which")]
     service: Option<ServiceName>,
     /// The endpoint's number within the service
     #[arg(long, value_name = "N", requires = "service")]
@@ -109,11 +114,8 @@ fn foretell(
 ) -> Result<(Option<String>, Vec<Grant>), CliError> {
     let service = args.service.as_ref().map(ServiceName::as_str);
     let name = args.name.as_ref().map(EndpointName::as_str);
-    if name.is_none() && (service.is_none() || args.slot.is_none()) {
-        if service.is_some() {
-            let message = "a service without a slot has many addresses: give --slot or --name";
-            return Err(CliError::Other(message.to_owned()));
-        }
+    // The flags see to it that a service comes with a slot or a name.
+    if name.is_none() && args.slot.is_none() {
         return Ok((None, Vec::new()));
     }
     let key = endpoint_key(name.unwrap_or_default(), service, args.slot);

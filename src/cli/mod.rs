@@ -22,6 +22,8 @@ mod output;
 mod plan;
 mod spec;
 mod status;
+#[cfg(test)]
+mod tests;
 mod token;
 mod version;
 

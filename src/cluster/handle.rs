@@ -1,15 +1,38 @@
 //! The handle that the agent holds: calls into the cluster's thread and what comes out of it.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::core::{Boot, Core};
+use super::driver::{self, Link, Outlets, Persister};
+use super::facts::{Doc, NodeFact};
+use super::join::client::Caller;
+use super::join::gate::Gate;
+use super::join::token::{Token, cluster_id};
+use super::ledger::{Admission, Claim, Ledger};
+use super::pki::{self, Authority, Tls};
+use super::seal::GossipKey;
+use super::store::{self, Membership, Remembered};
+use super::streams::{self, Counters, Streams};
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, NetworkId, NetworkSpec, NodeId, NodeIndex, NodeName,
 };
+use crate::state::State;
+
+/// How many events a slow reader may be behind.
+const EVENTS: usize = 4096;
+
+/// What each node has in one network.
+pub type NetworkEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
 
 /// This node's membership in a cluster. Clones share it; it runs until [`Cluster::shutdown`] or
 /// [`Cluster::leave`], or until the last clone is dropped.
@@ -17,128 +40,381 @@ use crate::model::{
 /// A call that changes something returns when the change is in this node's own [`Cluster::view`] and on its
 /// way to the others; what must survive a crash is durable by then.
 #[derive(Clone)]
-pub struct Cluster {
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    me: NodeId,
+    state: State,
+    link: Link,
+    streams: Arc<Streams>,
     view: watch::Receiver<Arc<ClusterView>>,
+    settled: watch::Receiver<bool>,
     events: broadcast::Sender<ClusterEvent>,
+    stats: Arc<Mutex<Stats>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    gossip: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.streams.stop.cancel();
+    }
 }
 
 impl Cluster {
-    /// Makes a new cluster with this node as its manager, index 0.
-    pub async fn create(_config: InitConfig) -> Result<Self, ClusterError> {
-        Err(ClusterError::Stopped)
+    /// Makes a new cluster with this node as its manager, index 0. Must run inside a tokio runtime, which then
+    /// carries the streams; so must `join` and `resume`.
+    pub async fn create(config: InitConfig) -> Result<Self, ClusterError> {
+        let InitConfig { common, name, advertise } = config;
+        store::check_free(&common.state)?;
+        let sockets = Sockets::bind(&common, advertise).await?;
+        let (node, index) = (NodeId::random(), NodeIndex(0));
+        let (key, request) = pki::new_key()?;
+        let gate = Gate::new(Authority::generate(&name.to_string())?);
+        let ca = gate.authority().certificate().to_vec();
+        let certificate = gate.authority().sign(node, &request)?;
+        let mut ledger = Ledger::default();
+        let admission = Admission { node, name: name.clone(), index, address: advertise };
+        ledger.merge(Claim::Admitted(admission));
+        ledger.merge(Claim::Manager { term: 1, node });
+        let cluster = cluster_id(&pki::fingerprint(&ca));
+        let membership = Membership { cluster, node, name, index, address: advertise, ca, certificate, key };
+        let entered = Remembered {
+            membership,
+            keys: vec![GossipKey::generate(1)],
+            ledger,
+            peers: BTreeMap::new(),
+            authority: Some(gate.to_store()),
+        };
+        store::enter(&common.state, &entered)?;
+        Self::start(common, entered, Some(gate), Initial::default(), sockets)
     }
 
-    /// Joins the cluster that the token names.
-    pub async fn join(_config: JoinConfig) -> Result<Self, ClusterError> {
-        Err(ClusterError::Stopped)
+    /// Joins the cluster that the token names. After an error this node belongs to none, as before.
+    pub async fn join(config: JoinConfig) -> Result<Self, ClusterError> {
+        Self::join_at(config, now_ms()).await
+    }
+
+    /// Joins with a clock that says `clock_ms`.
+    pub(super) async fn join_at(config: JoinConfig, clock_ms: u64) -> Result<Self, ClusterError> {
+        store::check_free(&config.common.state)?;
+        let caller = Caller::connect(&config).await?;
+        // Before anything is asked: a node that cannot listen must not be let in.
+        let sockets = Sockets::bind(&config.common, caller.advertise).await?;
+        let entered = caller.ask(&config, clock_ms).await?;
+        store::enter(&config.common.state, &entered)?;
+        Self::start(config.common, entered, None, Initial::default(), sockets)
     }
 
     /// Goes on as the member that the state says this node is; `None` where it says none.
     ///
-    /// Needs neither token nor manager. `initial` is published before the first exchange with anybody.
-    pub async fn resume(_config: ClusterConfig, _initial: Initial) -> Result<Option<Self>, ClusterError> {
-        Err(ClusterError::Stopped)
+    /// Needs neither token nor manager. `initial` is published before the first exchange with anybody; networks
+    /// in it that were deleted meanwhile are left out.
+    pub async fn resume(config: ClusterConfig, initial: Initial) -> Result<Option<Self>, ClusterError> {
+        let Some(mut remembered) = store::load(&config.state)? else { return Ok(None) };
+        if let Some(advertise) = config.advertise {
+            remembered.membership.address = advertise;
+        }
+        let sockets = Sockets::bind(&config, remembered.membership.address).await?;
+        let ca = remembered.membership.ca.clone();
+        let gate = remembered.authority.take().map(|stored| Gate::restore(ca, stored)).transpose()?;
+        Self::start(config, remembered, gate, initial, sockets).map(Some)
+    }
+
+    fn start(
+        config: ClusterConfig,
+        remembered: Remembered,
+        gate: Option<Gate>,
+        initial: Initial,
+        sockets: Sockets,
+    ) -> Result<Self, ClusterError> {
+        let Remembered { membership, keys, ledger, peers, .. } = remembered;
+        let incarnation = store::next_incarnation(&config.state)?;
+        let boot = Boot {
+            me: membership.node,
+            fact: NodeFact {
+                name: membership.name,
+                index: membership.index,
+                address: membership.address,
+                vtep: config.vtep.unwrap_or(membership.address.ip()),
+                underlay_mtu: config.underlay_mtu,
+                networks: Default::default(),
+            },
+            incarnation,
+            ledger,
+            keys,
+            peers,
+            initial: initial.networks,
+            timing: config.timing,
+            seed: rand::random(),
+        };
+        let (link, calls) = Link::new();
+        let (persister, writer) = Persister::start(config.state.clone())?;
+        let (inbound, outbound) = streams::limits();
+        let streams = Arc::new(Streams {
+            me: membership.node,
+            link: link.clone(),
+            tls: Tls::new(&membership.ca, &membership.certificate, &membership.key)?,
+            persister: persister.clone(),
+            gate: gate.map(Mutex::new),
+            counters: Counters::default(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            outbound,
+            inbound,
+            clock: now_ms,
+        });
+        let empty = ClusterView { me: membership.node, nodes: Arc::default(), networks: BTreeMap::new() };
+        let (view_sender, view) = watch::channel(Arc::new(empty));
+        let (settled_sender, settled) = watch::channel(false);
+        let (events, _) = broadcast::channel(EVENTS);
+        let stats = Arc::new(Mutex::new(Stats::default()));
+        let runtime = tokio::runtime::Handle::current();
+        let syncs = Arc::downgrade(&streams);
+        let sync = move |peer, address| {
+            if let Some(streams) = syncs.upgrade() {
+                let tasks = streams.tasks.clone();
+                tasks.spawn_on(streams.sync(peer, address), &runtime);
+            }
+        };
+        let core = Core::start(boot, std::time::Duration::ZERO);
+        // The first view is there before anybody can look.
+        view_sender.send_replace(Arc::new(core.view()));
+        let outlets = Outlets {
+            view: view_sender,
+            events: events.clone(),
+            stats: Arc::clone(&stats),
+            settled: settled_sender,
+            persister,
+            sync: Box::new(sync),
+        };
+        let gossip = driver::spawn(core, sockets.udp, calls, outlets, streams.stop.clone())?;
+        streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
+        let threads = Mutex::new(Some(Threads { gossip, writer }));
+        let (id, me, state) = (membership.cluster, membership.node, config.state);
+        Ok(Self(Arc::new(Inner { id, me, state, link, streams, view, settled, events, stats, threads })))
     }
 
     /// Who this node is.
     pub fn me(&self) -> NodeId {
-        self.view.borrow().me
+        self.0.me
     }
 
-    /// The cluster's id.
-    pub fn id(&self) -> String {
-        String::new()
+    /// The cluster's id: 16 hexadecimal digits, the beginning of its CA's fingerprint.
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// Whether `token` lets nodes into this cluster, or once did.
+    pub fn is_of(&self, token: &str) -> bool {
+        token.parse::<Token>().is_ok_and(|token| token.cluster_id() == self.0.id)
     }
 
     /// What this node knows; changes whenever that does.
     pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
-        self.view.clone()
+        self.0.view.clone()
+    }
+
+    /// Returns when this node has compared each of its networks with another node that has it, or when nobody
+    /// answered for the detection time. Before that the view may lack what the others have.
+    pub async fn settled(&self) {
+        let mut settled = self.0.settled.clone();
+        // An error means that the cluster has stopped, so nothing more will come.
+        let _ = settled.wait_for(|settled| *settled).await;
     }
 
     /// What happens from now on. A reader that lags loses the oldest events.
     pub fn events(&self) -> broadcast::Receiver<ClusterEvent> {
-        self.events.subscribe()
+        self.0.events.subscribe()
     }
 
     /// What was counted.
     pub fn stats(&self) -> Stats {
-        Stats::default()
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = &self.0.streams.counters;
+        let mut stats = *lock(&self.0.stats);
+        stats.syncs_served = counters.served.load(Relaxed);
+        stats.streams_refused = counters.refused.load(Relaxed);
+        stats.stream_bytes = counters.bytes.load(Relaxed);
+        stats.joins_refused = counters.joins_refused.load(Relaxed);
+        stats
     }
 
-    /// The node that hands out indexes: its id, and its name where that is known.
-    pub fn manager(&self) -> Option<(NodeId, Option<NodeName>)> {
-        None
+    /// The node that hands out indexes: its id, and its name where it still is a node.
+    pub async fn manager(&self) -> Result<Option<(NodeId, Option<NodeName>)>, ClusterError> {
+        self.with(|core| {
+            let (_, node) = core.ledger().manager()?;
+            Some((node, core.ledger().node(node).map(|admission| admission.name.clone())))
+        })
+        .await
     }
 
-    /// Publishes where this node's VXLAN packets come from and how large they may be.
-    pub async fn set_self(&self, _vtep: IpAddr, _underlay_mtu: u32) -> Result<(), ClusterError> {
-        Err(ClusterError::Stopped)
+    /// Publishes where this node's VXLAN packets come from and how large they may be, in bytes.
+    pub async fn set_self(&self, vtep: IpAddr, underlay_mtu: u32) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_self(vtep, underlay_mtu, now)).await
     }
 
     /// Begins to follow a network's endpoints. Repeating it changes nothing.
-    pub async fn take_part(&self, _network: NetworkId) -> Result<(), ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.take_part(network, now)).await?
     }
 
     /// Takes back all own endpoints of a network and stops following it. Repeating it changes nothing.
-    pub async fn leave_network(&self, _network: NetworkId) -> Result<(), ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn leave_network(&self, network: NetworkId) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.give_up(network, now)).await
     }
 
     /// Publishes an endpoint of this node, or a change of one; takes part in the network from then on.
-    pub async fn put_endpoint(&self, _network: NetworkId, _endpoint: Endpoint) -> Result<(), ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn put_endpoint(&self, network: NetworkId, endpoint: Endpoint) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.put_endpoint(network, endpoint, now)).await?
     }
 
     /// Takes an endpoint of this node back; `false` where it had none of that name.
     pub async fn remove_endpoint(
         &self,
-        _network: NetworkId,
-        _name: EndpointName,
+        network: NetworkId,
+        name: EndpointName,
     ) -> Result<bool, ClusterError> {
-        Err(ClusterError::Stopped)
+        self.0.link.with(move |core, now| core.remove_endpoint(network, name, now)).await
     }
 
     /// Creates a network. Where one of this name exists whose spec is equal but for id, VNI and time, the
     /// existing one is returned and nothing changes; where it differs, that is an error.
-    pub async fn create_network(&self, _spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
+        let created = self.0.link.with(move |core, now| core.create_network(spec, now)).await??;
+        self.0.streams.persister.barrier().await?;
+        Ok(created)
     }
 
-    /// Deletes a network for everybody. `false` where it was deleted before.
-    pub async fn delete_network(&self, _network: NetworkId) -> Result<bool, ClusterError> {
-        Err(ClusterError::Stopped)
+    /// Deletes a network for everybody. `false` where nobody knows it any more.
+    pub async fn delete_network(&self, network: NetworkId) -> Result<bool, ClusterError> {
+        let deleted = self.0.link.with(move |core, now| core.delete_network(network, now)).await?;
+        self.0.streams.persister.barrier().await?;
+        Ok(deleted)
     }
 
     /// The endpoints of a network on every node; asked of a live node that has it, where this one does not.
-    pub async fn fetch_endpoints(
-        &self,
-        _network: NetworkId,
-    ) -> Result<BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>, ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn fetch_endpoints(&self, network: NetworkId) -> Result<NetworkEndpoints, ClusterError> {
+        let view = self.0.view.borrow().clone();
+        let known = view.networks.get(&network).ok_or(ClusterError::NoSuchNetwork(network))?;
+        if view.myself().is_some_and(|me| me.networks.contains(&network)) {
+            return Ok(known.endpoints.clone());
+        }
+        let holders = self.0.link.with(move |core, _| core.holders(network)).await?;
+        let asked = holders.len();
+        for (peer, address) in holders {
+            let Ok(deltas) = self.0.streams.fetch(peer, address, network).await else { continue };
+            let mut found = NetworkEndpoints::new();
+            for delta in deltas.iter().filter(|delta| delta.is_sound()) {
+                let mut doc = Doc::unknown();
+                doc.apply(delta);
+                if !doc.endpoints().is_empty() {
+                    found.insert(delta.writer, Arc::clone(doc.endpoints()));
+                }
+            }
+            return Ok(found);
+        }
+        if asked == 0 { Ok(NetworkEndpoints::new()) } else { Err(ClusterError::NoAnswer { network, asked }) }
     }
 
     /// The token that lets nodes in. Manager only.
     pub async fn token_show(&self) -> Result<String, ClusterError> {
-        Err(ClusterError::Stopped)
+        Ok(lock(self.gate().await?).token().to_string())
     }
 
     /// Makes a new token and refuses the old one from now on. Manager only.
     pub async fn token_rotate(&self) -> Result<String, ClusterError> {
-        Err(ClusterError::Stopped)
+        let mut gate = lock(self.gate().await?);
+        gate.rotate();
+        store::save_authority(&self.0.state, &gate.to_store())?;
+        Ok(gate.token().to_string())
     }
 
     /// Shuts a node out for good and rotates the gossip key. Manager only. Returns its index, which is
     /// given again only to a node that asks for it.
-    pub async fn remove_node(&self, _node: NodeId) -> Result<NodeIndex, ClusterError> {
-        Err(ClusterError::Stopped)
+    pub async fn remove_node(&self, node: NodeId) -> Result<NodeIndex, ClusterError> {
+        self.gate().await?;
+        let index = self.0.link.with(move |core, now| core.remove_node(node, now)).await??;
+        self.0.streams.persister.barrier().await?;
+        Ok(index)
     }
 
-    /// Tells the others that this node goes, stops, and forgets the cluster (everything under `cluster/`).
+    /// Tells the others that this node goes, stops, and forgets the cluster (all of `cluster/` but the count of
+    /// its starts).
     pub async fn leave(&self) -> Result<(), ClusterError> {
-        Err(ClusterError::Stopped)
+        let told = self.0.link.with(Core::leave).await;
+        self.shutdown().await;
+        store::forget(&self.0.state)?;
+        told
     }
 
-    /// Stops without a word: the node stays a member and is seen dead until it resumes.
-    pub async fn shutdown(&self) {}
+    /// Stops without a word and returns when the sockets are closed and all is written: the node stays a member,
+    /// and is seen dead until it resumes.
+    pub async fn shutdown(&self) {
+        self.0.streams.stop.cancel();
+        self.0.streams.tasks.close();
+        self.0.streams.tasks.wait().await;
+        let Some(Threads { gossip, writer }) = lock(&self.0.threads).take() else { return };
+        let persister = self.0.streams.persister.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            // The writer last: the gossip thread may hand something over when it ends.
+            let _ = gossip.join();
+            persister.stop();
+            let _ = writer.join();
+        });
+        let _ = ended.await;
+    }
+
+    async fn with<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core) -> R + Send + 'static,
+    ) -> Result<R, ClusterError> {
+        self.0.link.with(move |core, _| f(core)).await
+    }
+
+    async fn gate(&self) -> Result<&Mutex<Gate>, ClusterError> {
+        match &self.0.streams.gate {
+            Some(gate) => Ok(gate),
+            None => Err(ClusterError::NotManager { manager: self.with(|core| core.manager_name()).await? }),
+        }
+    }
+}
+
+struct Sockets {
+    udp: UdpSocket,
+    tcp: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(config: &ClusterConfig, advertise: SocketAddr) -> Result<Self, ClusterError> {
+        if advertise.ip().is_unspecified() || advertise.ip().is_multicast() || advertise.port() == 0 {
+            return Err(ClusterError::Advertise(advertise));
+        }
+        let everywhere = match advertise {
+            SocketAddr::V4(v4) => SocketAddr::from(([0, 0, 0, 0], v4.port())),
+            SocketAddr::V6(v6) => SocketAddr::from(([0; 16], v6.port())),
+        };
+        let address = config.listen.unwrap_or(everywhere);
+        let tcp = TcpListener::bind(address).await.map_err(|source| ClusterError::Bind {
+            address,
+            protocol: "TCP",
+            source,
+        })?;
+        Ok(Self { udp: driver::bind_udp(address)?, tcp })
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked while holding it left whole values behind: they are only replaced, never half-written.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The time, in milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -60,8 +60,7 @@ async fn entries(dir: &NetnsDir, room: &mut Option<Room>, ops: &[Op], applied: &
             applied.failed.extend(failed);
         }
         Err(error) => {
-            // One cause for all of them: told once in full, and for the others in short.
-            let others = || KernelError::Broken { what: "write forwarding entries".to_owned() };
+            let others = || KernelError::NotTried;
             let mut errors = std::iter::once(error).chain(std::iter::repeat_with(others));
             applied.failed.extend(ops.iter().map(|op| (op.clone(), errors.next().unwrap_or_else(others))));
         }
@@ -72,6 +71,8 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
     let network = op.network;
     match &op.action {
         Action::CreateNamespace => {
+            // Whoever removed the namespace by hand has freed its VNI only when we let go of it, too.
+            inner.watcher.forget_network(network).await;
             *room = Some(Room::create(&inner.dir, network).await?);
             return inner.watcher.watch_network(&inner.dir, network).await;
         }
@@ -95,11 +96,9 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
         Action::CreateVxlan(settings) => room.create_vxlan(&inner.own_session().await?, settings).await,
         Action::SetVxlan(settings) => room.set_vxlan(settings).await,
         Action::DeleteVxlan => room.delete_vxlan().await,
-        Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(room, &inner.own, wanted).await,
-        Action::DeletePort(name) => {
-            port::delete(room, name, |index| inner.watcher.expect_removal(network, index)).await
-        }
-        Action::DeleteHalfMade(device) => room.delete_half_made(device).await,
+        Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(inner, room, wanted).await,
+        Action::DeletePort(name) => port::delete(inner, room, name).await,
+        Action::DeleteHalfMade(device) => port::delete_half_made(inner, room, device).await,
         // Both were dealt with above, and entries never come here.
         Action::CreateNamespace
         | Action::DeleteNetwork

@@ -108,6 +108,9 @@ pub enum KernelError {
         /// The errno.
         source: io::Error,
     },
+    /// The operation before it failed for a reason that is its own, too.
+    #[error("not tried, for the same reason as the one before it")]
+    NotTried,
     /// The netlink connection broke.
     #[error("the connection to the kernel broke while it was to {what}: try again")]
     Broken {

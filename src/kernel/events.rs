@@ -92,7 +92,7 @@ impl Watcher {
             let state = self.state();
             state.sender.is_some() && !state.listeners.contains_key(&Some(network))
         };
-        if wanted { self.listen(Some(network), &Netns::open(&dir.path(network))?).await } else { Ok(()) }
+        if wanted { self.listen(Some(network), &dir.netns(network)?).await } else { Ok(()) }
     }
 
     /// Stops listening in the namespace of `network`, and lets go of it.
@@ -113,6 +113,11 @@ impl Watcher {
         if state.listeners.contains_key(&Some(network)) {
             state.removing.insert((network, index));
         }
+    }
+
+    /// It was not removed after all.
+    pub fn expect_no_removal(&self, network: NetworkId, index: u32) {
+        self.state().removing.remove(&(network, index));
     }
 
     /// From now on a change of this interface's MTU is an event.
@@ -160,8 +165,22 @@ impl Watcher {
     }
 }
 
-/// What is compared of a link, to tell a change from a repetition: up, MTU, master.
-type Looks = (bool, u32, Option<u32>);
+/// What is compared of a link, to tell a change from a repetition.
+#[derive(Clone, Copy)]
+struct Looks {
+    up: bool,
+    mtu: u32,
+    master: Option<u32>,
+}
+
+impl Looks {
+    /// Whether something was undone, and not only completed, as we do while we make a link.
+    fn disturb(self, before: Self) -> bool {
+        (before.up && !self.up)
+            || self.mtu != before.mtu
+            || (before.master.is_some() && self.master != before.master)
+    }
+}
 
 /// Turns link messages of one namespace into events.
 struct Ear {
@@ -206,22 +225,22 @@ impl Ear {
         }
         match link.endpoint() {
             Some(name) => Some(KernelEvent::PortGone { network, name }),
-            None if is_ours(link) => Some(KernelEvent::LinkChanged { network }),
+            None if is_network_wide(link) => Some(KernelEvent::LinkChanged { network }),
             None => None,
         }
     }
 
     fn changed(&mut self, network: NetworkId, link: &Link) -> Option<KernelEvent> {
-        // What is not finished yet is our own doing.
-        if !is_ours(link) || !link.is_marked() {
+        // A port goes down and off its bridge on its way out, and what is not marked yet is our own doing.
+        if !is_network_wide(link) || !link.is_marked() {
             return None;
         }
-        let looks = (link.up, link.mtu, link.master);
+        let looks = Looks { up: link.up, mtu: link.mtu, master: link.master };
         let before = self.known.insert(link.index, looks);
-        before.is_some_and(|before| before != looks).then_some(KernelEvent::LinkChanged { network })
+        before.is_some_and(|before| looks.disturb(before)).then_some(KernelEvent::LinkChanged { network })
     }
 }
 
-fn is_ours(link: &Link) -> bool {
-    link.name == BRIDGE || link.name == VXLAN || link.port_name().is_some()
+fn is_network_wide(link: &Link) -> bool {
+    link.name == BRIDGE || link.name == VXLAN
 }

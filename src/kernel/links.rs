@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{
@@ -128,6 +128,11 @@ impl Link {
         }
     }
 
+    /// Whether the bridge it is on forwards from and to it.
+    pub fn is_forwarding(&self) -> bool {
+        self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
+    }
+
     /// What the bridge it is on does with it.
     pub fn bridge_port(&self) -> &[InfoBridgePort] {
         &self.port
@@ -148,16 +153,15 @@ pub(super) fn new_bridge(mac: Mac, mtu: u32) -> LinkMessage {
     LinkBridge::new(BRIDGE).address(mac.0.to_vec()).mtu(mtu).mcast_snooping(false).build()
 }
 
-/// Everything about a bridge that can be set once it is there.
-pub(super) fn set_bridge(index: u32, network: &str, mac: Mac, mtu: u32) -> LinkMessage {
-    LinkBridge::new(BRIDGE)
-        .index(index)
-        .address(mac.0.to_vec())
-        .mtu(mtu)
-        .mcast_snooping(false)
-        .alias(alias("network", network))
-        .up()
-        .build()
+/// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all
+/// neighbours of a link whose MAC is set, be it to the same one.
+pub(super) fn set_bridge(index: u32, network: &str, mac: Option<Mac>, mtu: u32) -> LinkMessage {
+    let builder = LinkBridge::new(BRIDGE).index(index).mtu(mtu).mcast_snooping(false);
+    let builder = builder.alias(alias("network", network)).up();
+    match mac {
+        Some(mac) => builder.address(mac.0.to_vec()).build(),
+        None => builder.build(),
+    }
 }
 
 /// A new VXLAN device, to be asked for in the node's own namespace, where its socket stays; the device itself
@@ -167,11 +171,17 @@ pub(super) fn new_vxlan(settings: &VxlanSettings, netns: RawFd) -> LinkMessage {
     local(builder, settings.local).learning(false).setns_by_fd(netns).build()
 }
 
-/// Everything about a VXLAN device that can be set once it is there.
-pub(super) fn set_vxlan(index: u32, settings: &VxlanSettings, bridge: u32) -> LinkMessage {
-    let builder = LinkMessageBuilder::<LinkVxlan>::new(VXLAN).index(index).mtu(settings.mtu);
-    local(builder, settings.local)
-        .learning(false)
+/// The settings of a VXLAN device that is there that its own driver keeps. Together with an MTU the driver
+/// refuses them (EOPNOTSUPP).
+pub(super) fn set_vxlan(index: u32, settings: &VxlanSettings) -> LinkMessage {
+    let builder = LinkMessageBuilder::<LinkVxlan>::new(VXLAN).index(index);
+    local(builder, settings.local).learning(false).build()
+}
+
+/// The settings of a VXLAN device that is there that every link has.
+pub(super) fn set_vxlan_link(index: u32, settings: &VxlanSettings, bridge: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index)
+        .mtu(settings.mtu)
         .controller(bridge)
         .alias(alias("vxlan", &settings.vni.to_string()))
         .up()
@@ -196,13 +206,12 @@ pub(super) fn set_vxlan_port(index: u32, multicast: bool) -> LinkMessage {
 }
 
 /// An endpoint's veth pair: our end on the bridge, the other in the namespace `netns`, complete but for what
-/// takes its index.
+/// takes its index, and down: a veth cannot go up before both ends are there (ENOTCONN).
 pub(super) fn new_port(port: &DesiredPort, bridge: u32, netns: RawFd) -> LinkMessage {
     let far = LinkUnspec::new_with_name(&port.ifname)
         .address(port.mac.0.to_vec())
         .mtu(port.mtu)
         .setns_by_fd(netns)
-        .up()
         .build();
     LinkVeth::new(PortName::of(&port.name).as_str(), "")
         .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))

@@ -10,6 +10,7 @@ mod capabilities;
 mod error;
 mod events;
 mod links;
+mod mounts;
 mod netns;
 mod observe;
 mod port;
@@ -21,7 +22,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use self::events::Watcher;
 use self::netns::{Netns, NetnsDir};
@@ -51,6 +52,8 @@ struct Inner {
     /// The node's own namespace, where the underlay is.
     own: Netns,
     watcher: Watcher,
+    /// Held while one endpoint's interface is made, repaired or removed.
+    ports: Mutex<()>,
 }
 
 impl Inner {
@@ -90,14 +93,16 @@ pub struct Underlay {
 /// Something that changed in the kernel, by someone else's hand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// An endpoint's interface went away without a detach: its container is gone.
+    /// An endpoint's interface went away without a detach: its container is gone. By the time this is read the
+    /// endpoint may have been attached anew: look whether it is still missing before acting on it.
     PortGone {
         /// The network.
         network: NetworkId,
         /// The endpoint.
         name: EndpointName,
     },
-    /// Another link of a network changed or went away: observe it again.
+    /// The bridge or the VXLAN device of a network went away, is down or apart, or has another MTU (the last also
+    /// by our own hand): observe the network again.
     LinkChanged {
         /// The network.
         network: NetworkId,
@@ -115,7 +120,8 @@ impl Kernel {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
-        let inner = Inner { dir, own: Netns::current()?, watcher: Watcher::default() };
+        let inner =
+            Inner { dir, own: Netns::current()?, watcher: Watcher::default(), ports: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -144,13 +150,16 @@ impl Kernel {
     }
 
     /// Gives an endpoint its interface, and the bridge its neighbour entries. Once more for the same port
-    /// changes nothing. All or nothing.
+    /// changes nothing; with another placement the interface moves there. All or nothing.
+    ///
+    /// May run beside [`Kernel::apply`]; but a plan that was made from a desired state without the endpoint and an
+    /// observation with it removes it again, so settle what is desired first.
     ///
     /// # Errors
     /// Every kind; nothing that was made is left.
     pub async fn attach(&self, network: NetworkId, port: &DesiredPort) -> Result<(), KernelError> {
         let room = self.inner.room(network).await?;
-        port::add(&room, &self.inner.own, port).await?;
+        port::add(&self.inner, &room, port).await?;
         let neighbours = port.addresses.iter();
         let neighbours =
             neighbours.map(|address| Action::PutNeighbour { address: address.ip(), mac: port.mac }).collect();
@@ -170,10 +179,7 @@ impl Kernel {
     /// next plan.
     pub async fn detach(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
         match Room::open(&self.inner.dir, network).await? {
-            Some(room) => {
-                let removing = |index| self.inner.watcher.expect_removal(network, index);
-                port::delete(&room, name, removing).await
-            }
+            Some(room) => port::delete(&self.inner, &room, name).await,
             None => Ok(()),
         }
     }

@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::sync::oneshot;
 
 use super::KernelError;
+use super::mounts::Mounts;
 use crate::model::NetworkId;
 
 /// The calling thread's own namespace.
@@ -35,7 +35,11 @@ impl Netns {
 
     /// The one that `path` refers to. Whether it is one at all shows when it is entered.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
-        let file = File::open(path).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
+        Self::opened(path, File::open(path))
+    }
+
+    fn opened(path: &Path, file: io::Result<File>) -> Result<Self, KernelError> {
+        let file = file.map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ESRCH) => match process_of(path) {
                 Some(pid) => KernelError::ProcessGone { pid },
                 None => KernelError::NoSuchNamespace { path: path.to_owned() },
@@ -101,28 +105,38 @@ pub(super) async fn in_throwaway<T: Send + 'static>(
 
 /// The namespaces that are mounted in one directory.
 #[derive(Debug, Clone)]
-pub(super) struct NetnsDir(PathBuf);
+pub(super) struct NetnsDir {
+    path: PathBuf,
+    mounts: Mounts,
+}
 
 impl NetnsDir {
     /// Makes the directory under `run_dir`, if it is not there.
     pub fn open(run_dir: &Path) -> Result<Self, KernelError> {
         let path = run_dir.join("netns");
-        match std::fs::create_dir_all(&path) {
-            Ok(()) => Ok(Self(path)),
-            Err(source) => Err(KernelError::File { what: "make", path, source }),
-        }
+        let path = std::fs::create_dir_all(&path)
+            .and_then(|()| path.canonicalize())
+            .map_err(|source| KernelError::File { what: "make", path, source })?;
+        let mounts = Mounts::outliving(path.parent().unwrap_or(&path));
+        Ok(Self { path, mounts })
+    }
+
+    /// The namespace of `network`. Whether it is one at all shows when it is entered.
+    pub fn netns(&self, network: NetworkId) -> Result<Netns, KernelError> {
+        let path = self.path(network);
+        Netns::opened(&path, self.mounts.open(&path)?)
     }
 
     /// Where the namespace of `network` is mounted.
     pub fn path(&self, network: NetworkId) -> PathBuf {
-        self.0.join(network.to_string())
+        self.path.join(network.to_string())
     }
 
     /// The networks that have a file here, whatever state it is in. Files with other names are not ours.
     pub fn list(&self) -> Result<Vec<NetworkId>, KernelError> {
-        let failed = |source| KernelError::File { what: "read", path: self.0.clone(), source };
+        let failed = |source| KernelError::File { what: "read", path: self.path.clone(), source };
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(&self.0).map_err(failed)? {
+        for entry in std::fs::read_dir(&self.path).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name();
             found.extend(name.to_str().and_then(|name| name.parse::<NetworkId>().ok()));
         }
@@ -134,7 +148,7 @@ impl NetnsDir {
     /// is taken over.
     pub async fn create(&self, network: NetworkId) -> Result<Netns, KernelError> {
         let path = self.path(network);
-        if let Ok(there) = Netns::open(&path)
+        if let Ok(there) = self.netns(network)
             && there.run(|| ()).await.is_ok()
         {
             return Ok(there);
@@ -144,36 +158,27 @@ impl NetnsDir {
             path: path.clone(),
             source,
         })?;
-        let target = path.clone();
-        let made = in_throwaway(move || {
-            mount(Some(CURRENT), &target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-                .map_err(|errno| KernelError::from_errno(format!("mount {}", target.display()), errno))
-        })
-        .await
-        .and_then(|mounted| mounted);
+        let (mounts, dir, target) = (self.mounts.clone(), self.path.clone(), path.clone());
+        let made = in_throwaway(move || mounts.mount_current(&dir, &target)).await.flatten();
         if let Err(error) = made {
             // The error at hand says more than one about the file would.
             let _ = std::fs::remove_file(&path);
             return Err(error);
         }
-        Netns::open(&path)
+        self.netns(network)
     }
 
     /// Unmounts the namespace of `network` and removes its file. No error if it is gone already.
     pub fn remove(&self, network: NetworkId) -> Result<(), KernelError> {
         let path = self.path(network);
-        match umount2(&path, MntFlags::MNT_DETACH) {
-            // EINVAL: a file that a crash left unmounted.
-            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
-            Err(errno) => {
-                return Err(KernelError::from_errno(format!("unmount {}", path.display()), errno));
-            }
-        }
+        self.mounts.unmount(&path)?;
         match std::fs::remove_file(&path) {
             Ok(()) => Ok(()),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(KernelError::File { what: "remove", path, source }),
-        }
+        }?;
+        // The last one takes the shared mount with it: nothing is left behind.
+        if self.list()?.is_empty() { self.mounts.unmount(&self.path) } else { Ok(()) }
     }
 }
 

@@ -1,52 +1,67 @@
 //! The interface of an endpoint: a veth pair from the network's bridge into the endpoint's namespace.
 
+use std::time::{Duration, Instant};
+
 use nix::errno::Errno;
 
-use super::KernelError;
 use super::bulk;
 use super::links::{self, Link};
 use super::netns::{Netns, set_sysctl};
 use super::room::Room;
 use super::session::{Failure, Session};
+use super::{Inner, KernelError};
 use crate::model::{EndpointName, Placement};
 use crate::plan::{DesiredPort, PortName};
 
+/// The link watch looks at least once a second.
+const CARRIER_PATIENCE: Duration = Duration::from_millis(1500);
+const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// IFNAMSIZ of the kernel, less the terminating zero.
 const IFNAME_MAX: usize = 15;
 
 /// Makes the interface, or repairs the one that is there. After an error nothing that was made is left.
-pub(super) async fn add(room: &Room, own: &Netns, port: &DesiredPort) -> Result<(), KernelError> {
+pub(super) async fn add(inner: &Inner, room: &Room, port: &DesiredPort) -> Result<(), KernelError> {
     check_ifname(&port.ifname)?;
+    // One at a time: what another attach has not finished yet looks like what a crash left.
+    let _alone = inner.ports.lock().await;
     let bridge = room.bridge().await?;
     match near_end(room, &port.name).await? {
         Some(near) if near.endpoint().as_ref() == Some(&port.name) => {
-            let far = Far::open(own, port).await?;
+            let far = Far::open(&inner.own, port).await?;
             if let Some(index) = far.index_of_peer(&near).await? {
                 return repair(room, bridge, &near, &far, index, port).await;
             }
-            // It leads elsewhere: another container has taken the endpoint over.
-            delete_near(room, &near).await?;
+            // It leads elsewhere: another container takes the endpoint over.
+            delete_near(inner, room, &near).await?;
         }
-        Some(unfinished) => delete_near(room, &unfinished).await?,
+        Some(unfinished) => delete_near(inner, room, &unfinished).await?,
         None => {}
     }
-    let far = Far::open(own, port).await?;
-    create(room, bridge, &far, port).await
+    let far = Far::open(&inner.own, port).await?;
+    create(inner, room, bridge, &far, port).await
 }
 
-/// Removes the interface; one that is gone already is no error. `removing` is told the index of our end before it
-/// goes.
-pub(super) async fn delete(
-    room: &Room,
-    name: &EndpointName,
-    removing: impl FnOnce(u32),
-) -> Result<(), KernelError> {
+/// Removes the interface; one that is gone already is no error.
+pub(super) async fn delete(inner: &Inner, room: &Room, name: &EndpointName) -> Result<(), KernelError> {
+    let _alone = inner.ports.lock().await;
     match near_end(room, name).await? {
-        Some(near) => {
-            removing(near.index);
-            delete_near(room, &near).await
-        }
+        Some(near) => delete_near(inner, room, &near).await,
         None => Ok(()),
+    }
+}
+
+/// Removes an interface that was begun and not finished; one that is finished by now, or not ours, stays.
+pub(super) async fn delete_half_made(
+    inner: &Inner,
+    room: &Room,
+    device: &PortName,
+) -> Result<(), KernelError> {
+    let _alone = inner.ports.lock().await;
+    match room.find(device.as_str()).await? {
+        Some(link) if link.endpoint().is_none() && link.port_name().is_some() => {
+            delete_near(inner, room, &link).await
+        }
+        _ => Ok(()),
     }
 }
 
@@ -61,16 +76,25 @@ fn check_ifname(ifname: &str) -> Result<(), KernelError> {
 }
 
 async fn near_end(room: &Room, name: &EndpointName) -> Result<Option<Link>, KernelError> {
-    let found = room.session().link_named(PortName::of(name).as_str()).await;
-    found.map_err(|failure| failure.doing(format!("find the interface of {name}")))
+    room.find(PortName::of(name).as_str()).await
 }
 
-async fn delete_near(room: &Room, near: &Link) -> Result<(), KernelError> {
+async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), KernelError> {
+    inner.watcher.expect_removal(room.network(), near.index);
     let deleted = room.session().delete_link(near.index).await;
-    deleted.map_err(|failure| failure.doing(format!("remove {}", near.name)))
+    deleted.map_err(|failure| {
+        inner.watcher.expect_no_removal(room.network(), near.index);
+        failure.doing(format!("remove {}", near.name))
+    })
 }
 
-async fn create(room: &Room, bridge: u32, far: &Far, port: &DesiredPort) -> Result<(), KernelError> {
+async fn create(
+    inner: &Inner,
+    room: &Room,
+    bridge: u32,
+    far: &Far,
+    port: &DesiredPort,
+) -> Result<(), KernelError> {
     let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd())).await;
     created.map_err(|failure| match failure {
         // Our own end's name was free just now.
@@ -84,7 +108,10 @@ async fn create(room: &Room, bridge: u32, far: &Far, port: &DesiredPort) -> Resu
         let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
         let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
         pin(room, &near, port).await?;
+        let up = far.session.change_link(links::set_up(index)).await;
+        up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
         far.address(index, &port.ifname, port).await?;
+        carries(room, &port.name).await?;
         // Last: without the mark it is half-made, and pruned by whoever finds it.
         let marked = room.session().change_link(links::mark_port(near.index, &port.name)).await;
         marked.map_err(|failure| failure.doing(format!("mark the interface of {}", port.name)))
@@ -94,9 +121,24 @@ async fn create(room: &Room, bridge: u32, far: &Far, port: &DesiredPort) -> Resu
         && let Ok(Some(near)) = near_end(room, &port.name).await
     {
         // The error at hand says more than one about the clean-up would.
-        let _ = delete_near(room, &near).await;
+        let _ = delete_near(inner, room, &near).await;
     }
     finished
+}
+
+/// Waits until the bridge forwards for the new port: it begins to when the kernel's link watch, which has a queue
+/// of its own, has seen the carrier, and drops the container's first packets until then. Since Linux 6.8 asking for
+/// the link is enough to make it look.
+async fn carries(room: &Room, name: &EndpointName) -> Result<(), KernelError> {
+    let begun = Instant::now();
+    while near_end(room, name).await?.is_some_and(|near| !near.is_forwarding()) {
+        if begun.elapsed() > CARRIER_PATIENCE {
+            tracing::warn!(endpoint = %name, "the new interface has no carrier yet: go on without waiting for it");
+            break;
+        }
+        tokio::time::sleep(CARRIER_POLL).await;
+    }
+    Ok(())
 }
 
 async fn repair(

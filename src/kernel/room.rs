@@ -10,7 +10,7 @@ use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
 use crate::model::{Mac, NetworkId};
-use crate::plan::{Action, ObservedNetwork, PortName, VxlanSettings};
+use crate::plan::{Action, ObservedNetwork, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
 pub(super) struct Room {
@@ -22,7 +22,7 @@ pub(super) struct Room {
 impl Room {
     /// Opens the namespace of `network`; `None` if it has none, or only a file that a crash left.
     pub async fn open(dir: &NetnsDir, network: NetworkId) -> Result<Option<Self>, KernelError> {
-        let opened = match Netns::open(&dir.path(network)) {
+        let opened = match dir.netns(network) {
             Ok(netns) => Self::enter(network, netns).await,
             Err(error) => Err(error),
         };
@@ -43,7 +43,12 @@ impl Room {
         let room = Self::enter(network, dir.create(network).await?).await?;
         // No device here speaks IPv6 by itself; the bridge is told to when it gets an IPv6 gateway. Otherwise
         // every port would have a link-local address, and all nodes' MLD and DAD would cross the overlay.
-        room.netns.run(|| set_sysctl("ipv6/conf/default/disable_ipv6", "1")).await??;
+        let quiet = || {
+            set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
+            // An IPv6 gateway's MLD reports are of use to nobody: one of them is the least there can be.
+            set_sysctl("ipv6/mld_qrv", "1")
+        };
+        room.netns.run(quiet).await??;
         let lo = room.session.link_named("lo").await;
         if let Some(lo) = lo.map_err(|failure| failure.doing("find lo"))? {
             let up = room.session.change_link(links::set_up(lo.index)).await;
@@ -67,7 +72,8 @@ impl Room {
         observe::network(&self.session).await
     }
 
-    async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
+    /// The link with this name.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
         self.session.link_named(name).await.map_err(|failure| failure.doing(format!("find {name}")))
     }
 
@@ -87,8 +93,9 @@ impl Room {
             let created = self.session.create_link(links::new_bridge(mac, mtu)).await;
             created.map_err(|failure| failure.doing("make the bridge"))?;
         }
-        let index = self.bridge().await?;
-        let set = self.session.change_link(links::set_bridge(index, name, mac, mtu)).await;
+        let there = self.find(BRIDGE).await?.ok_or(KernelError::NoSuchNetwork { network: self.network })?;
+        let mac = (there.mac != Some(mac)).then_some(mac);
+        let set = self.session.change_link(links::set_bridge(there.index, name, mac, mtu)).await;
         set.map_err(|failure| failure.doing("set the bridge"))
     }
 
@@ -125,37 +132,34 @@ impl Room {
             let created = own.create_link(links::new_vxlan(settings, self.netns.fd())).await;
             created.map_err(|failure| vxlan_error(failure, settings, "make the VXLAN device"))?;
         }
-        let set = self.set_vxlan(settings).await;
-        if set.is_err() {
+        let finished = self.finish_vxlan(settings).await;
+        if finished.is_err() {
             // The error at hand says more than one about the clean-up would.
             let _ = self.delete_vxlan().await;
         }
-        set
+        finished
     }
 
     /// Sets the VXLAN device that is there.
     pub async fn set_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+        let index = self.require(VXLAN).await?;
+        let set = self.session.change_link(links::set_vxlan(index, settings)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
+        self.finish_vxlan(settings).await
+    }
+
+    async fn finish_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
         let bridge = self.bridge().await?;
         let index = self.require(VXLAN).await?;
-        let set = self.session.change_link(links::set_vxlan(index, settings, bridge)).await;
-        set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
+        let set = self.session.change_link(links::set_vxlan_link(index, settings, bridge)).await;
+        set.map_err(|failure| vxlan_error(failure, settings, "put the VXLAN device on the bridge"))?;
         let set = self.session.change_link(links::set_vxlan_port(index, settings.multicast)).await;
         set.map_err(|failure| failure.doing("set the bridge's VXLAN port"))
     }
 
     /// Removes the VXLAN device, and with it its hold on the VNI and the UDP port.
     pub async fn delete_vxlan(&self) -> Result<(), KernelError> {
-        self.delete(VXLAN).await.map(drop)
-    }
-
-    /// Removes an interface that was begun and not finished.
-    pub async fn delete_half_made(&self, device: &PortName) -> Result<(), KernelError> {
-        match self.find(device.as_str()).await? {
-            Some(link) if link.endpoint().is_none() && link.port_name().is_some() => {
-                self.delete(device.as_str()).await.map(drop)
-            }
-            _ => Ok(()),
-        }
+        self.delete(VXLAN).await
     }
 
     async fn delete(&self, name: &str) -> Result<(), KernelError> {

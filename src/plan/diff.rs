@@ -1,12 +1,13 @@
 //! The comparison: which operations lead from one state to the other, in a safe order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::{
     Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
     Plan, VxlanSettings,
 };
-use crate::model::{MulticastMode, NetworkId};
+use crate::model::{Mac, MulticastMode, NetworkId};
 
 /// The operations that make `observed` into `desired`. Empty if it is so already.
 ///
@@ -69,6 +70,13 @@ fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
         && want.addresses.iter().all(|address| have.addresses.contains(address))
 }
 
+/// The entries that are still there when it comes to them.
+struct Entries<'a> {
+    neighbours: &'a BTreeMap<IpAddr, Mac>,
+    remotes: &'a BTreeMap<Mac, Option<IpAddr>>,
+    flood: &'a BTreeSet<IpAddr>,
+}
+
 struct NetworkDiff<'a> {
     id: NetworkId,
     want: &'a DesiredNetwork,
@@ -82,13 +90,22 @@ impl NetworkDiff<'_> {
     }
 
     fn run(&mut self) {
+        let mut known = Entries {
+            neighbours: &self.have.neighbours,
+            remotes: &self.have.remotes,
+            flood: &self.have.flood,
+        };
+        // The kernel forgets a link's neighbours when its MAC changes, and what a VXLAN device knew with it.
+        let (no_neighbours, no_remotes, no_flood) = Default::default();
+        if self.have.bridge.as_ref().is_none_or(|bridge| bridge.mac != self.want.mac) {
+            known.neighbours = &no_neighbours;
+        }
         self.bridge();
-        let fresh = self.vxlan();
-        let nothing = ObservedNetwork::default();
-        // What a VXLAN device knew is gone with it.
-        let known = if fresh { &nothing } else { self.have };
-        self.add(known);
-        self.remove(known);
+        if self.vxlan() {
+            (known.remotes, known.flood) = (&no_remotes, &no_flood);
+        }
+        self.add(&known);
+        self.remove(&known);
     }
 
     fn bridge(&mut self) {
@@ -122,10 +139,10 @@ impl NetworkDiff<'_> {
         true
     }
 
-    fn add(&mut self, known: &ObservedNetwork) {
+    fn add(&mut self, known: &Entries<'_>) {
         let Self { want, have, .. } = *self;
         for (address, mac) in &want.neighbours {
-            if have.neighbours.get(address) != Some(mac) {
+            if known.neighbours.get(address) != Some(mac) {
                 self.push(Action::PutNeighbour { address: *address, mac: *mac });
             }
         }
@@ -134,7 +151,7 @@ impl NetworkDiff<'_> {
                 self.push(Action::PutRemote { mac: *mac, vtep: *vtep });
             }
         }
-        for vtep in want.flood.difference(&known.flood) {
+        for vtep in want.flood.difference(known.flood) {
             self.push(Action::AddFlood(*vtep));
         }
         for device in &have.half_made {
@@ -149,7 +166,7 @@ impl NetworkDiff<'_> {
         }
     }
 
-    fn remove(&mut self, known: &ObservedNetwork) {
+    fn remove(&mut self, known: &Entries<'_>) {
         let Self { want, have, .. } = *self;
         for name in have.ports.keys().filter(|name| !want.ports.contains_key(name)) {
             self.push(Action::DeletePort(name.clone()));
@@ -160,7 +177,7 @@ impl NetworkDiff<'_> {
         for mac in known.remotes.keys().filter(|mac| !want.remotes.contains_key(mac)) {
             self.push(Action::DeleteRemote(*mac));
         }
-        for address in have.neighbours.keys().filter(|address| !want.neighbours.contains_key(address)) {
+        for address in known.neighbours.keys().filter(|address| !want.neighbours.contains_key(address)) {
             self.push(Action::DeleteNeighbour(*address));
         }
         let wanted: BTreeSet<_> = want.gateways.iter().collect();

@@ -16,3 +16,6 @@ pub use state::{
     Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
     ObservedVxlan, PortName,
 };
+
+#[cfg(test)]
+mod tests;

@@ -221,24 +221,30 @@ impl Reconciler {
                 self.lose(work, &key, "a newer claim took its name or address, or its network is gone").await;
             }
         }
-        let observed = self.observe(work, &wish.desired, &scope).await;
-        let observed = match observed {
-            Ok(observed) => observed,
+        let (observed, looked_at) = match self.observe(work, &wish.desired, &scope).await {
+            Ok(found) => found,
             Err(error) => {
                 self.conclude(0, vec![error.to_string()]);
                 return Err(error);
             }
         };
+        let vanished = vanished(&work.local, &observed, &looked_at);
+        if !vanished.is_empty() {
+            for key in vanished {
+                self.lose(work, &key, "its container is gone").await;
+            }
+            wish = self.wish(work, extra);
+        }
         let mut desired = wish.desired.clone();
         if scope != Scope::Everything {
-            desired.networks.retain(|id, _| observed.1.contains(id));
+            desired.networks.retain(|id, _| looked_at.contains(id));
         }
         if !work.settled {
-            keep_what_is_there(&mut desired, &observed.0);
+            keep_what_is_there(&mut desired, &observed);
         }
-        let plan = plan(&desired, &observed.0);
+        let plan = plan(&desired, &observed);
         let applied = self.0.kernel.apply(&plan).await;
-        for id in &observed.1 {
+        for id in &looked_at {
             match wish.desired.networks.remove(id) {
                 Some(network) if applied.failed.iter().all(|(op, _)| op.network != *id) => {
                     work.applied.insert(*id, network);
@@ -330,6 +336,21 @@ impl Work {
         let now = Instant::now();
         self.dead_since.values().map(|since| *since + grace).filter(|end| *end > now).min()
     }
+}
+
+/// The endpoints whose interface is not there and whose namespace cannot be entered any more.
+fn vanished(local: &Local, observed: &Observed, networks: &BTreeSet<NetworkId>) -> Vec<EndpointKey> {
+    let has_port = |record: &LocalEndpoint| {
+        let network = observed.networks.get(&record.network);
+        network.is_some_and(|network| network.ports.contains_key(&record.endpoint.name))
+    };
+    local
+        .endpoints
+        .iter()
+        .filter(|record| networks.contains(&record.network))
+        .filter(|record| !has_port(record) && !record.has_its_namespace())
+        .map(LocalEndpoint::key)
+        .collect()
 }
 
 /// What an operation is, without what could be a secret or very long.

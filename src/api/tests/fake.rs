@@ -25,15 +25,21 @@ pub struct Fake {
     inner: Mutex<Inner>,
     /// How long an attach takes.
     slow: Duration,
+    /// Whether `plan` and `leave` panic.
+    broken: bool,
 }
 
 impl Fake {
     pub fn new() -> Self {
-        Self { events: EventLog::new(8), inner: Mutex::default(), slow: Duration::ZERO }
+        Self { events: EventLog::new(8), inner: Mutex::default(), slow: Duration::ZERO, broken: false }
     }
 
     pub fn slow(slow: Duration) -> Self {
         Self { slow, ..Self::new() }
+    }
+
+    pub fn broken() -> Self {
+        Self { broken: true, ..Self::new() }
     }
 
     pub fn log(&self) -> EventLog {
@@ -138,6 +144,7 @@ impl Backend for Fake {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
+        assert!(!self.broken, "as the test wants it");
         Ok(PlanAnswer { text: "add x\n".into(), operations: vec!["add x".into()] })
     }
 
@@ -157,6 +164,7 @@ impl Backend for Fake {
     }
 
     async fn leave(&self) -> Answer<bool> {
+        assert!(!self.broken, "as the test wants it");
         Ok(self.inner.lock().unwrap().init.take().is_some())
     }
 
@@ -261,6 +269,13 @@ impl Backend for Fake {
         let there = inner.endpoints.entry(network.clone()).or_default();
         if there.get(&name).is_some_and(|there| *there != request) {
             return Err(ApiError::conflict(format!("{name} is there and is another")));
+        }
+        let taken = |other: &&EndpointName| {
+            **other != name
+                && there[*other].addresses.iter().any(|address| request.addresses.contains(address))
+        };
+        if let Some(other) = there.keys().find(taken) {
+            return Err(ApiError::conflict(format!("{other} has that address")));
         }
         let ifname = request.ifname.clone().unwrap_or_else(|| "eth0".into());
         there.insert(name.clone(), request);

@@ -5,45 +5,74 @@ use crate::api::client::ClientError;
 use crate::api::types::{AttachRequest, NetworkRequest};
 use crate::api::{ErrorKind, EventKind, EventObject};
 
-/// Set for the process that plays the stranger: the socket.
-const STRANGER: &str = "LANMESH_TEST_STRANGER_SOCKET";
+/// Set for the process that plays another user: the socket, and the supplementary group it has.
+const SOCKET: &str = "LANMESH_TEST_SOCKET";
+const GROUP: &str = "LANMESH_TEST_GROUP";
 const NOBODY: u32 = 65534;
+const WRITERS: u32 = 4242;
 
 #[tokio::test]
-async fn a_caller_without_the_right_reads_what_is_no_secret_and_is_told_why_not_the_rest() {
-    if let Some(path) = std::env::var_os(STRANGER) {
-        return be_the_stranger(Client::new(path)).await;
+async fn another_user_reads_what_is_no_secret_and_is_told_why_not_the_rest_unless_of_the_group() {
+    if let Some(path) = std::env::var_os(SOCKET) {
+        return be_another_user(Client::new(path)).await;
     }
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIP: only root can play another user");
         return;
     }
-    let served = Served::start();
+    let access = Access { write_group: Some(WRITERS), ..us_only() };
+    let served = Served::with(Fake::new(), access, Limits::default());
     let dir = served.path.parent().unwrap();
     std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let test =
-        "api::tests::limits::a_caller_without_the_right_reads_what_is_no_secret_and_is_told_why_not_the_rest";
-    // By the link rather than by its path, which another user may not be able to walk.
-    let mut child = tokio::process::Command::new("/proc/self/exe");
-    child.args(["--exact", test]).env(STRANGER, &served.path).current_dir("/").uid(NOBODY).gid(NOBODY);
-    let out = child.output().await.unwrap();
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    for group in ["", "4242"] {
+        let mut child = tokio::process::Command::new("/proc/self/exe");
+        child.args(["--exact", "--nocapture", THIS_TEST]).env(SOCKET, &served.path).env(GROUP, group);
+        let out = child.output().await.unwrap();
+        let text = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && text.contains("1 passed"), "{text}");
+    }
 }
 
-async fn be_the_stranger(client: Client) {
+const THIS_TEST: &str = "api::tests::limits::\
+    another_user_reads_what_is_no_secret_and_is_told_why_not_the_rest_unless_of_the_group";
+
+async fn be_another_user(client: Client) {
+    use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+    let group: Option<u32> = std::env::var(GROUP).unwrap().parse().ok();
+    setgroups(&group.into_iter().map(Gid::from_raw).collect::<Vec<_>>()).unwrap();
+    setgid(Gid::from_raw(NOBODY)).unwrap();
+    setuid(Uid::from_raw(NOBODY)).unwrap();
+
     client.status().await.unwrap();
     client.events(None, false).await.unwrap();
     let spec = NetworkRequest { subnets: vec!["10.0.0.0/24".parse().unwrap()], ..NetworkRequest::default() };
+    let network = "net".parse().unwrap();
+    if group.is_some() {
+        client.token().await.unwrap();
+        client.create_network(&network, &spec).await.unwrap();
+        return;
+    }
     for error in [
         client.token().await.unwrap_err(),
         client.leave().await.unwrap_err(),
-        client.create_network(&"net".parse().unwrap(), &spec).await.unwrap_err(),
+        client.create_network(&network, &spec).await.unwrap_err(),
     ] {
         let ClientError::Refused(error) = error else { panic!("{error}") };
         assert_eq!(error.kind, ErrorKind::Forbidden);
         assert!(error.message.contains(&format!("uid {NOBODY}")), "{error}");
-        assert!(error.hint.unwrap().contains("write_group"));
+        assert!(error.message.contains(&format!("group {WRITERS}")), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_learns_that_its_document_is_too_large_however_large_it_is() {
+    let served = Served::with(Fake::new(), us_only(), Limits { max_body: 1000, ..Limits::default() });
+    for size in [16_001, 400_000, 20_000_000] {
+        let error = served.client.put_desired(vec![b' '; size], false).await.unwrap_err();
+        assert!(
+            matches!(&error, ClientError::Refused(error) if error.kind == ErrorKind::TooLarge),
+            "{size}: {error}"
+        );
     }
 }
 
@@ -152,4 +181,14 @@ async fn a_watch_gives_the_past_then_what_happens_and_says_where_it_lost_somethi
         assert_eq!(late.next().await.unwrap().unwrap().seq, lagged.seq + i);
     }
     assert_eq!(late.next().await.unwrap(), None, "it does not follow");
+}
+
+#[tokio::test]
+async fn a_failure_inside_the_agent_is_an_answer_and_not_the_end() {
+    let served = Served::with(Fake::broken(), us_only(), Limits::default());
+    for error in [served.client.plan().await.unwrap_err(), served.client.leave().await.unwrap_err()] {
+        let ClientError::Refused(error) = error else { panic!("{error}") };
+        assert_eq!(error.kind, ErrorKind::Internal);
+    }
+    assert!(served.client.status().await.is_ok());
 }

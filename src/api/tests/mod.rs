@@ -23,8 +23,8 @@ use super::{EventLog, Limits, Socket, serve};
 use crate::config::ReadAccess;
 
 /// A running server.
-struct Served {
-    path: PathBuf,
+pub(crate) struct Served {
+    pub(crate) path: PathBuf,
     client: Client,
     log: EventLog,
     stop: CancellationToken,
@@ -59,7 +59,7 @@ fn us_only() -> Access {
 }
 
 impl Served {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(Fake::new(), us_only(), Limits::default())
     }
 
@@ -68,7 +68,7 @@ impl Served {
         let path = dir.path().join("s");
         let socket = Socket::bind(&path, &access).unwrap();
         let (stop, log) = (CancellationToken::new(), fake.log());
-        let task = tokio::spawn(serve(socket, fake, access, limits, stop.clone()));
+        let task = tokio::spawn(serve(socket, Arc::new(fake), access, limits, stop.clone()));
         Self { client: Client::new(&path), path, log, stop, task: Some(task), _dir: Arc::new(dir) }
     }
 

@@ -112,3 +112,20 @@ async fn a_desired_state_is_reached_item_by_item_and_reached_again_without_chang
     let got = serde_json::to_vec(&client.desired().await.unwrap()).unwrap();
     assert!(client.put_desired(got, false).await.unwrap().items.iter().all(|item| item.action == Kept));
 }
+
+#[tokio::test]
+async fn two_endpoints_may_swap_their_addresses_and_give_them_to_a_third() {
+    let served = Served::start();
+    let document = |a: &str, b: &str| {
+        format!(
+            r#"{{"networks": {{"net": {{"subnets": ["10.0.0.0/24"]}}}},
+                "endpoints": {{"net": {{{a}"b": {{"host": true, "addresses": ["{b}"]}}}}}}}}"#
+        )
+    };
+    let a = |address: &str| format!(r#""a": {{"host": true, "addresses": ["{address}"]}}, "#);
+    let c = |address: &str| format!(r#""c": {{"host": true, "addresses": ["{address}"]}}, "#);
+    for (a, b) in [(a("10.0.0.5"), "10.0.0.6"), (a("10.0.0.6"), "10.0.0.5"), (c("10.0.0.5"), "10.0.0.6")] {
+        let done = served.client.put_desired(document(&a, b).into(), false).await.unwrap();
+        assert_eq!(done.failed, 0, "{done:?}");
+    }
+}

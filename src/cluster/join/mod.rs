@@ -1,6 +1,14 @@
 //! How a node gets into a cluster: the token, what is said over the stream, and who decides.
+//!
+//! Owns: both sides of a join. Does not own: the streams (`streams`), what a member does afterwards (`core`).
+
+pub(super) mod client;
+pub(super) mod gate;
+pub(super) mod token;
 
 use std::time::Duration;
+
+use super::Refusal;
 
 /// How far the clocks of a joining node and the manager may be apart.
 pub(super) const MAX_CLOCK_OFFSET: Duration = Duration::from_secs(60);

@@ -1,0 +1,253 @@
+//! The thread that runs the core: its UDP socket, its timers, and the way in for everybody else.
+//!
+//! Owns: the thread, the socket, the clock, writing to the state in the background. Does not own: streams, which
+//! run on the agent's runtime, so that neither TLS nor a busy agent keeps a probe from being answered.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, mpsc as blocking};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use super::core::{Core, Output, Persist};
+use super::{ClusterError, ClusterEvent, Stats, store};
+use crate::model::{ClusterView, NodeId};
+use crate::state::{State, StateError};
+
+/// How many datagrams and calls are taken before the timers are looked at again.
+const BATCH: usize = 256;
+/// Room for a burst of datagrams while the thread does something else.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+type Reply = Box<dyn FnOnce() + Send>;
+type Call = Box<dyn FnOnce(&mut Core, Duration) -> Reply + Send>;
+
+/// The way into the core from any thread.
+#[derive(Clone)]
+pub(super) struct Link(mpsc::Sender<Call>);
+
+/// The other end of a [`Link`].
+pub(super) struct Calls(mpsc::Receiver<Call>);
+
+impl Link {
+    /// A way in and its end.
+    pub fn new() -> (Self, Calls) {
+        let (sender, receiver) = mpsc::channel(1024);
+        (Self(sender), Calls(receiver))
+    }
+
+    /// Runs `f` on the core, and returns when what it did can be seen and is on its way.
+    pub async fn with<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Core, Duration) -> R + Send + 'static,
+    ) -> Result<R, ClusterError> {
+        let (sender, receiver) = oneshot::channel();
+        let call: Call = Box::new(move |core, now| {
+            let result = f(core, now);
+            Box::new(move || drop(sender.send(result)))
+        });
+        self.0.send(call).await.map_err(|_| ClusterError::Stopped)?;
+        receiver.await.map_err(|_| ClusterError::Stopped)
+    }
+}
+
+enum Write {
+    Changes(Vec<Persist>),
+    Barrier(oneshot::Sender<Result<(), StateError>>),
+    Stop,
+}
+
+/// Writes to the state on a thread of its own, in order.
+#[derive(Clone)]
+pub(super) struct Persister(blocking::Sender<Write>);
+
+impl Persister {
+    /// Starts the thread; it ends when it is stopped, or with the last clone.
+    pub fn start(state: State) -> Result<(Self, JoinHandle<()>), ClusterError> {
+        let (sender, receiver) = blocking::channel();
+        let thread = std::thread::Builder::new()
+            .name("lanmesh-state".to_owned())
+            .spawn(move || write_all(&state, &receiver))
+            .map_err(ClusterError::Thread)?;
+        Ok((Self(sender), thread))
+    }
+
+    /// Ends the thread, and its hold on the state, when what was handed over before is written.
+    pub fn stop(&self) {
+        let _ = self.0.send(Write::Stop);
+    }
+
+    /// Returns when everything that was handed over before is durable.
+    pub async fn barrier(&self) -> Result<(), ClusterError> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.send(Write::Barrier(sender)).map_err(|_| ClusterError::Stopped)?;
+        receiver.await.map_err(|_| ClusterError::Stopped)??;
+        Ok(())
+    }
+}
+
+fn write_all(state: &State, writes: &blocking::Receiver<Write>) {
+    let (mut failed, mut stop) = (None, false);
+    while !stop && let Ok(first) = writes.recv() {
+        let (mut changes, mut waiting) = (Vec::new(), Vec::new());
+        // All that is there goes into one commit.
+        for write in std::iter::once(first).chain(writes.try_iter().take(BATCH)) {
+            match write {
+                Write::Changes(more) => changes.extend(more),
+                Write::Barrier(waiter) => waiting.push(waiter),
+                Write::Stop => stop = true,
+            }
+        }
+        if !changes.is_empty()
+            && let Err(error) = store::save(state, &changes)
+        {
+            error!(%error, "cannot remember a change of the cluster");
+            failed = Some(error);
+        }
+        for waiter in waiting {
+            let _ = waiter.send(failed.take().map_or(Ok(()), Err));
+        }
+    }
+}
+
+/// What the thread gives out.
+pub(super) struct Outlets {
+    /// What this node knows.
+    pub view: watch::Sender<Arc<ClusterView>>,
+    /// What happens.
+    pub events: broadcast::Sender<ClusterEvent>,
+    /// What is counted.
+    pub stats: Arc<Mutex<Stats>>,
+    /// Whether the core has settled since its start.
+    pub settled: watch::Sender<bool>,
+    /// What is to be remembered.
+    pub persister: Persister,
+    /// Begins a stream.
+    pub sync: Box<dyn Fn(NodeId, SocketAddr) + Send>,
+}
+
+/// The gossip socket.
+pub(super) fn bind_udp(address: SocketAddr) -> Result<UdpSocket, ClusterError> {
+    let bind = || -> io::Result<UdpSocket> {
+        let kind = socket2::Type::DGRAM.nonblocking().cloexec();
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
+        // A smaller buffer than asked for is no reason not to run.
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    bind().map_err(|source| ClusterError::Bind { address, protocol: "UDP", source })
+}
+
+/// Runs the core, which was started at time 0, on a thread of its own until `stop` is cancelled.
+pub(super) fn spawn(
+    core: Core,
+    socket: UdpSocket,
+    calls: Calls,
+    outlets: Outlets,
+    stop: CancellationToken,
+) -> Result<JoinHandle<()>, ClusterError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ClusterError::Thread)?;
+    std::thread::Builder::new()
+        .name("lanmesh-gossip".to_owned())
+        .spawn(move || {
+            // Of this thread alone. Without CAP_SYS_NICE it keeps the agent's priority.
+            let _ = rustix::process::nice(GOSSIP_NICE);
+            runtime.block_on(async move {
+                let Ok(socket) = tokio::net::UdpSocket::from_std(socket) else { return };
+                Driver { start: Instant::now(), socket, outlets }.run(core, calls, stop).await;
+            });
+        })
+        .map_err(ClusterError::Thread)
+}
+
+/// A probe is answered before anything else that this node does: who is busy is not dead.
+const GOSSIP_NICE: i32 = -10;
+
+struct Driver {
+    start: Instant,
+    socket: tokio::net::UdpSocket,
+    outlets: Outlets,
+}
+
+impl Driver {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    async fn run(self, mut core: Core, mut calls: Calls, stop: CancellationToken) {
+        let mut replies: Vec<Reply> = Vec::new();
+        let mut buffer = [0; 2048];
+        loop {
+            self.flush(&mut core);
+            for reply in replies.drain(..) {
+                reply();
+            }
+            let deadline = tokio::time::Instant::from_std(self.start + core.deadline());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                ready = self.socket.readable() => {
+                    if let Err(error) = ready {
+                        warn!(%error, "the gossip socket failed");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+                Some(call) = calls.0.recv() => replies.push(call(&mut core, self.now())),
+                () = tokio::time::sleep_until(deadline) => {}
+            }
+            // Whatever woke it: what has arrived counts before what is due, so that answers that waited for a
+            // busy machine are not taken for silence.
+            for _ in 0..BATCH {
+                match self.socket.try_recv_from(&mut buffer) {
+                    Ok((len, from)) => core.receive(from, &buffer[..len], self.now()),
+                    // An ICMP error of an earlier datagram is reported here too; it says nothing new.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => {}
+                }
+            }
+            for _ in 0..BATCH {
+                let Ok(call) = calls.0.try_recv() else { break };
+                replies.push(call(&mut core, self.now()));
+            }
+            let now = self.now();
+            if now >= core.deadline() {
+                core.tick(now);
+            }
+        }
+        self.flush(&mut core);
+        for reply in replies.drain(..) {
+            reply();
+        }
+    }
+
+    fn flush(&self, core: &mut Core) {
+        let mut persist = Vec::new();
+        for output in core.take_outputs() {
+            match output {
+                // A datagram that finds no room is lost, as any may be.
+                Output::Datagram(to, datagram) => drop(self.socket.try_send_to(&datagram, to)),
+                Output::Sync(peer, address) => (self.outlets.sync)(peer, address),
+                Output::Persist(change) => persist.push(change),
+                Output::Event(event) => drop(self.outlets.events.send(event)),
+            }
+        }
+        if !persist.is_empty() {
+            let _ = self.outlets.persister.0.send(Write::Changes(persist));
+        }
+        if let Some(view) = core.take_view() {
+            self.outlets.view.send_replace(Arc::new(view));
+        }
+        if core.is_settled() && !*self.outlets.settled.borrow() {
+            self.outlets.settled.send_replace(true);
+        }
+        if let Ok(mut stats) = self.outlets.stats.lock() {
+            *stats = core.stats;
+        }
+    }
+}

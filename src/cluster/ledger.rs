@@ -1,0 +1,295 @@
+//! Cluster-wide facts that outlive their writer: a set that only grows, so it merges in any order.
+//!
+//! Owns: what networks and nodes there are, who was let in, who left or was removed, who hands out indexes, and
+//! who owns a name that was given twice. Does not own: what a node says of itself (`facts`), who is alive
+//! (`membership`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lanmesh_ipam::stable_hash;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex, NodeName};
+
+/// A node was let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Admission {
+    /// Who.
+    pub node: NodeId,
+    /// Under which name.
+    pub name: NodeName,
+    /// With which index.
+    pub index: NodeIndex,
+    /// Where it listened then.
+    pub address: SocketAddr,
+}
+
+/// One cluster-wide fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Claim {
+    /// A network was created.
+    Network(NetworkSpec),
+    /// A network was deleted.
+    NetworkDeleted(NetworkId),
+    /// A node was let in.
+    Admitted(Admission),
+    /// A node said that it goes.
+    Left(NodeId),
+    /// A node was shut out, or another one got its place after it had left.
+    Removed(NodeId),
+    /// A node hands out indexes; of two the one with the higher term does.
+    Manager {
+        /// Counts the changes of the role.
+        term: u64,
+        /// Who.
+        node: NodeId,
+    },
+}
+
+impl Claim {
+    /// Where it is kept, below the ledger's own prefix. Two claims with one key are one fact.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Network(spec) => format!("network/{}", spec.id),
+            Self::NetworkDeleted(id) => format!("network-deleted/{id}"),
+            Self::Admitted(admission) => format!("admitted/{}", admission.node),
+            Self::Left(node) => format!("left/{node}"),
+            Self::Removed(node) => format!("removed/{node}"),
+            Self::Manager { .. } => "manager".to_owned(),
+        }
+    }
+}
+
+/// All cluster-wide facts that are known here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Ledger {
+    networks: BTreeMap<NetworkId, Arc<NetworkSpec>>,
+    deleted: BTreeSet<NetworkId>,
+    admitted: BTreeMap<NodeId, Admission>,
+    left: BTreeSet<NodeId>,
+    removed: BTreeSet<NodeId>,
+    manager: Option<(u64, NodeId)>,
+}
+
+impl Ledger {
+    /// Adds a fact; `true` where it was not known. Merging is commutative, associative and idempotent.
+    pub fn merge(&mut self, claim: Claim) -> bool {
+        match claim {
+            Claim::Network(spec) => {
+                if self.deleted.contains(&spec.id) {
+                    return false;
+                }
+                // A spec never changes, so two under one id are a fault of somebody; any rule that all share
+                // keeps the nodes equal.
+                match self.networks.get(&spec.id) {
+                    Some(known) if encoded(known.as_ref()) <= encoded(&spec) => false,
+                    _ => {
+                        self.networks.insert(spec.id, Arc::new(spec));
+                        true
+                    }
+                }
+            }
+            Claim::NetworkDeleted(id) => {
+                self.networks.remove(&id);
+                self.deleted.insert(id)
+            }
+            Claim::Admitted(admission) => match self.admitted.get(&admission.node) {
+                Some(known) if encoded(known) <= encoded(&admission) => false,
+                _ => {
+                    self.admitted.insert(admission.node, admission);
+                    true
+                }
+            },
+            Claim::Left(node) => self.left.insert(node),
+            Claim::Removed(node) => self.removed.insert(node),
+            Claim::Manager { term, node } => {
+                let newer = self.manager < Some((term, node));
+                if newer {
+                    self.manager = Some((term, node));
+                }
+                newer
+            }
+        }
+    }
+
+    /// Every fact.
+    pub fn claims(&self) -> impl Iterator<Item = Claim> + '_ {
+        let networks = self.networks.values().map(|spec| Claim::Network((**spec).clone()));
+        let deleted = self.deleted.iter().map(|id| Claim::NetworkDeleted(*id));
+        let admitted = self.admitted.values().cloned().map(Claim::Admitted);
+        let left = self.left.iter().map(|node| Claim::Left(*node));
+        let removed = self.removed.iter().map(|node| Claim::Removed(*node));
+        let manager = self.manager.iter().map(|(term, node)| Claim::Manager { term: *term, node: *node });
+        networks.chain(deleted).chain(admitted).chain(left).chain(removed).chain(manager)
+    }
+
+    /// A number that is equal, but for accident, where the facts are.
+    pub fn hash(&self) -> u64 {
+        self.claims().fold(0, |sum, claim| sum ^ stable_hash(&encoded(&claim)))
+    }
+
+    /// The networks that were created and not deleted.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<NetworkSpec>> {
+        self.networks.values()
+    }
+
+    /// A network that was created and not deleted.
+    pub fn network(&self, id: NetworkId) -> Option<&Arc<NetworkSpec>> {
+        self.networks.get(&id)
+    }
+
+    /// The network that owns a name: the oldest, and of equally old ones that with the lower id.
+    pub fn owner(&self, name: &NetworkName) -> Option<&Arc<NetworkSpec>> {
+        self.networks.values().filter(|spec| spec.name == *name).min_by_key(|spec| (spec.created_ms, spec.id))
+    }
+
+    /// The networks whose name or VNI belongs to an older one.
+    pub fn conflicts(&self) -> BTreeSet<NetworkId> {
+        let mut by_age: Vec<&NetworkSpec> = self.networks.values().map(|spec| &**spec).collect();
+        by_age.sort_by_key(|spec| (spec.created_ms, spec.id));
+        let (mut names, mut vnis) = (BTreeSet::new(), BTreeSet::new());
+        by_age
+            .into_iter()
+            .filter(|spec| {
+                let (name, vni) = (names.insert(&spec.name), vnis.insert(spec.vni));
+                !(name && vni)
+            })
+            .map(|spec| spec.id)
+            .collect()
+    }
+
+    /// The nodes that were let in and not removed.
+    pub fn nodes(&self) -> impl Iterator<Item = &Admission> {
+        self.admitted.values().filter(|admission| !self.removed.contains(&admission.node))
+    }
+
+    /// A node that was let in and not removed.
+    pub fn node(&self, node: NodeId) -> Option<&Admission> {
+        self.admitted.get(&node).filter(|_| !self.removed.contains(&node))
+    }
+
+    /// Whether a node belongs to the cluster now: let in, not gone, not removed.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.node(node).is_some() && !self.left.contains(&node)
+    }
+
+    /// Whether a node said that it goes.
+    pub fn has_left(&self, node: NodeId) -> bool {
+        self.left.contains(&node)
+    }
+
+    /// Whether a node was shut out.
+    pub fn is_removed(&self, node: NodeId) -> bool {
+        self.removed.contains(&node)
+    }
+
+    /// Who hands out indexes.
+    pub fn manager(&self) -> Option<(u64, NodeId)> {
+        self.manager
+    }
+
+    /// The lowest index that was never given, not even to a node that was removed since.
+    pub fn free_index(&self) -> NodeIndex {
+        let given: BTreeSet<u32> = self.admitted.values().map(|admission| admission.index.0).collect();
+        NodeIndex((0..).find(|index| !given.contains(index)).unwrap_or(u32::MAX))
+    }
+}
+
+fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
+    // Plain values of ours always encode.
+    postcard::to_stdvec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cluster::testing::network;
+
+    fn node(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 16])
+    }
+
+    fn admission(n: u8, index: u32) -> Admission {
+        Admission {
+            node: node(n),
+            name: NodeName::new(format!("n{n}")).unwrap(),
+            index: NodeIndex(index),
+            address: ([10, 0, 0, n], 7979).into(),
+        }
+    }
+
+    fn claim() -> impl Strategy<Value = Claim> {
+        prop_oneof![
+            (0u8..4, 0u8..3, 0u64..3).prop_map(|(n, name, created)| {
+                Claim::Network(network(&format!("net{name}"), n, created))
+            }),
+            (0u8..4).prop_map(|n| Claim::NetworkDeleted(NetworkId::from_bytes([n; 8]))),
+            (0u8..4, 0u32..3).prop_map(|(n, index)| Claim::Admitted(admission(n, index))),
+            (0u8..4).prop_map(|n| Claim::Left(node(n))),
+            (0u8..4).prop_map(|n| Claim::Removed(node(n))),
+            (0u64..3, 0u8..4).prop_map(|(term, n)| Claim::Manager { term, node: node(n) }),
+        ]
+    }
+
+    fn ledger(claims: &[Claim]) -> Ledger {
+        let mut ledger = Ledger::default();
+        for claim in claims {
+            ledger.merge(claim.clone());
+        }
+        ledger
+    }
+
+    proptest! {
+        #[test]
+        fn facts_lead_to_one_ledger_in_any_order_and_however_often(
+            claims in prop::collection::vec(claim(), 0..20), seed in prop::collection::vec(any::<u16>(), 20)
+        ) {
+            let mut shuffled: Vec<_> = claims.iter().cloned().zip(seed).collect();
+            shuffled.sort_by_key(|(_, seed)| *seed);
+            let shuffled: Vec<_> = shuffled.into_iter().map(|(claim, _)| claim).collect();
+            let (a, b) = (ledger(&claims), ledger(&[shuffled, claims].concat()));
+            prop_assert_eq!(a.hash(), b.hash());
+            prop_assert_eq!(a, b);
+        }
+
+        #[test]
+        fn a_ledger_is_rebuilt_from_its_facts_and_a_known_fact_changes_nothing(
+            claims in prop::collection::vec(claim(), 0..20)
+        ) {
+            let mut first = ledger(&claims);
+            let facts: Vec<Claim> = first.claims().collect();
+            prop_assert_eq!(&ledger(&facts), &first);
+            for claim in facts {
+                prop_assert!(!first.merge(claim));
+            }
+        }
+    }
+
+    #[test]
+    fn the_older_of_two_networks_owns_their_name_and_deleting_it_gives_the_name_to_the_younger() {
+        let (old, young) = (network("a", 2, 10), network("a", 1, 20));
+        let mut ledger = ledger(&[Claim::Network(young.clone()), Claim::Network(old.clone())]);
+        assert_eq!(ledger.owner(&old.name).unwrap().id, old.id);
+        assert_eq!(ledger.conflicts(), [young.id].into());
+        ledger.merge(Claim::NetworkDeleted(old.id));
+        assert_eq!(ledger.owner(&old.name).unwrap().id, young.id);
+        assert!(ledger.conflicts().is_empty());
+        assert!(!ledger.merge(Claim::Network(old)), "a deleted network came back");
+    }
+
+    #[test]
+    fn an_index_that_was_given_is_not_given_again_by_itself() {
+        let ledger = ledger(&[
+            Claim::Admitted(admission(1, 0)),
+            Claim::Admitted(admission(2, 1)),
+            Claim::Admitted(admission(3, 3)),
+            Claim::Removed(node(2)),
+        ]);
+        assert_eq!(ledger.free_index(), NodeIndex(2));
+        assert_eq!(ledger.nodes().count(), 2);
+    }
+}

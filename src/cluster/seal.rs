@@ -1,0 +1,382 @@
+//! Datagrams under the cluster's gossip key: sealing, opening, several keys during a rotation, replays.
+//!
+//! Owns: the format of a sealed datagram and which keys are good now. Does not own: what is inside (`wire`),
+//! how keys reach the nodes (`core`), where they are kept (`store`).
+//!
+//! A sealed datagram, all numbers big-endian:
+//!
+//! ```text
+//! version 1 B | key id 4 B | sender 16 B | nonce 12 B | ChaCha20-Poly1305(incarnation, sequence, body) | tag 16 B
+//! ```
+//!
+//! The clear part before the nonce is authenticated too (RFC 8439 section 2.8, as additional data). Each sender has a
+//! key of its own, derived from the gossip key and its id, so that random nonces suffice: docs/decisions/cluster.md.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
+use super::facts::Incarnation;
+use crate::model::NodeId;
+
+const VERSION: u8 = 1;
+const CLEAR: usize = 1 + 4 + 16;
+const NONCE: usize = 12;
+const TAG: usize = 16;
+/// Incarnation and sequence, at their longest.
+const INNER: usize = 10 + 10;
+
+/// How many bytes sealing adds, at most.
+pub(super) const OVERHEAD: usize = CLEAR + NONCE + TAG + INNER;
+
+/// How long a key is still accepted after a newer one took its place in sending.
+const ACCEPT_OLD: Duration = Duration::from_secs(60);
+
+/// The secret that all nodes share.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct GossipKey {
+    /// Of two keys the one with the higher epoch is newer.
+    pub epoch: u32,
+    secret: [u8; 32],
+}
+
+impl GossipKey {
+    /// A new one.
+    pub fn generate(epoch: u32) -> Self {
+        Self { epoch, secret: rand::random() }
+    }
+
+    /// What tells it apart on the wire; says nothing about the secret.
+    fn id(&self) -> [u8; 4] {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(b"lanmesh gossip key id");
+        context.update(&self.secret);
+        let hash = context.finish();
+        let mut id = [0; 4];
+        id.copy_from_slice(&hash.as_ref()[..4]);
+        id
+    }
+
+    fn of_sender(&self, sender: NodeId) -> Option<LessSafeKey> {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret));
+        context.update(b"lanmesh gossip datagrams of ");
+        context.update(sender.as_bytes());
+        UnboundKey::new(&CHACHA20_POLY1305, context.sign().as_ref()).ok().map(LessSafeKey::new)
+    }
+}
+
+impl Drop for GossipKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl std::fmt::Debug for GossipKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "GossipKey(epoch {})", self.epoch)
+    }
+}
+
+/// Why a datagram was dropped before anything in it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OpenError {
+    /// Too short, or of another version.
+    Malformed,
+    /// Sealed with a key that is not known here.
+    UnknownKey,
+    /// Does not open with the key it names.
+    Tampered,
+}
+
+/// What was in a datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Opened {
+    /// The node whose key sealed it. Every node of the cluster could have done so.
+    pub sender: NodeId,
+    /// Which start of its agent.
+    pub incarnation: Incarnation,
+    /// Counts its datagrams in that incarnation.
+    pub sequence: u64,
+    /// The message.
+    pub body: Vec<u8>,
+}
+
+struct Held {
+    key: GossipKey,
+    /// Since when, by the caller's clock; `None` for those it began with.
+    since: Option<Duration>,
+    senders: BTreeMap<NodeId, LessSafeKey>,
+}
+
+/// The keys that are good now.
+pub(super) struct Keyring {
+    me: NodeId,
+    /// By epoch, then id: also where two managers made one of the same epoch, all nodes prefer the same.
+    held: BTreeMap<(u32, [u8; 4]), Held>,
+    /// How long a new key waits for the others to have it before it is used for sending.
+    settle: Duration,
+    sequence: u64,
+    random: SystemRandom,
+}
+
+impl Keyring {
+    /// The keys that a node starts with, the newest of which it sends with.
+    pub fn new(me: NodeId, keys: impl IntoIterator<Item = GossipKey>, settle: Duration) -> Self {
+        let held = keys
+            .into_iter()
+            .map(|key| ((key.epoch, key.id()), Held { key, since: None, senders: BTreeMap::new() }))
+            .collect();
+        Self { me, held, settle, sequence: 0, random: SystemRandom::new() }
+    }
+
+    /// Takes a key; `true` where it was not known. One older than all that are held is not taken.
+    pub fn learn(&mut self, key: GossipKey, now: Duration) -> bool {
+        let at = (key.epoch, key.id());
+        let outdated = self.held.first_key_value().is_some_and(|(oldest, _)| at < *oldest);
+        if outdated || self.held.contains_key(&at) {
+            return false;
+        }
+        self.held.insert(at, Held { key, since: Some(now), senders: BTreeMap::new() });
+        true
+    }
+
+    /// Forgets the keys whose time is over; `true` where there were any.
+    pub fn expire(&mut self, now: Duration) -> bool {
+        let Some(sending) = self.sending(now) else { return false };
+        let taken_up = self.held.get(&sending).and_then(|held| held.since).map(|since| since + self.settle);
+        let before = self.held.len();
+        if taken_up.is_none_or(|since| now > since + ACCEPT_OLD) {
+            self.held.retain(|at, _| *at >= sending);
+        }
+        self.held.len() != before
+    }
+
+    /// Every key.
+    pub fn keys(&self) -> Vec<GossipKey> {
+        self.held.values().map(|held| held.key.clone()).collect()
+    }
+
+    /// The epoch of the newest key.
+    pub fn newest(&self) -> u32 {
+        self.held.last_key_value().map_or(0, |((epoch, _), _)| *epoch)
+    }
+
+    /// A number that is equal where the newest key is.
+    pub fn fingerprint(&self) -> u64 {
+        self.held
+            .last_key_value()
+            .map_or(0, |((epoch, id), _)| u64::from(*epoch) << 32 | u64::from(u32::from_be_bytes(*id)))
+    }
+
+    /// Seals `body` for whoever has the key.
+    pub fn seal(&mut self, incarnation: Incarnation, body: &[u8], now: Duration) -> Option<Vec<u8>> {
+        let at = self.sending(now)?;
+        let (me, held) = (self.me, self.held.get_mut(&at)?);
+        self.sequence += 1;
+        let mut clear = [0; CLEAR];
+        clear[0] = VERSION;
+        clear[1..5].copy_from_slice(&at.1);
+        clear[5..].copy_from_slice(me.as_bytes());
+        let mut nonce = [0; NONCE];
+        self.random.fill(&mut nonce).ok()?;
+        let mut inner = postcard::to_stdvec(&(incarnation, self.sequence)).ok()?;
+        inner.extend_from_slice(body);
+        let key = match held.senders.entry(me) {
+            std::collections::btree_map::Entry::Occupied(found) => found.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => place.insert(held.key.of_sender(me)?),
+        };
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(clear), &mut inner)
+            .ok()?;
+        Some([&clear[..], &nonce, &inner].concat())
+    }
+
+    /// Opens a datagram.
+    pub fn open(&mut self, datagram: &[u8]) -> Result<Opened, OpenError> {
+        let (clear, rest) = datagram.split_at_checked(CLEAR).ok_or(OpenError::Malformed)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or(OpenError::Malformed)?;
+        if clear[0] != VERSION || sealed.len() <= TAG {
+            return Err(OpenError::Malformed);
+        }
+        let held = self
+            .held
+            .iter_mut()
+            .rev()
+            .find(|((_, id), _)| id == &clear[1..5])
+            .map(|(_, held)| held)
+            .ok_or(OpenError::UnknownKey)?;
+        let sender: [u8; 16] = clear[5..].try_into().map_err(|_| OpenError::Malformed)?;
+        let sender = NodeId::from_bytes(sender);
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Malformed)?;
+        let mut sealed = sealed.to_vec();
+        // A key is kept only once something opened with it, so made-up senders take no memory.
+        let fresh = if held.senders.contains_key(&sender) { None } else { held.key.of_sender(sender) };
+        let key = fresh.as_ref().or_else(|| held.senders.get(&sender)).ok_or(OpenError::Malformed)?;
+        let opened =
+            key.open_in_place(nonce, Aad::from(clear), &mut sealed).map_err(|_| OpenError::Tampered)?;
+        let ((incarnation, sequence), body) =
+            postcard::take_from_bytes(opened).map_err(|_| OpenError::Malformed)?;
+        let opened = Opened { sender, incarnation, sequence, body: body.to_vec() };
+        if let Some(key) = fresh {
+            held.senders.insert(sender, key);
+        }
+        Ok(opened)
+    }
+
+    fn sending(&self, now: Duration) -> Option<(u32, [u8; 4])> {
+        let settled = |held: &Held| held.since.is_none_or(|since| now >= since + self.settle);
+        self.held
+            .iter()
+            .rev()
+            .find(|(_, held)| settled(held))
+            .or_else(|| self.held.first_key_value())
+            .map(|(at, _)| *at)
+    }
+}
+
+/// Which datagrams of each sender were seen: a window of 64 below the highest (RFC 4303 section 3.4.3), anew in
+/// each incarnation. Nothing depends on clocks.
+#[derive(Debug, Default)]
+pub(super) struct Replays {
+    windows: BTreeMap<NodeId, Window>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    incarnation: Incarnation,
+    highest: u64,
+    seen: u64,
+}
+
+impl Replays {
+    /// Whether this datagram is new; from now on it is not. To be asked about members only.
+    pub fn is_new(&mut self, opened: &Opened) -> bool {
+        let (incarnation, sequence) = (opened.incarnation, opened.sequence);
+        let window = self.windows.entry(opened.sender).or_insert(Window { incarnation, highest: 0, seen: 0 });
+        if incarnation < window.incarnation {
+            return false;
+        }
+        if incarnation > window.incarnation {
+            *window = Window { incarnation, highest: 0, seen: 0 };
+        }
+        if sequence > window.highest {
+            let shift = sequence - window.highest;
+            window.seen = if shift < 64 { window.seen << shift | 1 } else { 1 };
+            window.highest = sequence;
+            return true;
+        }
+        let age = window.highest - sequence;
+        if age >= 64 || window.seen >> age & 1 == 1 {
+            return false;
+        }
+        window.seen |= 1 << age;
+        true
+    }
+
+    /// Forgets the senders that are not wanted.
+    pub fn retain(&mut self, keep: impl Fn(NodeId) -> bool) {
+        self.windows.retain(|node, _| keep(*node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: NodeId = NodeId::from_bytes([1; 16]);
+    const B: NodeId = NodeId::from_bytes([2; 16]);
+    const SETTLE: Duration = Duration::from_secs(2);
+
+    fn pair() -> (Keyring, Keyring) {
+        let key = GossipKey::generate(1);
+        (Keyring::new(A, [key.clone()], SETTLE), Keyring::new(B, [key], SETTLE))
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn what_one_node_seals_another_opens() {
+        let (mut a, mut b) = pair();
+        let sealed = a.seal(7, b"hello", at(0)).unwrap();
+        assert!(sealed.len() <= 5 + OVERHEAD);
+        let opened = b.open(&sealed).unwrap();
+        assert_eq!(opened, Opened { sender: A, incarnation: 7, sequence: 1, body: b"hello".to_vec() });
+        assert!(!sealed.windows(5).any(|part| part == b"hello"));
+    }
+
+    #[test]
+    fn a_datagram_that_was_changed_anywhere_or_cut_does_not_open() {
+        let (mut a, mut b) = pair();
+        let sealed = a.seal(1, b"hello", at(0)).unwrap();
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 0x40;
+            let want = match at {
+                0 => OpenError::Malformed,
+                1..5 => OpenError::UnknownKey,
+                _ => OpenError::Tampered,
+            };
+            assert_eq!(b.open(&changed), Err(want), "byte {at}");
+        }
+        for len in 0..sealed.len() {
+            assert!(b.open(&sealed[..len]).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_datagram_of_another_cluster_is_under_an_unknown_key() {
+        let (mut a, _) = pair();
+        let (_, mut stranger) = pair();
+        assert_eq!(stranger.open(&a.seal(1, b"x", at(0)).unwrap()), Err(OpenError::UnknownKey));
+    }
+
+    #[test]
+    fn during_a_rotation_both_keys_open_and_afterwards_only_the_new_one() {
+        let (mut a, mut b) = pair();
+        let old = a.seal(1, b"old", at(0)).unwrap();
+        let new = GossipKey::generate(2);
+        assert!(a.learn(new.clone(), at(10)));
+        assert!(!a.learn(new.clone(), at(10)));
+        // Until the key has settled the sender goes on with the one that all have.
+        assert!(b.open(&a.seal(1, b"x", at(11)).unwrap()).is_ok());
+        assert_eq!(b.open(&a.seal(1, b"x", at(13)).unwrap()), Err(OpenError::UnknownKey));
+        assert!(b.learn(new, at(13)));
+        assert!(b.open(&a.seal(1, b"x", at(13)).unwrap()).is_ok());
+        assert!(b.open(&old).is_ok());
+        assert!(!b.expire(at(60)));
+        assert!(b.expire(at(13 + 2 + 61)));
+        assert_eq!(b.open(&old), Err(OpenError::UnknownKey));
+        assert!(!b.learn(a.keys()[0].clone(), at(80)), "an outdated key came back");
+    }
+
+    #[test]
+    fn a_repeated_datagram_is_seen_and_a_reordered_one_is_taken_once() {
+        let mut replays = Replays::default();
+        let mut is_new = |incarnation, sequence| {
+            replays.is_new(&Opened { sender: A, incarnation, sequence, body: Vec::new() })
+        };
+        assert!(is_new(1, 1) && is_new(1, 3) && is_new(1, 2));
+        assert!(!is_new(1, 1) && !is_new(1, 2) && !is_new(1, 3));
+        assert!(is_new(1, 100) && is_new(1, 37) && !is_new(1, 36), "the window is 64 wide");
+        assert!(is_new(2, 1), "a restart begins anew");
+        assert!(!is_new(1, 101), "nothing of an older start is taken");
+        assert!(is_new(2, u64::MAX) && !is_new(2, u64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_open(bytes in prop::collection::vec(any::<u8>(), 0..1300)) {
+            let (_, mut b) = pair();
+            prop_assert!(b.open(&bytes).is_err());
+            prop_assert!(b.held.values().all(|held| held.senders.is_empty()));
+        }
+    }
+}

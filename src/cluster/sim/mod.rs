@@ -1,0 +1,319 @@
+//! Many nodes in one thread and in virtual time: the real state machines over a network that loses, delays and
+//! cuts. Everything but the nonces follows from a seed.
+
+mod tests;
+
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::core::{Boot, Core, Output, Persist};
+use super::ledger::{Admission, Claim, Ledger};
+use super::seal::GossipKey;
+use super::testing::{endpoint, network};
+use super::*;
+use crate::model::{ClusterView, Endpoint, NetworkId, NodeId, NodeIndex, NodeName, NodeState};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+enum Arrival {
+    Datagram(SocketAddr, Vec<u8>),
+    /// The end of an exchange over a stream with this node.
+    Exchange(usize),
+}
+
+struct Node {
+    core: Option<Core>,
+    incarnation: u64,
+    ledger: Ledger,
+    /// What arrived and was not looked at yet.
+    inbox: Vec<Arrival>,
+    /// Until when it gets no processor.
+    paused: Duration,
+    events: Vec<(Duration, ClusterEvent)>,
+}
+
+struct Sim {
+    now: Duration,
+    nodes: Vec<Node>,
+    /// Sorted by time, then by order of sending.
+    wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
+    sent: u64,
+    loss: f64,
+    /// Nodes hear each other only within a side.
+    side: Vec<u8>,
+    /// Every datagram that was sent since recording began: to whom, from where, what.
+    tape: Option<Vec<(usize, SocketAddr, Vec<u8>)>>,
+    key: GossipKey,
+    timing: Timing,
+    random: SmallRng,
+}
+
+/// Other runs of the same tests: `LANMESH_SIM_SEED=1000 cargo test --lib cluster::sim`.
+fn shift() -> u64 {
+    std::env::var("LANMESH_SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn id(n: usize) -> NodeId {
+    let mut bytes = [0xa5; 16];
+    bytes[..8].copy_from_slice(&(n as u64).to_be_bytes());
+    NodeId::from_bytes(bytes)
+}
+
+fn address(n: usize) -> SocketAddr {
+    ([10, 1, (n / 250) as u8, (n % 250) as u8 + 1], 7979).into()
+}
+
+fn admission(n: usize) -> Admission {
+    let name = NodeName::new(format!("n{n}")).unwrap();
+    Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n) }
+}
+
+impl Sim {
+    /// `n` nodes that were all let in and have just started.
+    fn new(n: usize, seed: u64) -> Self {
+        let mut ledger = Ledger::default();
+        for n in 0..n {
+            ledger.merge(Claim::Admitted(admission(n)));
+        }
+        let node = || Node {
+            core: None,
+            incarnation: 0,
+            ledger: ledger.clone(),
+            inbox: Vec::new(),
+            paused: Duration::ZERO,
+            events: Vec::new(),
+        };
+        let mut sim = Self {
+            now: Duration::ZERO,
+            nodes: (0..n).map(|_| node()).collect(),
+            wire: BTreeMap::new(),
+            sent: 0,
+            loss: 0.0,
+            side: vec![0; n],
+            tape: None,
+            key: GossipKey::generate(1),
+            timing: Timing::default(),
+            random: SmallRng::seed_from_u64(seed + shift()),
+        };
+        for n in 0..n {
+            sim.start(n, BTreeMap::new());
+        }
+        sim
+    }
+
+    fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
+        let Admission { name, index, address, .. } = admission(n);
+        let fact = facts::NodeFact {
+            name,
+            index,
+            address,
+            vtep: address.ip(),
+            underlay_mtu: 1500,
+            networks: Default::default(),
+        };
+        self.nodes[n].incarnation += 1;
+        let boot = Boot {
+            me: id(n),
+            fact,
+            incarnation: self.nodes[n].incarnation,
+            ledger: self.nodes[n].ledger.clone(),
+            keys: vec![self.key.clone()],
+            peers: BTreeMap::new(),
+            initial,
+            timing: self.timing,
+            seed: self.random.random(),
+        };
+        self.nodes[n].core = Some(Core::start(boot, self.now));
+        self.flush(n);
+    }
+
+    fn stop(&mut self, n: usize) {
+        self.nodes[n].core = None;
+        self.nodes[n].inbox.clear();
+    }
+
+    fn hears(&self, a: usize, b: usize) -> bool {
+        self.side[a] == self.side[b] && self.nodes[a].core.is_some() && self.nodes[b].core.is_some()
+    }
+
+    fn post(&mut self, to: usize, after: Duration, arrival: Arrival) {
+        self.sent += 1;
+        self.wire.insert((self.now + after, self.sent), (to, arrival));
+    }
+
+    fn flush(&mut self, n: usize) {
+        let Some(core) = self.nodes[n].core.as_mut() else { return };
+        for output in core.take_outputs() {
+            match output {
+                Output::Datagram(to, datagram) => {
+                    assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
+                    let Some(to) = (0..self.nodes.len()).find(|n| address(*n) == to) else { continue };
+                    if let Some(tape) = &mut self.tape {
+                        tape.push((to, address(n), datagram.clone()));
+                    }
+                    if self.hears(n, to) && !self.random.random_bool(self.loss) {
+                        let delay = MS.mul_f64(self.random.random_range(0.1..2.0));
+                        self.post(to, delay, Arrival::Datagram(address(n), datagram));
+                    }
+                }
+                Output::Sync(peer, _) => {
+                    let peer = (0..self.nodes.len()).find(|n| id(*n) == peer).unwrap();
+                    let delay = if self.hears(n, peer) { 5 * MS } else { 3 * SECOND };
+                    self.post(n, delay, Arrival::Exchange(peer));
+                }
+                Output::Persist(Persist::Claim(claim)) => drop(self.nodes[n].ledger.merge(claim)),
+                Output::Persist(_) => {}
+                Output::Event(event) => self.nodes[n].events.push((self.now, event)),
+            }
+        }
+    }
+
+    fn exchange(&mut self, a: usize, b: usize) {
+        let heard = self.hears(a, b);
+        let now = self.now;
+        let [a_core, b_core] = self.nodes.get_disjoint_mut([a, b]).unwrap().map(|node| node.core.as_mut());
+        let Some(a_core) = a_core else { return };
+        if let Some(b_core) = b_core.filter(|_| heard) {
+            let compare = b_core.compare(&a_core.summary());
+            let mut give = wire::Part::default();
+            for part in a_core.answer(compare, now).split() {
+                give.deltas.extend(b_core.finish(part, now).deltas);
+            }
+            for part in give.split() {
+                a_core.absorb(part, now);
+            }
+            a_core.sync_done(id(b), true, now);
+        } else {
+            a_core.sync_done(id(b), false, now);
+        }
+        self.flush(a);
+        self.flush(b);
+    }
+
+    fn wake(&mut self, n: usize) {
+        if self.now < self.nodes[n].paused {
+            return;
+        }
+        // As the driver does: first what arrived, then what is due.
+        for arrival in std::mem::take(&mut self.nodes[n].inbox) {
+            match arrival {
+                Arrival::Datagram(from, datagram) => {
+                    if let Some(core) = self.nodes[n].core.as_mut() {
+                        core.receive(from, &datagram, self.now);
+                    }
+                }
+                Arrival::Exchange(peer) => self.exchange(n, peer),
+            }
+        }
+        if let Some(core) = self.nodes[n].core.as_mut()
+            && self.now >= core.deadline()
+        {
+            core.tick(self.now);
+        }
+        self.flush(n);
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        // When each node is due; an entry that is outdated wakes it for nothing.
+        let mut due = BinaryHeap::new();
+        let at = |node: &Node| node.core.as_ref().map(|core| core.deadline().max(node.paused));
+        for (n, node) in self.nodes.iter().enumerate() {
+            due.extend(at(node).map(|at| std::cmp::Reverse((at, n))));
+        }
+        loop {
+            let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
+            let timer = due.peek().map(|std::cmp::Reverse((at, _))| *at);
+            let next = arrival.into_iter().chain(timer).min().unwrap_or(end);
+            if next > end {
+                break;
+            }
+            self.now = self.now.max(next);
+            let n = if arrival == Some(next) {
+                let Some((_, (to, arrival))) = self.wire.pop_first() else { break };
+                if self.nodes[to].core.is_none() {
+                    continue;
+                }
+                self.nodes[to].inbox.push(arrival);
+                to
+            } else {
+                let Some(std::cmp::Reverse((_, n))) = due.pop() else { break };
+                n
+            };
+            self.wake(n);
+            due.extend(at(&self.nodes[n]).map(|at| std::cmp::Reverse((at, n))));
+        }
+        self.now = end;
+    }
+
+    fn view(&self, n: usize) -> ClusterView {
+        self.nodes[n].core.as_ref().unwrap().view()
+    }
+
+    fn with<R>(&mut self, n: usize, f: impl FnOnce(&mut Core, Duration) -> R) -> R {
+        let result = f(self.nodes[n].core.as_mut().unwrap(), self.now);
+        self.flush(n);
+        result
+    }
+
+    fn all_alive(&self) -> bool {
+        (0..self.nodes.len()).all(|n| self.view(n).nodes.values().all(|node| node.state == NodeState::Alive))
+    }
+
+    /// Runs until `test` holds, for `limit` at most, and returns how long that took.
+    fn until(&mut self, limit: Duration, test: impl Fn(&Self) -> bool) -> Option<Duration> {
+        let start = self.now;
+        while self.now < start + limit {
+            if test(self) {
+                return Some(self.now - start);
+            }
+            self.run(10 * MS);
+        }
+        None
+    }
+
+    fn deaths(&self) -> Vec<(usize, Duration, NodeName)> {
+        let deaths = |(n, node): (usize, &Node)| {
+            let dead = node.events.iter().filter_map(move |(at, event)| match event {
+                ClusterEvent::NodeDead { name, .. } => Some((n, *at, name.clone())),
+                _ => None,
+            });
+            dead.collect::<Vec<_>>()
+        };
+        self.nodes.iter().enumerate().flat_map(deaths).collect()
+    }
+
+    fn clear_events(&mut self) {
+        for node in &mut self.nodes {
+            node.events.clear();
+        }
+    }
+
+    fn same(&self, nodes: &[usize]) -> bool {
+        let summary = |n: usize| self.nodes[n].core.as_ref().unwrap().summary();
+        nodes.iter().all(|n| summary(*n) == summary(nodes[0]))
+    }
+}
+
+/// A cluster that is complete and quiet, all of whose nodes take part in one network.
+fn quiet(n: usize, seed: u64) -> (Sim, NetworkId) {
+    let mut sim = Sim::new(n, seed);
+    assert!(sim.until(10 * SECOND, Sim::all_alive).is_some(), "seed {seed}: {n} nodes do not come together");
+    let net = sim.with(0, |core, now| core.create_network(network("a", 1, 1), now)).unwrap().id;
+    sim.run(SECOND);
+    for n in 0..n {
+        sim.with(n, |core, now| core.take_part(net, now)).unwrap();
+    }
+    sim.run(5 * SECOND);
+    sim.clear_events();
+    (sim, net)
+}
+
+fn sees(sim: &Sim, n: usize, net: NetworkId, name: &str) -> bool {
+    sim.view(n).endpoint(&net, &endpoint(name, 0).name).is_some()
+}

@@ -1,0 +1,285 @@
+//! What many nodes do, whatever the network does to them.
+
+use super::*;
+
+/// How long until every other node knows that one is dead, worst of several runs.
+fn detection(n: usize, seeds: u64) -> (Duration, Duration) {
+    let mut took = Vec::new();
+    for seed in 0..seeds {
+        let mut sim = Sim::new(n, seed);
+        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.run(SECOND + 37 * MS * seed as u32);
+        sim.clear_events();
+        let start = sim.now;
+        sim.stop(n - 1);
+        sim.run(6 * SECOND);
+        let deaths = sim.deaths();
+        assert_eq!(deaths.len(), n - 1, "seed {seed}: all learn of one death, and of no other");
+        took.push(deaths.iter().map(|(_, at, _)| *at - start).max().unwrap());
+    }
+    took.sort();
+    (took[took.len() / 2], took[took.len() - 1])
+}
+
+#[test]
+fn a_dead_node_is_known_to_be_dead_everywhere_within_two_seconds() {
+    for (n, seeds) in [(2, 20), (3, 40), (5, 20), (10, 20), (50, 4)] {
+        let (median, worst) = detection(n, seeds);
+        println!("{n} nodes: dead everywhere after {median:?}, at worst {worst:?}");
+        assert!(worst <= 2 * SECOND, "{n} nodes: {worst:?}");
+    }
+}
+
+/// For docs: `LANMESH_SIM_NODES=3,10,50 cargo test --lib -- --ignored --nocapture figures`.
+#[test]
+#[ignore = "prints figures and takes long"]
+fn figures_of_larger_clusters() {
+    let sizes = std::env::var("LANMESH_SIM_NODES").unwrap_or_else(|_| "3,10,50,200".to_owned());
+    for n in sizes.split(',').map(|n| n.parse().unwrap()) {
+        let (median, worst) = detection(n, if n > 200 { 1 } else { 5 });
+        let mut sim = Sim::new(n, 1);
+        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.run(30 * SECOND);
+        let sent =
+            |sim: &Sim| sim.nodes.iter().map(|n| n.core.as_ref().unwrap().stats.bytes_out).sum::<u64>();
+        let before = sent(&sim);
+        sim.run(20 * SECOND);
+        let quiet = (sent(&sim) - before) / 20 / n as u64;
+        println!("{n} nodes: dead everywhere {median:?}, worst {worst:?}; quiet {quiet} B/s sent by each");
+    }
+}
+
+#[test]
+fn with_a_third_of_all_datagrams_lost_nobody_is_given_up() {
+    for (n, seed) in [(3, 1), (3, 2), (8, 3), (20, 4)] {
+        let (mut sim, _) = quiet(n, seed);
+        sim.loss = 0.3;
+        sim.run(30 * SECOND);
+        assert_eq!(sim.deaths(), [], "{n} nodes, seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
+    for seed in 0..5 {
+        let (mut sim, _) = quiet(4, seed);
+        for _ in 0..100 {
+            // Half a second of nothing, a moment of work.
+            sim.nodes[2].paused = sim.now + 500 * MS;
+            sim.run(520 * MS);
+        }
+        assert_eq!(sim.deaths(), [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_was_frozen_comes_back_by_itself_and_takes_nobody_for_dead() {
+    for seed in 0..5 {
+        let (mut sim, _) = quiet(5, seed);
+        sim.nodes[2].paused = sim.now + 10 * SECOND;
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths().len(), 4, "the others see it dead");
+        sim.clear_events();
+        let took = sim.until(5 * SECOND, Sim::all_alive);
+        assert!(took.is_some_and(|took| took < SECOND), "seed {seed}: {took:?}");
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths(), [], "seed {seed}");
+        assert!(sim.all_alive() && sim.same(&[0, 1, 2, 3, 4]), "seed {seed}");
+    }
+}
+
+#[test]
+fn after_a_cut_of_any_length_both_sides_come_together_and_have_the_same_facts() {
+    for (seed, length) in [(1, SECOND), (2, 10 * SECOND), (3, 120 * SECOND)] {
+        let (mut sim, net) = quiet(6, seed);
+        sim.side = vec![0, 0, 0, 1, 1, 1];
+        sim.run(length / 2);
+        sim.with(0, |core, now| core.put_endpoint(net, endpoint("left", 1), now)).unwrap();
+        sim.with(3, |core, now| core.put_endpoint(net, endpoint("right", 1), now)).unwrap();
+        let other = sim.with(4, |core, now| core.create_network(network("b", 2, 5), now)).unwrap().id;
+        sim.with(1, |core, now| core.create_network(network("b", 3, 9), now)).unwrap();
+        sim.run(length / 2);
+        sim.side = vec![0; 6];
+        let healed = |sim: &Sim| {
+            sim.all_alive()
+                && sim.same(&[0, 1, 2, 3, 4, 5])
+                && (0..6).all(|n| sees(sim, n, net, "left") && sees(sim, n, net, "right"))
+        };
+        let took = sim.until(15 * SECOND, healed);
+        let took = took.unwrap_or_else(|| panic!("seed {seed}: not healed; {:#?}", sim.view(0)));
+        println!("cut of {length:?}: healed after {took:?}");
+        for n in 0..6 {
+            let view = sim.view(n);
+            assert_eq!(
+                view.network_named(&network("b", 2, 5).name).unwrap().spec.id,
+                other,
+                "the older owns it"
+            );
+            assert_eq!(view.networks.values().filter(|network| network.conflict).count(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_push_that_is_lost_is_made_good_by_anti_entropy() {
+    let (mut sim, net) = quiet(3, 1);
+    sim.loss = 1.0;
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("x", 1), now)).unwrap();
+    sim.loss = 0.0;
+    sim.run(2 * MS);
+    assert!(!sees(&sim, 1, net, "x"));
+    let took = sim.until(SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "x")));
+    assert!(took.is_some(), "the summary that follows a push was lost on them");
+    // One that is lost together with what follows it is found by a round.
+    sim.loss = 1.0;
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("w", 1), now)).unwrap();
+    sim.run(SECOND);
+    sim.loss = 0.0;
+    assert!(sim.until(8 * SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "w"))).is_some());
+    // And one that comes after a lost one shows the gap at once.
+    sim.run(SECOND);
+    sim.loss = 1.0;
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("y", 1), now)).unwrap();
+    sim.loss = 0.0;
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("z", 1), now)).unwrap();
+    let took = sim.until(SECOND, |sim| (1..3).all(|n| sees(sim, n, net, "y") && sees(sim, n, net, "z")));
+    assert!(took.is_some_and(|took| took < 50 * MS), "{took:?}");
+}
+
+#[test]
+fn a_pushed_change_reaches_those_who_share_the_network_in_one_step_and_nobody_else() {
+    let (mut sim, net) = quiet(4, 1);
+    sim.with(3, |core, now| core.give_up(net, now));
+    sim.run(SECOND);
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("x", 1), now)).unwrap();
+    sim.run(3 * MS);
+    assert!(sees(&sim, 1, net, "x") && sees(&sim, 2, net, "x"));
+    sim.run(20 * SECOND);
+    assert!(!sees(&sim, 3, net, "x"), "it went to a node that takes no part");
+}
+
+#[test]
+fn ten_thousand_endpoints_of_one_node_reach_the_others_and_too_many_are_refused() {
+    let (mut sim, net) = quiet(2, 1);
+    for n in 0..10_000 {
+        sim.with(0, |core, now| core.put_endpoint(net, endpoint(&format!("e{n}"), 1), now)).unwrap();
+    }
+    let all = |sim: &Sim| sim.view(1).networks[&net].endpoints.get(&id(0)).is_some_and(|e| e.len() == 10_000);
+    assert!(sim.until(10 * SECOND, all).is_some());
+    let huge = |n: u32| {
+        let mut endpoint = endpoint(&format!("huge{n}"), 1);
+        endpoint.aliases = vec![endpoint.name.clone(); 20_000];
+        endpoint
+    };
+    let refused = (0..40).find_map(|n| sim.with(0, |core, now| core.put_endpoint(net, huge(n), now)).err());
+    assert!(refused.is_some_and(|error| error.to_string().contains("use another node")));
+    sim.run(10 * SECOND);
+    assert!(sim.same(&[0, 1]));
+}
+
+#[test]
+fn a_writer_that_restarts_replaces_what_it_published_without_a_gap() {
+    let (mut sim, net) = quiet(3, 1);
+    for name in ["kept", "gone"] {
+        sim.with(0, |core, now| core.put_endpoint(net, endpoint(name, 1), now)).unwrap();
+    }
+    sim.run(SECOND);
+    sim.clear_events();
+    sim.stop(0);
+    sim.run(300 * MS);
+    sim.start(0, [(net, vec![endpoint("kept", 1)])].into());
+    let took = sim.until(3 * SECOND, |sim| (1..3).all(|n| !sees(sim, n, net, "gone")));
+    assert!(took.is_some(), "the old incarnation is still there");
+    sim.run(5 * SECOND);
+    assert!((0..3).all(|n| sees(&sim, n, net, "kept")) && sim.all_alive() && sim.same(&[0, 1, 2]));
+    assert_eq!(sim.deaths(), [], "a quick restart is no death");
+    for node in &sim.nodes[1..] {
+        let kept = endpoint("kept", 1).name;
+        let flapped = |event: &ClusterEvent| matches!(event, ClusterEvent::EndpointRemoved { name, .. } | ClusterEvent::EndpointAdded { name, .. } if *name == kept);
+        assert!(!node.events.iter().any(|(_, event)| flapped(event)), "{:?}", node.events);
+    }
+}
+
+#[test]
+fn a_node_whose_state_was_restored_from_an_old_copy_is_heard_again() {
+    let (mut sim, net) = quiet(3, 1);
+    for _ in 0..3 {
+        sim.stop(0);
+        sim.start(0, [(net, vec![endpoint("before", 1)])].into());
+        sim.run(3 * SECOND);
+    }
+    sim.stop(0);
+    sim.nodes[0].incarnation = 0;
+    sim.start(0, [(net, vec![endpoint("after", 1)])].into());
+    let heard = |sim: &Sim| {
+        sim.all_alive() && (1..3).all(|n| sees(sim, n, net, "after") && !sees(sim, n, net, "before"))
+    };
+    assert!(sim.until(10 * SECOND, heard).is_some(), "{:#?}", sim.view(1));
+    sim.run(10 * SECOND);
+    assert!(heard(&sim) && sim.same(&[0, 1, 2]));
+}
+
+#[test]
+fn a_network_deleted_on_one_side_of_a_cut_stays_deleted() {
+    let (mut sim, net) = quiet(4, 1);
+    sim.side = vec![0, 0, 1, 1];
+    sim.run(5 * SECOND);
+    assert!(sim.with(0, |core, now| core.delete_network(net, now)));
+    sim.with(3, |core, now| core.put_endpoint(net, endpoint("x", 1), now)).unwrap();
+    sim.run(5 * SECOND);
+    sim.side = vec![0; 4];
+    let gone = |sim: &Sim| (0..4).all(|n| sim.view(n).networks.is_empty()) && sim.all_alive();
+    assert!(sim.until(15 * SECOND, gone).is_some());
+    sim.run(20 * SECOND);
+    assert!(gone(&sim) && sim.same(&[0, 1, 2, 3]));
+}
+
+#[test]
+fn a_node_that_was_away_during_a_rotation_finds_the_new_key() {
+    let (mut sim, _) = quiet(5, 1);
+    sim.side = vec![0, 0, 0, 0, 1];
+    sim.run(10 * SECOND);
+    sim.with(0, |core, now| core.remove_node(id(3), now)).unwrap();
+    // Long enough for the old key to be forgotten.
+    sim.run(120 * SECOND);
+    sim.stop(3);
+    sim.side = vec![0; 5];
+    let back = |sim: &Sim| {
+        let alive = |n: usize| sim.view(n).nodes.values().all(|node| node.state == NodeState::Alive);
+        [0, 1, 2, 4].into_iter().all(|n| alive(n) && sim.view(n).nodes.len() == 4)
+    };
+    assert!(sim.until(20 * SECOND, back).is_some(), "{:#?}", sim.view(4).nodes);
+}
+
+#[test]
+fn datagrams_that_are_played_again_change_nothing() {
+    let (mut sim, net) = quiet(3, 1);
+    sim.tape = Some(Vec::new());
+    sim.with(0, |core, now| core.put_endpoint(net, endpoint("x", 1), now)).unwrap();
+    sim.run(5 * SECOND);
+    sim.with(0, |core, now| assert!(core.remove_endpoint(net, endpoint("x", 1).name, now)));
+    sim.run(5 * SECOND);
+    let tape = sim.tape.take().unwrap();
+    let played: Vec<u64> = (0..3).map(|n| tape.iter().filter(|(to, ..)| *to == n).count() as u64).collect();
+    assert!(played.iter().all(|count| *count > 64), "{played:?}");
+    let dropped = |sim: &Sim, n: usize| sim.nodes[n].core.as_ref().unwrap().stats.dropped_replayed;
+    let before: Vec<u64> = (0..3).map(|n| dropped(&sim, n)).collect();
+    sim.clear_events();
+    for (to, from, datagram) in &tape {
+        sim.post(*to, MS, Arrival::Datagram(*from, datagram.clone()));
+    }
+    sim.run(SECOND);
+    for n in 0..3 {
+        assert_eq!(dropped(&sim, n) - before[n], played[n], "node {n}");
+        assert_eq!(sim.nodes[n].events, []);
+    }
+    // A node that has just started has seen none of them, and still they are old news.
+    sim.stop(2);
+    sim.start(2, [(net, Vec::new())].into());
+    for (to, from, datagram) in tape.into_iter().filter(|(to, ..)| *to == 2) {
+        sim.post(to, MS, Arrival::Datagram(from, datagram));
+    }
+    sim.run(5 * SECOND);
+    assert_eq!(sim.deaths(), []);
+    assert!(sim.all_alive() && sim.same(&[0, 1, 2]) && (0..3).all(|n| !sees(&sim, n, net, "x")));
+}

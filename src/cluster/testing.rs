@@ -1,0 +1,57 @@
+//! Values for tests.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::facts::NodeFact;
+use crate::model::{
+    Encryption, Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec, NodeIndex,
+    NodeName, Vni, ZeroconfMode,
+};
+
+/// An endpoint of this name; `claim` tells one value from another.
+pub(super) fn endpoint(name: &str, claim: u64) -> Endpoint {
+    Endpoint {
+        name: EndpointName::new(name).unwrap(),
+        service: None,
+        slot: None,
+        aliases: Vec::new(),
+        addresses: vec!["10.10.0.17/24".parse().unwrap()],
+        mac: Mac::of_endpoint("10.10.0.17".parse().unwrap()),
+        services: Vec::new(),
+        claim,
+    }
+}
+
+/// What the node number `n` says of itself: it takes part in no network.
+pub(super) fn node_fact(n: u8) -> NodeFact {
+    let address: SocketAddr = ([10, 0, 0, n], 7979).into();
+    NodeFact {
+        name: NodeName::new(format!("n{n}")).unwrap(),
+        index: NodeIndex(u32::from(n)),
+        address,
+        vtep: address.ip(),
+        underlay_mtu: 1500,
+        networks: BTreeSet::new(),
+    }
+}
+
+/// A network of this name whose id and VNI follow from `n`.
+pub(super) fn network(name: &str, n: u8, created_ms: u64) -> NetworkSpec {
+    let id = NetworkId::from_bytes([n; 8]);
+    NetworkSpec {
+        id,
+        name: NetworkName::new(name).unwrap(),
+        vni: Vni::try_from(0x80_0000 + u32::from(n)).unwrap(),
+        subnets: vec!["10.10.0.0/24".parse().unwrap()],
+        gateways: vec!["10.10.0.1".parse().unwrap()],
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+        mtu: None,
+        multicast: MulticastMode::default(),
+        zeroconf: ZeroconfMode::default(),
+        encrypt: Encryption::default(),
+        created_ms,
+    }
+}

@@ -1,0 +1,465 @@
+//! Real nodes of a cluster on loopback addresses: joins, exchanges, restarts.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+
+use super::testing::{endpoint, network};
+use super::*;
+use crate::model::{ClusterView, NodeIndex, NodeName, NodeState};
+use crate::state::State;
+
+/// Addresses that no other test, and no other process of tests, has.
+struct Place {
+    prefix: [u8; 3],
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let pid = std::process::id();
+        let prefix = [127, (pid % 250) as u8 + 1, NEXT.fetch_add(1, Ordering::Relaxed)];
+        Self { prefix, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn address(&self, n: u8) -> SocketAddr {
+        let [a, b, c] = self.prefix;
+        ([a, b, c, n], DEFAULT_PORT).into()
+    }
+
+    fn common(&self, n: u8) -> ClusterConfig {
+        let state = State::open(&self.dir.path().join(format!("n{n}"))).unwrap();
+        let timing = Timing { detect: Duration::from_secs(2), sync: Duration::from_millis(500) };
+        ClusterConfig { listen: Some(self.address(n)), timing, ..ClusterConfig::new(state) }
+    }
+
+    async fn create(&self) -> Cluster {
+        let (common, advertise) = (self.common(1), self.address(1));
+        Cluster::create(InitConfig { common, name: name(1), advertise }).await.unwrap()
+    }
+
+    fn joining(&self, n: u8, token: &str) -> JoinConfig {
+        JoinConfig {
+            common: self.common(n),
+            name: name(n),
+            token: token.to_owned(),
+            manager: self.address(1).to_string(),
+            advertise: Some(self.address(n)),
+            index: None,
+        }
+    }
+
+    async fn join(&self, n: u8, manager: &Cluster) -> Cluster {
+        let token = manager.token_show().await.unwrap();
+        Cluster::join(self.joining(n, &token)).await.unwrap()
+    }
+
+    async fn resume(&self, n: u8, initial: Initial) -> Cluster {
+        Cluster::resume(self.common(n), initial).await.unwrap().unwrap()
+    }
+}
+
+fn name(n: u8) -> NodeName {
+    NodeName::new(format!("n{n}")).unwrap()
+}
+
+/// Waits until `test` holds of the view, and returns how long that took.
+async fn until(cluster: &Cluster, what: &str, test: impl Fn(&ClusterView) -> bool) -> Duration {
+    let start = Instant::now();
+    let mut view = cluster.view();
+    let waited = tokio::time::timeout(Duration::from_secs(20), view.wait_for(|view| test(view))).await;
+    if waited.is_err() {
+        panic!("not in 20 s: {what}; {:#?}; {:?}", cluster.view().borrow(), cluster.stats());
+    }
+    start.elapsed()
+}
+
+fn state_of(view: &ClusterView, n: u8) -> Option<NodeState> {
+    view.node_named(&name(n)).map(|node| node.state)
+}
+
+fn is_alive(view: &ClusterView, n: u8) -> bool {
+    state_of(view, n) == Some(NodeState::Alive)
+}
+
+async fn all_see_each_other(clusters: &[&Cluster]) {
+    for cluster in clusters {
+        until(cluster, "all alive", |view| (1..=clusters.len() as u8).all(|n| is_alive(view, n))).await;
+    }
+}
+
+async fn refused(config: JoinConfig) -> String {
+    let state = config.common.state.clone();
+    let error = Cluster::join(config).await.err().expect("is refused").to_string();
+    assert!(store::membership(&state).unwrap().is_none(), "a refused node believes to be in");
+    error
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_join_and_see_each_other_their_networks_and_their_endpoints() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let indexes: Vec<u32> = n3.view().borrow().nodes.values().map(|node| node.index.0).collect();
+    assert_eq!(indexes.iter().sum::<u32>(), 3, "{indexes:?}");
+
+    let net = n2.create_network(network("buildnet", 1, 1)).await.unwrap();
+    let again = n2.create_network(network("buildnet", 2, 2)).await.unwrap();
+    assert_eq!(again.id, net.id, "a network is created once");
+    let mut other = network("buildnet", 3, 3);
+    other.mtu = Some(1400);
+    let error = n2.create_network(other).await.unwrap_err().to_string();
+    assert!(error.contains("buildnet exists with another MTU"), "{error}");
+
+    n2.put_endpoint(net.id, endpoint("two", 1)).await.unwrap();
+    assert_eq!(n2.view().borrow().networks[&net.id].endpoints.len(), 1, "not in its own view at once");
+    let n2_takes_part = |view: &ClusterView| view.nodes[&n2.me()].networks.contains(&net.id);
+    until(&n3, "the network", |view| view.networks.contains_key(&net.id) && n2_takes_part(view)).await;
+    assert!(n3.view().borrow().networks[&net.id].endpoints.is_empty(), "it takes no part yet");
+    let fetched = n3.fetch_endpoints(net.id).await.unwrap();
+    assert!(fetched[&n2.me()].contains_key(&endpoint("two", 1).name));
+    n3.put_endpoint(net.id, endpoint("three", 1)).await.unwrap();
+    for cluster in [&n2, &n3] {
+        until(cluster, "both endpoints", |view| view.networks[&net.id].endpoints.len() == 2).await;
+    }
+    assert!(n1.view().borrow().networks[&net.id].endpoints.is_empty());
+
+    assert!(n3.remove_endpoint(net.id, endpoint("three", 1).name).await.unwrap());
+    until(&n2, "one endpoint", |view| view.networks[&net.id].endpoints.len() == 1).await;
+    assert!(n1.delete_network(net.id).await.unwrap());
+    for cluster in [&n1, &n2, &n3] {
+        until(cluster, "no network", |view| view.networks.is_empty()).await;
+        assert!(cluster.view().borrow().nodes.values().all(|node| node.state == NodeState::Alive));
+    }
+    assert!(n2.put_endpoint(net.id, endpoint("two", 1)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_cannot_be_is_refused_with_its_reason() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let token = n1.token_show().await.unwrap();
+    let n2 = place.join(2, &n1).await;
+
+    let mut wrong = token.clone();
+    let last = if wrong.pop() == Some('0') { '1' } else { '0' };
+    wrong.push(last);
+    let error = refused(place.joining(3, &wrong)).await;
+    assert!(error.contains("the token is wrong"), "{error}");
+
+    let error = refused(JoinConfig { index: Some(NodeIndex(1)), ..place.joining(4, &token) }).await;
+    assert!(error.contains("index 1 belongs to n2"), "{error}");
+
+    let error = refused(JoinConfig { name: name(2), ..place.joining(5, &token) }).await;
+    assert!(error.contains("a node named n2 exists"), "{error}");
+
+    let manager = place.address(2).to_string();
+    let error = refused(JoinConfig { manager, ..place.joining(6, &token) }).await;
+    assert!(error.contains("not the manager") && error.contains(&place.address(1).to_string()), "{error}");
+
+    let manager = place.address(99).to_string();
+    let error = refused(JoinConfig { manager: manager.clone(), ..place.joining(7, &token) }).await;
+    assert!(error.contains("no manager answers") && error.contains(&manager), "{error}");
+
+    let late = handle::now_ms() - 90_000;
+    let error = Cluster::join_at(place.joining(8, &token), late).await.err().unwrap().to_string();
+    assert!(error.contains("90 s apart") && error.matches(" UTC").count() == 2, "{error}");
+
+    let rotated = n1.token_rotate().await.unwrap();
+    assert_ne!(rotated, token);
+    let error = refused(place.joining(9, &token)).await;
+    assert!(error.contains("the token was rotated"), "{error}");
+
+    let error = n2.token_show().await.unwrap_err().to_string();
+    assert!(error.contains("only the manager") && error.contains("n1"), "{error}");
+    let error = n2.remove_node(n1.me()).await.unwrap_err().to_string();
+    assert!(error.contains("only the manager"), "{error}");
+
+    let error = Cluster::join(place.joining(3, "LMT1-")).await.err().unwrap().to_string();
+    assert!(error.contains("token is damaged"), "{error}");
+    assert_eq!(n1.stats().joins_refused, 5, "each refusal is counted by whoever refused");
+    assert_eq!(n1.view().borrow().nodes.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_another_cluster_stops_the_join_before_the_secret_is_sent() {
+    let (place, elsewhere) = (Place::new(), Place::new());
+    let (n1, other) = (place.create().await, elsewhere.create().await);
+    let error = refused(place.joining(2, &other.token_show().await.unwrap())).await;
+    assert!(error.contains("does not come from the CA") && error.contains("nothing was sent"), "{error}");
+    assert_eq!(n1.stats().joins_refused, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_advertised_address_a_node_takes_the_one_that_the_manager_sees() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let token = n1.token_show().await.unwrap();
+    let n2 = Cluster::join(JoinConfig { advertise: None, ..place.joining(2, &token) }).await.unwrap();
+    let want: SocketAddr = ([127, 0, 0, 1], DEFAULT_PORT).into();
+    for cluster in [&n1, &n2] {
+        until(cluster, "n2", |view| view.node_named(&name(2)).is_some_and(|node| node.address == want)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_of_another_version_says_so() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let config = place.joining(2, &n1.token_show().await.unwrap());
+    let mut stream = join::client::Caller::connect(&config).await.unwrap().into_stream();
+    let mut frame = wire::encode_frame(&wire::Request::Fetch(network("x", 1, 1).id)).unwrap();
+    frame[5] = 77;
+    stream.write_all(&frame).await.unwrap();
+    let reply = streams::receive::<wire::Reply>(&mut stream, wire::MAX_FRAME).await.unwrap().unwrap();
+    assert_eq!(reply, wire::Reply::Refused(Refusal::Version { theirs: 77, ours: wire::PROTOCOL }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_without_a_certificate_gets_nothing_but_a_refusal() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let config = place.joining(2, &n1.token_show().await.unwrap());
+    for request in
+        [wire::Request::Sync(wire::Summary::default()), wire::Request::Fetch(network("x", 1, 1).id)]
+    {
+        let mut stream = join::client::Caller::connect(&config).await.unwrap().into_stream();
+        streams::send(&mut stream, &request).await.unwrap();
+        let reply = streams::receive::<wire::Reply>(&mut stream, wire::MAX_FRAME).await.unwrap().unwrap();
+        assert!(matches!(reply, wire::Reply::Refused(Refusal::Failed(_))), "{reply:?}");
+    }
+    // A message that is announced as larger than a join can be is not waited for.
+    let mut stream = join::client::Caller::connect(&config).await.unwrap().into_stream();
+    stream.write_all(&[0xff; 8]).await.unwrap();
+    assert!(streams::receive::<wire::Reply>(&mut stream, wire::MAX_FRAME).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_comes_back_after_a_restart_without_a_token_and_loses_nothing_on_the_way() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    n1.put_endpoint(net.id, endpoint("one", 1)).await.unwrap();
+    until(&n2, "the network", |view| view.networks.contains_key(&net.id)).await;
+    n2.put_endpoint(net.id, endpoint("two", 1)).await.unwrap();
+    until(&n1, "both", |view| view.networks[&net.id].endpoints.len() == 2).await;
+
+    let me = n2.me();
+    n2.shutdown().await;
+    drop(n2);
+    let initial = Initial { networks: [(net.id, vec![endpoint("two", 1)])].into() };
+    let mut events = n1.events();
+    let n2 = place.resume(2, initial).await;
+    assert_eq!(n2.me(), me);
+    n2.settled().await;
+    assert_eq!(n2.view().borrow().networks[&net.id].endpoints.len(), 2, "settled and yet not complete");
+    all_see_each_other(&[&n1, &n2]).await;
+    assert_eq!(n1.view().borrow().networks[&net.id].endpoints.len(), 2);
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, ClusterEvent::EndpointRemoved { .. }), "an endpoint flapped: {event:?}");
+    }
+
+    // And the manager, whose token stays what it was.
+    let token = n1.token_show().await.unwrap();
+    n1.shutdown().await;
+    drop(n1);
+    let n1 = place.resume(1, Initial { networks: [(net.id, vec![endpoint("one", 2)])].into() }).await;
+    assert_eq!(n1.token_show().await.unwrap(), token);
+    until(&n2, "the new claim", |view| {
+        view.endpoint(&net.id, &endpoint("one", 1).name).is_some_and(|(_, endpoint)| endpoint.claim == 2)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_at_another_address_is_found_there() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    n2.shutdown().await;
+    drop(n2);
+    let moved = place.address(22);
+    let config = ClusterConfig { advertise: Some(moved), listen: Some(moved), ..place.common(2) };
+    let n2 = Cluster::resume(config, Initial::default()).await.unwrap().unwrap();
+    until(&n1, "n2 at its new address", |view| {
+        view.node_named(&name(2)).is_some_and(|node| node.address == moved && node.state == NodeState::Alive)
+    })
+    .await;
+    // Still so when nothing of the old identity can be around any more.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    all_see_each_other(&[&n1, &n2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_answering_is_dead_within_the_detection_time() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    n3.shutdown().await;
+    for cluster in [&n1, &n2] {
+        let took = until(cluster, "n3 dead", |view| state_of(view, 3) == Some(NodeState::Dead)).await;
+        assert!(took < Duration::from_millis(2200), "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_leaves_is_shown_as_left_and_may_come_back_to_its_place_with_a_token() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    let old = n2.me();
+    n2.leave().await.unwrap();
+    drop(n2);
+    until(&n1, "n2 left", |view| state_of(view, 2) == Some(NodeState::Left)).await;
+    assert!(Cluster::resume(place.common(2), Initial::default()).await.unwrap().is_none());
+    let token = n1.token_show().await.unwrap();
+    let config = JoinConfig { index: Some(NodeIndex(1)), ..place.joining(2, &token) };
+    let n2 = Cluster::join(config).await.unwrap();
+    assert_ne!(n2.me(), old);
+    all_see_each_other(&[&n1, &n2]).await;
+    assert_eq!(n1.view().borrow().nodes.len(), 2, "the old entry is gone");
+    assert_eq!(n1.view().borrow().node_named(&name(2)).unwrap().index, NodeIndex(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_is_shut_out_and_told_while_the_others_take_up_a_new_key() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    let n4 = place.join(4, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3, &n4]).await;
+    // This one is away while the key changes.
+    n4.shutdown().await;
+    drop(n4);
+    let mut events = n3.events();
+    assert_eq!(n1.remove_node(n3.me()).await.unwrap(), NodeIndex(2));
+    let me = n3.me();
+    let told = tokio::time::timeout(Duration::from_secs(10), async {
+        loop {
+            if matches!(events.recv().await, Ok(ClusterEvent::NodeRemoved { node, .. }) if node == me) {
+                return;
+            }
+        }
+    });
+    told.await.expect("is told that it was removed");
+    for cluster in [&n1, &n2] {
+        until(cluster, "n3 gone", |view| view.node_named(&name(3)).is_none()).await;
+    }
+    // Past the time at which all send with the new key.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    let n4 = place.resume(4, Initial::default()).await;
+    until(&n4, "n1 alive", |view| is_alive(view, 1) && is_alive(view, 2)).await;
+    until(&n1, "n4 alive", |view| is_alive(view, 4)).await;
+    let net = n1.create_network(network("secret", 1, 1)).await.unwrap();
+    until(&n4, "the network", |view| view.networks.contains_key(&net.id)).await;
+    assert!(n3.view().borrow().networks.is_empty(), "a removed node hears what goes on");
+    n3.shutdown().await;
+    drop(n3);
+    // It does not come back by restarting either.
+    let n3 = place.resume(3, Initial::default()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(n3.view().borrow().networks.is_empty());
+    assert!(n1.view().borrow().node_named(&name(3)).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forged_and_repeated_datagrams_are_counted_and_dropped() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let socket = tokio::net::UdpSocket::bind((place.address(9).ip(), 0)).await.unwrap();
+    for datagram in [&b""[..], &[1; 10], &[1; 100], &[9; 100], &[1; 1200]] {
+        socket.send_to(datagram, place.address(1)).await.unwrap();
+    }
+    for _ in 0..100 {
+        if n1.stats().datagrams_in == 5 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let stats = n1.stats();
+    assert_eq!((stats.dropped_malformed, stats.dropped_unknown_key), (3, 2), "{stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_init_or_an_address_in_use_is_refused_with_its_reason() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let init = |n: u8, common| InitConfig { common, name: name(n), advertise: place.address(1) };
+    let common = ClusterConfig { listen: Some(place.address(1)), ..place.common(3) };
+    let error = Cluster::create(init(3, common)).await.err().unwrap().to_string();
+    assert!(error.contains("cannot listen on"), "{error}");
+    for useless in ["0.0.0.0:7979", "10.0.0.1:0", "[ff02::1]:7979"] {
+        let init = InitConfig { advertise: useless.parse().unwrap(), ..init(4, place.common(4)) };
+        let error = Cluster::create(init).await.err().unwrap().to_string();
+        assert!(error.contains("--advertise") && error.contains(useless), "{error}");
+    }
+    n1.shutdown().await;
+    drop(n1);
+    let error = Cluster::create(init(1, place.common(1))).await.err().unwrap().to_string();
+    assert!(error.contains("lanmesh leave"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_cores_are_all_busy_makes_no_node_look_dead() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let mut events = n1.events();
+    let end = Instant::now() + Duration::from_secs(4);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let hogs: Vec<_> = (0..4 * cores)
+        .map(|_| {
+            std::thread::spawn(move || {
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+            })
+        })
+        .collect();
+    tokio::task::spawn_blocking(|| hogs.into_iter().for_each(|hog| hog.join().unwrap())).await.unwrap();
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, ClusterEvent::NodeDead { .. }), "{event:?}");
+    }
+}
+
+/// Not a test of a bound: prints how long a change takes to be seen by another node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pushed_endpoint_is_seen_by_another_node_within_milliseconds() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    until(&n2, "the network", |view| view.networks.contains_key(&net.id)).await;
+    for cluster in [&n1, &n2] {
+        cluster.take_part(net.id).await.unwrap();
+    }
+    let shared = |view: &ClusterView| view.nodes.values().all(|node| node.networks.contains(&net.id));
+    until(&n1, "both take part", shared).await;
+    let mut took = Vec::new();
+    for n in 0..50 {
+        let endpoint = endpoint(&format!("e{n}"), 1);
+        let start = Instant::now();
+        n1.put_endpoint(net.id, endpoint.clone()).await.unwrap();
+        until(&n2, "the endpoint", |view| view.endpoint(&net.id, &endpoint.name).is_some()).await;
+        took.push(start.elapsed());
+    }
+    took.sort();
+    println!("put_endpoint to visible elsewhere: p50 {:?}, p90 {:?}, max {:?}", took[25], took[45], took[49]);
+    assert!(took[25] < Duration::from_millis(50), "{took:?}");
+}

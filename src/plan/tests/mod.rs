@@ -1,0 +1,5 @@
+//! The plan's text for pairs of states, and its properties against a model of the kernel.
+
+mod golden;
+mod model;
+mod properties;

@@ -1,0 +1,61 @@
+//! Real nodes in real network namespaces, for tests.
+//!
+//! Owns: the underlay, the nodes and their agents, containers, packet captures, and that all of it is gone
+//! when a test ends. Does not own: what a test claims.
+//!
+//! Each test's thread gets a mount namespace of its own with an empty `/run`, so that tests meet neither each
+//! other nor the host. Nothing here waits for a fixed time: whatever is waited for is asked for until it is
+//! there or a deadline has passed.
+
+mod capture;
+mod container;
+mod http;
+
+mod netns;
+mod node;
+mod requirements;
+mod slots;
+mod traffic;
+mod underlay;
+mod wait;
+
+pub use capture::Capture;
+pub use container::Container;
+pub use netns::Netns;
+pub use node::Node;
+pub use requirements::missing;
+pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
+pub use underlay::{Lab, LabConfig};
+pub use wait::{SOON, wait_until};
+
+/// The full path of the test function that this is written in, without the crate.
+macro_rules! test_name {
+    () => {{
+        fn here() {}
+        let name = std::any::type_name_of_val(&here);
+        name.trim_end_matches("::here").split_once("::").map_or(name, |(_, rest)| rest)
+    }};
+}
+pub(crate) use test_name;
+
+/// Ends the test as skipped when something it needs is not on this machine (or as failed, under CI).
+///
+/// `need!("tcpdump")` takes the commands beyond those that every test needs.
+macro_rules! need {
+    ($($command:literal),*) => {
+        if $crate::harness::missing($crate::harness::test_name!(), &[$($command),*]) {
+            return;
+        }
+    };
+}
+pub(crate) use need;
+
+/// A lab of so many nodes, with a running agent each and no cluster yet; or the end of the test where this
+/// machine cannot have one. `lab!(config)` takes a [`LabConfig`].
+macro_rules! lab {
+    ($config:expr) => {{
+        $crate::harness::need!();
+        $crate::harness::Lab::start($crate::harness::test_name!(), $config.into())
+    }};
+}
+pub(crate) use lab;

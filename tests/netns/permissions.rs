@@ -1,0 +1,49 @@
+//! Who may do what at the socket.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::{Lab, lab};
+
+/// A copy of the command where everybody can reach it: a home directory may be closed.
+fn reachable_command(lab: &Lab) -> PathBuf {
+    let copy = lab.dir().join("lanmesh");
+    std::fs::copy(env!("CARGO_BIN_EXE_lanmesh"), &copy).expect("our own directory has room");
+    copy
+}
+
+#[test]
+fn a_user_without_rights_may_read_and_is_told_why_not_to_write() {
+    let lab = lab!(1).cluster();
+    lab.network("net", &["--subnet", "10.94.0.0/24"]);
+    let lanmesh = reachable_command(&lab);
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", "--"]);
+        command.arg(&lanmesh).env("LANMESH_SOCKET", lab.node(1).socket()).args(arguments);
+        let output = command.output().expect("the command can be run");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), error)
+    };
+    for read in [&["status"][..], &["node", "ls"], &["network", "ls"], &["endpoint", "ls"]] {
+        let (status, error) = as_nobody(read);
+        assert_eq!(status, Some(0), "{read:?}: {error}");
+    }
+    for write in [
+        &["network", "create", "mine", "--subnet", "10.95.0.0/24"][..],
+        &["network", "rm", "net"],
+        &["attach", "net", "--name", "a", "--host"],
+        &["leave"],
+        // Whoever has the token can make a node that may do everything.
+        &["token", "show"],
+        &["token", "rotate"],
+    ] {
+        let (status, error) = as_nobody(write);
+        assert_eq!(status, Some(1), "{write:?}: {error}");
+        assert!(error.contains("65534") && error.contains("root"), "says who, and who may: {error}");
+        assert_eq!(error.trim().lines().count(), 1, "{error}");
+    }
+    let networks = lab.node(1).lanmesh(["network", "ls", "--json"]).json();
+    assert_eq!(networks.as_array().map(Vec::len), Some(1), "{networks}");
+    assert!(lab.node(1).runs());
+}
