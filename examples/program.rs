@@ -44,7 +44,7 @@ fn network() -> Outcome<DesiredNetwork> {
         remotes: [].into(),
         neighbours: [].into(),
         flood: [].into(),
-        groups: BTreeMap::new(),
+        groups: Default::default(),
         ports: [].into(),
     })
 }

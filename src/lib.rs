@@ -7,6 +7,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod dns;
 pub mod kernel;
 pub mod local;
 pub mod model;

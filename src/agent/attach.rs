@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use lanmesh_ipam::{Grant, NetworkRequest, endpoint_key};
 
-use super::answers;
 use super::session::Session;
+use super::{answers, networks};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::cluster::ClusterError;
@@ -24,9 +24,6 @@ use crate::reconcile::{Work, members, network_mtu};
 
 /// The endpoints of a network, by the node that has them.
 type ByNode = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
-
-/// The longest name of an interface, in bytes (`IFNAMSIZ` less the terminating zero).
-const IFNAME_MAX: usize = 15;
 
 impl Session {
     /// Attaches, all or nothing. The same again gives the same answer.
@@ -43,6 +40,7 @@ impl Session {
         let key = EndpointKey { network: spec.id, name: name.clone() };
         let wanted = Wanted::new(&view, spec, request)?;
         let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()))?;
+        networks::fits_underlay(&view, &spec.subnets, spec.mtu).map_err(|error| error.at("network"))?;
         if let Some(existing) = work.local.endpoints.get(&key) {
             wanted.same_as(existing)?;
             return Ok(answers::attached(spec, existing, mtu));
@@ -168,10 +166,7 @@ impl Wanted {
             }
         };
         let services = request.advertise.iter().map(ServiceRequest::to_model).collect::<Result<_, _>>()?;
-        let ifname = request.ifname.unwrap_or_else(|| match placement {
-            Placement::Netns(_) => "eth0".to_owned(),
-            Placement::Host => host_ifname(spec),
-        });
+        let ifname = request.ifname_in(&spec.name);
         Ok(Self {
             placement,
             namespace,
@@ -268,11 +263,6 @@ fn not_over_the_underlay(view: &ClusterView, spec: &NetworkSpec) -> Result<(), A
         .at("host")
         .hint("attach containers only, or create the network with another subnet")),
     }
-}
-
-fn host_ifname(spec: &NetworkSpec) -> String {
-    let name = format!("lm-{}", spec.name);
-    if name.len() <= IFNAME_MAX { name } else { format!("lm-{}", spec.id.short()) }
 }
 
 /// The version of the new endpoint's claim: above that of any endpoint whose name or slot it takes over.

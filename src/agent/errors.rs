@@ -22,6 +22,9 @@ impl From<ClusterError> for ApiError {
             ClusterError::NotManager { .. } | ClusterError::NoAnswer { .. } | ClusterError::Stopped => {
                 ErrorKind::Unavailable
             }
+            ClusterError::Advertise(_) => {
+                return ApiError::bad_field("advertise", error.to_string());
+            }
             ClusterError::Bind { .. } => ErrorKind::Conflict,
             ClusterError::Crypto { .. } | ClusterError::State(_) | ClusterError::Thread(_) => {
                 ErrorKind::Internal

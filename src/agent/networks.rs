@@ -67,7 +67,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
-    check_mtu(view, &subnets, request.mtu)?;
+    fits_underlay(view, &subnets, request.mtu)?;
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -89,16 +89,16 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     })
 }
 
-/// The MTU that is asked for must fit through the underlay of every node that could carry it, and suffice.
-fn check_mtu(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
+/// The underlay of this node must leave enough for the network's protocols, and for the MTU that is asked for.
+///
+/// The other nodes are not looked at: one with a small underlay cannot attach, and hurts nobody else.
+pub fn fits_underlay(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
     let ipv6 = subnets.iter().any(IpNetwork::is_ipv6);
-    let up = view.nodes.values().filter(|node| node.state.is_up());
-    let derived = overlay_mtu(up.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
-    let Some(asked) = asked else { return Ok(()) };
-    match derived {
-        Some(most) if asked > most => Err(ApiError::bad_field(
+    let derived = overlay_mtu(view.myself().map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    match (asked, derived) {
+        (Some(asked), Some(most)) if asked > most => Err(ApiError::bad_field(
             "mtu",
-            format!("{asked} is more than the {most} that the nodes' underlays leave inside VXLAN"),
+            format!("{asked} is more than the {most} that this node's underlay leaves inside VXLAN"),
         )
         .hint("leave it out, and it is derived")),
         _ => Ok(()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{Item, NetworkConfig, NetworkPlan, PlanError, Pool};
+use lanmesh_ipam::{Item, NetworkConfig, NetworkPlan, PlanError, Pool, stable_hash};
 
 use super::backend::Answer;
 use super::error::ApiError;
@@ -13,7 +13,7 @@ use super::types::{
     AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RotateRequest,
     ServiceRequest,
 };
-use crate::model::{AdvertisedService, Placement, ServiceName};
+use crate::model::{AdvertisedService, NetworkName, Placement, ServiceName};
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
@@ -169,6 +169,23 @@ impl From<AdvertisedService> for ServiceRequest {
 }
 
 impl AttachRequest {
+    /// What the interface is called: as asked, else `eth0` in a container, and on the node itself a name that
+    /// tells the network.
+    pub fn ifname_in(&self, network: &NetworkName) -> String {
+        if let Some(ifname) = &self.ifname {
+            return ifname.clone();
+        }
+        if !self.host {
+            return "eth0".to_owned();
+        }
+        let name = format!("lm-{network}");
+        if name.len() <= IFNAME_MAX {
+            name
+        } else {
+            format!("lm-{:012x}", stable_hash(network.as_str().as_bytes()) >> 16)
+        }
+    }
+
     /// Where the interface goes.
     pub fn placement(&self) -> Answer<Placement> {
         match (&self.netns, self.host) {

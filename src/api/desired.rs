@@ -34,6 +34,12 @@ fn find<'a>(
     document.endpoints.get(network)?.get(name)
 }
 
+/// Whether two requests mean the same endpoint: a name left out is the one that is given for it.
+fn is_same(network: &NetworkName, one: &AttachRequest, other: &AttachRequest) -> bool {
+    let rest = |request: &AttachRequest| AttachRequest { ifname: None, ..request.clone() };
+    one.ifname_in(network) == other.ifname_in(network) && rest(one) == rest(other)
+}
+
 /// What makes `wanted` out of `present`: networks, then what goes, then what changes, then what comes, so that
 /// a new endpoint can have the address of one that goes.
 fn difference<'a>(present: &'a DesiredDocument, wanted: &'a DesiredDocument) -> Vec<Step<'a>> {
@@ -44,7 +50,7 @@ fn difference<'a>(present: &'a DesiredDocument, wanted: &'a DesiredDocument) -> 
     let (mut same, mut other, mut new) = (Vec::new(), Vec::new(), Vec::new());
     for (network, name, request) in endpoints(wanted) {
         match find(present, network, name) {
-            Some(there) if there == request => same.push(Step::Keep(network, name, request)),
+            Some(there) if is_same(network, there, request) => same.push(Step::Keep(network, name, request)),
             Some(_) => other.push(Step::Replace(network, name, request)),
             None => new.push(Step::Attach(network, name, request)),
         }

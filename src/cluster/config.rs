@@ -31,6 +31,8 @@ impl Default for Timing {
 pub struct ClusterConfig {
     /// Where identity, keys and cluster-wide facts are kept, under `cluster/`.
     pub state: State,
+    /// For a node that resumes: the address that the others use from now on; by default the one it had.
+    pub advertise: Option<SocketAddr>,
     /// Where to listen; by default every address of the advertised one's family, at its port.
     pub listen: Option<SocketAddr>,
     /// How fast things are noticed.
@@ -44,7 +46,14 @@ pub struct ClusterConfig {
 impl ClusterConfig {
     /// The defaults, over this state.
     pub fn new(state: State) -> Self {
-        Self { state, listen: None, timing: Timing::default(), vtep: None, underlay_mtu: 1500 }
+        Self {
+            state,
+            advertise: None,
+            listen: None,
+            timing: Timing::default(),
+            vtep: None,
+            underlay_mtu: 1500,
+        }
     }
 }
 

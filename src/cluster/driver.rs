@@ -156,6 +156,8 @@ pub(super) fn spawn(
     std::thread::Builder::new()
         .name("lanmesh-gossip".to_owned())
         .spawn(move || {
+            // Of this thread alone. Without CAP_SYS_NICE it keeps the agent's priority.
+            let _ = rustix::process::nice(GOSSIP_NICE);
             runtime.block_on(async move {
                 let Ok(socket) = tokio::net::UdpSocket::from_std(socket) else { return };
                 Driver { start: Instant::now(), socket, outlets }.run(core, calls, stop).await;
@@ -163,6 +165,9 @@ pub(super) fn spawn(
         })
         .map_err(ClusterError::Thread)
 }
+
+/// A probe is answered before anything else that this node does: who is busy is not dead.
+const GOSSIP_NICE: i32 = -10;
 
 struct Driver {
     start: Instant,

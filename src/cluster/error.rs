@@ -72,6 +72,9 @@ pub enum ClusterError {
         /// How many there may be.
         max: usize,
     },
+    /// An advertised address that nobody can send to.
+    #[error("other nodes cannot reach {0}: give --advertise an address of this machine, with a port above 0")]
+    Advertise(SocketAddr),
     /// The manager did not let the node in, or could not be asked.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -177,6 +180,13 @@ pub enum Refusal {
         /// The name.
         name: NodeName,
     },
+    /// The other nodes advertise addresses of the other family, IPv4 or IPv6.
+    Family {
+        /// The joining node's address.
+        theirs: SocketAddr,
+        /// An address of a node that is in.
+        ours: SocketAddr,
+    },
     /// The node was removed.
     Removed,
     /// The clocks of both are too far from each other.
@@ -218,6 +228,11 @@ impl fmt::Display for Refusal {
             Self::NameTaken { name } => write!(
                 f,
                 "a node named {name} exists: give another --name, or remove that one with `lanmesh node rm {name}`"
+            ),
+            Self::Family { theirs, ours } => write!(
+                f,
+                "the nodes of a cluster reach each other by one family of addresses, and {theirs} is not of that of \
+                 {ours}: give another --advertise"
             ),
             Self::Removed => f.write_str(
                 "this node was removed from the cluster: run `lanmesh leave` on it, then join with a token",

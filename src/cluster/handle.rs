@@ -121,6 +121,9 @@ impl Cluster {
     /// in it that were deleted meanwhile are left out.
     pub async fn resume(config: ClusterConfig, initial: Initial) -> Result<Option<Self>, ClusterError> {
         let Some(mut remembered) = store::load(&config.state)? else { return Ok(None) };
+        if let Some(advertise) = config.advertise {
+            remembered.membership.address = advertise;
+        }
         let sockets = Sockets::bind(&config, remembered.membership.address).await?;
         let ca = remembered.membership.ca.clone();
         let gate = remembered.authority.take().map(|stored| Gate::restore(ca, stored)).transpose()?;
@@ -416,6 +419,9 @@ struct Sockets {
 
 impl Sockets {
     async fn bind(config: &ClusterConfig, advertise: SocketAddr) -> Result<Self, ClusterError> {
+        if advertise.ip().is_unspecified() || advertise.ip().is_multicast() || advertise.port() == 0 {
+            return Err(ClusterError::Advertise(advertise));
+        }
         let everywhere = match advertise {
             SocketAddr::V4(v4) => SocketAddr::from(([0, 0, 0, 0], v4.port())),
             SocketAddr::V6(v6) => SocketAddr::from(([0; 16], v6.port())),

@@ -4,8 +4,9 @@
 //! their anti-entropy, the cluster's sockets. Gives out a [`ClusterView`]. Does not own: what is done with the
 //! view (the agent and its plan), any rule about addresses, any kernel object.
 //!
-//! The state machines take `now`, return what to send, and know neither sockets nor clocks; only `handle`,
-//! `driver`, `streams` and `join` do I/O.
+//! The state machines (`core` and what it is made of: `facts`, `ledger`, `membership`, `seal`, `wire`) take `now`,
+//! return what to send, and know neither sockets nor clocks. `driver`, `streams`, `join` and `store` do the I/O, and
+//! `handle` is what the agent sees. Why it is so: docs/decisions/cluster.md.
 //!
 //! [`ClusterView`]: crate::model::ClusterView
 

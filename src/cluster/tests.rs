@@ -281,6 +281,26 @@ async fn a_node_comes_back_after_a_restart_without_a_token_and_loses_nothing_on_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_comes_back_at_another_address_is_found_there() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    n2.shutdown().await;
+    drop(n2);
+    let moved = place.address(22);
+    let config = ClusterConfig { advertise: Some(moved), listen: Some(moved), ..place.common(2) };
+    let n2 = Cluster::resume(config, Initial::default()).await.unwrap().unwrap();
+    until(&n1, "n2 at its new address", |view| {
+        view.node_named(&name(2)).is_some_and(|node| node.address == moved && node.state == NodeState::Alive)
+    })
+    .await;
+    // Still so when nothing of the old identity can be around any more.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    all_see_each_other(&[&n1, &n2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_stops_answering_is_dead_within_the_detection_time() {
     let place = Place::new();
     let n1 = place.create().await;
@@ -383,6 +403,11 @@ async fn a_second_init_or_an_address_in_use_is_refused_with_its_reason() {
     let common = ClusterConfig { listen: Some(place.address(1)), ..place.common(3) };
     let error = Cluster::create(init(3, common)).await.err().unwrap().to_string();
     assert!(error.contains("cannot listen on"), "{error}");
+    for useless in ["0.0.0.0:7979", "10.0.0.1:0", "[ff02::1]:7979"] {
+        let init = InitConfig { advertise: useless.parse().unwrap(), ..init(4, place.common(4)) };
+        let error = Cluster::create(init).await.err().unwrap().to_string();
+        assert!(error.contains("--advertise") && error.contains(useless), "{error}");
+    }
     n1.shutdown().await;
     drop(n1);
     let error = Cluster::create(init(1, place.common(1))).await.err().unwrap().to_string();

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 
 use netlink_packet_route::link::{
-    BridgeMulticastRouterType, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth,
-    InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    BridgeMulticastRouterType, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{
@@ -128,6 +128,11 @@ impl Link {
             Some(InfoData::Bridge(settings)) => settings,
             _ => &[],
         }
+    }
+
+    /// Whether the bridge it is on forwards from and to it.
+    pub fn is_forwarding(&self) -> bool {
+        self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
     }
 
     /// What the bridge it is on does with it.

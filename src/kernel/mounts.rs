@@ -69,10 +69,12 @@ impl Mounts {
         })?;
         let current =
             format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&current));
-        let mounted = self.run(|| {
-            share(dir)?;
-            mount(Some(current.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)
-        })?;
+        let bind = || mount(Some(current.as_str()), target, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+        let mounted = self.run(|| share(dir).and_then(|()| bind()))?;
+        // Whoever enters our own mount namespace finds the network there too; nothing of ours needs it.
+        if self.0.is_some() && !is_namespace(target) {
+            let _ = bind();
+        }
         mounted.map_err(|errno| KernelError::from_errno(format!("mount {}", target.display()), errno))
     }
 
@@ -88,6 +90,11 @@ impl Mounts {
             Err(errno) => Err(KernelError::from_errno(format!("unmount {}", target.display()), errno)),
         }
     }
+}
+
+/// Whether a namespace is mounted at `path`, as this mount namespace shows it.
+fn is_namespace(path: &Path) -> bool {
+    identity(path).map(|(device, _)| device) == identity(Path::new(CURRENT)).map(|(device, _)| device)
 }
 
 /// Makes `dir` a shared mount, if it is none.
@@ -107,18 +114,30 @@ fn mount_namespace(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/mnt"))
 }
 
-/// The nearest ancestor in another mount namespace, in which `dir` is the same directory.
+/// The nearest ancestor in another mount namespace, in which `dir` is the same directory. None if one on the way
+/// has a thread in ours: then ours does not go away with this process.
 fn ancestor_elsewhere(dir: &Path) -> Option<u32> {
-    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     let own = identity(&mount_namespace(std::process::id()))?;
     let here = identity(dir)?;
+    let is_elsewhere = |pid: u32| identity(&mount_namespace(pid)).is_some_and(|other| other != own);
     let seen_by = |pid: u32| {
         let root = PathBuf::from(format!("/proc/{pid}/root"));
         identity(&root.join(dir.strip_prefix("/").unwrap_or(dir)))
     };
-    let ancestors = std::iter::successors(parent(std::process::id()), |pid| parent(*pid));
-    let elsewhere = |pid: &u32| identity(&mount_namespace(*pid)).is_some_and(|other| other != own);
-    ancestors.filter(elsewhere).find(|pid| seen_by(*pid) == Some(here))
+    std::iter::successors(parent(std::process::id()), |pid| parent(*pid))
+        .filter(|pid| is_elsewhere(*pid))
+        .take_while(|pid| !has_thread_in(*pid, own))
+        .find(|pid| seen_by(*pid) == Some(here))
+}
+
+/// Device and inode: what makes two paths the same.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+fn has_thread_in(pid: u32, namespace: (u64, u64)) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| identity(&thread.path().join("ns/mnt")) == Some(namespace))
 }
 
 fn parent(pid: u32) -> Option<u32> {

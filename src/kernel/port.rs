@@ -1,5 +1,7 @@
 //! The interface of an endpoint: a veth pair from the network's bridge into the endpoint's namespace.
 
+use std::time::{Duration, Instant};
+
 use nix::errno::Errno;
 
 use super::bulk;
@@ -11,6 +13,9 @@ use super::{Inner, KernelError};
 use crate::model::{EndpointName, Placement};
 use crate::plan::{DesiredPort, PortName};
 
+/// The link watch looks at least once a second.
+const CARRIER_PATIENCE: Duration = Duration::from_millis(1500);
+const CARRIER_POLL: Duration = Duration::from_millis(2);
 /// IFNAMSIZ of the kernel, less the terminating zero.
 const IFNAME_MAX: usize = 15;
 
@@ -106,6 +111,7 @@ async fn create(
         let up = far.session.change_link(links::set_up(index)).await;
         up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
         far.address(index, &port.ifname, port).await?;
+        carries(room, &port.name).await?;
         // Last: without the mark it is half-made, and pruned by whoever finds it.
         let marked = room.session().change_link(links::mark_port(near.index, &port.name)).await;
         marked.map_err(|failure| failure.doing(format!("mark the interface of {}", port.name)))
@@ -118,6 +124,21 @@ async fn create(
         let _ = delete_near(inner, room, &near).await;
     }
     finished
+}
+
+/// Waits until the bridge forwards for the new port: it begins to when the kernel's link watch, which has a queue
+/// of its own, has seen the carrier, and drops the container's first packets until then. Since Linux 6.8 asking for
+/// the link is enough to make it look.
+async fn carries(room: &Room, name: &EndpointName) -> Result<(), KernelError> {
+    let begun = Instant::now();
+    while near_end(room, name).await?.is_some_and(|near| !near.is_forwarding()) {
+        if begun.elapsed() > CARRIER_PATIENCE {
+            tracing::warn!(endpoint = %name, "the new interface has no carrier yet: go on without waiting for it");
+            break;
+        }
+        tokio::time::sleep(CARRIER_POLL).await;
+    }
+    Ok(())
 }
 
 async fn repair(

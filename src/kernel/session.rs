@@ -8,9 +8,10 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use tokio::runtime::Handle as Runtime;
@@ -124,7 +125,7 @@ impl Session {
         let mut message = LinkMessage::default();
         message.header.index = index;
         message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
-        self.get_link(message).await
+        self.get_link(message).await.or_else(|failure| nsid_gone(nsid, failure))
     }
 
     async fn get_link(&self, message: LinkMessage) -> Result<Option<Link>, Failure> {
@@ -150,7 +151,8 @@ impl Session {
         message.attributes.extend(nsid.map(AddressAttribute::TargetNetNsId));
         let found = match self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await {
             Err(Failure::Refused(Errno::ENODEV)) => Vec::new(),
-            found => found?,
+            Err(failure) => nsid_gone(nsid, failure)?,
+            Ok(found) => found,
         };
         let parsed = found.into_iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewAddress(message) => as_address(&message),
@@ -165,7 +167,6 @@ impl Session {
     pub async fn add_address(&self, index: u32, address: IpNetwork) -> Result<(), Failure> {
         let mut request = self.handle.address().add(index, address.ip(), address.prefix());
         if address.is_ipv6() {
-            use netlink_packet_route::address::AddressHeaderFlags;
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
         let message = request.message_mut().clone();
@@ -187,7 +188,7 @@ impl Session {
     }
 
     /// Adds a route; one to the same destination that is there already is no error.
-    pub async fn add_route(&self, message: netlink_packet_route::route::RouteMessage) -> Result<(), Failure> {
+    pub async fn add_route(&self, message: RouteMessage) -> Result<(), Failure> {
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         match self.request(RouteNetlinkMessage::NewRoute(message), flags).await {
             Ok(_) | Err(Failure::Refused(Errno::EEXIST)) => Ok(()),
@@ -222,6 +223,14 @@ impl Session {
             _ => None,
         });
         Ok(parsed.collect())
+    }
+}
+
+/// What a refusal means that names another namespace: EINVAL says that the namespace is gone, with all in it.
+fn nsid_gone<T: Default>(nsid: Option<i32>, failure: Failure) -> Result<T, Failure> {
+    match failure {
+        Failure::Refused(Errno::EINVAL) if nsid.is_some() => Ok(T::default()),
+        failure => Err(failure),
     }
 }
 

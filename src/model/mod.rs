@@ -3,6 +3,7 @@
 //! Owns: what a node, network, endpoint and cluster view are, how they are written in JSON, and what makes
 //! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
 
+mod claims;
 mod endpoint;
 mod group;
 mod id;
@@ -13,6 +14,7 @@ mod node;
 mod view;
 mod vni;
 
+pub use claims::{Claim, Claims, claim};
 pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
 pub use group::{Group, GroupAddr, GroupError, Membership};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};

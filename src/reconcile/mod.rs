@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{MutexGuard, mpsc};
+use tokio::sync::{MutexGuard, mpsc, watch};
 
 use crate::cluster::Cluster;
 use crate::kernel::{Kernel, KernelError};
@@ -98,6 +98,7 @@ struct Inner {
     settings: Settings,
     work: tokio::sync::Mutex<Work>,
     report: Mutex<Report>,
+    present: watch::Sender<BTreeSet<NetworkId>>,
     happenings: mpsc::UnboundedSender<Happening>,
 }
 
@@ -127,6 +128,7 @@ impl Reconciler {
             settings,
             work: tokio::sync::Mutex::new(work),
             report: Mutex::default(),
+            present: watch::Sender::default(),
             happenings,
         };
         (Self(Arc::new(inner)), receiver)
@@ -140,6 +142,11 @@ impl Reconciler {
     /// What the passes have come to.
     pub fn report(&self) -> Report {
         self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The networks that this node has, as they come and go.
+    pub fn present(&self) -> watch::Receiver<BTreeSet<NetworkId>> {
+        self.0.present.subscribe()
     }
 
     /// What a full pass would do now.
@@ -229,29 +236,39 @@ impl Reconciler {
         }
         let observed = async {
             let regrouped = self.regroup(work, &wish.desired, &scope).await?;
-            Ok::<_, KernelError>((self.observe(work, &wish.desired, &scope, &regrouped).await?, regrouped))
+            let (observed, looked_at) = self.observe(work, &wish.desired, &scope, &regrouped).await?;
+            Ok::<_, KernelError>((observed, looked_at, regrouped))
         };
-        let (mut observed, regrouped) = match observed.await {
-            Ok(observed) => observed,
+        let (observed, mut looked_at, mut regrouped) = match observed.await {
+            Ok(found) => found,
             Err(error) => {
                 self.conclude(0, vec![error.to_string()]);
                 return Err(error);
             }
         };
+        let vanished = vanished(&work.local, &observed, &looked_at);
+        if !vanished.is_empty() {
+            for key in vanished {
+                self.lose(work, &key, "its container is gone").await;
+            }
+            wish = self.wish(work, extra).await;
+            regrouped = self.regroup(work, &wish.desired, &scope).await?;
+            regrouped.retain(|id, _| !looked_at.contains(id));
+        }
         let mut desired = wish.desired.clone();
         if scope != Scope::Everything {
-            desired.networks.retain(|id, _| observed.1.contains(id));
+            desired.networks.retain(|id, _| looked_at.contains(id));
         }
         if !work.settled {
-            keep_what_is_there(&mut desired, &observed.0);
+            keep_what_is_there(&mut desired, &observed);
         }
-        let mut plan = plan(&desired, &observed.0);
+        let mut plan = plan(&desired, &observed);
         for (id, groups) in regrouped {
             plan.ops.extend(groups.ops);
-            observed.1.insert(id);
+            looked_at.insert(id);
         }
         let applied = self.0.kernel.apply(&plan).await;
-        for id in &observed.1 {
+        for id in &looked_at {
             match wish.desired.networks.remove(id) {
                 Some(network) if applied.failed.iter().all(|(op, _)| op.network != *id) => {
                     work.applied.insert(*id, network);
@@ -259,6 +276,12 @@ impl Reconciler {
                 _ => drop(work.applied.remove(id)),
             }
         }
+        self.0.present.send_if_modified(|present| {
+            let now: BTreeSet<NetworkId> = work.applied.keys().copied().collect();
+            let changed = *present != now;
+            *present = now;
+            changed
+        });
         let mut errors = wish.problems;
         errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
         self.conclude(applied.done, errors);
@@ -344,6 +367,21 @@ impl Work {
         let now = Instant::now();
         self.dead_since.values().map(|since| *since + grace).filter(|end| *end > now).min()
     }
+}
+
+/// The endpoints whose interface is not there and whose namespace cannot be entered any more.
+fn vanished(local: &Local, observed: &Observed, networks: &BTreeSet<NetworkId>) -> Vec<EndpointKey> {
+    let has_port = |record: &LocalEndpoint| {
+        let network = observed.networks.get(&record.network);
+        network.is_some_and(|network| network.ports.contains_key(&record.endpoint.name))
+    };
+    local
+        .endpoints
+        .iter()
+        .filter(|record| networks.contains(&record.network))
+        .filter(|record| !has_port(record) && !record.has_its_namespace())
+        .map(LocalEndpoint::key)
+        .collect()
 }
 
 /// What an operation is, without what could be a secret or very long.

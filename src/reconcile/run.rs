@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{Reconciler, Scope, is_settled};
-use crate::kernel::{KernelError, KernelEvent};
-use crate::model::EndpointKey;
+use crate::kernel::KernelEvent;
 
 /// How often everything is looked at although nothing was heard.
 const PERIOD: Duration = Duration::from_secs(30);
@@ -40,19 +39,19 @@ impl Reconciler {
                     if changed.is_err() {
                         return;
                     }
-                    next_partial.get_or_insert(Instant::now() + GATHER);
+                    sooner(&mut next_partial, GATHER);
                     continue;
                 }
                 event = events.recv() => {
                     match event {
-                        Some(KernelEvent::PortGone { network, name }) => {
-                            self.port_gone(EndpointKey { network, name }).await;
+                        // The pass finds out whether the container went too.
+                        Some(KernelEvent::PortGone { network, .. }) => {
                             dirty.insert(network);
-                            next_partial.get_or_insert(Instant::now() + GATHER);
+                            sooner(&mut next_partial, GATHER);
                         }
                         Some(KernelEvent::LinkChanged { network }) => {
                             dirty.insert(network);
-                            next_partial.get_or_insert(Instant::now() + GATHER_KERNEL);
+                            sooner(&mut next_partial, GATHER_KERNEL);
                         }
                         Some(KernelEvent::UnderlayChanged { mtu }) => self.underlay_changed(mtu).await,
                         Some(KernelEvent::Lost) => next_full = Instant::now(),
@@ -93,7 +92,6 @@ impl Reconciler {
         self.settle(&mut work);
         let scope = if work.settled && !was_settled { Scope::Everything } else { scope };
         if scope == Scope::Everything {
-            self.lose_vanished(&mut work).await;
             let view = self.view();
             if let Err(error) = work.local.retain_networks(|id| view.networks.contains_key(&id)) {
                 tracing::warn!(%error, "cannot forget the leases of networks that are gone");
@@ -122,38 +120,6 @@ impl Reconciler {
         work.settled |= heard || age >= SETTLE;
     }
 
-    /// Drops the endpoints whose interface and namespace are both gone although no event said so.
-    async fn lose_vanished(&self, work: &mut super::Work) {
-        let suspects: Vec<EndpointKey> = work
-            .local
-            .endpoints
-            .iter()
-            .filter(|record| !record.has_its_namespace())
-            .map(super::LocalEndpoint::key)
-            .collect();
-        for key in suspects {
-            if !self.has_port(&key).await.unwrap_or(true) {
-                self.lose(work, &key, GONE).await;
-            }
-        }
-    }
-
-    async fn port_gone(&self, key: EndpointKey) {
-        let mut work = self.work().await;
-        let Some(record) = work.local.endpoints.get(&key) else { return };
-        // The event may be of an earlier interface of the same name; and where only the interface was removed,
-        // the next pass makes it again.
-        if record.has_its_namespace() || self.has_port(&key).await.unwrap_or(true) {
-            return;
-        }
-        self.lose(&mut work, &key, GONE).await;
-    }
-
-    async fn has_port(&self, key: &EndpointKey) -> Result<bool, KernelError> {
-        let network = self.0.kernel.observe_network(key.network).await?;
-        Ok(network.is_some_and(|network| network.ports.contains_key(&key.name)))
-    }
-
     async fn underlay_changed(&self, mtu: u32) {
         let view = self.view();
         let Some(me) = view.myself() else { return };
@@ -176,4 +142,8 @@ impl Reconciler {
     }
 }
 
-const GONE: &str = "its container is gone";
+/// Makes the next pass come after `wait`, unless it is due before.
+fn sooner(next: &mut Option<Instant>, wait: Duration) {
+    let at = Instant::now() + wait;
+    *next = Some(next.map_or(at, |next| next.min(at)));
+}

@@ -54,6 +54,13 @@ pub fn reach(netns: &str, address: &str) -> bool {
     ping(netns, address, &[])
 }
 
+/// Whether `address` answers before the kernel would ask for its MAC a second time, which is after a second.
+pub fn first_packet_reaches(netns: &str, address: &str) -> bool {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", netns, "ping", "-n", "-q", "-c", "1", "-W", "0.5", address]);
+    command.stdout(Stdio::null()).status().expect("is installed").success()
+}
+
 /// Whether an unfragmented packet of `size` bytes gets through.
 pub fn reach_sized(netns: &str, address: &str, size: u32) -> bool {
     ping(netns, address, &["-M", "do", "-s", &(size - 28).to_string()])

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::ClusterError;
-use crate::cluster::facts::{MAX_DOC_BYTES, NodeFact};
+use crate::cluster::facts::{Change, MAX_DOC_BYTES, NodeFact};
 use crate::cluster::ledger::{Admission, Claim};
 use crate::cluster::seal::GossipKey;
 use crate::model::{Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NodeId, NodeIndex};
@@ -49,14 +49,8 @@ impl Core {
         endpoint: Endpoint,
         now: Duration,
     ) -> Result<(), ClusterError> {
-        let size =
-            |endpoint: &Endpoint| postcard::experimental::serialized_size(endpoint).unwrap_or(usize::MAX);
-        let others = self.facts.own(network).map_or(0, |own| {
-            // Counting all of them each time would make many endpoints slow; an estimate will do below half.
-            let bound = own.len().saturating_mul(size(&endpoint).max(1024));
-            if bound < MAX_DOC_BYTES / 2 { bound } else { own.values().map(size).sum() }
-        });
-        let bytes = others.saturating_add(size(&endpoint));
+        let more = postcard::experimental::serialized_size(&endpoint).unwrap_or(MAX_DOC_BYTES);
+        let bytes = self.facts.own_bytes(network).saturating_add(more);
         if bytes > MAX_DOC_BYTES {
             return Err(ClusterError::TooLarge { bytes, max: MAX_DOC_BYTES });
         }
@@ -64,13 +58,7 @@ impl Core {
         let (node, name) = (self.me, endpoint.name.clone());
         let had = self.facts.own(network).is_some_and(|own| own.contains_key(&name));
         if let Some(delta) = self.facts.put(network, endpoint) {
-            self.changed(vec![crate::cluster::facts::Change::Endpoint {
-                network,
-                node,
-                name,
-                had,
-                has: true,
-            }]);
+            self.changed(vec![Change::Endpoint { network, node, name, had, has: true }]);
             self.push(delta, now);
         }
         Ok(())
@@ -80,13 +68,7 @@ impl Core {
     pub fn remove_endpoint(&mut self, network: NetworkId, name: EndpointName, now: Duration) -> bool {
         let Some(delta) = self.facts.remove(network, name.clone()) else { return false };
         let node = self.me;
-        self.changed(vec![crate::cluster::facts::Change::Endpoint {
-            network,
-            node,
-            name,
-            had: true,
-            has: false,
-        }]);
+        self.changed(vec![Change::Endpoint { network, node, name, had: true, has: false }]);
         self.push(delta, now);
         true
     }
@@ -97,7 +79,7 @@ impl Core {
             return;
         }
         if let Some(delta) = self.facts.set_groups(network, groups) {
-            self.changed(vec![crate::cluster::facts::Change::Groups]);
+            self.changed(vec![Change::Groups]);
             self.push(delta, now);
         }
     }

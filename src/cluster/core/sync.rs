@@ -3,7 +3,7 @@
 //! A round sends a summary in one datagram to a random member; whoever sees that it knows something else opens
 //! a stream. Some rounds open one at once, to any node, so that cuts heal and a lost key is found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Core, FAN_OUT, Output, Persist, STREAM_ROUND};
-use crate::cluster::facts::{Delta, Line, Scope};
-use crate::cluster::membership::Identity;
+use crate::cluster::facts::{Delta, Line, NodeFact, Scope};
+use crate::cluster::membership::{Identity, Membership};
 use crate::cluster::wire::{Compare, Datagram, Part, Shared, Summary};
 use crate::model::{NetworkId, NodeId};
 
@@ -234,7 +234,7 @@ impl Core {
     }
 
     /// What a node says of itself, or said when it was last heard.
-    pub(super) fn said(&self, node: NodeId) -> Option<&crate::cluster::facts::NodeFact> {
+    pub(super) fn said(&self, node: NodeId) -> Option<&NodeFact> {
         self.facts.node(node).or_else(|| self.peers.get(&node))
     }
 
@@ -313,8 +313,7 @@ impl Core {
         self.out.push_back(Output::Persist(Persist::Incarnation(incarnation)));
         let members: Vec<Identity> = self.membership.alive().collect();
         let identity = Identity { incarnation, renewals: 0, ..self.membership.identity() };
-        self.membership =
-            crate::cluster::membership::Membership::new(identity, self.timing, self.random.random());
+        self.membership = Membership::new(identity, self.timing, self.random.random());
         self.membership.learn(members, now);
     }
 }
@@ -324,6 +323,6 @@ fn identity_hash(identity: &Identity) -> u64 {
 }
 
 fn shared_networks(mine: &Summary, theirs: &Summary) -> impl Iterator<Item = (NetworkId, u64, u64)> {
-    let mine: std::collections::BTreeMap<NetworkId, u64> = mine.networks.iter().copied().collect();
+    let mine: BTreeMap<NetworkId, u64> = mine.networks.iter().copied().collect();
     theirs.networks.iter().filter_map(move |(id, theirs)| mine.get(id).map(|mine| (*id, *mine, *theirs)))
 }

@@ -28,6 +28,10 @@ pub(in crate::cluster) struct Doc {
     /// Tombstones up to this version may have been dropped.
     floor: Version,
     entries: BTreeMap<FactKey, (Version, Option<Fact>)>,
+    /// What the entries take when they are encoded.
+    bytes: usize,
+    /// How many of the entries are tombstones.
+    dead: usize,
     /// The endpoints in it, shared with the views that were given out.
     endpoints: Arc<BTreeMap<EndpointName, Endpoint>>,
     /// The groups in it, shared likewise.
@@ -42,6 +46,8 @@ impl Doc {
             version,
             floor: version,
             entries: BTreeMap::new(),
+            bytes: 0,
+            dead: 0,
             endpoints: Arc::new(BTreeMap::new()),
             groups: Arc::default(),
         }
@@ -70,6 +76,11 @@ impl Doc {
     /// The groups in it.
     pub fn groups(&self) -> &Arc<BTreeSet<Group>> {
         &self.groups
+    }
+
+    /// What its entries take when they are encoded.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether it has neither facts nor tombstones.
@@ -128,7 +139,7 @@ impl Doc {
                 self.set(key.clone(), 0, None);
                 changed.push((key, true));
             }
-            self.entries.retain(|_, (_, value)| value.is_some());
+            self.retain(|_, value| value.is_some());
             self.floor = delta.version;
         }
         let same = delta.incarnation == self.incarnation;
@@ -172,21 +183,44 @@ impl Doc {
                 None => drop(groups.remove(group)),
             }
         }
+        self.bytes += encoded(&key, version, value.as_ref());
+        self.dead += usize::from(value.is_none());
+        if let Some((version, value)) = self.entries.get(&key) {
+            self.bytes -= encoded(&key, *version, value.as_ref());
+            self.dead -= usize::from(value.is_none());
+        }
         self.entries.insert(key, (version, value));
     }
 
+    fn retain(&mut self, keep: impl Fn(Version, Option<&Fact>) -> bool) {
+        let (bytes, dead) = (&mut self.bytes, &mut self.dead);
+        self.entries.retain(|key, (version, value)| {
+            let keep = keep(*version, value.as_ref());
+            if !keep {
+                *bytes -= encoded(key, *version, value.as_ref());
+                *dead -= usize::from(value.is_none());
+            }
+            keep
+        });
+    }
+
     fn trim(&mut self) {
-        let mut dead: Vec<Version> =
-            self.entries.values().filter(|(_, value)| value.is_none()).map(|(version, _)| *version).collect();
-        if dead.len() <= MAX_TOMBSTONES {
+        if self.dead <= MAX_TOMBSTONES {
             return;
         }
+        let dead = self.entries.values().filter(|(_, value)| value.is_none());
+        let mut dead: Vec<Version> = dead.map(|(version, _)| *version).collect();
         dead.sort_unstable();
         // Half of them at once, so that this is rare.
         let cut = dead[dead.len() - MAX_TOMBSTONES / 2 - 1];
-        self.entries.retain(|_, (version, value)| value.is_some() || *version > cut);
+        self.retain(|version, value| value.is_some() || version > cut);
         self.floor = self.floor.max(cut);
     }
+}
+
+fn encoded(key: &FactKey, version: Version, value: Option<&Fact>) -> usize {
+    // Plain values of ours always encode.
+    postcard::experimental::serialized_size(&(key, version, value)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -250,6 +284,12 @@ mod tests {
             let mut by_whole = Doc::unknown();
             by_whole.apply(&states[to].since(WRITER, SCOPE, 0, 0));
             prop_assert_eq!(content(&by_delta), content(&states[to]));
+            let size = |(key, (version, value)): (&FactKey, &(Version, Option<Fact>))| {
+                encoded(key, *version, value.as_ref())
+            };
+            let dead = by_delta.entries.values().filter(|(_, value)| value.is_none()).count();
+            prop_assert_eq!(by_delta.dead, dead);
+            prop_assert_eq!(by_delta.bytes, by_delta.entries.iter().map(size).sum::<usize>());
             if states[to].version > 0 {
                 prop_assert_eq!(content(&by_whole), content(&states[to]));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lanmesh_ipam::stable_hash;
 
-use super::{Applied, Delta, Doc, Fact, FactKey, Incarnation, Line, NodeFact, Scope, Version};
+use super::{Applied, Delta, Doc, Entry, Fact, FactKey, Incarnation, Line, NodeFact, Scope, Version};
 use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId};
 
 /// A fact that is new, different or gone.
@@ -126,6 +126,11 @@ impl FactStore {
     /// This node's endpoints in a network.
     pub fn own(&self, network: NetworkId) -> Option<&Arc<BTreeMap<EndpointName, Endpoint>>> {
         self.docs.get(&(Scope::Network(network), self.me)).map(Doc::endpoints)
+    }
+
+    /// What this node's endpoints in a network take when they are encoded.
+    pub fn own_bytes(&self, network: NetworkId) -> usize {
+        self.docs.get(&(Scope::Network(network), self.me)).map_or(0, Doc::bytes)
     }
 
     /// The endpoints of every node in a network, as far as they are known here.
@@ -269,8 +274,9 @@ impl FactStore {
         let doc = self.docs.entry((scope, me)).or_insert_with(|| Doc::begin(incarnation, counter - 1));
         // To an empty document nothing precedes this change, so it may be taken as the whole of it.
         let before = if doc.is_empty() { 0 } else { doc.place().1 };
-        doc.write(counter, key, value);
-        doc.since(me, scope, incarnation, before)
+        doc.write(counter, key.clone(), value.clone());
+        let entries = vec![Entry { key, version: counter, value }];
+        Delta { writer: me, scope, incarnation, base: before, version: counter, entries }
     }
 
     fn scope(&self, scope: Scope) -> impl Iterator<Item = (NodeId, &Doc)> {

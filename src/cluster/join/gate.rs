@@ -84,6 +84,10 @@ pub(in crate::cluster) fn place(request: &JoinRequest, ledger: &Ledger) -> Resul
     if let Some(other) = others().find(|other| other.name == request.name) {
         return Err(Refusal::NameTaken { name: other.name.clone() });
     }
+    // One socket serves one family.
+    if let Some(other) = others().find(|other| other.address.is_ipv4() != request.address.is_ipv4()) {
+        return Err(Refusal::Family { theirs: request.address, ours: other.address });
+    }
     let index = match request.index {
         Some(index) => match others().find(|other| other.index == index) {
             Some(owner) => return Err(Refusal::IndexTaken { index, owner: owner.name.clone() }),
@@ -129,6 +133,9 @@ mod tests {
         assert!(refused.to_string().contains("index 5 belongs to n2"), "{refused}");
         let refused = let_in(&mut ledger, 2, None).unwrap_err();
         assert!(refused.to_string().contains("a node named n2 exists"), "{refused}");
+        let other_family = JoinRequest { address: "[fd00::5]:7979".parse().unwrap(), ..request(5, None) };
+        let refused = place(&other_family, &ledger).unwrap_err();
+        assert!(refused.to_string().contains("one family of addresses"), "{refused}");
     }
 
     #[test]

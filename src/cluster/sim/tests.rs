@@ -30,12 +30,13 @@ fn a_dead_node_is_known_to_be_dead_everywhere_within_two_seconds() {
     }
 }
 
-/// For docs: `cargo test --lib -- --ignored --nocapture figures`.
+/// For docs: `LANMESH_SIM_NODES=3,10,50 cargo test --lib -- --ignored --nocapture figures`.
 #[test]
 #[ignore = "prints figures and takes long"]
 fn figures_of_larger_clusters() {
-    for n in [3, 10, 50, 200] {
-        let (median, worst) = detection(n, 5);
+    let sizes = std::env::var("LANMESH_SIM_NODES").unwrap_or_else(|_| "3,10,50,200".to_owned());
+    for n in sizes.split(',').map(|n| n.parse().unwrap()) {
+        let (median, worst) = detection(n, if n > 200 { 1 } else { 5 });
         let mut sim = Sim::new(n, 1);
         sim.until(20 * SECOND, Sim::all_alive).expect("come together");
         sim.run(30 * SECOND);
@@ -68,6 +69,22 @@ fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
             sim.run(520 * MS);
         }
         assert_eq!(sim.deaths(), [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_was_frozen_comes_back_by_itself_and_takes_nobody_for_dead() {
+    for seed in 0..5 {
+        let (mut sim, _) = quiet(5, seed);
+        sim.nodes[2].paused = sim.now + 10 * SECOND;
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths().len(), 4, "the others see it dead");
+        sim.clear_events();
+        let took = sim.until(5 * SECOND, Sim::all_alive);
+        assert!(took.is_some_and(|took| took < SECOND), "seed {seed}: {took:?}");
+        sim.run(10 * SECOND);
+        assert_eq!(sim.deaths(), [], "seed {seed}");
+        assert!(sim.all_alive() && sim.same(&[0, 1, 2, 3, 4]), "seed {seed}");
     }
 }
 
@@ -142,6 +159,25 @@ fn a_pushed_change_reaches_those_who_share_the_network_in_one_step_and_nobody_el
 }
 
 #[test]
+fn ten_thousand_endpoints_of_one_node_reach_the_others_and_too_many_are_refused() {
+    let (mut sim, net) = quiet(2, 1);
+    for n in 0..10_000 {
+        sim.with(0, |core, now| core.put_endpoint(net, endpoint(&format!("e{n}"), 1), now)).unwrap();
+    }
+    let all = |sim: &Sim| sim.view(1).networks[&net].endpoints.get(&id(0)).is_some_and(|e| e.len() == 10_000);
+    assert!(sim.until(10 * SECOND, all).is_some());
+    let huge = |n: u32| {
+        let mut endpoint = endpoint(&format!("huge{n}"), 1);
+        endpoint.aliases = vec![endpoint.name.clone(); 20_000];
+        endpoint
+    };
+    let refused = (0..40).find_map(|n| sim.with(0, |core, now| core.put_endpoint(net, huge(n), now)).err());
+    assert!(refused.is_some_and(|error| error.to_string().contains("use another node")));
+    sim.run(10 * SECOND);
+    assert!(sim.same(&[0, 1]));
+}
+
+#[test]
 fn a_writer_that_restarts_replaces_what_it_published_without_a_gap() {
     let (mut sim, net) = quiet(3, 1);
     for name in ["kept", "gone"] {
@@ -162,6 +198,25 @@ fn a_writer_that_restarts_replaces_what_it_published_without_a_gap() {
         let flapped = |event: &ClusterEvent| matches!(event, ClusterEvent::EndpointRemoved { name, .. } | ClusterEvent::EndpointAdded { name, .. } if *name == kept);
         assert!(!node.events.iter().any(|(_, event)| flapped(event)), "{:?}", node.events);
     }
+}
+
+#[test]
+fn a_node_whose_state_was_restored_from_an_old_copy_is_heard_again() {
+    let (mut sim, net) = quiet(3, 1);
+    for _ in 0..3 {
+        sim.stop(0);
+        sim.start(0, [(net, vec![endpoint("before", 1)])].into());
+        sim.run(3 * SECOND);
+    }
+    sim.stop(0);
+    sim.nodes[0].incarnation = 0;
+    sim.start(0, [(net, vec![endpoint("after", 1)])].into());
+    let heard = |sim: &Sim| {
+        sim.all_alive() && (1..3).all(|n| sees(sim, n, net, "after") && !sees(sim, n, net, "before"))
+    };
+    assert!(sim.until(10 * SECOND, heard).is_some(), "{:#?}", sim.view(1));
+    sim.run(10 * SECOND);
+    assert!(heard(&sim) && sim.same(&[0, 1, 2]));
 }
 
 #[test]

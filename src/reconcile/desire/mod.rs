@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 
 use crate::local::LocalEndpoint;
 use crate::model::{
-    BroadcastMode, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
+    BroadcastMode, Claims, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
     NetworkView, Node, NodeId, NodeState,
 };
 use crate::multicast;
@@ -54,9 +54,9 @@ pub fn wish<'a>(situation: Situation<'_>, local: impl Iterator<Item = &'a LocalE
             wish.displaced.extend(records.iter().map(|record| record.key()));
             continue;
         };
-        let claims = Claims::of(view, network, &records);
+        let claims = claims_of(view, network, &records);
         let (losers, winners): (Vec<_>, Vec<_>) =
-            records.into_iter().partition(|record| !claims.win(&view.me, &record.endpoint));
+            records.into_iter().partition(|record| !claims.win(view.me, &record.endpoint));
         wish.displaced.extend(losers.into_iter().map(LocalEndpoint::key));
         if winners.is_empty() {
             continue;
@@ -140,46 +140,17 @@ pub fn is_settled(view: &ClusterView) -> bool {
     })
 }
 
-/// Who claims each address and each name of a network with the highest version.
-struct Claims<'a> {
-    addresses: BTreeMap<IpAddr, Claim>,
-    names: BTreeMap<&'a str, Claim>,
-}
-
-/// Of two claims the one with the higher version wins, between equal ones that of the node with the higher id.
-type Claim = (u64, NodeId);
-
-impl<'a> Claims<'a> {
-    fn of(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a LocalEndpoint]) -> Self {
-        let mut claims = Self { addresses: BTreeMap::new(), names: BTreeMap::new() };
-        for (node, endpoints) in &network.endpoints {
-            // What this node itself has is told by its own records, not by what it published earlier.
-            if *node == view.me || view.nodes.get(node).is_none_or(|node| node.state == NodeState::Left) {
-                continue;
-            }
-            endpoints.values().for_each(|endpoint| claims.add(node, endpoint));
+/// The claims of everybody else as they were published, and of this node as its own records tell them.
+fn claims_of<'a>(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a LocalEndpoint]) -> Claims<'a> {
+    let mut claims = Claims::default();
+    for (node, endpoints) in &network.endpoints {
+        if *node == view.me || view.nodes.get(node).is_none_or(|node| node.state == NodeState::Left) {
+            continue;
         }
-        local.iter().for_each(|record| claims.add(&view.me, &record.endpoint));
-        claims
+        endpoints.values().for_each(|endpoint| claims.add(*node, endpoint));
     }
-
-    fn add(&mut self, node: &NodeId, endpoint: &'a Endpoint) {
-        let claim = (endpoint.claim, *node);
-        let raise = |best: &mut Claim| *best = claim.max(*best);
-        for address in &endpoint.addresses {
-            self.addresses.entry(address.ip()).and_modify(raise).or_insert(claim);
-        }
-        self.names.entry(endpoint.name.as_str()).and_modify(raise).or_insert(claim);
-    }
-
-    fn win(&self, node: &NodeId, endpoint: &Endpoint) -> bool {
-        let claim = (endpoint.claim, *node);
-        self.names.get(endpoint.name.as_str()).is_none_or(|best| *best <= claim)
-            && endpoint
-                .addresses
-                .iter()
-                .all(|address| self.addresses.get(&address.ip()).is_none_or(|best| *best <= claim))
-    }
+    local.iter().for_each(|record| claims.add(view.me, &record.endpoint));
+    claims
 }
 
 fn desired_network(
@@ -198,7 +169,7 @@ fn desired_network(
         let Some(node) = view.nodes.get(id).filter(|node| *id != view.me && counts(node, gone)) else {
             continue;
         };
-        for endpoint in endpoints.values().filter(|endpoint| claims.win(id, endpoint)) {
+        for endpoint in endpoints.values().filter(|endpoint| claims.win(*id, endpoint)) {
             remotes.insert(endpoint.mac, node.vtep);
             neighbours.extend(addresses_of(endpoint));
             flood.insert(node.vtep);

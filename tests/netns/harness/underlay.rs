@@ -59,11 +59,12 @@ impl Lab {
         // An earlier run's: it may not be there.
         let _ = std::fs::remove_dir_all(&logs);
         std::fs::create_dir_all(&logs).expect("the directory of the logs can be made");
-        // A socket's path must stay below 108 bytes, so not the whole name.
+        // In the /run that nobody else sees: then what an agent mounts there is gone with this test, and nobody
+        // outside shares the directory. A socket's path must stay below 108 bytes, so not the whole name.
         let short: String = test.rsplit("::").next().unwrap_or(test).chars().take(24).collect();
         let dir = tempfile::Builder::new()
             .prefix(&format!("lanmesh-{short}-"))
-            .tempdir_in("/tmp")
+            .tempdir_in("/run")
             .expect("a temporary directory can be made");
         // Whoever has no right to write has to reach the sockets all the same.
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).expect("our own directory");

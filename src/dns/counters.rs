@@ -1,0 +1,69 @@
+//! What the name servers of a node have done, in numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+/// Defines a set of counters and its snapshot side by side.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What the name servers of a node have done since the start.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        /// The counters as they are counted.
+        #[derive(Debug, Default)]
+        pub(super) struct Counting {
+            $(pub $name: Count,)*
+        }
+
+        impl Counting {
+            /// The numbers at this moment.
+            pub fn snapshot(&self) -> Counters {
+                Counters { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Queries over UDP.
+    udp,
+    /// Queries over TCP.
+    tcp,
+    /// Answered from a zone of ours.
+    zone,
+    /// Of these: names that do not exist.
+    nxdomain,
+    /// Sent to the node's resolvers.
+    forwarded,
+    /// Answered from what the node's resolvers said before.
+    cached,
+    /// Not answered by any of the node's resolvers in time.
+    unanswered,
+    /// Not forwarded because too many were under way.
+    overloaded,
+    /// Refused: asked from outside the network, or for something that is not served.
+    refused,
+    /// Malformed.
+    malformed,
+    /// Dropped because their sender asked too much.
+    limited,
+    /// Cut to what fits a datagram.
+    truncated,
+    /// TCP connections that were closed because there were too many or they were too slow.
+    closed,
+}
+
+/// One counter.
+#[derive(Debug, Default)]
+pub(super) struct Count(AtomicU64);
+
+impl Count {
+    /// One more.
+    pub fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

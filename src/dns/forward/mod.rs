@@ -1,0 +1,180 @@
+//! Names from outside: asked for at the node's resolvers, and kept for a while.
+//!
+//! Owns: which names go outside at all, how many questions are under way, that one question is under way only once,
+//! and what is kept. Does not own: names of ours (`zone`), messages to clients (`handler`).
+
+mod cache;
+mod resolv_conf;
+mod upstream;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use hickory_proto::op::Query;
+use hickory_proto::rr::Name;
+use ipnetwork::IpNetwork;
+
+use super::zone;
+use cache::Cache;
+pub(super) use cache::{Key, Outside};
+use resolv_conf::Followed;
+use upstream::Order;
+pub(super) use upstream::PAYLOAD;
+
+/// Domains that no resolver outside is to be asked for: RFC 6761 section 6.3 and 6.4, RFC 6762 section 22.1,
+/// RFC 7686 section 2.
+const NEVER: [&str; 4] = ["localhost", "invalid", "local", "onion"];
+
+/// Why there is no answer from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// The name does not exist outside, or must not be asked for there.
+    Nowhere,
+    /// Too many questions are under way.
+    Overloaded,
+    /// No resolver answered in time, or the node has none.
+    Silence,
+}
+
+/// What came of a question, and whether it was known before.
+pub(super) struct Told {
+    pub answer: Outside,
+    pub cached: bool,
+}
+
+type Flight = Shared<BoxFuture<'static, Option<Arc<Outside>>>>;
+
+/// What is ours, and so never asked for outside, in none of the networks.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ours {
+    addresses: BTreeSet<IpAddr>,
+    subnets: Vec<IpNetwork>,
+}
+
+struct Inner {
+    servers: Followed,
+    port: Option<u16>,
+    order: Order,
+    cache: Mutex<Cache>,
+    flights: Mutex<HashMap<Key, Flight>>,
+    most: usize,
+    ours: Mutex<Ours>,
+}
+
+/// Asks the node's resolvers. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Forwarder(Arc<Inner>);
+
+impl Forwarder {
+    /// Asks the servers that `resolv_conf` names, with at most `most` questions under way.
+    pub fn new(resolv_conf: PathBuf, most: usize, cached: usize) -> Self {
+        Self::with_port(resolv_conf, most, cached, None)
+    }
+
+    /// The same with another port than 53.
+    fn with_port(resolv_conf: PathBuf, most: usize, cached: usize, port: Option<u16>) -> Self {
+        Self(Arc::new(Inner {
+            servers: Followed::new(resolv_conf),
+            port,
+            order: Order::default(),
+            cache: Mutex::new(Cache::new(cached)),
+            flights: Mutex::default(),
+            most,
+            ours: Mutex::default(),
+        }))
+    }
+
+    /// Says which addresses our own servers have, and which subnets' reverse names are ours.
+    pub fn set_ours(&self, addresses: BTreeSet<IpAddr>, subnets: Vec<IpNetwork>) {
+        let new = Ours { addresses, subnets };
+        let mut ours = lock(&self.0.ours);
+        if *ours != new {
+            *ours = new;
+            lock(&self.0.cache).clear();
+        }
+    }
+
+    /// The answer to `query`. If nobody waits for it any more it is still asked for and kept.
+    pub async fn ask(&self, query: &Query, key: Key) -> Result<Told, NoAnswer> {
+        if self.stays_here(query.name()) {
+            return Err(NoAnswer::Nowhere);
+        }
+        if let Some(answer) = lock(&self.0.cache).get(&key, Instant::now()) {
+            return Ok(Told { answer, cached: true });
+        }
+        match self.flight(query, key)?.await {
+            Some(answer) => Ok(Told { answer: Outside::clone(&answer), cached: false }),
+            None => Err(NoAnswer::Silence),
+        }
+    }
+
+    fn stays_here(&self, name: &Name) -> bool {
+        let last = name.iter().next_back().unwrap_or_default();
+        NEVER.iter().any(|domain| last.eq_ignore_ascii_case(domain.as_bytes()))
+            || zone::is_reverse_of(name, &lock(&self.0.ours).subnets)
+    }
+
+    /// Joins the same question if it is under way: also when a resolver of the node asks us what we asked it,
+    /// that ends in a timeout and not in a storm.
+    fn flight(&self, query: &Query, key: Key) -> Result<Flight, NoAnswer> {
+        let mut flights = lock(&self.0.flights);
+        if let Some(flight) = flights.get(&key) {
+            return Ok(flight.clone());
+        }
+        if flights.len() >= self.0.most {
+            return Err(NoAnswer::Overloaded);
+        }
+        let (this, query) = (self.0.clone(), query.clone());
+        let landing = Landing { inner: self.0.clone(), key: key.clone() };
+        let question = key.clone();
+        let flight = async move {
+            let _landing = landing;
+            let answer = Arc::new(this.order.ask(&this.upstreams().await, &query, &question).await?);
+            lock(&this.cache).put(question, answer.clone(), Instant::now());
+            Some(answer)
+        };
+        let flight = flight.boxed().shared();
+        flights.insert(key, flight.clone());
+        // Driven to its end whoever waits, so that it always comes off the list.
+        tokio::spawn(flight.clone());
+        Ok(flight)
+    }
+}
+
+impl Inner {
+    /// The node's resolvers, less our own servers.
+    async fn upstreams(&self) -> Vec<SocketAddr> {
+        let mut servers = self.servers.servers().await;
+        let ours = lock(&self.ours);
+        servers.retain(|server| !ours.addresses.contains(&server.ip()));
+        if let Some(port) = self.port {
+            servers.iter_mut().for_each(|server| server.set_port(port));
+        }
+        servers
+    }
+}
+
+/// Takes a question off the list when it has its answer, or will never have one.
+struct Landing {
+    inner: Arc<Inner>,
+    key: Key,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        lock(&self.inner.flights).remove(&self.key);
+    }
+}
+
+/// What a panic elsewhere left behind is as good as before: every change here is a single step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

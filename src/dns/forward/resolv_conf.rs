@@ -1,0 +1,100 @@
+//! The node's resolver configuration, and what it is after a change.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Mutex;
+
+/// How often it is looked at, at most.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The name servers in the text of a `resolv.conf`, in order.
+pub(super) fn name_servers(text: &str) -> Vec<SocketAddr> {
+    let mut servers = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("nameserver") {
+            continue;
+        }
+        let server = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+        let server = server.map(|ip| SocketAddr::new(ip, 53));
+        servers.extend(server.filter(|server| !servers.contains(server)));
+    }
+    servers
+}
+
+/// What tells two states of a file apart.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// A `resolv.conf` that is read again when it has changed.
+#[derive(Debug)]
+pub(super) struct Followed {
+    path: PathBuf,
+    read: Mutex<Read>,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    looked: Option<Instant>,
+    stamp: Stamp,
+    servers: Vec<SocketAddr>,
+}
+
+impl Followed {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, read: Mutex::default() }
+    }
+
+    /// The servers it names now, or named at the last look within the last second.
+    pub async fn servers(&self) -> Vec<SocketAddr> {
+        let mut read = self.read.lock().await;
+        if read.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return read.servers.clone();
+        }
+        let stamp = match tokio::fs::metadata(&self.path).await {
+            Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len())),
+            Err(_) => None,
+        };
+        if read.looked.is_none() || stamp != read.stamp || stamp.is_none() {
+            match tokio::fs::read_to_string(&self.path).await {
+                Ok(text) => read.servers = name_servers(&text),
+                // While it is being replaced it may not be there: what was in it holds until it is again.
+                Err(error) => {
+                    tracing::debug!(path = %self.path.display(), %error, "no resolver configuration")
+                }
+            }
+            read.stamp = stamp;
+        }
+        read.looked = Some(Instant::now());
+        read.servers.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_are_read_in_order_and_anything_else_is_passed_over() {
+        let text = "# nameserver 1.1.1.1\nsearch x\nnameserver 192.0.2.1\n nameserver\tfd00::1 # why\n\
+                    nameserver 192.0.2.1\nnameserver nobody\noptions ndots:1\n";
+        let servers: Vec<String> = name_servers(text).iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["192.0.2.1:53", "[fd00::1]:53"]);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_noticed_and_a_missing_file_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("resolv.conf");
+        std::fs::write(&path, "nameserver 192.0.2.1\n").expect("writes");
+        let followed = Followed::new(path.clone());
+        assert_eq!(followed.servers().await.len(), 1);
+        std::fs::write(&path, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").expect("writes");
+        tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
+        assert_eq!(followed.servers().await.len(), 2);
+        std::fs::remove_file(&path).expect("removes");
+        tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
+        assert_eq!(followed.servers().await.len(), 2);
+    }
+}

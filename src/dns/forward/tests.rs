@@ -1,0 +1,204 @@
+//! Questions to resolvers that answer, are silent, refuse, lie or cut.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::{Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+use super::*;
+
+/// What a resolver does with a question.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Manner {
+    Answers,
+    IsSilent,
+    Fails,
+    /// Answers something else first: another id, then another question.
+    Lies,
+    /// Cuts what it sends in datagrams.
+    Cuts,
+}
+
+/// Resolvers on 127.0.0.2, 127.0.0.3, … at one port, and a forwarder that knows them.
+struct Lab {
+    forwarder: Forwarder,
+    asked: Vec<Arc<AtomicUsize>>,
+    dir: tempfile::TempDir,
+}
+
+fn answer(asked: &Message, last: u8) -> Message {
+    let mut answer = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
+    answer.add_query(asked.queries[0].clone());
+    let name = asked.queries[0].name().clone();
+    answer.add_answer(Record::from_rdata(name, 60, RData::A(A([198, 51, 100, last].into()))));
+    answer
+}
+
+async fn over_datagrams(socket: UdpSocket, manner: Manner, last: u8, count: Arc<AtomicUsize>) {
+    let mut buffer = [0; 4096];
+    while let Ok((len, from)) = socket.recv_from(&mut buffer).await {
+        count.fetch_add(1, Ordering::SeqCst);
+        let asked = Message::from_vec(&buffer[..len]).expect("a query");
+        let mut good = answer(&asked, last);
+        let answers = match manner {
+            Manner::IsSilent => vec![],
+            Manner::Answers => vec![good],
+            Manner::Fails => {
+                good.answers.clear();
+                good.metadata.response_code = ResponseCode::ServFail;
+                vec![good]
+            }
+            Manner::Cuts => {
+                good.answers.clear();
+                good.metadata.truncation = true;
+                vec![good]
+            }
+            Manner::Lies => {
+                let (mut id, mut question) = (answer(&asked, 66), answer(&asked, 66));
+                id.metadata.id ^= 1;
+                question.queries[0].set_query_type(RecordType::AAAA);
+                vec![id, question, good]
+            }
+        };
+        for answer in answers {
+            socket.send_to(&answer.to_vec().expect("can be written"), from).await.expect("is sent");
+        }
+    }
+}
+
+async fn over_streams(listener: TcpListener, last: u8) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut query = vec![0; stream.read_u16().await.expect("a length").into()];
+        stream.read_exact(&mut query).await.expect("a query");
+        let answer = answer(&Message::from_vec(&query).expect("a query"), last).to_vec().expect("is written");
+        stream.write_u16(answer.len() as u16).await.expect("is sent");
+        stream.write_all(&answer).await.expect("is sent");
+    }
+}
+
+impl Lab {
+    async fn new(manners: &[Manner]) -> Self {
+        Self::with_most(manners, 100).await
+    }
+
+    async fn with_most(manners: &[Manner], most: usize) -> Self {
+        let (mut port, mut asked, mut text) = (0, Vec::new(), String::new());
+        for (last, manner) in (2..).zip(manners) {
+            let address = IpAddr::from([127, 0, 0, last]);
+            let socket = UdpSocket::bind((address, port)).await.expect("binds");
+            port = socket.local_addr().expect("is bound").port();
+            let listener = TcpListener::bind((address, port)).await.expect("binds");
+            let count = Arc::new(AtomicUsize::new(0));
+            tokio::spawn(over_datagrams(socket, *manner, last, count.clone()));
+            tokio::spawn(over_streams(listener, last));
+            asked.push(count);
+            text.push_str(&format!("nameserver {address}\n"));
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("resolv.conf");
+        std::fs::write(&path, text).expect("writes");
+        Self { forwarder: Forwarder::with_port(path, most, 100, Some(port)), asked, dir }
+    }
+
+    /// The last byte of the address that is answered.
+    async fn ask(&self, name: &str) -> Result<u8, NoAnswer> {
+        let name: Name = name.parse().expect("a name");
+        let query = Query::query(name.clone(), RecordType::A);
+        let key = Key { name: name.into(), kind: RecordType::A, dnssec: false, unchecked: false };
+        let told = self.forwarder.ask(&query, key).await?;
+        match told.answer.answers.first().map(|record| &record.data) {
+            Some(RData::A(A(address))) => Ok(address.octets()[3]),
+            _ => Err(NoAnswer::Nowhere),
+        }
+    }
+
+    fn asked(&self) -> Vec<usize> {
+        self.asked.iter().map(|count| count.load(Ordering::SeqCst)).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_once_and_then_kept() {
+    let lab = Lab::new(&[Manner::Answers]).await;
+    for name in ["example.com.", "EXAMPLE.com.", "example.com."] {
+        assert_eq!(lab.ask(name).await, Ok(2));
+    }
+    assert_eq!(lab.asked(), [1]);
+}
+
+#[tokio::test]
+async fn a_silent_resolver_is_passed_over_soon_and_asked_last_from_then_on() {
+    let lab = Lab::new(&[Manner::IsSilent, Manner::Answers]).await;
+    let begun = Instant::now();
+    assert_eq!(lab.ask("a.example.").await, Ok(3));
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    let begun = Instant::now();
+    assert_eq!(lab.ask("b.example.").await, Ok(3));
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+    assert_eq!(lab.asked(), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_resolver_that_fails_is_followed_by_the_next_at_once() {
+    let lab = Lab::new(&[Manner::Fails, Manner::Answers]).await;
+    let begun = Instant::now();
+    assert_eq!(lab.ask("a.example.").await, Ok(3));
+    assert!(begun.elapsed() < Duration::from_millis(300), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_answer_to_something_else_is_not_believed() {
+    let lab = Lab::new(&[Manner::Lies]).await;
+    assert_eq!(lab.ask("a.example.").await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_cut_answer_is_asked_for_again_over_tcp() {
+    let lab = Lab::new(&[Manner::Cuts]).await;
+    assert_eq!(lab.ask("a.example.").await, Ok(2));
+}
+
+#[tokio::test]
+async fn the_same_question_is_under_way_once_however_many_ask() {
+    let lab = Lab::new(&[Manner::Answers]).await;
+    let all = futures_util::future::join_all((0..50).map(|_| lab.ask("a.example."))).await;
+    assert!(all.iter().all(|one| *one == Ok(2)));
+    assert_eq!(lab.asked(), [1]);
+}
+
+#[tokio::test]
+async fn no_more_questions_are_under_way_than_may_be_and_each_ends_in_time() {
+    let lab = Lab::with_most(&[Manner::IsSilent], 3).await;
+    let begun = Instant::now();
+    let names: Vec<String> = (0..10).map(|i| format!("n{i}.example.")).collect();
+    let all = futures_util::future::join_all(names.iter().map(|name| lab.ask(name))).await;
+    let of = |error| all.iter().filter(|one| **one == Err(error)).count();
+    assert_eq!((of(NoAnswer::Silence), of(NoAnswer::Overloaded)), (3, 7));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(lock(&lab.forwarder.0.flights).is_empty());
+}
+
+#[tokio::test]
+async fn our_own_servers_are_not_asked_and_neither_is_anybody_for_what_is_ours() {
+    let lab = Lab::new(&[Manner::Answers]).await;
+    lab.forwarder.set_ours(BTreeSet::new(), vec!["10.10.0.0/24".parse().expect("a subnet")]);
+    for name in ["7.0.10.10.in-addr.arpa.", "printer.local.", "LOCALHOST.", "x.onion."] {
+        assert_eq!(lab.ask(name).await, Err(NoAnswer::Nowhere), "{name}");
+    }
+    lab.forwarder.set_ours(BTreeSet::from(["127.0.0.2".parse().expect("an address")]), vec![]);
+    assert_eq!(lab.ask("a.example.").await, Err(NoAnswer::Silence));
+    assert_eq!(lab.asked(), [0]);
+}
+
+#[tokio::test]
+async fn another_resolver_is_asked_when_the_configuration_says_so() {
+    let lab = Lab::new(&[Manner::Answers, Manner::Answers]).await;
+    assert_eq!(lab.ask("a.example.").await, Ok(2));
+    std::fs::write(lab.dir.path().join("resolv.conf"), "nameserver 127.0.0.3\n").expect("writes");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(lab.ask("b.example.").await, Ok(3));
+}

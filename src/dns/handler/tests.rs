@@ -1,0 +1,255 @@
+//! Queries as bytes, and the answers as bytes: flags, sizes, and what hostile clients get.
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::{Name, RData};
+
+use super::*;
+use crate::dns::server::respond;
+use crate::dns::testing::Lab;
+
+const CLIENT: &str = "10.10.0.2:4000";
+
+fn lab(endpoints: u8) -> Lab {
+    let mut lab = Lab::new(&["10.10.0.0/24"]);
+    for i in 0..endpoints {
+        let name = format!("worker-{i}");
+        lab.endpoint(1, &name, &[&format!("10.10.0.{}", 10 + i)], |e| {
+            e.service = Some("farm".parse().expect("a name"));
+            e.services = vec![format!("_distcc._tcp:3632,host={i}").parse().expect("a service")];
+        });
+    }
+    lab
+}
+
+fn handler(endpoints: u8) -> Arc<Handler> {
+    let zone = Arc::new(lab(endpoints).zone());
+    let subnets = vec!["10.10.0.0/24".parse().expect("a subnet")];
+    Arc::new(Handler::new(zone, subnets, None, &Limits::default(), Arc::default()))
+}
+
+fn query(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect("a name"), kind));
+    message
+}
+
+fn with_edns(mut message: Message, payload: u16, version: u8) -> Message {
+    let mut edns = Edns::new();
+    edns.set_max_payload(payload).set_version(version);
+    message.set_edns(edns);
+    message
+}
+
+/// What comes back for these bytes.
+async fn bytes(handler: &Arc<Handler>, query: Vec<u8>, from: &str, protocol: Protocol) -> Option<Vec<u8>> {
+    match handler.admit(query, from.parse().expect("an address"), protocol) {
+        Admission::Drop => None,
+        Admission::Reply(bytes) => Some(bytes),
+        Admission::Query(request) => respond(handler.clone(), request).await,
+    }
+}
+
+async fn ask(handler: &Arc<Handler>, message: Message, protocol: Protocol) -> (Message, usize) {
+    let query = message.to_vec().expect("can be written");
+    let response = bytes(handler, query, CLIENT, protocol).await.expect("is answered");
+    let len = response.len();
+    let response = Message::from_vec(&response).expect("can be read");
+    assert_eq!(response.metadata.id, 4711);
+    assert_eq!(response.metadata.message_type, MessageType::Response);
+    (response, len)
+}
+
+#[tokio::test]
+async fn an_answer_is_authoritative_and_repeats_the_case_of_the_question() {
+    let handler = handler(2);
+    let (response, _) =
+        ask(&handler, query("WoRker-1.buildnet.LANmesh.", RecordType::A), Protocol::Udp).await;
+    let Metadata { authoritative, recursion_desired, recursion_available, truncation, .. } =
+        response.metadata;
+    assert!(authoritative && recursion_desired && !recursion_available && !truncation);
+    assert_eq!(response.queries[0].name().to_string(), "WoRker-1.buildnet.LANmesh.");
+    assert_eq!(response.answers[0].name.to_string(), "WoRker-1.buildnet.LANmesh.");
+    assert_eq!(response.answers.len(), 1);
+    assert!(response.edns.is_none());
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_cut_with_tc_and_whole_over_tcp() {
+    let handler = handler(100);
+    let farm = || query("farm.buildnet.lanmesh.", RecordType::A);
+    for (message, limit) in [
+        (farm(), 512),
+        (with_edns(farm(), 100, 0), 512),
+        (with_edns(farm(), 800, 0), 800),
+        (with_edns(farm(), 65535, 0), usize::from(PAYLOAD)),
+    ] {
+        let edns = message.edns.is_some();
+        let (response, len) = ask(&handler, message, Protocol::Udp).await;
+        assert!(response.metadata.truncation && len <= limit, "{len} of {limit}");
+        assert!(len > limit - 32, "{len} of {limit}: more would have fitted");
+        assert_eq!(response.edns.is_some(), edns);
+    }
+    let (response, _) = ask(&handler, farm(), Protocol::Tcp).await;
+    assert!(!response.metadata.truncation);
+    assert_eq!(response.answers.len(), 100);
+}
+
+#[tokio::test]
+async fn additional_records_are_left_out_without_a_word() {
+    let handler = handler(10);
+    let browse = || query("_distcc._tcp.buildnet.lanmesh.", RecordType::PTR);
+    let (response, len) = ask(&handler, browse(), Protocol::Udp).await;
+    assert!(!response.metadata.truncation && len <= 512);
+    assert_eq!(response.answers.len(), 10);
+    assert!(response.additionals.len() < 30);
+    let (response, _) = ask(&handler, browse(), Protocol::Tcp).await;
+    assert_eq!(response.additionals.len(), 30);
+}
+
+#[tokio::test]
+async fn edns_is_answered_with_edns_and_an_unknown_version_with_badvers() {
+    let handler = handler(1);
+    let message = query("worker-0.buildnet.lanmesh.", RecordType::A);
+    let (response, _) = ask(&handler, with_edns(message.clone(), 4096, 0), Protocol::Udp).await;
+    let edns = response.edns.expect("an OPT record");
+    assert_eq!((edns.version(), edns.max_payload()), (0, PAYLOAD));
+    let (response, _) = ask(&handler, with_edns(message, 4096, 7), Protocol::Udp).await;
+    assert_eq!(u16::from(response.metadata.response_code), u16::from(ResponseCode::BADVERS));
+    assert!(response.answers.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_not_served_is_refused() {
+    let handler = handler(1);
+    let zone = "buildnet.lanmesh.";
+    for (name, kind) in [("example.com.", RecordType::A), (zone, RecordType::AXFR), (zone, RecordType::IXFR)]
+    {
+        let (response, _) = ask(&handler, query(name, kind), Protocol::Tcp).await;
+        assert_eq!(response.metadata.response_code, ResponseCode::Refused, "{name} {kind}");
+        assert!(!response.metadata.authoritative);
+    }
+    let mut chaos = query("version.bind.", RecordType::TXT);
+    chaos.queries[0].set_query_class(DNSClass::CH);
+    let (response, _) = ask(&handler, chaos, Protocol::Udp).await;
+    assert_eq!(response.metadata.response_code, ResponseCode::Refused);
+    let (response, _) = ask(&handler, query("nobody.", RecordType::A), Protocol::Udp).await;
+    assert_eq!(response.metadata.response_code, ResponseCode::NXDomain);
+}
+
+#[tokio::test]
+async fn whoever_is_not_in_the_network_is_refused() {
+    let handler = handler(1);
+    let message = query("worker-0.buildnet.lanmesh.", RecordType::A).to_vec().expect("can be written");
+    for (from, code) in [
+        ("10.10.0.9:1", ResponseCode::NoError),
+        ("[::ffff:10.10.0.9]:1", ResponseCode::NoError),
+        ("10.10.1.9:1", ResponseCode::Refused),
+        ("[fd00::1]:1", ResponseCode::Refused),
+    ] {
+        let response = bytes(&handler, message.clone(), from, Protocol::Udp).await.expect("is answered");
+        let response = Message::from_vec(&response).expect("can be read");
+        assert_eq!(response.metadata.response_code, code, "{from}");
+        assert_eq!(response.answers.is_empty(), code == ResponseCode::Refused);
+    }
+    assert_eq!(handler.counting().snapshot().refused, 2);
+}
+
+#[tokio::test]
+async fn malformed_messages_get_a_code_or_nothing() {
+    let handler = handler(1);
+    let good = query("worker-0.buildnet.lanmesh.", RecordType::A).to_vec().expect("can be written");
+    let header = |flags: u16, counts: [u16; 4]| {
+        let words = [[4711, flags], [counts[0], counts[1]], [counts[2], counts[3]]].concat();
+        words.into_iter().flat_map(u16::to_be_bytes).collect::<Vec<u8>>()
+    };
+    let with = |header: Vec<u8>, rest: &[u8]| [header, rest.to_vec()].concat();
+    let question = &good[12..];
+    let cases: [(&str, Vec<u8>, Option<ResponseCode>); 13] = [
+        ("nothing", vec![], None),
+        ("less than a header", good[..11].to_vec(), None),
+        ("a response", with(header(0x8180, [1, 0, 0, 0]), question), None),
+        ("only a header", header(0x0100, [1, 0, 0, 0]), Some(ResponseCode::FormErr)),
+        ("no question", header(0x0100, [0, 0, 0, 0]), Some(ResponseCode::FormErr)),
+        ("two questions", with(header(0, [2, 0, 0, 0]), &question.repeat(2)), Some(ResponseCode::FormErr)),
+        ("65535 questions", with(header(0, [u16::MAX; 4]), question), Some(ResponseCode::FormErr)),
+        ("a cut question", good[..good.len() - 3].to_vec(), Some(ResponseCode::FormErr)),
+        (
+            "a name that is itself",
+            with(header(0, [1, 0, 0, 0]), &[0xc0, 12, 0, 1, 0, 1]),
+            Some(ResponseCode::FormErr),
+        ),
+        (
+            "a name that points ahead",
+            with(header(0, [1, 0, 0, 0]), &[0xc0, 40, 0, 1, 0, 1]),
+            Some(ResponseCode::FormErr),
+        ),
+        ("a label of 255 bytes", with(header(0, [1, 0, 0, 0]), &[0xff; 300]), Some(ResponseCode::FormErr)),
+        (
+            "an OPT that ends early",
+            with(header(0, [1, 0, 0, 1]), &[question, &[0, 0, 41]].concat()),
+            Some(ResponseCode::FormErr),
+        ),
+        ("a notify", with(header(0x2000, [1, 0, 0, 0]), question), Some(ResponseCode::NotImp)),
+    ];
+    for (what, query, code) in cases {
+        let response = bytes(&handler, query, CLIENT, Protocol::Udp).await;
+        let answered = response.as_deref().map(|bytes| {
+            let message = Message::from_vec(bytes).expect("can be read");
+            assert_eq!(message.metadata.id, 4711, "{what}");
+            message.metadata.response_code
+        });
+        assert_eq!(answered, code, "{what}");
+    }
+    assert!(bytes(&handler, good, "10.10.0.2:0", Protocol::Udp).await.is_none());
+}
+
+#[tokio::test]
+async fn a_name_of_many_bytes_of_any_kind_is_answered() {
+    let handler = handler(1);
+    let labels = [&[0xff; 63][..], &[0; 63], b"buildnet", b"lanmesh"];
+    let mut message = query(".", RecordType::TXT);
+    message.queries[0].set_name(Name::from_labels(labels).expect("a name"));
+    let (response, _) = ask(&handler, message, Protocol::Udp).await;
+    assert_eq!(response.metadata.response_code, ResponseCode::NXDomain);
+    assert!(matches!(response.authorities[0].data, RData::SOA(_)));
+}
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_survived_and_every_response_can_be_read(query: Vec<u8>) {
+            let response = run(bytes(&handler(2), query, CLIENT, Protocol::Udp));
+            if let Some(response) = response {
+                prop_assert!(response.len() <= 512);
+                prop_assert!(Message::from_vec(&response).is_ok());
+            }
+        }
+
+        #[test]
+        fn a_query_with_some_bytes_changed_is_survived(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let whole = with_edns(query("_distcc._tcp.buildnet.lanmesh.", RecordType::PTR), 1232, 0);
+            let mut query = whole.to_vec().expect("can be written");
+            for (at, byte) in changes {
+                let at = at.index(query.len());
+                query[at] = byte;
+            }
+            query.truncate(1 + cut.index(query.len()));
+            if let Some(response) = run(bytes(&handler(20), query, CLIENT, Protocol::Udp)) {
+                prop_assert!(response.len() <= usize::from(PAYLOAD));
+                prop_assert!(Message::from_vec(&response).is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The name servers of a node: which networks have one, their beginning and end, and that they answer from what is
+//! known now.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{DnsConfig, Served};
+use super::counters::{Counters, Counting};
+use super::forward::Forwarder;
+use super::handler::Handler;
+use super::server::Server;
+use super::zone::Zone;
+use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName};
+
+/// Why a network has no name server. The others have theirs.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsError {
+    /// The namespace could not be entered.
+    #[error("cannot enter {path} for its name server: {source}; it is tried again with the next pass")]
+    Namespace {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A socket could not be made.
+    #[error("cannot listen on {address} for DNS: {source}; stop what else listens there")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The cluster has no such network.
+    #[error("network {0} is not known (any more): it is tried again with the next pass")]
+    Unknown(NetworkId),
+}
+
+/// The name servers of a node. Clones share them.
+#[derive(Clone)]
+pub struct Dns(Arc<Inner>);
+
+struct Inner {
+    config: DnsConfig,
+    view: watch::Receiver<Arc<ClusterView>>,
+    counting: Arc<Counting>,
+    forwarder: Forwarder,
+    /// Held while servers begin and end.
+    running: tokio::sync::Mutex<Running>,
+    /// Who answers for which network, and from what.
+    answering: Mutex<BTreeMap<NetworkId, Answering>>,
+}
+
+#[derive(Default)]
+struct Running {
+    servers: BTreeMap<NetworkId, (Identity, Server)>,
+    following: Option<CancellationToken>,
+}
+
+/// What a server was started for: another one needs another server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Identity {
+    served: Served,
+    /// Device and inode of the namespace: at the same path there may be another one.
+    namespace: Option<(u64, u64)>,
+}
+
+impl Identity {
+    fn of(served: &Served) -> Self {
+        let namespace = std::fs::metadata(&served.namespace).ok();
+        Self { served: served.clone(), namespace: namespace.map(|file| (file.dev(), file.ino())) }
+    }
+}
+
+struct Answering {
+    handler: Arc<Handler>,
+    source: Source,
+    serial: u32,
+}
+
+/// What a zone was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Source {
+    network: NetworkView,
+    nodes: Vec<(NodeId, NodeName, IpAddr)>,
+}
+
+impl Source {
+    fn of(view: &ClusterView, network: NetworkId) -> Option<Self> {
+        let up = view.nodes.values().filter(|node| node.state.is_up());
+        Some(Self {
+            network: view.networks.get(&network)?.clone(),
+            nodes: up.map(|node| (node.id, node.name.clone(), node.address.ip())).collect(),
+        })
+    }
+}
+
+impl Dns {
+    /// Name servers that answer from `view`. None is running until [`Dns::serve`] says which.
+    pub fn new(config: DnsConfig, view: watch::Receiver<Arc<ClusterView>>) -> Self {
+        let forwarder =
+            Forwarder::new(config.resolv_conf.clone(), config.limits.forwarded, config.limits.cached);
+        Self(Arc::new(Inner {
+            config,
+            view,
+            counting: Arc::default(),
+            forwarder,
+            running: tokio::sync::Mutex::default(),
+            answering: Mutex::default(),
+        }))
+    }
+
+    /// Makes it so that exactly these networks have a name server. The same again changes nothing; a server that
+    /// runs and is still wanted goes on without a pause. Servers that are no longer wanted have closed their
+    /// sockets when it returns.
+    ///
+    /// Answers with what could not be started; it is tried again with the next call.
+    pub async fn serve(&self, networks: BTreeMap<NetworkId, Served>) -> Vec<(NetworkId, DnsError)> {
+        let mut running = self.0.running.lock().await;
+        let wanted: BTreeMap<NetworkId, Identity> =
+            networks.iter().map(|(id, served)| (*id, Identity::of(served))).collect();
+        let unwanted: Vec<NetworkId> = running
+            .servers
+            .iter()
+            .filter(|(id, (identity, _))| wanted.get(id) != Some(identity))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in unwanted {
+            if let Some((_, server)) = running.servers.remove(&id) {
+                self.answering().remove(&id);
+                server.stop().await;
+            }
+        }
+        self.0.forwarder.set_ours(
+            networks.values().flat_map(|served| &served.gateways).copied().collect(),
+            networks.values().flat_map(|served| &served.subnets).copied().collect(),
+        );
+        let mut failed = Vec::new();
+        for (id, identity) in wanted {
+            if running.servers.contains_key(&id) {
+                continue;
+            }
+            match self.start(id, &identity.served).await {
+                Ok(server) => drop(running.servers.insert(id, (identity, server))),
+                Err(error) => failed.push((id, error)),
+            }
+        }
+        if running.following.is_none() && !running.servers.is_empty() {
+            let stop = CancellationToken::new();
+            tokio::spawn(stop.clone().run_until_cancelled_owned(self.clone().follow()));
+            running.following = Some(stop);
+        }
+        failed
+    }
+
+    /// The networks that have a name server.
+    pub async fn serving(&self) -> Vec<NetworkId> {
+        self.0.running.lock().await.servers.keys().copied().collect()
+    }
+
+    /// Stops all of them. When it returns their sockets are closed, and nothing holds a namespace.
+    pub async fn stop(&self) {
+        self.serve(BTreeMap::new()).await;
+        if let Some(following) = self.0.running.lock().await.following.take() {
+            following.cancel();
+        }
+    }
+
+    /// What they have done so far.
+    pub fn counters(&self) -> Counters {
+        self.0.counting.snapshot()
+    }
+
+    async fn start(&self, id: NetworkId, served: &Served) -> Result<Server, DnsError> {
+        let DnsConfig { port, limits, .. } = &self.0.config;
+        let view = self.0.view.borrow().clone();
+        let source = Source::of(&view, id).ok_or(DnsError::Unknown(id))?;
+        let zone = self.build(view, id, 1).await.ok_or(DnsError::Unknown(id))?;
+        let forwarder = served.forward.then(|| self.0.forwarder.clone());
+        let counting = self.0.counting.clone();
+        let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
+        let server =
+            Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits).await?;
+        self.answering().insert(id, Answering { handler, source, serial: 1 });
+        // What changed meanwhile.
+        self.refresh(id).await;
+        Ok(server)
+    }
+
+    /// Keeps the zones as the view is.
+    async fn follow(self) {
+        let mut view = self.0.view.clone();
+        view.mark_changed();
+        while view.changed().await.is_ok() {
+            let begun = Instant::now();
+            let ids: Vec<NetworkId> = self.answering().keys().copied().collect();
+            for id in ids {
+                self.refresh(id).await;
+            }
+            // Where there are very many names and they change all the time, half of the time is for others.
+            tokio::time::sleep(begun.elapsed()).await;
+        }
+    }
+
+    /// Makes the zone of a network anew if anything in it has changed.
+    async fn refresh(&self, id: NetworkId) {
+        let view = self.0.view.borrow().clone();
+        let Some(source) = Source::of(&view, id) else { return };
+        let serial = match self.answering().get(&id) {
+            Some(answering) if answering.source != source => answering.serial.wrapping_add(1),
+            _ => return,
+        };
+        let Some(zone) = self.build(view, id, serial).await else { return };
+        if let Some(answering) = self.answering().get_mut(&id) {
+            answering.handler.set_zone(zone);
+            (answering.source, answering.serial) = (source, serial);
+        }
+    }
+
+    async fn build(&self, view: Arc<ClusterView>, id: NetworkId, serial: u32) -> Option<Arc<Zone>> {
+        // RFC 2181 section 8: a TTL has 31 bits.
+        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX).min(u32::MAX >> 1);
+        let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
+        tokio::task::spawn_blocking(work).await.ok().flatten()
+    }
+
+    fn answering(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Answering>> {
+        self.0.answering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes a `resolv.conf` for an endpoint's namespace to `path`, whole or not at all.
+///
+/// # Errors
+/// The file could not be written; what was there is as it was.
+pub fn write_resolv_conf(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! From what the cluster knows to an index of names.
+//!
+//! Owns: whose endpoints have names at all, and who gets a name that several claim.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::key::key;
+use super::{Entry, Host, Instance, Offer, offers};
+use crate::model::{Claim, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
+
+/// What a zone is made of.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub hosts: Vec<Host>,
+    pub offers: Vec<Offer>,
+    /// Names relative to the network's domain.
+    pub names: HashMap<Box<[u8]>, Entry>,
+    /// The host that has an address.
+    pub addresses: BTreeMap<IpAddr, u32>,
+}
+
+impl Index {
+    pub fn of(view: &ClusterView, network: &NetworkView, instances: &[Instance]) -> Self {
+        let mut claims = Claims::default();
+        for (node, endpoint) in live(view, network) {
+            claims.add(node, endpoint);
+        }
+        let mut index = Self::default();
+        let mut owners: HashMap<Box<[u8]>, Owner> = HashMap::new();
+        let mut services: HashMap<Box<[u8]>, (Box<[u8]>, Vec<u32>)> = HashMap::new();
+        let mut endpoints: Vec<&Endpoint> = Vec::new();
+        for (node, endpoint) in live(view, network).filter(|(node, endpoint)| claims.win(*node, endpoint)) {
+            let host = endpoints.len() as u32;
+            endpoints.push(endpoint);
+            index.hosts.push(Host {
+                name: endpoint.name.clone(),
+                // Whatever another node says, a network's names lead nowhere but into it.
+                addresses: endpoint
+                    .addresses
+                    .iter()
+                    .map(|address| address.ip())
+                    .filter(|address| network.spec.subnets.iter().any(|subnet| subnet.contains(*address)))
+                    .collect(),
+            });
+            let claim = claim(node, endpoint);
+            let mut own = |labels: &[&str], primary| {
+                let owner = Owner { rank: (primary, claim), host };
+                owners
+                    .entry(key(labels))
+                    .and_modify(|best| {
+                        if best.rank < owner.rank {
+                            *best = owner;
+                        }
+                    })
+                    .or_insert(owner);
+            };
+            own(&[endpoint.name.as_str()], true);
+            endpoint.aliases.iter().for_each(|alias| own(&[alias.as_str()], false));
+            if let Some(service) = &endpoint.service {
+                if let Some(slot) = endpoint.slot {
+                    own(&[&slot.to_string(), service.as_str()], true);
+                }
+                services
+                    .entry(key([service.as_str()]))
+                    .or_insert_with(|| (key(["tasks", service.as_str()]), Vec::new()))
+                    .1
+                    .push(host);
+            }
+        }
+        for (host, endpoint) in endpoints.iter().enumerate() {
+            let host = host as u32;
+            // Names are told apart by case, DNS names are not: who lost its name has none to point back at.
+            if owners.get(&key([endpoint.name.as_str()])).is_none_or(|owner| owner.host != host) {
+                continue;
+            }
+            for address in &index.hosts[host as usize].addresses {
+                index.addresses.insert(*address, host);
+            }
+        }
+        index.names.reserve(owners.len() + 2 * services.len());
+        index.names.extend(owners.into_iter().map(|(key, owner)| (key, Entry::Hosts(vec![owner.host]))));
+        for (name, (tasks, hosts)) in services {
+            match index.names.get_mut(&name) {
+                // A text that is both a name and a service means both.
+                Some(Entry::Hosts(there)) => {
+                    let owner = there.first().copied();
+                    there.extend(hosts.iter().filter(|host| Some(**host) != owner));
+                }
+                _ => drop(index.names.insert(name, Entry::Hosts(hosts.clone()))),
+            }
+            index.names.insert(tasks, Entry::Hosts(hosts));
+        }
+        index.offers = offers::of(&index, &endpoints, instances);
+        offers::add_names(&mut index);
+        index
+    }
+}
+
+impl Index {
+    /// The host whose own name this is.
+    pub fn host_named(&self, name: &str) -> Option<u32> {
+        match self.names.get(&key([name])) {
+            Some(Entry::Hosts(hosts)) => {
+                hosts.first().copied().filter(|host| self.hosts[*host as usize].name.as_str() == name)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Who has a name: of all that claim it the one with the highest rank. An endpoint's own name ranks above an alias.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    rank: (bool, Claim),
+    host: u32,
+}
+
+/// The endpoints of a network on nodes that answer.
+fn live<'a>(view: &'a ClusterView, network: &'a NetworkView) -> impl Iterator<Item = (NodeId, &'a Endpoint)> {
+    network
+        .endpoints
+        .iter()
+        .filter(|(id, _)| **id == view.me || view.nodes.get(id).is_some_and(|node| node.state.is_up()))
+        .flat_map(|(id, endpoints)| endpoints.values().map(|endpoint| (*id, endpoint)))
+}

@@ -1,0 +1,296 @@
+//! A network's names, and what is answered for them. Pure: no socket, no clock, no runtime.
+//!
+//! Owns: which names a network has, what each type of record says for them, and which names are ours at all. Does
+//! not own: messages, their sizes and flags (`handler`), names from outside (`forward`).
+//!
+//! Three zones: `NETWORK.lanmesh.`; `lanmesh.` above it, in which the nodes are and nothing of any other network is;
+//! and the reverse zones of the network's subnets.
+
+mod build;
+mod key;
+mod offers;
+#[cfg(test)]
+mod properties;
+mod records;
+mod reverse;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::{Name, Record, RecordType};
+use ipnetwork::IpNetwork;
+
+use super::config::DOMAIN;
+use crate::model::{ClusterView, EndpointName, NetworkId};
+use build::Index;
+use key::{Lower, key, labels};
+use offers::Offer;
+use reverse::Reverse;
+
+/// A DNS-SD service instance (RFC 6763 section 4.1), as a browser sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// What people call it: any text of up to 63 bytes.
+    pub name: String,
+    /// The type, `_name._tcp` or `_name._udp`.
+    pub kind: String,
+    /// Subtypes, without `_sub` (RFC 6763 section 7.1).
+    pub subtypes: Vec<String>,
+    /// The endpoint that offers it.
+    pub endpoint: EndpointName,
+    /// The port it listens on.
+    pub port: u16,
+    /// The strings of its TXT record, at most 255 bytes each.
+    pub txt: Vec<Vec<u8>>,
+}
+
+/// What a zone says to a question.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ZoneAnswer {
+    /// The name is ours.
+    Ours(Answer),
+    /// The name is in no zone of ours.
+    Outside,
+    /// The name is in no zone of ours, but a host name without a dot is nobody else's either.
+    Dotless,
+}
+
+/// An authoritative answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// NoError, or NXDomain where the name does not exist.
+    pub rcode: ResponseCode,
+    /// What was asked for.
+    pub answers: Vec<Record>,
+    /// The SOA where there is no answer (RFC 2308 section 3).
+    pub authority: Vec<Record>,
+    /// What will probably be asked next (RFC 6763 section 12).
+    pub additionals: Vec<Record>,
+}
+
+/// An endpoint that has names.
+#[derive(Debug)]
+struct Host {
+    name: EndpointName,
+    addresses: Box<[IpAddr]>,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+enum Entry {
+    /// These hosts.
+    Hosts(Vec<u32>),
+    /// The offers of a type.
+    Type(Vec<u32>),
+    /// The offers of a subtype.
+    Subtype(Vec<u32>),
+    /// One offer.
+    Instance(u32),
+    /// All types, by one offer of each.
+    Types(Vec<u32>),
+    /// The domain to browse: the network's.
+    Domain,
+    /// A node, by its address.
+    Node(IpAddr),
+    /// The network's domain itself.
+    Network,
+    /// The top of another zone of ours.
+    Apex,
+    /// Nothing, but there are names below it.
+    Empty,
+}
+
+/// The names of one network at one moment, indexed.
+#[derive(Debug)]
+pub struct Zone {
+    ttl: u32,
+    serial: u32,
+    /// `NETWORK.lanmesh.`, and as a key.
+    origin: Name,
+    origin_key: Box<[u8]>,
+    /// `lanmesh.`
+    parent: Name,
+    gateways: Vec<IpAddr>,
+    subnets: Vec<IpNetwork>,
+    index: Index,
+    /// Names relative to `nodes.lanmesh.`
+    nodes: HashMap<Box<[u8]>, Entry>,
+}
+
+impl Zone {
+    /// The names of `network` as `view` has them; `ttl` in seconds is that of every record.
+    ///
+    /// `None` if the view has no such network.
+    pub fn build(view: &ClusterView, network: NetworkId, ttl: u32) -> Option<Self> {
+        Self::with_instances(view, network, ttl, &[])
+    }
+
+    /// The same with service instances beyond those that the endpoints advertise themselves.
+    pub fn with_instances(
+        view: &ClusterView,
+        network: NetworkId,
+        ttl: u32,
+        instances: &[Instance],
+    ) -> Option<Self> {
+        let network = view.networks.get(&network)?;
+        let spec = &network.spec;
+        let name = |labels: &[&str]| Name::from_labels(labels.iter().map(|label| label.as_bytes())).ok();
+        let up = view.nodes.values().filter(|node| node.id == view.me || node.state.is_up());
+        Some(Self {
+            ttl,
+            serial: 1,
+            origin: name(&[spec.name.as_str(), DOMAIN])?,
+            origin_key: key([spec.name.as_str(), DOMAIN]),
+            parent: name(&[DOMAIN])?,
+            gateways: spec.gateways.clone(),
+            subnets: spec.subnets.clone(),
+            index: Index::of(view, network, instances),
+            nodes: up.map(|node| (key([node.name.as_str()]), Entry::Node(node.address.ip()))).collect(),
+        })
+    }
+
+    /// The same zone with this serial number in its SOA.
+    pub fn with_serial(self, serial: u32) -> Self {
+        Self { serial, ..self }
+    }
+
+    /// How many endpoints have names here.
+    pub fn len(&self) -> usize {
+        self.index.hosts.len()
+    }
+
+    /// Whether no endpoint has a name here.
+    pub fn is_empty(&self) -> bool {
+        self.index.hosts.is_empty()
+    }
+
+    /// What the zone says to a question of class IN. `turn` rotates the order where there are several records: a
+    /// caller that counts it up spreads the clients.
+    pub fn answer(&self, name: &Name, kind: RecordType, turn: usize) -> ZoneAnswer {
+        let lower = Lower::of(name);
+        let question = Question { name, kind, turn };
+        let found = if let Some(below) = lower.under(&self.origin_key) {
+            Found { entry: self.in_network(below), soa: self.origin.clone() }
+        } else if let Some(below) = lower.under(&key([DOMAIN])) {
+            Found { entry: self.in_parent(below), soa: self.parent.clone() }
+        } else if let Some(reverse) = Reverse::parse(&lower) {
+            match self.in_reverse(name, &reverse) {
+                Some(found) => found,
+                None => return ZoneAnswer::Outside,
+            }
+        } else {
+            match self.unqualified(name, &lower) {
+                Some(found) => found,
+                None if name.num_labels() == 1 && is_for_hosts(kind) => return ZoneAnswer::Dotless,
+                None => return ZoneAnswer::Outside,
+            }
+        };
+        ZoneAnswer::Ours(self.reply(&question, found))
+    }
+
+    fn in_network(&self, below: &[u8]) -> Option<Is<'_>> {
+        if below.is_empty() {
+            return Some(Is::This(Entry::Network));
+        }
+        self.index.names.get(below).map(Is::Known)
+    }
+
+    fn in_parent(&self, below: &[u8]) -> Option<Is<'_>> {
+        let nodes = key(["nodes"]);
+        match below.strip_suffix(&*nodes) {
+            _ if below.is_empty() => Some(Is::This(Entry::Apex)),
+            Some([]) => Some(Is::This(Entry::Empty)),
+            Some(node) => self.nodes.get(node).map(Is::Known),
+            None => None,
+        }
+    }
+
+    /// `None` where the name belongs to none of the subnets.
+    fn in_reverse(&self, name: &Name, reverse: &Reverse<'_>) -> Option<Found<'_>> {
+        let (subnet, apex) =
+            self.subnets.iter().find_map(|subnet| Some((subnet, reverse.covered(subnet)?.apex)))?;
+        let soa = name.trim_to(reverse.labels(apex));
+        let (first, last) = reverse.range();
+        let browse = subnet.network();
+        let entry = if reverse.is_complete() {
+            match self.pointed_at(reverse.address).filter(|_| reverse.rest.is_empty()) {
+                Some(is) => Some(is),
+                None if reverse.address == browse => offers::reverse_entry(reverse.rest).map(Is::This),
+                None => None,
+            }
+        } else if !reverse.rest.is_empty() {
+            None
+        } else if reverse.bits == apex {
+            Some(Is::This(Entry::Apex))
+        } else {
+            let inside = |address: &IpAddr| (first..=last).contains(address);
+            let some = inside(&browse)
+                || self.gateways.iter().any(inside)
+                || self.index.addresses.range(first..=last).next().is_some();
+            some.then_some(Is::This(Entry::Empty))
+        };
+        Some(Found { entry, soa })
+    }
+
+    fn pointed_at(&self, address: IpAddr) -> Option<Is<'_>> {
+        if self.gateways.contains(&address) {
+            return Some(Is::This(Entry::Domain));
+        }
+        self.index.addresses.get(&address).map(|host| Is::Pointer(*host))
+    }
+
+    /// A name as Docker's users write it: `NAME.` for `NAME.NETWORK.lanmesh.`, and `tasks.SERVICE.`
+    ///
+    /// The last label is answered as a zone of its own, so that a resolver may keep a negative answer too.
+    fn unqualified(&self, name: &Name, lower: &Lower) -> Option<Found<'_>> {
+        let key = lower.as_bytes();
+        let mut parts = labels(key);
+        let short = match (parts.next(), parts.next(), parts.next()) {
+            (Some(_), None, None) => true,
+            (Some(first), Some(_), None) => first == b"tasks",
+            _ => false,
+        };
+        let entry = self.index.names.get(key).filter(|entry| short && matches!(entry, Entry::Hosts(_)))?;
+        Some(Found { entry: Some(Is::Known(entry)), soa: name.trim_to(1) })
+    }
+}
+
+/// Types that are asked for on behalf of a program that wants to reach a host.
+fn is_for_hosts(kind: RecordType) -> bool {
+    matches!(kind, RecordType::A | RecordType::AAAA | RecordType::ANY | RecordType::HTTPS)
+}
+
+/// Whether a name is the reverse of an address in one of the subnets, or of a part of them.
+pub(super) fn is_reverse_of(name: &Name, subnets: &[IpNetwork]) -> bool {
+    let lower = Lower::of(name);
+    Reverse::parse(&lower)
+        .is_some_and(|reverse| subnets.iter().any(|subnet| reverse.covered(subnet).is_some()))
+}
+
+/// A question to a zone.
+struct Question<'a> {
+    name: &'a Name,
+    kind: RecordType,
+    turn: usize,
+}
+
+/// Where in our zones a name was found.
+struct Found<'a> {
+    /// What it is, if it exists.
+    entry: Option<Is<'a>>,
+    /// The top of its zone.
+    soa: Name,
+}
+
+/// What a name is.
+enum Is<'a> {
+    /// An entry of the index.
+    Known(&'a Entry),
+    /// Something that needs none.
+    This(Entry),
+    /// An address's name: it points at a host.
+    Pointer(u32),
+}
