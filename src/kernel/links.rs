@@ -268,6 +268,14 @@ pub(super) fn set_near(index: u32, port: &DesiredPort, bridge: u32) -> LinkMessa
     LinkUnspec::new_with_index(index).mtu(port.mtu).controller(bridge).up().build()
 }
 
+/// Lets an endpoint hear every group that reaches its node. Its kernel reports a membership some 10 ms after the
+/// program has it, and the bridge would drop what comes in between; it drops what nobody wants itself.
+pub(super) fn hear_all_groups(index: u32) -> LinkMessage {
+    LinkBridgePort::new(index)
+        .append_info_data(InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent))
+        .build()
+}
+
 /// Marks our end of a veth pair as finished.
 pub(super) fn mark_port(index: u32, name: &EndpointName) -> LinkMessage {
     LinkUnspec::new_with_index(index).alias(alias("endpoint", name.as_str())).build()

@@ -226,10 +226,12 @@ async fn port(
     let addresses = addresses.map_err(|failure| failure.doing(doing()))?;
     let mac = far.mac.unwrap_or(Mac([0; 6]));
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
+    let hears_all =
+        near.bridge_port().contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent));
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.mtu),
-        ready: near.up && bridge.is_some() && near.master == bridge && pinned,
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all,
     }))
 }

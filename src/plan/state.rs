@@ -143,7 +143,7 @@ pub struct ObservedPort {
     pub addresses: BTreeSet<IpNetwork>,
     /// The smaller MTU of its two ends, in bytes.
     pub mtu: u32,
-    /// Our end is up, on the bridge, and its MAC is pinned there.
+    /// Our end is up, on the bridge, gets every group there, and its MAC is pinned.
     pub ready: bool,
 }
 

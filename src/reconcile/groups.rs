@@ -2,21 +2,59 @@
 //! here goes to the others, and what they have joined goes to the kernel without a look at all the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{Reconciler, Scope, Work};
 use crate::kernel::KernelError;
-use crate::model::{MulticastMode, NetworkId};
+use crate::model::{Group, GroupAddr, MulticastMode, NetworkId};
 use crate::multicast;
-use crate::plan::{Desired, Plan, plan_groups};
+use crate::plan::{Desired, DesiredNetwork, Plan, plan_groups};
 
 /// How long joins are gathered before they are looked up: they come in bursts.
 const GATHER: Duration = Duration::from_millis(1);
 /// How often memberships are looked up although nothing was heard.
 const PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a group that was joined just now goes on to the whole network. Hosts report a membership some 10 ms
+/// after the program has it, and the members of one application begin together: without this, those that are
+/// heard of last would miss what is sent meanwhile.
+const HOLD: Duration = Duration::from_millis(250);
+
+/// The groups that were joined just now, and since when.
+#[derive(Debug, Default)]
+pub(super) struct FreshGroups(BTreeMap<(NetworkId, GroupAddr), Instant>);
+
+impl FreshGroups {
+    /// Takes from `desired` the entries of groups that were joined less than [`HOLD`] before `now`, but for those
+    /// in `applied`.
+    pub fn hold_back(
+        &mut self,
+        desired: &mut Desired,
+        applied: &BTreeMap<NetworkId, DesiredNetwork>,
+        now: Instant,
+    ) {
+        let mut joined = BTreeMap::new();
+        for (id, network) in &mut desired.networks {
+            let there = applied.get(id).map(|applied| &applied.groups);
+            network.groups.retain(|group, _| {
+                let key = (*id, group.address());
+                let since = self.0.get(&key).copied().unwrap_or(now);
+                joined.insert(key, since);
+                let any = Group::any_source(group.address());
+                now >= since + HOLD || there.is_some_and(|there| there.contains_key(&any))
+            });
+        }
+        self.0 = joined;
+    }
+
+    /// When the next of them is fresh no more.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|since| *since + HOLD).filter(|end| *end > now).min()
+    }
+}
 
 impl Reconciler {
     /// Publishes what is joined on this node until `stop`.
@@ -96,3 +134,6 @@ impl Reconciler {
         Ok(plans)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId, NodeState};
 use crate::plan::{Action, Desired, DesiredNetwork, Observed, Op, Plan, plan};
 
+use groups::FreshGroups;
+
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, wish};
 
 /// How a node is set where its kernel is concerned.
@@ -78,6 +80,8 @@ pub struct Work {
     dead_since: BTreeMap<NodeId, Instant>,
     /// What the last pass over each network brought about.
     applied: BTreeMap<NetworkId, DesiredNetwork>,
+    /// The groups that were joined just now.
+    fresh: FreshGroups,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -119,6 +123,7 @@ impl Reconciler {
             local,
             dead_since: BTreeMap::new(),
             applied: BTreeMap::new(),
+            fresh: FreshGroups::default(),
             started: Instant::now(),
             settled: false,
         };
@@ -155,7 +160,7 @@ impl Reconciler {
         let mut wish = self.wish(&mut work, None).await;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
-            keep_what_is_there(&mut wish.desired, &observed);
+            keep_what_is_there(&mut wish.desired, &observed, &self.view());
         }
         Ok(plan(&wish.desired, &observed))
     }
@@ -213,7 +218,9 @@ impl Reconciler {
             vxlan_port: self.0.settings.vxlan_port,
             selective: self.0.kernel.has_vxlan_mdb().await,
         };
-        wish(situation, work.local.endpoints.iter().chain(extra))
+        let mut wish = wish(situation, work.local.endpoints.iter().chain(extra));
+        work.fresh.hold_back(&mut wish.desired, &work.applied, Instant::now());
+        wish
     }
 
     fn view(&self) -> Arc<ClusterView> {
@@ -260,7 +267,7 @@ impl Reconciler {
             desired.networks.retain(|id, _| looked_at.contains(id));
         }
         if !work.settled {
-            keep_what_is_there(&mut desired, &observed);
+            keep_what_is_there(&mut desired, &observed, &self.view());
         }
         let mut plan = plan(&desired, &observed);
         for (id, groups) in regrouped {
