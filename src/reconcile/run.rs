@@ -66,7 +66,6 @@ impl Reconciler {
                 () = sleep_until(wake) => {}
             }
             let full = Instant::now() >= next_full;
-            next_partial = None;
             let scope = if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
             let (well, again, fresh) = self.one(scope).await;
             next_partial = fresh;
