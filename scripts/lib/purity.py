@@ -20,6 +20,9 @@ PURE = [
     "src/cluster/membership.rs",
     "src/cluster/seal.rs",
     "src/cluster/wire.rs",
+    "src/dns/forward/cache.rs",
+    "src/dns/limit.rs",
+    "src/dns/zone",
 ]
 
 IMPURE = re.compile(
@@ -38,9 +41,10 @@ ROOMS = {
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
     "local": {"model", "state"},
+    "dns": {"model"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "kernel", "cluster", "local"},
-    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "local", "api", "reconcile"},
+    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "local", "dns", "api", "reconcile"},
     "cli": {"model", "config", "api", "agent"},
 }
 
