@@ -20,6 +20,7 @@ PURE = [
     "src/cluster/membership.rs",
     "src/cluster/seal.rs",
     "src/cluster/wire.rs",
+    "src/dns/zone",
 ]
 
 IMPURE = re.compile(
@@ -37,10 +38,11 @@ ROOMS = {
     "plan": {"model"},
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
+    "dns": {"model"},
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "kernel", "cluster", "local"},
-    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "local", "api", "reconcile"},
+    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "dns", "local", "api", "reconcile"},
     "cli": {"model", "config", "api", "agent"},
 }
 

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::key::key;
 use super::{Entry, Host, Instance, Offer, offers};
 use crate::model::{Claim, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
@@ -20,6 +22,9 @@ pub(super) struct Index {
     pub addresses: BTreeMap<IpAddr, u32>,
 }
 
+/// The key of what else a service is found by, and its hosts.
+type Service = (Box<[u8]>, Vec<u32>);
+
 impl Index {
     pub fn of(view: &ClusterView, network: &NetworkView, instances: &[Instance]) -> Self {
         let mut claims = Claims::default();
@@ -28,7 +33,7 @@ impl Index {
         }
         let mut index = Self::default();
         let mut owners: HashMap<Box<[u8]>, Owner> = HashMap::new();
-        let mut services: HashMap<Box<[u8]>, (Box<[u8]>, Vec<u32>)> = HashMap::new();
+        let mut services: HashMap<Box<[u8]>, Service> = HashMap::new();
         let mut endpoints: Vec<&Endpoint> = Vec::new();
         for (node, endpoint) in live(view, network).filter(|(node, endpoint)| claims.win(*node, endpoint)) {
             let host = endpoints.len() as u32;
@@ -39,7 +44,7 @@ impl Index {
                 addresses: endpoint
                     .addresses
                     .iter()
-                    .map(|address| address.ip())
+                    .map(IpNetwork::ip)
                     .filter(|address| network.spec.subnets.iter().any(|subnet| subnet.contains(*address)))
                     .collect(),
             });
