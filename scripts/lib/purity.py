@@ -43,7 +43,7 @@ ROOMS = {
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "kernel", "cluster", "local"},
     "agent": {"model", "state", "config", "plan", "kernel", "cluster", "dns", "local", "api", "reconcile"},
-    "cli": {"model", "config", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent"},
 }
 
 

@@ -83,3 +83,22 @@ fn a_restarted_agent_answers_again() {
     wait_resolved(&containers[0], "c1.net.lanmesh", &addresses[..1]);
     wait_resolved(&containers[0], "c3.net.lanmesh", &addresses[2..]);
 }
+
+#[test]
+fn the_c_library_finds_names_through_the_resolv_conf_that_attaching_writes() {
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.95.0.0/24"]);
+    let (one, two) = (Container::named("one"), Container::named("two"));
+    let to = address(&lab.node(2).attach("net", "two", &two), 0);
+    let file = lab.dir().join("resolv.conf");
+    let file = file.to_str().expect("a plain path");
+    lab.node(1).try_attach("net", "one", &one, &["--resolv-conf", file]).success();
+    wait_until("getent finds the other node's endpoint by its short name", SOON, || {
+        // Its own mount namespace, so that the file is this container's alone.
+        let script = format!("mount --bind {file} /etc/resolv.conf && getent ahostsv4 two");
+        let output = one.command("unshare").args(["--mount", "sh", "-c", &script]).output();
+        let output = output.expect("unshare can be started");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if text.split_whitespace().next() == Some(&to) { Ok(()) } else { Err(format!("{text:?}")) }
+    });
+}

@@ -166,7 +166,7 @@ proptest! {
             let members: BTreeSet<IpAddr> = truth
                 .iter()
                 .filter(is_in)
-                .flat_map(|e| e.addresses.iter().map(ipnetwork::IpNetwork::ip))
+                .flat_map(|e| e.addresses.iter().map(IpNetwork::ip))
                 .collect();
             prop_assert_eq!(addresses(&zone, &full(&format!("tasks.{service}"))), members.clone());
             prop_assert!(addresses(&zone, &full(service)).is_superset(&members));
@@ -177,7 +177,7 @@ proptest! {
     fn nothing_is_answered_but_addresses_of_endpoints_that_count(lab in any_lab()) {
         let (zone, truth) = (lab.zone(), truth(&lab));
         let all: BTreeSet<IpAddr> =
-            truth.iter().flat_map(|e| e.addresses.iter().map(ipnetwork::IpNetwork::ip)).collect();
+            truth.iter().flat_map(|e| e.addresses.iter().map(IpNetwork::ip)).collect();
         for name in names().iter().filter(|name| !name.is_empty()).map(|name| full(name)) {
             prop_assert!(addresses(&zone, &name).is_subset(&all), "{}", name);
             for kind in KINDS {
