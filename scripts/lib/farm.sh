@@ -10,10 +10,11 @@ FARM_LIB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 container() {
     local netns=$1 hostname=$2 dir=$3
     shift 3
+    # Without descriptor 9, the lock of lab.sh: it must not outlive the script.
     # unshare goes on as the parent of the container's first process, and takes it along when it is killed.
     FARM_DIR=$dir setsid nsenter --net="$netns" -- \
         unshare --mount --uts --ipc --pid --fork --kill-child --mount-proc --propagation slave -- \
-        "$FARM_LIB/container" "$hostname" "$@" >"$dir/$hostname.log" 2>&1 </dev/null &
+        "$FARM_LIB/container" "$hostname" "$@" >"$dir/$hostname.log" 2>&1 </dev/null 9>&- &
     CONTAINER=$!
     disown "$CONTAINER"
 }

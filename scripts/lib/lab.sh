@@ -7,17 +7,20 @@
 
 # lab_begin: takes LAB_DIR, after ending what an earlier run left there.
 lab_begin() {
-    install -d -m 755 "$LAB_DIR"
-    exec 9>"$LAB_DIR/lock"
-    flock --nonblock 9 || die "another one is running (it holds $LAB_DIR/lock)"
+    lab_lock
     if [[ -e $LAB_DIR/processes ]]; then
         say "ending what an earlier run left"
         lab_end
-        install -d -m 755 "$LAB_DIR"
-        exec 9>"$LAB_DIR/lock"
-        flock --nonblock 9 || die "another one is running (it holds $LAB_DIR/lock)"
+        lab_lock
     fi
     : >"$LAB_DIR/processes"
+}
+
+# lab_lock: one run at a time.
+lab_lock() {
+    install -d -m 755 "$LAB_DIR"
+    exec 9>"$LAB_DIR/lock"
+    flock --nonblock 9 || die "another one is running: wait for it, or press Ctrl-C there"
 }
 
 # lab_note PID [SIGNAL]: what is noted is ended by lab_end, with that signal.

@@ -40,12 +40,12 @@ ROOMS = {
     "plan": {"model"},
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
-    "local": {"model", "state"},
     "dns": {"model"},
+    "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "kernel", "cluster", "local"},
-    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "local", "dns", "api", "reconcile"},
-    "cli": {"model", "config", "api", "agent"},
+    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "dns", "local", "api", "reconcile"},
+    "cli": {"model", "config", "dns", "api", "agent"},
 }
 
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
     EndpointState, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, ServiceRequest,
 };
 use crate::cluster::Stats;
+use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
 use crate::model::{
@@ -25,8 +28,8 @@ pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachA
         ifname: record.ifname.clone(),
         gateway: spec.gateways[0],
         gateways: spec.gateways.clone(),
-        dns: Vec::new(),
-        search: Vec::new(),
+        dns: spec.gateways.clone(),
+        search: vec![search_domain(&spec.name)],
         mtu,
     }
 }
@@ -69,10 +72,15 @@ pub fn counts(view: &ClusterView) -> NodeCounts {
     counts
 }
 
-/// What the cluster counted, by name.
-pub fn counters(stats: &Stats) -> BTreeMap<String, u64> {
+/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`.
+pub fn counters(cluster: &Stats, dns: &dns::Counters) -> BTreeMap<String, u64> {
+    let dns = by_name(dns).into_iter().map(|(name, count)| (format!("dns_{name}"), count));
+    by_name(cluster).into_iter().chain(dns).collect()
+}
+
+fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {
     // A flat struct of numbers: it is a map of numbers by construction.
-    let value = serde_json::to_value(stats).unwrap_or_default();
+    let value = serde_json::to_value(counters).unwrap_or_default();
     serde_json::from_value(value).unwrap_or_default()
 }
 

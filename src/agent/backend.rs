@@ -48,7 +48,7 @@ impl Backend for Agent {
             last_changes: report.last_changes,
             errors: report.errors,
         };
-        status.counters = answers::counters(&session.cluster.stats());
+        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
         Ok(status)
     }
 

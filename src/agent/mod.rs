@@ -7,6 +7,7 @@ mod answers;
 mod attach;
 mod backend;
 mod errors;
+mod names;
 mod networks;
 mod news;
 mod session;

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Context, news};
+use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
+use crate::dns::{Dns, DnsConfig};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{EndpointKey, NodeIndex, NodeName};
@@ -33,6 +34,8 @@ pub struct Session {
     pub cluster: Cluster,
     /// What keeps its kernel in order.
     pub reconciler: Reconciler,
+    /// What answers for its networks' names.
+    pub dns: Dns,
     context: Context,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -123,9 +126,17 @@ impl Session {
             Reconciler::new(cluster.clone(), context.kernel.clone(), settings, local);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
+        let dns = Dns::new(DnsConfig::default(), cluster.view());
+        let served = names::Serving {
+            dns: dns.clone(),
+            kernel: context.kernel.clone(),
+            view: cluster.view(),
+            present: reconciler.present(),
+        };
+        tasks.spawn(served.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.close();
-        Ok(Self { cluster, reconciler, context: context.clone(), stop, tasks })
+        Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
     }
 
     /// Stops without a word: everything in the kernel stays and goes on forwarding.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{MutexGuard, mpsc};
+use tokio::sync::{MutexGuard, mpsc, watch};
 
 use crate::cluster::Cluster;
 use crate::kernel::{Kernel, KernelError};
@@ -97,6 +97,7 @@ struct Inner {
     settings: Settings,
     work: tokio::sync::Mutex<Work>,
     report: Mutex<Report>,
+    present: watch::Sender<BTreeSet<NetworkId>>,
     happenings: mpsc::UnboundedSender<Happening>,
 }
 
@@ -126,6 +127,7 @@ impl Reconciler {
             settings,
             work: tokio::sync::Mutex::new(work),
             report: Mutex::default(),
+            present: watch::Sender::default(),
             happenings,
         };
         (Self(Arc::new(inner)), receiver)
@@ -139,6 +141,11 @@ impl Reconciler {
     /// What the passes have come to.
     pub fn report(&self) -> Report {
         self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The networks that this node has, as they come and go.
+    pub fn present(&self) -> watch::Receiver<BTreeSet<NetworkId>> {
+        self.0.present.subscribe()
     }
 
     /// What a full pass would do now.
@@ -252,6 +259,12 @@ impl Reconciler {
                 _ => drop(work.applied.remove(id)),
             }
         }
+        self.0.present.send_if_modified(|present| {
+            let now: BTreeSet<NetworkId> = work.applied.keys().copied().collect();
+            let changed = *present != now;
+            *present = now;
+            changed
+        });
         let mut errors = wish.problems;
         errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
         self.conclude(applied.done, errors);

@@ -82,7 +82,7 @@ fn names() -> Vec<String> {
     names.push("_services._dns-sd._udp".into());
     for name in NAMES.iter().chain(&SERVICES) {
         let forms =
-            [(*name).to_string(), format!("tasks.{name}"), format!("1.{name}"), format!("{name}._x._tcp")];
+            [name.to_string(), format!("tasks.{name}"), format!("1.{name}"), format!("{name}._x._tcp")];
         names.extend(forms);
     }
     names

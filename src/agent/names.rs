@@ -1,0 +1,68 @@
+//! Which networks' names are served: those that this node has, from the moment it has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::dns::{Dns, Served};
+use crate::kernel::Kernel;
+use crate::model::{ClusterView, NetworkId};
+
+/// How long after a name server could not be started it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps a name server in every network that this node has.
+pub struct Serving {
+    /// The name servers.
+    pub dns: Dns,
+    /// Where the networks' namespaces are.
+    pub kernel: Kernel,
+    /// What the networks are.
+    pub view: watch::Receiver<Arc<ClusterView>>,
+    /// The networks that this node has.
+    pub present: watch::Receiver<BTreeSet<NetworkId>>,
+}
+
+impl Serving {
+    /// Keeps at it until `stop`; then no name server is left.
+    pub async fn run(mut self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow()).await;
+        self.dns.stop().await;
+    }
+
+    async fn follow(&mut self) {
+        loop {
+            let all_serve = self.serve().await;
+            let changed = self.present.changed();
+            if all_serve {
+                // An error means that the reconciler is gone, and this is about to be stopped.
+                if changed.await.is_err() {
+                    return;
+                }
+            } else {
+                let _ = tokio::time::timeout(RETRY, changed).await;
+            }
+        }
+    }
+
+    /// Whether every network that is there has its name server.
+    async fn serve(&mut self) -> bool {
+        let present = self.present.borrow_and_update().clone();
+        let view = self.view.borrow().clone();
+        let served: BTreeMap<NetworkId, Served> = present
+            .iter()
+            .filter_map(|id| {
+                let network = view.networks.get(id)?;
+                Some((*id, Served::new(&network.spec, self.kernel.namespace_path(*id))))
+            })
+            .collect();
+        let failed = self.dns.serve(served).await;
+        for (network, error) in &failed {
+            tracing::warn!(%network, %error, "no name server; it is tried again");
+        }
+        failed.is_empty()
+    }
+}
