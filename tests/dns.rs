@@ -406,3 +406,69 @@ async fn a_flood_from_one_client_does_not_take_the_answers_of_another() {
     assert!(counters.limited > counters.zone, "{counters:?}");
     room.dns.stop().await;
 }
+
+/// A resolver of the node: answers every question after a while with 198.51.100.7, and says what it was asked.
+fn resolver(address: &str, delay: Duration) -> std::sync::mpsc::Receiver<String> {
+    use hickory_proto::op::{Message, MessageType, OpCode};
+    use hickory_proto::rr::rdata::A;
+    use hickory_proto::rr::{RData, Record};
+
+    let socket = UdpSocket::bind((address, 53)).expect("binds");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let asked = Message::from_vec(&buffer[..len]).expect("a query");
+            let name = asked.queries[0].name().clone();
+            let mut answer = Message::new(asked.metadata.id, MessageType::Response, OpCode::Query);
+            answer.add_query(asked.queries[0].clone());
+            let data = RData::A(A([198, 51, 100, 7].into()));
+            answer.add_answer(Record::from_rdata(name.clone(), 60, data));
+            std::thread::sleep(delay);
+            socket.send_to(&answer.to_vec().expect("can be written"), from).expect("is sent");
+            if sender.send(name.to_string()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_from_outside_are_asked_for_and_do_not_hold_up_those_behind_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let conf = dir.path().join("resolv.conf");
+    std::fs::write(&conf, "nameserver 127.77.0.53\n").expect("writes");
+    let room = room!("outside", 1, DnsConfig { resolv_conf: conf, ..DnsConfig::default() });
+    let asked = resolver("127.77.0.53", Duration::from_millis(200));
+    assert_eq!(room.dig("+short www.example.org").await, "198.51.100.7");
+    let kept = room.dig("www.example.org").await;
+    assert!(kept.contains("flags: qr rd ra;") && kept.contains("198.51.100.7"), "{kept}");
+    // Behind a question that takes a while, on the same connection.
+    let ids = room
+        .inside(|| {
+            let mut stream = TcpStream::connect((GATEWAY, 53)).expect("connects");
+            stream.set_read_timeout(Some(Duration::from_secs(3))).expect("sets");
+            let mut slow = query(1);
+            let at = slow.iter().rposition(|byte| *byte == b'l').expect("lanmesh");
+            slow[at] = b'x';
+            stream.write_all(&[slow, query(2)].concat()).expect("is sent");
+            [0, 0].map(|_| {
+                let mut len = [0; 2];
+                stream.read_exact(&mut len).expect("is answered");
+                let mut answer = vec![0; u16::from_be_bytes(len).into()];
+                stream.read_exact(&mut answer).expect("is answered");
+                answer[1]
+            })
+        })
+        .await;
+    assert_eq!(ids, [2, 1]);
+    // Nothing of ours, or of a network that we do not have, is asked for outside.
+    for name in ["nobody.buildnet.lanmesh", "a.othernet.lanmesh", "nobody.", "-x 10.10.0.99", "x.local"] {
+        room.dig(name).await;
+    }
+    let asked: Vec<String> = asked.try_iter().collect();
+    assert_eq!(asked.len(), 2, "{asked:?}");
+    assert_eq!(asked[0], "www.example.org.");
+    room.dns.stop().await;
+}

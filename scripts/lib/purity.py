@@ -21,6 +21,9 @@ PURE = [
     "src/cluster/membership.rs",
     "src/cluster/seal.rs",
     "src/cluster/wire.rs",
+    "src/dns/forward/cache.rs",
+    "src/dns/limit.rs",
+    "src/dns/zone",
 ]
 
 IMPURE = re.compile(
@@ -39,11 +42,14 @@ ROOMS = {
     "multicast": {"model"},
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
+    "dns": {"model"},
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
-    "agent": {"model", "state", "config", "plan", "multicast", "kernel", "cluster", "local", "api", "reconcile"},
-    "cli": {"model", "config", "api", "agent"},
+    "agent": {
+        "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+    },
+    "cli": {"model", "config", "dns", "api", "agent"},
 }
 
 

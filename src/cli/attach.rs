@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{CliError, Context, output};
 use crate::api::types::{AttachAnswer, AttachRequest};
+use crate::dns;
 use crate::model::{AdvertisedService, EndpointName, NetworkName, ServiceName};
 
 #[derive(Debug, clap::Args)]
@@ -34,6 +35,9 @@ pub(super) struct Args {
     /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4'
     #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
     advertise_service: Vec<AdvertisedService>,
+    /// Write how to ask the network's name server to this file, like /etc/netns/NAME/resolv.conf
+    #[arg(long, value_name = "PATH")]
+    resolv_conf: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +82,14 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         advertise: args.advertise_service.into_iter().map(Into::into).collect(),
     };
     let answer = context.client.attach(&args.network, &args.name, &request).await?;
+    if let Some(path) = &args.resolv_conf {
+        // By whoever runs this command: the agent writes no files on behalf of others.
+        let text = dns::resolv_conf(&answer.network, &answer.dns);
+        dns::write_resolv_conf(path, &text).map_err(|source| CliError::Io {
+            what: format!("{} is attached, but cannot write {}", answer.name, path.display()),
+            source,
+        })?;
+    }
     if context.json { output::json(&answer) } else { output::print(&table(&answer)) }
 }
 

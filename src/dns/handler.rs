@@ -232,7 +232,17 @@ impl Handler {
         }
     }
 
-    fn may_ask(&self, client: IpAddr) -> bool {
+    /// Counts an answer from the zone that was given again; `answer` is the message without its id.
+    pub fn count_repeated(&self, answer: &[u8]) {
+        self.counting.zone.add();
+        // The code is in the low half of the second byte of flags (RFC 1035 section 4.1.1).
+        if answer.get(1).is_some_and(|flags| flags & 0x0f == ResponseCode::NXDomain.low()) {
+            self.counting.nxdomain.add();
+        }
+    }
+
+    /// Whether this is the address of somebody in the network.
+    pub fn may_ask(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         self.subnets.iter().any(|subnet| subnet.contains(client))
     }

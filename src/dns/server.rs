@@ -6,6 +6,7 @@
 //! hickory-server's own loops are not used: they start a task for every datagram without a limit, answer a TCP
 //! connection strictly in order, have no limit on connections, and write a log line for every answer.
 
+mod repeated;
 mod tcp;
 mod udp;
 

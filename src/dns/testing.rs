@@ -1,4 +1,5 @@
-//! A cluster to test with.
+//! A cluster to test with; tests and examples outside of the library include this file, and use parts of it.
+#![allow(dead_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};

@@ -25,7 +25,10 @@ const HOLD: Duration = Duration::from_millis(250);
 
 /// The groups that were joined just now, and since when.
 #[derive(Debug, Default)]
-pub(super) struct FreshGroups(BTreeMap<(NetworkId, GroupAddr), Instant>);
+pub(super) struct FreshGroups {
+    since: BTreeMap<(NetworkId, GroupAddr), Instant>,
+    next: Option<Instant>,
+}
 
 impl FreshGroups {
     /// Takes from `desired` the entries of groups that were joined less than [`HOLD`] before `now`, but for those
@@ -37,22 +40,28 @@ impl FreshGroups {
         now: Instant,
     ) {
         let mut joined = BTreeMap::new();
+        self.next = None;
         for (id, network) in &mut desired.networks {
             let there = applied.get(id).map(|applied| &applied.groups);
             network.groups.retain(|group, _| {
                 let key = (*id, group.address());
-                let since = self.0.get(&key).copied().unwrap_or(now);
+                let since = self.since.get(&key).copied().unwrap_or(now);
                 joined.insert(key, since);
                 let any = Group::any_source(group.address());
-                now >= since + HOLD || there.is_some_and(|there| there.contains_key(&any))
+                let end = since + HOLD;
+                let due = now >= end || there.is_some_and(|there| there.contains_key(&any));
+                if !due {
+                    self.next = Some(self.next.map_or(end, |next| next.min(end)));
+                }
+                due
             });
         }
-        self.0 = joined;
+        self.since = joined;
     }
 
-    /// When the next of them is fresh no more.
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.0.values().map(|since| *since + HOLD).filter(|end| *end > now).min()
+    /// When the next of those that were held back is fresh no more.
+    pub fn next(&self) -> Option<Instant> {
+        self.next
     }
 }
 

@@ -109,7 +109,7 @@ impl Reconciler {
             let soon = Instant::now() + self.0.settings.detect / 2;
             again = Some(again.map_or(soon, |again| again.min(soon)));
         }
-        let fresh = work.fresh.next(std::time::Instant::now()).map(Instant::from_std);
+        let fresh = work.fresh.next().map(Instant::from_std);
         (well, again, fresh)
     }
 

@@ -16,6 +16,7 @@ mod join;
 mod membership;
 mod mtu;
 mod multicast;
+mod names;
 mod permissions;
 mod prune;
 mod recovery;

@@ -60,6 +60,15 @@ fn a_network_with_ipv6_is_not_created_where_the_underlay_is_too_small_for_it() {
 }
 
 #[test]
+fn a_network_with_ipv6_can_be_created_although_another_nodes_underlay_is_too_small_for_it() {
+    let lab = lab!(LabConfig::mtus(&[1500, 1300])).cluster();
+    lab.network("six", &["--subnet", "fd00:84::/64"]);
+    names_the_numbers(
+        &lab.node(2).lanmesh(["network", "create", "seven", "--subnet", "fd00:85::/64"]).refusal(),
+    );
+}
+
+#[test]
 fn a_node_whose_underlay_is_too_small_for_ipv6_cannot_attach_and_the_others_are_not_hurt() {
     let lab = lab!(LabConfig::mtus(&[1500, 1300]));
     let (one, two) = (Container::named("c1"), Container::named("c2"));

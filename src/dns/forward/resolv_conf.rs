@@ -61,7 +61,7 @@ impl Followed {
                 Ok(text) => read.servers = name_servers(&text),
                 // While it is being replaced it may not be there: what was in it holds until it is again.
                 Err(error) => {
-                    tracing::debug!(path = %self.path.display(), %error, "no resolver configuration")
+                    tracing::debug!(path = %self.path.display(), %error, "no resolver configuration");
                 }
             }
             read.stamp = stamp;

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::key::key;
 use super::{Entry, Host, Instance, Offer, offers};
 use crate::model::{Claim, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
@@ -28,7 +30,7 @@ impl Index {
         }
         let mut index = Self::default();
         let mut owners: HashMap<Box<[u8]>, Owner> = HashMap::new();
-        let mut services: HashMap<Box<[u8]>, (Box<[u8]>, Vec<u32>)> = HashMap::new();
+        let mut services: HashMap<Box<[u8]>, Service> = HashMap::new();
         let mut endpoints: Vec<&Endpoint> = Vec::new();
         for (node, endpoint) in live(view, network).filter(|(node, endpoint)| claims.win(*node, endpoint)) {
             let host = endpoints.len() as u32;
@@ -39,7 +41,7 @@ impl Index {
                 addresses: endpoint
                     .addresses
                     .iter()
-                    .map(|address| address.ip())
+                    .map(IpNetwork::ip)
                     .filter(|address| network.spec.subnets.iter().any(|subnet| subnet.contains(*address)))
                     .collect(),
             });
@@ -63,8 +65,8 @@ impl Index {
                 }
                 services
                     .entry(key([service.as_str()]))
-                    .or_insert_with(|| (key(["tasks", service.as_str()]), Vec::new()))
-                    .1
+                    .or_insert_with(|| Service { tasks: key(["tasks", service.as_str()]), hosts: Vec::new() })
+                    .hosts
                     .push(host);
             }
         }
@@ -80,7 +82,7 @@ impl Index {
         }
         index.names.reserve(owners.len() + 2 * services.len());
         index.names.extend(owners.into_iter().map(|(key, owner)| (key, Entry::Hosts(vec![owner.host]))));
-        for (name, (tasks, hosts)) in services {
+        for (name, Service { tasks, hosts }) in services {
             match index.names.get_mut(&name) {
                 // A text that is both a name and a service means both.
                 Some(Entry::Hosts(there)) => {
@@ -107,6 +109,12 @@ impl Index {
             _ => None,
         }
     }
+}
+
+/// A service's hosts, and its name with `tasks` before it.
+struct Service {
+    tasks: Box<[u8]>,
+    hosts: Vec<u32>,
 }
 
 /// Who has a name: of all that claim it the one with the highest rank. An endpoint's own name ranks above an alias.

@@ -82,7 +82,7 @@ fn names() -> Vec<String> {
     names.push("_services._dns-sd._udp".into());
     for name in NAMES.iter().chain(&SERVICES) {
         let forms =
-            [format!("{name}"), format!("tasks.{name}"), format!("1.{name}"), format!("{name}._x._tcp")];
+            [name.to_string(), format!("tasks.{name}"), format!("1.{name}"), format!("{name}._x._tcp")];
         names.extend(forms);
     }
     names
@@ -166,7 +166,7 @@ proptest! {
             let members: BTreeSet<IpAddr> = truth
                 .iter()
                 .filter(is_in)
-                .flat_map(|e| e.addresses.iter().map(|address| address.ip()))
+                .flat_map(|e| e.addresses.iter().map(IpNetwork::ip))
                 .collect();
             prop_assert_eq!(addresses(&zone, &full(&format!("tasks.{service}"))), members.clone());
             prop_assert!(addresses(&zone, &full(service)).is_superset(&members));
@@ -177,7 +177,7 @@ proptest! {
     fn nothing_is_answered_but_addresses_of_endpoints_that_count(lab in any_lab()) {
         let (zone, truth) = (lab.zone(), truth(&lab));
         let all: BTreeSet<IpAddr> =
-            truth.iter().flat_map(|e| e.addresses.iter().map(|address| address.ip())).collect();
+            truth.iter().flat_map(|e| e.addresses.iter().map(IpNetwork::ip)).collect();
         for name in names().iter().filter(|name| !name.is_empty()).map(|name| full(name)) {
             prop_assert!(addresses(&zone, &name).is_subset(&all), "{}", name);
             for kind in KINDS {

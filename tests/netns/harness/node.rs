@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -170,6 +171,10 @@ impl Node {
     pub fn kill(&self) {
         if let Some(mut agent) = self.agent.borrow_mut().take() {
             end_group(&mut agent);
+            // Under a wrapper the agent is not our child: it may be a moment behind.
+            wait_until(&format!("the agent of {} ends", self.name), SOON, || {
+                UnixStream::connect(self.socket()).map_or(Ok(()), |_| Err("it answers".to_owned()))
+            });
         }
     }
 

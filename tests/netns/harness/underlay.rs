@@ -205,7 +205,7 @@ impl Drop for Lab {
     }
 }
 
-/// Gives this thread, and all that it starts, a mount namespace with an empty `/run`.
+/// Gives this thread, and all that it starts, a mount namespace with an empty `/run` and `/dev/shm`.
 fn own_run_directory() {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS).expect("root may make a mount namespace");
@@ -213,6 +213,9 @@ fn own_run_directory() {
     mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
         .expect("a tmpfs can be mounted on /run");
     std::fs::create_dir("/run/netns").expect("the new /run is empty");
+    // Where `faketime` keeps its clock; killed, it leaves it there.
+    mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .expect("a tmpfs can be mounted on /dev/shm");
 }
 
 /// What is mounted below `dir` in this thread's mount namespace.
