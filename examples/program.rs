@@ -40,9 +40,11 @@ fn network() -> Outcome<DesiredNetwork> {
         mac: Mac::of_bridge(&ID),
         gateways: vec!["10.0.0.1/8".parse()?],
         multicast: MulticastMode::Flood,
+        broadcast: true,
         remotes: [].into(),
         neighbours: [].into(),
         flood: [].into(),
+        groups: Default::default(),
         ports: [].into(),
     })
 }
@@ -74,7 +76,7 @@ fn batch(netns: &Path, program: &str, file: &Path) -> Outcome<()> {
 
 async fn compare(entries: u32, rounds: usize) -> Outcome<ExitCode> {
     let dir = tempfile::tempdir()?;
-    let kernel = Kernel::open(KernelConfig { run_dir: dir.path().to_owned() })?;
+    let kernel = Kernel::open(KernelConfig { run_dir: dir.path().to_owned(), without: Default::default() })?;
     let desired = Desired { networks: [(ID, network()?)].into() };
     let make = plan(&desired, &Observed::default());
     let remove = Plan { ops: vec![Op { network: ID, action: Action::DeleteNetwork }] };

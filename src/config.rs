@@ -62,6 +62,10 @@ pub struct Config {
     pub log: String,
     /// How it is written.
     pub log_format: LogFormat,
+    /// Not to use groups in VXLAN devices although the kernel has them: to try out what is done without.
+    pub without_vxlan_mdb: bool,
+    /// The same for the filter at egress.
+    pub without_egress_filter: bool,
 }
 
 /// What the command line says; each goes before the file.
@@ -75,6 +79,10 @@ pub struct Flags {
     pub run_dir: Option<PathBuf>,
     /// The socket.
     pub socket: Option<PathBuf>,
+    /// Not to use groups in VXLAN devices.
+    pub without_vxlan_mdb: bool,
+    /// Not to use the filter at egress.
+    pub without_egress_filter: bool,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -96,6 +104,8 @@ impl Default for Config {
             max_body: 1 << 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            without_vxlan_mdb: false,
+            without_egress_filter: false,
         }
     }
 }
@@ -273,6 +283,8 @@ impl Config {
         if let Some(socket) = from_flag("--socket", flags.socket.as_ref())? {
             config.socket = socket;
         }
+        config.without_vxlan_mdb = flags.without_vxlan_mdb;
+        config.without_egress_filter = flags.without_egress_filter;
         Ok(config)
     }
 
@@ -311,6 +323,8 @@ impl Config {
                 .unwrap_or(default.max_body),
             log,
             log_format: written.log_format.unwrap_or(default.log_format),
+            without_vxlan_mdb: default.without_vxlan_mdb,
+            without_egress_filter: default.without_egress_filter,
         })
     }
 }
@@ -359,6 +373,8 @@ mod tests {
             max_body: 4096,
             log: "warn,lanmesh=debug".to_owned(),
             log_format: LogFormat::Json,
+            without_vxlan_mdb: false,
+            without_egress_filter: false,
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod kernel;
 pub mod local;
 pub mod model;
+pub mod multicast;
 pub mod plan;
 pub mod reconcile;
 pub mod state;

@@ -12,6 +12,7 @@ import sys
 PURE = [
     "ipam/src",
     "src/model",
+    "src/multicast",
     "src/plan",
     "src/reconcile/desire",
     "src/cluster/core",
@@ -38,13 +39,16 @@ ROOMS = {
     "state": set(),
     "config": set(),
     "plan": {"model"},
+    "multicast": {"model"},
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
     "dns": {"model"},
     "local": {"model", "state"},
     "api": {"model", "config"},
-    "reconcile": {"model", "state", "plan", "kernel", "cluster", "local"},
-    "agent": {"model", "state", "config", "plan", "kernel", "cluster", "dns", "local", "api", "reconcile"},
+    "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
+    "agent": {
+        "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+    },
     "cli": {"model", "config", "dns", "api", "agent"},
 }
 

@@ -1,6 +1,6 @@
 //! From what this node knows to what the socket answers. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -8,14 +8,16 @@ use serde::Serialize;
 use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    EndpointState, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, ServiceRequest,
+    EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
+    ServiceRequest,
 };
-use crate::cluster::Stats;
+use crate::cluster::{NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
 use crate::model::{
-    ClusterView, Endpoint, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement, ServiceName,
+    ClusterView, Endpoint, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement,
+    ServiceName,
 };
 
 /// What attaching gave.
@@ -100,6 +102,7 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         block_size: spec.block_size,
         mtu: spec.mtu,
         multicast: spec.multicast,
+        broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
         created_ms: spec.created_ms,
@@ -125,6 +128,7 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         block_size: spec.block_size,
         mtu: spec.mtu,
         multicast: spec.multicast,
+        broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
     }
@@ -154,6 +158,35 @@ pub fn endpoint(
         node: node.name.clone(),
         state,
     })
+}
+
+/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints.
+pub fn groups(
+    view: &ClusterView,
+    network: &NetworkSpec,
+    joined: &NetworkGroups,
+    here: &BTreeSet<Membership>,
+) -> Vec<GroupAnswer> {
+    let mut found: BTreeMap<Group, BTreeSet<MemberAnswer>> = BTreeMap::new();
+    for membership in here.iter().filter(|membership| membership.group.address().is_selective()) {
+        let Some(node) = view.myself() else { continue };
+        let member = MemberAnswer { node: node.name.clone(), endpoint: membership.endpoint.clone() };
+        found.entry(membership.group).or_default().insert(member);
+    }
+    for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
+        let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
+        for group in groups.iter() {
+            let member = MemberAnswer { node: node.name.clone(), endpoint: None };
+            found.entry(*group).or_default().insert(member);
+        }
+    }
+    let answer = |(group, members): (Group, BTreeSet<MemberAnswer>)| GroupAnswer {
+        network: network.name.clone(),
+        group: group.address(),
+        source: group.source(),
+        members: members.into_iter().collect(),
+    };
+    found.into_iter().map(answer).collect()
 }
 
 /// What this node has been asked for.

@@ -4,11 +4,11 @@ use super::session::{Join, Session};
 use super::{Agent, answers, attach};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
+    GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
     ReconcileAnswer, RotateRequest, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
-use crate::model::{ClusterView, EndpointName, NetworkName, Node, NodeId, NodeName};
+use crate::model::{ClusterView, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
 use crate::reconcile::{members, network_mtu};
 
 impl Backend for Agent {
@@ -206,6 +206,30 @@ impl Backend for Agent {
         }
         endpoints.sort_by(|a, b| (&a.network, &a.name, &a.node).cmp(&(&b.network, &b.name, &b.node)));
         Ok(endpoints)
+    }
+
+    async fn multicast(&self, network: Option<NetworkName>) -> Answer<Vec<GroupAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let networks: Vec<_> = match network {
+            Some(name) => vec![attach::network_named(&view, &name)?],
+            None => view.networks.values().collect(),
+        };
+        let mut groups = Vec::new();
+        for network in networks.into_iter().filter(|n| n.spec.multicast == MulticastMode::Snoop) {
+            let id = network.spec.id;
+            let joined = match session.cluster.fetch_groups(id).await {
+                Ok(joined) => joined,
+                Err(error) => {
+                    tracing::debug!(network = %network.spec.name, %error, "its groups are not known here");
+                    network.groups.clone()
+                }
+            };
+            let here = session.kernel().memberships(id).await?;
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here));
+        }
+        groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
+        Ok(groups)
     }
 
     async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {

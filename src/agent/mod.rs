@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
 use crate::cluster::ClusterEvent;
 use crate::config::Config;
-use crate::kernel::{Kernel, KernelConfig, KernelError};
+use crate::kernel::{Kernel, KernelConfig, KernelError, Without};
 use crate::model::{NetworkId, NodeId};
 use crate::state::{State, StateError};
 
@@ -111,7 +111,8 @@ impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
     async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
-        let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone() })?;
+        let without = Without { mdb: config.without_vxlan_mdb, filter: config.without_egress_filter };
+        let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;
         if session.is_none() {

@@ -82,6 +82,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         block_size: request.block_size,
         mtu: request.mtu,
         multicast: request.multicast,
+        broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),

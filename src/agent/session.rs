@@ -16,6 +16,7 @@ use crate::dns::{Dns, DnsConfig};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{EndpointKey, NodeIndex, NodeName};
+use crate::multicast;
 use crate::plan::{Desired, Observed, plan};
 use crate::reconcile::{Reconciler, Settings};
 
@@ -91,6 +92,10 @@ impl Session {
         for record in local.endpoints.iter().filter(|record| !gone.contains(&record.key())) {
             initial.networks.entry(record.network).or_default().push(record.endpoint.clone());
         }
+        for network in initial.networks.keys() {
+            let joined = context.kernel.memberships(*network).await?;
+            initial.groups.insert(*network, multicast::to_publish(&joined));
+        }
         let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
@@ -135,6 +140,7 @@ impl Session {
         };
         tasks.spawn(served.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
+        tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.close();
         Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
     }

@@ -9,9 +9,9 @@ use std::future::Future;
 use super::error::ApiError;
 use super::events::EventLog;
 use super::types::{
-    AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, InitRequest,
-    JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RotateRequest, StatusAnswer,
-    TokenAnswer,
+    AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer,
+    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RotateRequest,
+    StatusAnswer, TokenAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -87,6 +87,13 @@ pub trait Backend: Send + Sync + 'static {
         network: NetworkName,
         name: EndpointName,
     ) -> impl Future<Output = Answer<EndpointAnswer>> + Send;
+
+    /// Who has joined which multicast group, in one network or in all, by network and group. Only of networks that
+    /// snoop: in others nobody knows.
+    fn multicast(
+        &self,
+        network: Option<NetworkName>,
+    ) -> impl Future<Output = Answer<Vec<GroupAnswer>>> + Send;
 
     /// Attaches, all or nothing. The same again gives the same answer; `Conflict` when the name is another's.
     fn attach(

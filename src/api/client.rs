@@ -19,8 +19,8 @@ use super::error::{ApiError, ErrorBody};
 use super::events::Event;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer,
-    RotateRequest, StatusAnswer, TokenAnswer, VersionAnswer,
+    GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
+    RemovedAnswer, RotateRequest, StatusAnswer, TokenAnswer, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -248,6 +248,14 @@ impl Client {
     /// Deletes a network; false when it was not there.
     pub async fn remove_network(&self, name: &NetworkName) -> Result<bool> {
         self.delete(&format!("/v1/networks/{name}")).await
+    }
+
+    /// The multicast groups that have members, of one network or of all.
+    pub async fn multicast(&self, network: Option<&NetworkName>) -> Result<Vec<GroupAnswer>> {
+        match network {
+            Some(network) => self.get(&format!("/v1/networks/{network}/multicast")).await,
+            None => self.get("/v1/multicast").await,
+        }
     }
 
     /// The endpoints of one network or of all.

@@ -19,9 +19,9 @@ use super::events::{Event, EventReader};
 use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
-    AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, InitRequest, JoinRequest, NetworkAnswer,
-    NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer, RotateRequest, StatusAnswer, TokenAnswer,
-    VersionAnswer,
+    AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
+    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer, RotateRequest, StatusAnswer,
+    TokenAnswer, VersionAnswer,
 };
 
 const FOLLOW: &[QueryDoc] = &[
@@ -177,6 +177,16 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/networks/{name}/endpoints/{endpoint}", "One endpoint"),
             Shape::one::<EndpointAnswer>(),
             |api, call| async move { api.backend.endpoint(call.param("name")?, call.param("endpoint")?).await },
+        )
+        .without_body(
+            get("/v1/multicast", "Every multicast group that has members"),
+            Shape::many::<GroupAnswer>(),
+            |api, _| async move { api.backend.multicast(None).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/multicast", "The multicast groups of one network"),
+            Shape::many::<GroupAnswer>(),
+            |api, call| async move { api.backend.multicast(Some(call.param("name")?)).await },
         )
         .with_body(
             put("/v1/networks/{name}/endpoints/{endpoint}", "Attach an endpoint"),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::model::{Encryption, MulticastMode, NodeState, ZeroconfMode};
+use crate::model::{BroadcastMode, Encryption, MulticastMode, NodeState, ZeroconfMode};
 
 /// A string that is one of `values` as they are written in JSON.
 fn one_of<T: Serialize>(values: &[T]) -> Object {
@@ -19,6 +19,11 @@ pub fn node_state() -> Object {
 /// The ways of multicast.
 pub fn multicast_mode() -> Object {
     one_of(&[MulticastMode::Snoop, MulticastMode::Flood, MulticastMode::Off])
+}
+
+/// Whether there is broadcast.
+pub fn broadcast_mode() -> Object {
+    one_of(&[BroadcastMode::On, BroadcastMode::Off])
 }
 
 /// The ways of zeroconf.

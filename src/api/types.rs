@@ -19,8 +19,8 @@ pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredIt
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
-    Encryption, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NodeId, NodeIndex, NodeName,
-    NodeState, ServiceName, Vni, ZeroconfMode,
+    BroadcastMode, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId, NetworkName, NodeId,
+    NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -283,6 +283,10 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::multicast_mode)]
     pub multicast: MulticastMode,
+    /// Whether broadcast travels.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::broadcast_mode)]
+    pub broadcast: BroadcastMode,
     /// How zeroconf travels.
     #[serde(default)]
     #[schema(schema_with = super::schema::zeroconf_mode)]
@@ -327,6 +331,9 @@ pub struct NetworkAnswer {
     /// How multicast travels.
     #[schema(schema_with = super::schema::multicast_mode)]
     pub multicast: MulticastMode,
+    /// Whether broadcast travels.
+    #[schema(schema_with = super::schema::broadcast_mode)]
+    pub broadcast: BroadcastMode,
     /// How zeroconf travels.
     #[schema(schema_with = super::schema::zeroconf_mode)]
     pub zeroconf: ZeroconfMode,
@@ -433,6 +440,35 @@ pub enum EndpointState {
     Down,
     /// A newer claim took its address.
     Displaced,
+}
+
+/// A multicast group that has members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupAnswer {
+    /// The network's name.
+    #[schema(value_type = String)]
+    pub network: NetworkName,
+    /// The group's address.
+    #[schema(value_type = String)]
+    pub group: GroupAddr,
+    /// The only sender that these members want to hear; without it, anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub source: Option<IpAddr>,
+    /// Where it is joined, by node.
+    pub members: Vec<MemberAnswer>,
+}
+
+/// A member of a multicast group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub struct MemberAnswer {
+    /// The node that it is on.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Which endpoint it is: known of the node that is asked, and not of others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub endpoint: Option<EndpointName>,
 }
 
 /// An endpoint, as any node of its network knows it.

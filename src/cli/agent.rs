@@ -19,11 +19,36 @@ pub(super) struct Args {
     /// Where the socket and the networks' namespaces are [default: /run/lanmesh]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Do as on a kernel that lacks these
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        hide = true,
+        env = "LANMESH_WITHOUT",
+        value_name = "WHAT"
+    )]
+    without: Vec<WithoutArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum WithoutArg {
+    /// Groups in VXLAN devices (kernel 6.4)
+    VxlanMdb,
+    /// Filters at egress (kernel 5.16)
+    EgressFilter,
 }
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
-    let Args { config, data_dir, run_dir } = args;
-    let config = Config::load(&Flags { config, data_dir, run_dir, socket })?;
+    let Args { config, data_dir, run_dir, without } = args;
+    let config = Config::load(&Flags {
+        config,
+        data_dir,
+        run_dir,
+        socket,
+        without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
+        without_egress_filter: without.contains(&WithoutArg::EgressFilter),
+    })?;
     start_log(&config);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -15,6 +15,7 @@ mod init;
 mod ipam;
 mod join;
 mod leave;
+mod multicast;
 mod network;
 mod network_exec;
 mod node;
@@ -76,6 +77,9 @@ enum Command {
     /// List endpoints
     #[command(subcommand)]
     Endpoint(endpoint::Command),
+    /// List multicast groups and their members
+    #[command(subcommand)]
+    Multicast(multicast::Command),
     /// Compute addresses
     #[command(subcommand)]
     Ipam(ipam::Command),
@@ -135,6 +139,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Attach(args) => attach::run(context, args).await,
         Command::Detach(args) => detach::run(context, &args).await,
         Command::Endpoint(command) => endpoint::run(context, &command).await,
+        Command::Multicast(command) => multicast::run(context, &command).await,
         Command::Ipam(ipam::Command::Plan(args)) => ipam::run(context, &args).await,
         Command::Plan => plan::run(context).await,
         Command::Desired(command) => desired::run(context, &command).await,

@@ -7,7 +7,7 @@ use super::network_exec;
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
 use crate::api::types::NetworkRequest;
-use crate::model::{Encryption, MulticastMode, NetworkName, ZeroconfMode};
+use crate::model::{BroadcastMode, Encryption, MulticastMode, NetworkName, ZeroconfMode};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -47,6 +47,9 @@ pub(super) struct CreateArgs {
     /// How multicast travels
     #[arg(long, value_enum, default_value_t = MulticastArg::Snoop)]
     multicast: MulticastArg,
+    /// Whether broadcast travels
+    #[arg(long, value_enum, default_value_t = BroadcastArg::On)]
+    broadcast: BroadcastArg,
     /// How zeroconf travels
     #[arg(long, value_enum, default_value_t = ZeroconfArg::Transparent)]
     zeroconf: ZeroconfArg,
@@ -69,6 +72,14 @@ enum MulticastArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum BroadcastArg {
+    /// To every node of the network
+    On,
+    /// Not at all
+    Off,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum ZeroconfArg {
     /// As any other multicast
     Transparent,
@@ -86,6 +97,10 @@ impl CreateArgs {
                 MulticastArg::Snoop => MulticastMode::Snoop,
                 MulticastArg::Flood => MulticastMode::Flood,
                 MulticastArg::Off => MulticastMode::Off,
+            },
+            broadcast: match self.broadcast {
+                BroadcastArg::On => BroadcastMode::On,
+                BroadcastArg::Off => BroadcastMode::Off,
             },
             zeroconf: match self.zeroconf {
                 ZeroconfArg::Transparent => ZeroconfMode::Transparent,

@@ -46,6 +46,8 @@ async fn every_command_works_as_text_and_as_json_and_again() {
              --advertise-service _distcc._tcp:3632,jobs=4",
             "endpoint ls",
             "endpoint ls net",
+            "multicast ls",
+            "multicast ls net",
             "ipam plan net",
             "ipam plan net --node-index 1 --service web --slot 3",
             "ipam plan net --name cc1",

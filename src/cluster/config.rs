@@ -1,11 +1,11 @@
 //! What a node has to be told before it can run a cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::JoinError;
-use crate::model::{Endpoint, NetworkId, NodeIndex, NodeName};
+use crate::model::{Endpoint, Group, NetworkId, NodeIndex, NodeName};
 use crate::state::State;
 
 /// The port of gossip (UDP) and streams (TCP).
@@ -91,6 +91,8 @@ pub struct JoinConfig {
 pub struct Initial {
     /// The endpoints of each network this node takes part in; a network may have none.
     pub networks: BTreeMap<NetworkId, Vec<Endpoint>>,
+    /// The multicast groups that are joined on this node in those networks.
+    pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
 }
 
 /// Reads `IP` or `IP:PORT` (`[IP]:PORT` for IPv6); the port is [`DEFAULT_PORT`] where none is given.

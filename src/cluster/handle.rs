@@ -1,6 +1,6 @@
 //! The handle that the agent holds: calls into the cluster's thread and what comes out of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -24,7 +24,8 @@ use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, NetworkId, NetworkSpec, NodeId, NodeIndex, NodeName,
+    ClusterView, Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NetworkView, NodeId, NodeIndex,
+    NodeName,
 };
 use crate::state::State;
 
@@ -33,6 +34,9 @@ const EVENTS: usize = 4096;
 
 /// What each node has in one network.
 pub type NetworkEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
+
+/// What is joined on each node in one network.
+pub type NetworkGroups = BTreeMap<NodeId, Arc<BTreeSet<Group>>>;
 
 /// This node's membership in a cluster. Clones share it; it runs until [`Cluster::shutdown`] or
 /// [`Cluster::leave`], or until the last clone is dropped.
@@ -150,6 +154,7 @@ impl Cluster {
             keys,
             peers,
             initial: initial.networks,
+            groups: initial.groups,
             timing: config.timing,
             seed: rand::random(),
         };
@@ -283,6 +288,12 @@ impl Cluster {
         self.0.link.with(move |core, now| core.remove_endpoint(network, name, now)).await
     }
 
+    /// Publishes which multicast groups are joined on this node. Of no effect in a network that this node takes no
+    /// part in.
+    pub async fn set_groups(&self, network: NetworkId, groups: BTreeSet<Group>) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_groups(network, &groups, now)).await
+    }
+
     /// Creates a network. Where one of this name exists whose spec is equal but for id, VNI and time, the
     /// existing one is returned and nothing changes; where it differs, that is an error.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
@@ -300,26 +311,42 @@ impl Cluster {
 
     /// The endpoints of a network on every node; asked of a live node that has it, where this one does not.
     pub async fn fetch_endpoints(&self, network: NetworkId) -> Result<NetworkEndpoints, ClusterError> {
+        let fetched = self.fetch(network, Doc::endpoints, |known| known.endpoints.clone()).await?;
+        Ok(fetched.into_iter().filter(|(_, endpoints)| !endpoints.is_empty()).collect())
+    }
+
+    /// The multicast groups that are joined on every node of a network; asked like [`Cluster::fetch_endpoints`].
+    pub async fn fetch_groups(&self, network: NetworkId) -> Result<NetworkGroups, ClusterError> {
+        let fetched = self.fetch(network, Doc::groups, |known| known.groups.clone()).await?;
+        Ok(fetched.into_iter().filter(|(_, groups)| !groups.is_empty()).collect())
+    }
+
+    /// A part of every node's document in a network: `known` of the view where this node takes part, else `part`
+    /// of what a live node that does answers.
+    async fn fetch<T>(
+        &self,
+        network: NetworkId,
+        part: impl Fn(&Doc) -> &Arc<T>,
+        known: impl Fn(&NetworkView) -> BTreeMap<NodeId, Arc<T>>,
+    ) -> Result<BTreeMap<NodeId, Arc<T>>, ClusterError> {
         let view = self.0.view.borrow().clone();
-        let known = view.networks.get(&network).ok_or(ClusterError::NoSuchNetwork(network))?;
+        let here = view.networks.get(&network).ok_or(ClusterError::NoSuchNetwork(network))?;
         if view.myself().is_some_and(|me| me.networks.contains(&network)) {
-            return Ok(known.endpoints.clone());
+            return Ok(known(here));
         }
         let holders = self.0.link.with(move |core, _| core.holders(network)).await?;
         let asked = holders.len();
         for (peer, address) in holders {
             let Ok(deltas) = self.0.streams.fetch(peer, address, network).await else { continue };
-            let mut found = NetworkEndpoints::new();
+            let mut found = BTreeMap::new();
             for delta in deltas.iter().filter(|delta| delta.is_sound()) {
                 let mut doc = Doc::unknown();
                 doc.apply(delta);
-                if !doc.endpoints().is_empty() {
-                    found.insert(delta.writer, Arc::clone(doc.endpoints()));
-                }
+                found.insert(delta.writer, Arc::clone(part(&doc)));
             }
             return Ok(found);
         }
-        if asked == 0 { Ok(NetworkEndpoints::new()) } else { Err(ClusterError::NoAnswer { network, asked }) }
+        if asked == 0 { Ok(BTreeMap::new()) } else { Err(ClusterError::NoAnswer { network, asked }) }
     }
 
     /// The token that lets nodes in. Manager only.

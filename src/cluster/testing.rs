@@ -50,6 +50,7 @@ pub(super) fn network(name: &str, n: u8, created_ms: u64) -> NetworkSpec {
         block_size: None,
         mtu: None,
         multicast: MulticastMode::default(),
+        broadcast: Default::default(),
         zeroconf: ZeroconfMode::default(),
         encrypt: Encryption::default(),
         created_ms,

@@ -254,7 +254,7 @@ async fn a_node_comes_back_after_a_restart_without_a_token_and_loses_nothing_on_
     let me = n2.me();
     n2.shutdown().await;
     drop(n2);
-    let initial = Initial { networks: [(net.id, vec![endpoint("two", 1)])].into() };
+    let initial = Initial { networks: [(net.id, vec![endpoint("two", 1)])].into(), ..Initial::default() };
     let mut events = n1.events();
     let n2 = place.resume(2, initial).await;
     assert_eq!(n2.me(), me);
@@ -270,7 +270,9 @@ async fn a_node_comes_back_after_a_restart_without_a_token_and_loses_nothing_on_
     let token = n1.token_show().await.unwrap();
     n1.shutdown().await;
     drop(n1);
-    let n1 = place.resume(1, Initial { networks: [(net.id, vec![endpoint("one", 2)])].into() }).await;
+    let n1 = place
+        .resume(1, Initial { networks: [(net.id, vec![endpoint("one", 2)])].into(), ..Initial::default() })
+        .await;
     assert_eq!(n1.token_show().await.unwrap(), token);
     until(&n2, "the new claim", |view| {
         view.endpoint(&net.id, &endpoint("one", 1).name).is_some_and(|(_, endpoint)| endpoint.claim == 2)

@@ -105,6 +105,7 @@ impl Lab {
             block_size: None,
             mtu: None,
             multicast: MulticastMode::default(),
+            broadcast: Default::default(),
             zeroconf: ZeroconfMode::default(),
             encrypt: Encryption::default(),
             created_ms: 0,
@@ -113,7 +114,12 @@ impl Lab {
             let named = endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.clone()));
             (*id, Arc::new(named.collect()))
         });
-        let network = NetworkView { spec: Arc::new(spec), conflict: false, endpoints: endpoints.collect() };
+        let network = NetworkView {
+            spec: Arc::new(spec),
+            conflict: false,
+            endpoints: endpoints.collect(),
+            groups: BTreeMap::new(),
+        };
         ClusterView {
             me: node(1),
             nodes: Arc::new(nodes.collect()),

@@ -90,11 +90,13 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
     }
     let room = opened(&inner.dir, room, network).await?;
     match &op.action {
-        Action::PutBridge { name, mac, mtu } => room.put_bridge(name, *mac, *mtu).await,
+        Action::PutBridge { name, mac, mtu, snooping } => room.put_bridge(name, *mac, *mtu, *snooping).await,
         Action::AddGateway(address) => room.add_gateway(*address).await,
         Action::DeleteGateway(address) => room.delete_gateway(*address).await,
-        Action::CreateVxlan(settings) => room.create_vxlan(&inner.own_session().await?, settings).await,
-        Action::SetVxlan(settings) => room.set_vxlan(settings).await,
+        Action::CreateVxlan(settings) => {
+            room.create_vxlan(&inner.own_session().await?, settings, inner.abilities().await).await
+        }
+        Action::SetVxlan(settings) => room.set_vxlan(settings, inner.abilities().await).await,
         Action::DeleteVxlan => room.delete_vxlan().await,
         Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(inner, room, wanted).await,
         Action::DeletePort(name) => port::delete(inner, room, name).await,
@@ -107,6 +109,8 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
         | Action::PutRemote { .. }
         | Action::DeleteRemote(_)
         | Action::AddFlood(_)
-        | Action::DeleteFlood(_) => Ok(()),
+        | Action::DeleteFlood(_)
+        | Action::AddGroup { .. }
+        | Action::DeleteGroup { .. } => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! FDB and neighbour entries by the thousand: many messages in one send, and an answer only to those that fail.
+//! FDB, MDB and neighbour entries by the thousand: many messages in one send, and an answer only to those that fail.
 //!
 //! The kernel works through all messages of a send before the call returns, and an error carries the sequence
 //! number of its message. So one acknowledgement, for the last message, says that all were looked at.
@@ -19,7 +19,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::KernelError;
+use super::mdb;
 use super::netns::Netns;
+use super::raw::{Answers, Message};
 use crate::model::Mac;
 use crate::plan::Action;
 
@@ -27,9 +29,6 @@ use crate::plan::Action;
 const SEND_SIZE: usize = 32 * 1024;
 /// Room for an error to every message of a send, as the kernel accounts for it (about 800 bytes each).
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// The kernel's netlink errors: header, code, and the header of the message that failed.
-const HEADER: usize = 16;
-const NLMSG_ERROR: u16 = 2;
 
 /// Static in the bridge (NUD_NOARP) and, for the VXLAN device, which wants to see NUD_REACHABLE, not ageing.
 /// With NUD_PERMANENT the bridge would take the MAC for one of its own.
@@ -46,9 +45,15 @@ pub(super) struct Devices {
     pub vxlan: u32,
 }
 
+/// A message of a crate's type, or of ours.
+enum Kind {
+    Route(RouteNetlinkMessage),
+    Raw(Message),
+}
+
 /// One kernel message of an operation.
 struct Request {
-    message: RouteNetlinkMessage,
+    message: Kind,
     flags: u16,
     /// Errors that mean that it is as it should be.
     fine: &'static [Errno],
@@ -64,17 +69,19 @@ pub(super) fn is_entry(action: &Action) -> bool {
             | Action::DeleteRemote(_)
             | Action::AddFlood(_)
             | Action::DeleteFlood(_)
+            | Action::AddGroup { .. }
+            | Action::DeleteGroup { .. }
     )
 }
 
 fn requests(action: &Action, devices: Devices) -> Vec<Request> {
     let put = |message, how| Request {
-        message: RouteNetlinkMessage::NewNeighbour(message),
+        message: Kind::Route(RouteNetlinkMessage::NewNeighbour(message)),
         flags: NLM_F_CREATE | how,
         fine: &[],
     };
     let delete = |message| Request {
-        message: RouteNetlinkMessage::DelNeighbour(message),
+        message: Kind::Route(RouteNetlinkMessage::DelNeighbour(message)),
         flags: 0,
         fine: &[Errno::ENOENT],
     };
@@ -97,6 +104,14 @@ fn requests(action: &Action, devices: Devices) -> Vec<Request> {
         }
         Action::DeleteFlood(vtep) => {
             vec![delete(forwarding(devices.vxlan, ANY, NeighbourFlags::Own, Some(*vtep)))]
+        }
+        Action::AddGroup { group, to } => {
+            let message = Kind::Raw(mdb::add(devices.vxlan, *group, *to));
+            vec![Request { message, flags: 0, fine: &[Errno::EEXIST] }]
+        }
+        Action::DeleteGroup { group, to } => {
+            let message = Kind::Raw(mdb::delete(devices.vxlan, *group, *to));
+            vec![Request { message, flags: 0, fine: &[Errno::ENOENT] }]
         }
         _ => Vec::new(),
     }
@@ -182,15 +197,22 @@ impl Batch {
     }
 
     fn push(&mut self, action: usize, request: Request) {
-        let mut message = NetlinkMessage::from(request.message);
-        message.header.flags = NLM_F_REQUEST | NLM_F_ACK | request.flags;
         // Its place in the queue, which finds it again in an error.
-        message.header.sequence_number = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        message.finalize();
-        let start = self.bytes.len();
-        let end = start + message.buffer_len();
-        self.bytes.resize(end, 0);
-        message.serialize(&mut self.bytes[start..]);
+        let sequence = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        let flags = NLM_F_REQUEST | NLM_F_ACK | request.flags;
+        match request.message {
+            Kind::Route(message) => {
+                let mut message = NetlinkMessage::from(message);
+                message.header.flags = flags;
+                message.header.sequence_number = sequence;
+                message.finalize();
+                let start = self.bytes.len();
+                self.bytes.resize(start + message.buffer_len(), 0);
+                message.serialize(&mut self.bytes[start..]);
+            }
+            Kind::Raw(message) => self.bytes.extend(message.bytes(flags, sequence)),
+        }
+        let end = self.bytes.len();
         self.queue.push(Queued { action, end, fine: request.fine });
     }
 
@@ -270,52 +292,5 @@ impl Batch {
             }
         }
         Ok((complete && !lost).then_some(errors))
-    }
-}
-
-/// Sends one message of type `kind` with the payload `body`; the error it is answered with, if any.
-pub(super) fn ask(protocol: isize, kind: u16, flags: u16, body: &[u8]) -> io::Result<Option<Errno>> {
-    let socket = Socket::new(protocol)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
-    let mut bytes = length.to_ne_bytes().to_vec();
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
-    bytes.extend([0; 8]);
-    bytes.extend(body);
-    socket.send(&bytes, 0)?;
-    let mut buffer = Vec::with_capacity(4096);
-    loop {
-        buffer.clear();
-        socket.recv(&mut buffer, nix::libc::MSG_DONTWAIT)?;
-        if let Some((_, errno)) = Answers(&buffer).next() {
-            return Ok(errno);
-        }
-    }
-}
-
-/// The errors (`None`: an acknowledgement) in one datagram from the kernel, with their sequence numbers.
-struct Answers<'a>(&'a [u8]);
-
-impl Iterator for Answers<'_> {
-    type Item = (usize, Option<Errno>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let header = self.0.first_chunk::<HEADER>()?;
-            let word =
-                |at: usize| u32::from_ne_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let length = word(0) as usize;
-            let message = self.0.get(..length)?;
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            let place = word(8) as usize;
-            // Messages begin at multiples of four.
-            self.0 = self.0.get(length.next_multiple_of(4).max(HEADER)..).unwrap_or_default();
-            if kind != NLMSG_ERROR {
-                continue;
-            }
-            let code = message.get(HEADER..)?.first_chunk::<4>().map(|code| i32::from_ne_bytes(*code))?;
-            return Some((place, (code != 0).then(|| Errno::from_raw(-code))));
-        }
     }
 }

@@ -4,15 +4,16 @@ use std::fs::OpenOptions;
 use std::io;
 
 use netlink_packet_route::link::{InfoKind, LinkMessage};
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan};
 use serde::Serialize;
 
-use super::KernelError;
-use super::bulk;
+use super::links::VXLAN;
 use super::netns::{Netns, in_throwaway};
 use super::session::{Failure, Session};
+use super::{KernelError, filter, mdb, raw};
+use crate::model::{Group, GroupError};
 
 /// One thing that this kernel can or cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -42,7 +43,7 @@ const NAMESPACES: &str = "run the agent as root, or with CAP_NET_ADMIN and CAP_S
 const BUILT_IN: &str = "nothing replaces it: use a kernel that has it, or load its module";
 
 /// Tries everything out.
-pub(super) async fn probe() -> Vec<Capability> {
+pub(super) async fn probe(without: &Without) -> Vec<Capability> {
     const PERMISSION: &str = "permission to make network namespaces";
     let tried = "made a network namespace";
     let throwaway = async {
@@ -54,13 +55,18 @@ pub(super) async fn probe() -> Vec<Capability> {
         Ok((netns, session)) => {
             let mut found = vec![Capability::new(PERMISSION, tried, Ok(()), NAMESPACES)];
             found.extend(links(&session).await);
-            found.push(vxlan_mdb(&netns, &session).await);
-            found.push(nftables(&netns).await);
+            found.extend(multicast(&netns, &session).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
     };
     found.push(tun());
+    for (name, without) in [(VXLAN_MDB, without.mdb), (EGRESS_FILTER, without.filter)] {
+        for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
+            capability.available = false;
+            capability.detail = "the agent was told to do without".to_owned();
+        }
+    }
     found
 }
 
@@ -101,37 +107,68 @@ fn told(failure: Failure) -> String {
     }
 }
 
-/// RTM_NEWMDB for a VXLAN device (kernel 6.4): a group and the node it goes to.
-async fn vxlan_mdb(netns: &Netns, session: &Session) -> Capability {
-    const RTM_NEWMDB: u16 = 84;
-    const NLM_F_CREATE: u16 = 0x400;
-    const PERMANENT: u8 = 1;
-    let attempt = async {
-        session.create_link(LinkVxlan::new(TRIAL, 1).port(4789).build()).await.map_err(told)?;
-        let link = session.link_named(TRIAL).await.map_err(told)?.ok_or("it went away")?;
-        // struct br_port_msg: family, padding, ifindex.
-        let mut body = vec![7, 0, 0, 0];
-        body.extend(link.index.to_ne_bytes());
-        // MDBA_SET_ENTRY, a struct br_mdb_entry: ifindex, state, flags, VLAN, group in 16 bytes, protocol.
-        let mut entry = link.index.to_ne_bytes().to_vec();
-        entry.extend([PERMANENT, 0, 0, 0, 239, 1, 1, 1]);
-        entry.extend([0; 12]);
-        entry.extend([0x08, 0x00, 0, 0]);
-        body.extend(attribute(1, &entry));
-        // MDBA_SET_ENTRY_ATTRS (nested) with MDBE_ATTR_DST.
-        body.extend(attribute(2 | 0x8000, &attribute(5, &[192, 0, 2, 1])));
-        raw(netns, NETLINK_ROUTE, RTM_NEWMDB, NLM_F_CREATE, body).await
+/// Multicast to members only.
+pub(super) const VXLAN_MDB: &str = "multicast to members only (VXLAN MDB)";
+/// IGMP and MLD kept off the underlay.
+pub(super) const EGRESS_FILTER: &str = "IGMP and MLD kept on the node (nf_tables at egress)";
+
+/// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
+async fn multicast(netns: &Netns, session: &Session) -> [Capability; 2] {
+    let prepared = async {
+        session.create_link(LinkVxlan::new(VXLAN, 1).port(4789).build()).await.map_err(told)?;
+        session.link_named(VXLAN).await.map_err(told)?.ok_or_else(|| "it went away".to_owned())
     };
-    let instead =
-        "multicast goes to every node that has an endpoint in the network (needs kernel 6.4 for less)";
-    Capability::new("multicast to members only (VXLAN MDB)", "wrote an entry", attempt.await, instead)
+    let prepared = prepared.await;
+    let entry = async {
+        let group = Group::any_source("239.1.1.1".parse().map_err(|error: GroupError| error.to_string())?);
+        let message = mdb::add(prepared.clone()?.index, group, Some([192, 0, 2, 1].into()));
+        answered(netns.run(move || raw::ask(NETLINK_ROUTE, &message)).await)
+    };
+    let filtered = async {
+        prepared.clone()?;
+        answered(netns.run(filter::put).await)
+    };
+    [
+        Capability::new(
+            VXLAN_MDB,
+            "wrote an entry",
+            entry.await,
+            "multicast goes to every node that has an endpoint in the network (needs kernel 6.4 for less)",
+        ),
+        Capability::new(
+            EGRESS_FILTER,
+            "put a filter on a VXLAN device",
+            filtered.await,
+            "IGMP and MLD cross the overlay; memberships are right all the same",
+        ),
+    ]
 }
 
-async fn nftables(netns: &Netns) -> Capability {
-    // NFT_MSG_GETGEN of the subsystem NFNL_SUBSYS_NFTABLES, with an empty struct nfgenmsg.
-    let asked = raw(netns, NETLINK_NETFILTER, 10 << 8 | 16, 0, vec![0; 4]).await;
-    let instead = "endpoints are not kept to their own addresses, and IGMP and MLD cross the overlay";
-    Capability::new("nftables", "asked for its generation", asked, instead)
+/// What this kernel can do of what decides how a network is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Abilities {
+    /// [`VXLAN_MDB`].
+    pub mdb: bool,
+    /// [`EGRESS_FILTER`].
+    pub filter: bool,
+}
+
+impl Abilities {
+    /// Finds out by trying, but for what `without` says is to be done without.
+    pub async fn find(without: &Without) -> Self {
+        let found = probe(without).await;
+        let has = |name| found.iter().any(|capability| capability.name == name && capability.available);
+        Self { mdb: has(VXLAN_MDB), filter: has(EGRESS_FILTER) }
+    }
+}
+
+/// What the agent is to do without although the kernel has it, as on a kernel that has it not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Without {
+    /// VXLAN MDB.
+    pub mdb: bool,
+    /// The filter at egress.
+    pub filter: bool,
 }
 
 fn tun() -> Capability {
@@ -143,21 +180,11 @@ fn tun() -> Capability {
     Capability::new("tun", "opened /dev/net/tun", opened, instead)
 }
 
-/// One netlink attribute, padded to a multiple of four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-    bytes.extend(value);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
-    bytes
-}
-
-/// Sends a message that no crate of ours has a type for.
-async fn raw(netns: &Netns, protocol: isize, kind: u16, flags: u16, body: Vec<u8>) -> Result<(), String> {
-    let asked = netns.run(move || bulk::ask(protocol, kind, flags, &body)).await;
+/// How a message of ours was answered.
+fn answered(asked: Result<io::Result<Option<Errno>>, KernelError>) -> Result<(), String> {
     match asked.map_err(|error| error.to_string())? {
         Ok(None) => Ok(()),
         Ok(Some(errno)) => Err(told(Failure::Refused(errno))),
-        Err(error) => Err(io::Error::to_string(&error)),
+        Err(error) => Err(error.to_string()),
     }
 }

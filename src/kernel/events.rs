@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 
+use super::joins::{self, Joins};
 use super::links::{BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir};
 use super::{KernelError, KernelEvent};
@@ -28,6 +29,7 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 #[derive(Default)]
 pub(super) struct Watcher {
     state: Arc<Mutex<State>>,
+    joins: Arc<Joins>,
 }
 
 #[derive(Default)]
@@ -41,7 +43,8 @@ struct State {
     underlay: Option<(u32, u32)>,
 }
 
-/// Two tasks: one moves messages, one reads them. Both end with it.
+/// Its tasks: one moves messages, one reads them, and a network's has one that follows memberships. They end with
+/// it.
 struct Listener(Vec<JoinHandle<()>>);
 
 impl Drop for Listener {
@@ -71,6 +74,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 impl Watcher {
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Which networks' memberships changed.
+    pub fn joins(&self) -> &Joins {
+        &self.joins
     }
 
     /// Starts anew, with a new receiver: listens in the node's own namespace.
@@ -160,7 +168,11 @@ impl Watcher {
             // The connection broke: whatever comes now is not heard.
             let _ = sender.send(KernelEvent::Lost).await;
         });
-        self.state().listeners.insert(of, Listener(vec![reading, moving]));
+        let mut tasks = vec![reading, moving];
+        if let Some(network) = of {
+            tasks.push(joins::follow(netns, network, Arc::clone(&self.joins)).await?);
+        }
+        self.state().listeners.insert(of, Listener(tasks));
         Ok(())
     }
 }

@@ -4,15 +4,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 
 use netlink_packet_route::link::{
-    BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    BridgeMulticastRouterType, BridgePortState, InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteMessage, RouteProtocol, RouteScope};
 use rtnetlink::{
     LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 
-use crate::model::{EndpointName, Mac};
+use crate::model::{EndpointName, Mac, MulticastMode};
 use crate::plan::{DesiredPort, PortName, VxlanSettings};
 
 /// The bridge of a network, in the network's namespace.
@@ -22,6 +22,8 @@ pub(super) const VXLAN: &str = "vx0";
 /// What the aliases of all our devices begin with.
 const ALIAS: &str = "lanmesh:";
 const ENDPOINT_ALIAS: &str = "lanmesh:endpoint:";
+/// How many groups a bridge can know.
+const GROUPS_MAX: u32 = 16384;
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
 /// The routes we make in the namespaces of endpoints carry this protocol number; the kernel's rt_protos leaves
@@ -149,14 +151,47 @@ fn alias(kind: &str, name: &str) -> String {
 }
 
 /// A new bridge.
-pub(super) fn new_bridge(mac: Mac, mtu: u32) -> LinkMessage {
-    LinkBridge::new(BRIDGE).address(mac.0.to_vec()).mtu(mtu).mcast_snooping(false).build()
+pub(super) fn new_bridge(mac: Mac, mtu: u32, snooping: bool) -> LinkMessage {
+    snoop(LinkBridge::new(BRIDGE).address(mac.0.to_vec()).mtu(mtu), snooping).build()
+}
+
+/// How a bridge snoops: see docs/decisions/multicast.md for the figures. Times are in hundredths of a second.
+fn snoop(builder: LinkMessageBuilder<LinkBridge>, snooping: bool) -> LinkMessageBuilder<LinkBridge> {
+    let mut builder = builder.mcast_snooping(snooping);
+    if snooping {
+        for setting in [
+            // Sources need the newer versions; members of the older ones are understood all the same.
+            InfoBridge::MulticastIgmpVersion(3),
+            InfoBridge::MulticastMldVersion(2),
+            InfoBridge::MulticastQueryUseIfaddr(true),
+            // Until this time after the querier's start all groups go everywhere: members have that long to answer.
+            InfoBridge::MulticastQueryResponseInterval(100),
+            InfoBridge::MulticastStartupQueryInterval(100),
+            // A leave is believed after two unanswered questions of 100 ms: less cannot be said in IGMPv2.
+            InfoBridge::MulticastLastMemberInterval(10),
+            InfoBridge::MulticastHashMax(GROUPS_MAX),
+        ] {
+            builder = builder.append_info_data(setting);
+        }
+    }
+    builder
+}
+
+/// A bridge that snoops, to be told to ask for memberships too, once it has addresses to ask from.
+pub(super) fn ask_for_members(index: u32) -> LinkMessage {
+    LinkBridge::new(BRIDGE).index(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
 }
 
 /// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all
 /// neighbours of a link whose MAC is set, be it to the same one.
-pub(super) fn set_bridge(index: u32, network: &str, mac: Option<Mac>, mtu: u32) -> LinkMessage {
-    let builder = LinkBridge::new(BRIDGE).index(index).mtu(mtu).mcast_snooping(false);
+pub(super) fn set_bridge(
+    index: u32,
+    network: &str,
+    mac: Option<Mac>,
+    mtu: u32,
+    snooping: bool,
+) -> LinkMessage {
+    let builder = snoop(LinkBridge::new(BRIDGE).index(index).mtu(mtu), snooping);
     let builder = builder.alias(alias("network", network)).up();
     match mac {
         Some(mac) => builder.address(mac.0.to_vec()).build(),
@@ -197,11 +232,18 @@ fn local(builder: LinkMessageBuilder<LinkVxlan>, address: IpAddr) -> LinkMessage
 
 /// How the bridge treats its VXLAN port: it knows all that is behind it, so it neither learns from there nor
 /// asks there.
-pub(super) fn set_vxlan_port(index: u32, multicast: bool) -> LinkMessage {
+pub(super) fn set_vxlan_port(index: u32, settings: &VxlanSettings) -> LinkMessage {
+    // All groups go to it, and it knows where each is wanted.
+    let router = match settings.multicast {
+        MulticastMode::Snoop => BridgeMulticastRouterType::Permanent,
+        MulticastMode::Flood | MulticastMode::Off => BridgeMulticastRouterType::TempQuery,
+    };
     LinkBridgePort::new(index)
         .append_info_data(InfoBridgePort::Learning(false))
         .append_info_data(InfoBridgePort::NeighSupress(true))
-        .append_info_data(InfoBridgePort::MulticastFlood(multicast))
+        .append_info_data(InfoBridgePort::MulticastFlood(settings.multicast != MulticastMode::Off))
+        .append_info_data(InfoBridgePort::BroadcastFlood(settings.broadcast))
+        .append_info_data(InfoBridgePort::MulticastRouter(router))
         .build()
 }
 
@@ -224,6 +266,14 @@ pub(super) fn new_port(port: &DesiredPort, bridge: u32, netns: RawFd) -> LinkMes
 /// Everything about our end of a veth pair that can be set once it is there.
 pub(super) fn set_near(index: u32, port: &DesiredPort, bridge: u32) -> LinkMessage {
     LinkUnspec::new_with_index(index).mtu(port.mtu).controller(bridge).up().build()
+}
+
+/// Lets an endpoint hear every group that reaches its node. Its kernel reports a membership some 10 ms after the
+/// program has it, and the bridge would drop what comes in between; it drops what nobody wants itself.
+pub(super) fn hear_all_groups(index: u32) -> LinkMessage {
+    LinkBridgePort::new(index)
+        .append_info_data(InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent))
+        .build()
 }
 
 /// Marks our end of a veth pair as finished.

@@ -9,29 +9,35 @@ mod bulk;
 mod capabilities;
 mod error;
 mod events;
+mod filter;
+mod joins;
 mod links;
+mod mdb;
 mod mounts;
 mod netns;
 mod observe;
 mod port;
+mod raw;
 mod room;
 mod session;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OnceCell, mpsc};
 
+use self::capabilities::Abilities;
 use self::events::Watcher;
 use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
-use crate::model::{EndpointName, NetworkId};
+use crate::model::{EndpointName, Group, Membership, NetworkId};
 use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
 
-pub use capabilities::Capability;
+pub use capabilities::{Capability, Without};
 pub use error::KernelError;
 
 /// Where the kernel part keeps what has to have a path.
@@ -39,6 +45,8 @@ pub use error::KernelError;
 pub struct KernelConfig {
     /// The run directory; the namespaces are mounted at `netns/NETWORKID` in it.
     pub run_dir: PathBuf,
+    /// What is to be done without, as on a kernel that has it not.
+    pub without: Without,
 }
 
 /// A handle on this node's kernel. Clones share it.
@@ -51,6 +59,9 @@ struct Inner {
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
+    without: Without,
+    /// Found out when they are first needed.
+    abilities: OnceCell<Abilities>,
     watcher: Watcher,
     /// Held while one endpoint's interface is made, repaired or removed.
     ports: Mutex<()>,
@@ -59,6 +70,10 @@ struct Inner {
 impl Inner {
     async fn own_session(&self) -> Result<Session, KernelError> {
         Session::open(&self.own).await
+    }
+
+    async fn abilities(&self) -> Abilities {
+        *self.abilities.get_or_init(|| Abilities::find(&self.without)).await
     }
 
     async fn room(&self, network: NetworkId) -> Result<Room, KernelError> {
@@ -120,8 +135,14 @@ impl Kernel {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
-        let inner =
-            Inner { dir, own: Netns::current()?, watcher: Watcher::default(), ports: Mutex::default() };
+        let inner = Inner {
+            dir,
+            own: Netns::current()?,
+            without: config.without,
+            abilities: OnceCell::new(),
+            watcher: Watcher::default(),
+            ports: Mutex::default(),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -139,9 +160,38 @@ impl Kernel {
     /// One network as it is; `None` if it has no namespace here.
     pub async fn observe_network(&self, id: NetworkId) -> Result<Option<ObservedNetwork>, KernelError> {
         match Room::open(&self.inner.dir, id).await? {
-            Some(room) => room.observe().await.map(Some),
+            Some(room) => room.observe(self.inner.abilities().await).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether a VXLAN device of this kernel can send a group to its members only.
+    pub async fn has_vxlan_mdb(&self) -> bool {
+        self.inner.abilities().await.mdb
+    }
+
+    /// Where a network's groups go from this node; `None` where the network has no VXLAN device here.
+    pub async fn observe_groups(
+        &self,
+        network: NetworkId,
+    ) -> Result<Option<BTreeMap<Group, BTreeSet<Option<IpAddr>>>>, KernelError> {
+        let Some(room) = Room::open(&self.inner.dir, network).await? else { return Ok(None) };
+        let Some(vxlan) = room.find(links::VXLAN).await? else { return Ok(None) };
+        Ok(Some(mdb::receivers(&room.mdb().await?, vxlan.index)))
+    }
+
+    /// Who is a member of what on this node's side of a network, as its bridge has heard it.
+    pub async fn memberships(&self, network: NetworkId) -> Result<BTreeSet<Membership>, KernelError> {
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) => room.memberships().await,
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// Waits until memberships changed, of which networks is the answer. For one caller at a time. Follows
+    /// the networks that [`Kernel::events`] follows.
+    pub async fn memberships_changed(&self) -> BTreeSet<NetworkId> {
+        self.inner.watcher.joins().changed().await
     }
 
     /// Carries out `plan`. An operation that fails does not keep the others from being tried.
@@ -220,6 +270,6 @@ impl Kernel {
 
     /// What this kernel can do of what we use or would use, found out by trying.
     pub async fn capabilities(&self) -> Vec<Capability> {
-        capabilities::probe().await
+        capabilities::probe(&self.inner.without).await
     }
 }

@@ -4,20 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_route::link::{InfoBridge, InfoBridgePort, InfoVxlan};
+use netlink_packet_route::link::{BridgeMulticastRouterType, InfoBridge, InfoBridgePort, InfoVxlan};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-use super::KernelError;
 use super::bulk::is_static;
 use super::links::{BRIDGE, Link, VXLAN};
 use super::session::Session;
-use crate::model::Mac;
+use super::{KernelError, mdb};
+use crate::model::{EndpointName, Mac, Membership, MulticastMode};
 use crate::plan::{ObservedBridge, ObservedNetwork, ObservedPort, ObservedVxlan};
 
 /// Everything in the namespace that `session` is in.
-pub(super) async fn network(session: &Session) -> Result<ObservedNetwork, KernelError> {
+pub(super) async fn network(
+    session: &Session,
+    groups: &[mdb::Entry],
+) -> Result<ObservedNetwork, KernelError> {
     let links = session.links().await.map_err(|failure| failure.doing("list links"))?;
     let bridge = links.iter().find(|link| link.name == BRIDGE);
     let vxlan = links.iter().find(|link| link.name == VXLAN);
@@ -35,6 +38,7 @@ pub(super) async fn network(session: &Session) -> Result<ObservedNetwork, Kernel
     if let Some(link) = vxlan {
         observed.vxlan = Some(as_vxlan(link, bridge_index));
         (observed.remotes, observed.flood) = behind(link.index, &entries);
+        observed.groups = mdb::receivers(groups, link.index);
     }
     for link in &links {
         let Some(device) = link.port_name() else { continue };
@@ -51,11 +55,14 @@ pub(super) async fn network(session: &Session) -> Result<ObservedNetwork, Kernel
 }
 
 fn as_bridge(link: &Link, gateways: BTreeSet<IpNetwork>) -> ObservedBridge {
-    let snooping = link.bridge().contains(&InfoBridge::MulticastSnooping(true));
+    let has = |setting| link.bridge().contains(&setting);
+    let snooping = has(InfoBridge::MulticastSnooping(true));
     ObservedBridge {
         mac: link.mac.unwrap_or(Mac([0; 6])),
         mtu: link.mtu,
-        ready: link.up && link.is_marked() && !snooping,
+        snooping,
+        // Nobody asks where nobody listens.
+        ready: link.up && link.is_marked() && snooping == has(InfoBridge::MulticastQuerier(true)),
         gateways,
     }
 }
@@ -66,7 +73,8 @@ fn as_vxlan(link: &Link, bridge: Option<u32>) -> ObservedVxlan {
         port: 0,
         local: None,
         mtu: link.mtu,
-        multicast: link.bridge_port().contains(&InfoBridgePort::MulticastFlood(true)),
+        multicast: multicast_of(link.bridge_port()),
+        broadcast: link.bridge_port().contains(&InfoBridgePort::BroadcastFlood(true)),
         ready: false,
     };
     let mut learning = false;
@@ -89,6 +97,35 @@ fn as_vxlan(link: &Link, bridge: Option<u32>) -> ObservedVxlan {
         && port.contains(&InfoBridgePort::Learning(false))
         && port.contains(&InfoBridgePort::NeighSupress(true));
     observed
+}
+
+fn multicast_of(port: &[InfoBridgePort]) -> MulticastMode {
+    let router = InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent);
+    if !port.contains(&InfoBridgePort::MulticastFlood(true)) {
+        MulticastMode::Off
+    } else if port.contains(&router) {
+        MulticastMode::Snoop
+    } else {
+        MulticastMode::Flood
+    }
+}
+
+/// The memberships that the bridge among `links` knows, but for what came through the VXLAN device.
+pub(super) fn memberships(links: &[Link], entries: &[mdb::Entry]) -> BTreeSet<Membership> {
+    let Some(bridge) = links.iter().find(|link| link.name == BRIDGE) else { return BTreeSet::new() };
+    let vxlan = links.iter().find(|link| link.name == VXLAN);
+    let endpoints: BTreeMap<u32, EndpointName> =
+        links.iter().filter_map(|link| Some((link.index, link.endpoint()?))).collect();
+    let known = entries.iter().filter(|entry| entry.device == bridge.index);
+    known
+        .filter_map(|entry| {
+            // Where the filter is missing, other nodes' reports come in there.
+            if vxlan.is_some_and(|vxlan| entry.port == vxlan.index) {
+                return None;
+            }
+            Some(Membership { group: entry.wanted()?, endpoint: endpoints.get(&entry.port).cloned() })
+        })
+        .collect()
 }
 
 /// A static FDB entry.
@@ -189,10 +226,12 @@ async fn port(
     let addresses = addresses.map_err(|failure| failure.doing(doing()))?;
     let mac = far.mac.unwrap_or(Mac([0; 6]));
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
+    let hears_all =
+        near.bridge_port().contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent));
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.mtu),
-        ready: near.up && bridge.is_some() && near.master == bridge && pinned,
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all,
     }))
 }

@@ -1,15 +1,18 @@
 //! One network's namespace, opened: what is done to its devices.
 
+use std::collections::BTreeSet;
+
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
-use super::KernelError;
 use super::bulk::{self, Devices};
+use super::capabilities::Abilities;
 use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
-use crate::model::{Mac, NetworkId};
+use super::{KernelError, filter, mdb};
+use crate::model::{Mac, Membership, NetworkId};
 use crate::plan::{Action, ObservedNetwork, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
@@ -68,8 +71,42 @@ impl Room {
     }
 
     /// What is there.
-    pub async fn observe(&self) -> Result<ObservedNetwork, KernelError> {
-        observe::network(&self.session).await
+    pub async fn observe(&self, abilities: Abilities) -> Result<ObservedNetwork, KernelError> {
+        let mut observed = observe::network(&self.session, &self.mdb().await?).await?;
+        if let Some(vxlan) = observed.vxlan.as_mut().filter(|_| abilities.filter) {
+            vxlan.ready &= self.has_filter().await?;
+        }
+        Ok(observed)
+    }
+
+    /// The multicast databases of all devices.
+    pub async fn mdb(&self) -> Result<Vec<mdb::Entry>, KernelError> {
+        let listed = self.netns.run(mdb::entries).await?;
+        listed.map_err(|source| KernelError::Refused {
+            what: "list the multicast databases".to_owned(),
+            source,
+        })
+    }
+
+    /// Who is a member of what, as the bridge has heard it.
+    pub async fn memberships(&self) -> Result<BTreeSet<Membership>, KernelError> {
+        let links = self.session.links().await.map_err(|failure| failure.doing("list links"))?;
+        Ok(observe::memberships(&links, &self.mdb().await?))
+    }
+
+    async fn has_filter(&self) -> Result<bool, KernelError> {
+        let asked = self.netns.run(filter::is_there).await?;
+        asked.map_err(|source| KernelError::Refused { what: "look for the filter".to_owned(), source })
+    }
+
+    /// Keeps IGMP and MLD off the VXLAN device.
+    async fn put_filter(&self) -> Result<(), KernelError> {
+        let what = || "put a filter on the VXLAN device".to_owned();
+        match self.netns.run(filter::put).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
     }
 
     /// The link with this name.
@@ -88,30 +125,53 @@ impl Room {
     }
 
     /// Makes the bridge, or sets the one that is there.
-    pub async fn put_bridge(&self, name: &str, mac: Mac, mtu: u32) -> Result<(), KernelError> {
+    pub async fn put_bridge(
+        &self,
+        name: &str,
+        mac: Mac,
+        mtu: u32,
+        snooping: bool,
+    ) -> Result<(), KernelError> {
         if self.find(BRIDGE).await?.is_none() {
-            let created = self.session.create_link(links::new_bridge(mac, mtu)).await;
+            let created = self.session.create_link(links::new_bridge(mac, mtu, snooping)).await;
             created.map_err(|failure| failure.doing("make the bridge"))?;
         }
         let there = self.find(BRIDGE).await?.ok_or(KernelError::NoSuchNetwork { network: self.network })?;
-        let mac = (there.mac != Some(mac)).then_some(mac);
-        let set = self.session.change_link(links::set_bridge(there.index, name, mac, mtu)).await;
-        set.map_err(|failure| failure.doing("set the bridge"))
+        let new_mac = (there.mac != Some(mac)).then_some(mac);
+        let set =
+            self.session.change_link(links::set_bridge(there.index, name, new_mac, mtu, snooping)).await;
+        set.map_err(|failure| failure.doing("set the bridge"))?;
+        if snooping { self.begin_to_ask(there.index, mac).await } else { Ok(()) }
+    }
+
+    /// Lets the bridge ask for memberships. For MLD it needs a link-local address (RFC 3810 section 5.1.14), the
+    /// same on every node, since nothing of it leaves the node.
+    async fn begin_to_ask(&self, bridge: u32, mac: Mac) -> Result<(), KernelError> {
+        self.speak_ipv6().await?;
+        let address = IpNetwork::V6(mac.link_local());
+        let added = self.session.add_address(bridge, address).await;
+        added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))?;
+        let set = self.session.change_link(links::ask_for_members(bridge)).await;
+        set.map_err(|failure| failure.doing("let the bridge ask for members"))
+    }
+
+    async fn speak_ipv6(&self) -> Result<(), KernelError> {
+        let speak = || {
+            // In this order: all bridges of a network have one MAC, so none may make itself an address of
+            // it, or probe for one that all of them have.
+            set_sysctl(&format!("ipv6/conf/{BRIDGE}/addr_gen_mode"), "1")?;
+            set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_dad"), "0")?;
+            set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_ra"), "0")?;
+            set_sysctl(&format!("ipv6/conf/{BRIDGE}/disable_ipv6"), "0")
+        };
+        self.netns.run(speak).await?
     }
 
     /// Gives the bridge a gateway address.
     pub async fn add_gateway(&self, address: IpNetwork) -> Result<(), KernelError> {
         let bridge = self.bridge().await?;
         if address.is_ipv6() {
-            let speak = || {
-                // In this order: all bridges of a network have one MAC, so none may make itself an address of
-                // it, or probe for one that all of them have.
-                set_sysctl(&format!("ipv6/conf/{BRIDGE}/addr_gen_mode"), "1")?;
-                set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_dad"), "0")?;
-                set_sysctl(&format!("ipv6/conf/{BRIDGE}/accept_ra"), "0")?;
-                set_sysctl(&format!("ipv6/conf/{BRIDGE}/disable_ipv6"), "0")
-            };
-            self.netns.run(speak).await??;
+            self.speak_ipv6().await?;
         }
         let added = self.session.add_address(bridge, address).await;
         added.map_err(|failure| failure.doing(format!("add gateway {address}")))
@@ -125,14 +185,19 @@ impl Room {
     }
 
     /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
-    pub async fn create_vxlan(&self, own: &Session, settings: &VxlanSettings) -> Result<(), KernelError> {
+    pub async fn create_vxlan(
+        &self,
+        own: &Session,
+        settings: &VxlanSettings,
+        abilities: Abilities,
+    ) -> Result<(), KernelError> {
         // Without a bridge to put it on it would be of no use.
         self.bridge().await?;
         if self.find(VXLAN).await?.is_none() {
             let created = own.create_link(links::new_vxlan(settings, self.netns.fd())).await;
             created.map_err(|failure| vxlan_error(failure, settings, "make the VXLAN device"))?;
         }
-        let finished = self.finish_vxlan(settings).await;
+        let finished = self.finish_vxlan(settings, abilities).await;
         if finished.is_err() {
             // The error at hand says more than one about the clean-up would.
             let _ = self.delete_vxlan().await;
@@ -141,19 +206,23 @@ impl Room {
     }
 
     /// Sets the VXLAN device that is there.
-    pub async fn set_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+    pub async fn set_vxlan(&self, settings: &VxlanSettings, abilities: Abilities) -> Result<(), KernelError> {
         let index = self.require(VXLAN).await?;
         let set = self.session.change_link(links::set_vxlan(index, settings)).await;
         set.map_err(|failure| vxlan_error(failure, settings, "set the VXLAN device"))?;
-        self.finish_vxlan(settings).await
+        self.finish_vxlan(settings, abilities).await
     }
 
-    async fn finish_vxlan(&self, settings: &VxlanSettings) -> Result<(), KernelError> {
+    async fn finish_vxlan(&self, settings: &VxlanSettings, abilities: Abilities) -> Result<(), KernelError> {
         let bridge = self.bridge().await?;
         let index = self.require(VXLAN).await?;
+        if abilities.filter {
+            // Before it is on the bridge, which asks for members at once.
+            self.put_filter().await?;
+        }
         let set = self.session.change_link(links::set_vxlan_link(index, settings, bridge)).await;
         set.map_err(|failure| vxlan_error(failure, settings, "put the VXLAN device on the bridge"))?;
-        let set = self.session.change_link(links::set_vxlan_port(index, settings.multicast)).await;
+        let set = self.session.change_link(links::set_vxlan_port(index, settings)).await;
         set.map_err(|failure| failure.doing("set the bridge's VXLAN port"))
     }
 

@@ -22,6 +22,7 @@ fn spec() -> NetworkSpec {
         block_size: None,
         mtu: None,
         multicast: Default::default(),
+        broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
         created_ms: 0,

@@ -1,9 +1,10 @@
 //! MAC addresses, all of them computed: whoever knows an address or a network knows its MAC.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
+use ipnetwork::Ipv6Network;
 use lanmesh_ipam::stable_hash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -42,6 +43,17 @@ impl Mac {
     /// The MAC of a network's bridge, the same on every node, so that the gateway is the same everywhere.
     pub fn of_bridge(network: &NetworkId) -> Self {
         Self::hashed(BRIDGE, network.as_bytes())
+    }
+
+    /// The link-local address that an interface with this MAC has, with the length of its prefix (RFC 4291
+    /// appendix A).
+    pub fn link_local(&self) -> Ipv6Network {
+        let [a, b, c, d, e, g] = self.0;
+        let half = |high, low| u16::from_be_bytes([high, low]);
+        let address =
+            Ipv6Addr::new(0xfe80, 0, 0, 0, half(a ^ 2, b), half(c, 0xff), half(0xfe, d), half(e, g));
+        // 64 is a length that every IPv6 prefix can have.
+        Ipv6Network::new(address, 64).unwrap_or_else(|_| Ipv6Network::from(address))
     }
 
     fn hashed(first: u8, of: &[u8]) -> Self {
@@ -120,5 +132,11 @@ mod tests {
         for text in ["", "02:4c:0a:0a:00", "02:4c:0a:0a:00:11:22", "2:4c:0a:0a:00:11", "02-4c-0a-0a-00-11"] {
             assert!(text.parse::<Mac>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_link_local_address_is_made_as_rfc_4291_says() {
+        let mac: Mac = "34:56:78:9a:bc:de".parse().expect("a MAC");
+        assert_eq!(mac.link_local().to_string(), "fe80::3656:78ff:fe9a:bcde/64");
     }
 }

@@ -5,6 +5,7 @@
 
 mod claims;
 mod endpoint;
+mod group;
 mod id;
 mod mac;
 mod name;
@@ -15,10 +16,11 @@ mod vni;
 
 pub use claims::{Claim, Claims, claim};
 pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
+pub use group::{Group, GroupAddr, GroupError, Membership};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
-pub use network::{Encryption, MulticastMode, NetworkSpec, ZeroconfMode};
+pub use network::{BroadcastMode, Encryption, MulticastMode, NetworkSpec, ZeroconfMode};
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};
 pub use vni::{Vni, VniError};

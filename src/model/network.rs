@@ -21,6 +21,17 @@ pub enum MulticastMode {
     Off,
 }
 
+/// Whether broadcast of a network travels between the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BroadcastMode {
+    /// To every node that has an endpoint in the network.
+    #[default]
+    On,
+    /// Not at all.
+    Off,
+}
+
 /// How zeroconf of a network travels between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -68,6 +79,8 @@ pub struct NetworkSpec {
     pub mtu: Option<u32>,
     /// How multicast travels.
     pub multicast: MulticastMode,
+    /// Whether broadcast travels.
+    pub broadcast: BroadcastMode,
     /// How zeroconf travels.
     pub zeroconf: ZeroconfMode,
     /// What the VXLAN travels through.

@@ -1,9 +1,9 @@
 //! What one node knows of the whole cluster at one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Endpoint, EndpointName, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName};
+use super::{Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName};
 
 /// A network as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct NetworkView {
     pub conflict: bool,
     /// Its endpoints on each node, this one included. Only of networks this node takes part in.
     pub endpoints: BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>,
+    /// The groups that are joined on each node, this one included, like the endpoints.
+    pub groups: BTreeMap<NodeId, Arc<BTreeSet<Group>>>,
 }
 
 /// What one node knows of the whole cluster at one moment. Cheap to clone.

@@ -7,7 +7,7 @@ use super::{
     Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
     Plan, VxlanSettings,
 };
-use crate::model::{Mac, MulticastMode, NetworkId};
+use crate::model::{Group, Mac, MulticastMode, NetworkId};
 
 /// The operations that make `observed` into `desired`. Empty if it is so already.
 ///
@@ -32,9 +32,45 @@ impl DesiredNetwork {
             port: self.port,
             local: self.local,
             mtu: self.mtu,
-            multicast: self.multicast != MulticastMode::Off,
+            multicast: self.multicast,
+            broadcast: self.broadcast,
         }
     }
+
+    /// Whether it is as `other` is, but perhaps for its groups.
+    pub fn is_but_for_groups(&self, other: &Self) -> bool {
+        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, .. } = self;
+        let Self { remotes, neighbours, flood, groups: _, ports, .. } = self;
+        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast)
+            == (
+                other.id,
+                &other.name,
+                other.vni,
+                other.port,
+                other.local,
+                other.mtu,
+                other.mac,
+                &other.gateways,
+                other.multicast,
+                other.broadcast,
+            )
+            && (remotes, neighbours, flood, ports)
+                == (&other.remotes, &other.neighbours, &other.flood, &other.ports)
+    }
+
+    /// Whether its bridge is to snoop.
+    fn snooping(&self) -> bool {
+        self.multicast == MulticastMode::Snoop
+    }
+}
+
+/// The operations that bring only the groups of a network from `have` to what `want` says.
+pub fn plan_groups(want: &DesiredNetwork, have: &BTreeMap<Group, BTreeSet<Option<IpAddr>>>) -> Plan {
+    let mut ops = Vec::new();
+    let mut diff = NetworkDiff { id: want.id, want, have: &ObservedNetwork::default(), ops: &mut ops };
+    diff.add_groups(have);
+    diff.remove_groups(have);
+    Plan { ops }
 }
 
 /// How a VXLAN device comes to its settings.
@@ -55,6 +91,7 @@ fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
         && have.local == Some(want.local)
         && have.mtu == want.mtu
         && have.multicast == want.multicast
+        && have.broadcast == want.broadcast
     {
         VxlanStep::Keep
     } else {
@@ -75,6 +112,12 @@ struct Entries<'a> {
     neighbours: &'a BTreeMap<IpAddr, Mac>,
     remotes: &'a BTreeMap<Mac, Option<IpAddr>>,
     flood: &'a BTreeSet<IpAddr>,
+    groups: &'a BTreeMap<Group, BTreeSet<Option<IpAddr>>>,
+}
+
+/// The entries of a group with these receivers; where there are none, one that leads nowhere.
+fn receivers(vteps: &BTreeSet<IpAddr>) -> BTreeSet<Option<IpAddr>> {
+    if vteps.is_empty() { [None].into() } else { vteps.iter().copied().map(Some).collect() }
 }
 
 struct NetworkDiff<'a> {
@@ -94,15 +137,16 @@ impl NetworkDiff<'_> {
             neighbours: &self.have.neighbours,
             remotes: &self.have.remotes,
             flood: &self.have.flood,
+            groups: &self.have.groups,
         };
         // The kernel forgets a link's neighbours when its MAC changes, and what a VXLAN device knew with it.
-        let (no_neighbours, no_remotes, no_flood) = Default::default();
+        let (no_neighbours, no_remotes, no_flood, no_groups) = Default::default();
         if self.have.bridge.as_ref().is_none_or(|bridge| bridge.mac != self.want.mac) {
             known.neighbours = &no_neighbours;
         }
         self.bridge();
         if self.vxlan() {
-            (known.remotes, known.flood) = (&no_remotes, &no_flood);
+            (known.remotes, known.flood, known.groups) = (&no_remotes, &no_flood, &no_groups);
         }
         self.add(&known);
         self.remove(&known);
@@ -113,9 +157,13 @@ impl NetworkDiff<'_> {
         if have.bridge.is_none() {
             self.push(Action::CreateNamespace);
         }
-        let right = have.bridge.as_ref().is_some_and(|b| b.ready && b.mac == want.mac && b.mtu == want.mtu);
+        let (mac, mtu, snooping) = (want.mac, want.mtu, want.snooping());
+        let right = have
+            .bridge
+            .as_ref()
+            .is_some_and(|b| b.ready && b.mac == mac && b.mtu == mtu && b.snooping == snooping);
         if !right {
-            self.push(Action::PutBridge { name: want.name.clone(), mac: want.mac, mtu: want.mtu });
+            self.push(Action::PutBridge { name: want.name.clone(), mac, mtu, snooping });
         }
         let there = have.bridge.as_ref().map(|bridge| &bridge.gateways);
         for gateway in want.gateways.iter().filter(|g| !there.is_some_and(|there| there.contains(g))) {
@@ -154,6 +202,7 @@ impl NetworkDiff<'_> {
         for vtep in want.flood.difference(known.flood) {
             self.push(Action::AddFlood(*vtep));
         }
+        self.add_groups(known.groups);
         for device in &have.half_made {
             self.push(Action::DeleteHalfMade(device.clone()));
         }
@@ -166,11 +215,31 @@ impl NetworkDiff<'_> {
         }
     }
 
+    fn add_groups(&mut self, known: &BTreeMap<Group, BTreeSet<Option<IpAddr>>>) {
+        for (group, vteps) in &self.want.groups {
+            let there = known.get(group);
+            for to in receivers(vteps).into_iter().filter(|to| !there.is_some_and(|there| there.contains(to)))
+            {
+                self.push(Action::AddGroup { group: *group, to });
+            }
+        }
+    }
+
+    fn remove_groups(&mut self, known: &BTreeMap<Group, BTreeSet<Option<IpAddr>>>) {
+        for (group, there) in known {
+            let wanted = self.want.groups.get(group).map(receivers).unwrap_or_default();
+            for to in there.difference(&wanted) {
+                self.push(Action::DeleteGroup { group: *group, to: *to });
+            }
+        }
+    }
+
     fn remove(&mut self, known: &Entries<'_>) {
         let Self { want, have, .. } = *self;
         for name in have.ports.keys().filter(|name| !want.ports.contains_key(name)) {
             self.push(Action::DeletePort(name.clone()));
         }
+        self.remove_groups(known.groups);
         for vtep in known.flood.difference(&want.flood) {
             self.push(Action::DeleteFlood(*vtep));
         }

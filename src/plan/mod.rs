@@ -9,7 +9,7 @@ mod mtu;
 mod ops;
 mod state;
 
-pub use diff::plan;
+pub use diff::{plan, plan_groups};
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
 pub use state::{

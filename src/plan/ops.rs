@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::{DesiredPort, PortName};
-use crate::model::{EndpointName, Mac, NetworkId, Placement, Vni};
+use crate::model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 /// What to do, in order. Displayed, it is the dry run: one line for each operation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Action {
         mac: Mac,
         /// Its MTU, in bytes.
         mtu: u32,
+        /// Whether it snoops, and asks for memberships itself.
+        snooping: bool,
     },
     /// Gives the bridge an address.
     AddGateway(IpNetwork),
@@ -72,6 +74,20 @@ pub enum Action {
     AddFlood(IpAddr),
     /// Sends broadcast to a VTEP no more.
     DeleteFlood(IpAddr),
+    /// Sends a group to a VTEP and, unless it has others, nowhere else.
+    AddGroup {
+        /// The group.
+        group: Group,
+        /// The VTEP; `None` leads nowhere.
+        to: Option<IpAddr>,
+    },
+    /// Sends a group to a VTEP no more. One that has no others goes where broadcast goes.
+    DeleteGroup {
+        /// The group.
+        group: Group,
+        /// The VTEP; `None` leads nowhere.
+        to: Option<IpAddr>,
+    },
     /// Makes an endpoint's interface, all of it or nothing.
     AddPort(DesiredPort),
     /// Repairs an endpoint's interface in place.
@@ -93,8 +109,10 @@ pub struct VxlanSettings {
     pub local: IpAddr,
     /// Its MTU, in bytes.
     pub mtu: u32,
-    /// Whether multicast goes through it.
-    pub multicast: bool,
+    /// What multicast goes through it.
+    pub multicast: MulticastMode,
+    /// Whether broadcast goes through it.
+    pub broadcast: bool,
 }
 
 impl Plan {
@@ -121,7 +139,9 @@ impl fmt::Display for Action {
         match self {
             Self::DeleteNetwork => write!(f, "delete network"),
             Self::CreateNamespace => write!(f, "create namespace"),
-            Self::PutBridge { name, mac, mtu } => write!(f, "put bridge for {name}: mac {mac} mtu {mtu}"),
+            Self::PutBridge { name, mac, mtu, snooping } => {
+                write!(f, "put bridge for {name}: mac {mac} mtu {mtu} snooping {}", on(*snooping))
+            }
             Self::AddGateway(address) => write!(f, "add gateway {address}"),
             Self::DeleteGateway(address) => write!(f, "delete gateway {address}"),
             Self::CreateVxlan(settings) => write!(f, "create vxlan {settings}"),
@@ -133,6 +153,8 @@ impl fmt::Display for Action {
             Self::DeleteRemote(mac) => write!(f, "delete remote {mac}"),
             Self::AddFlood(vtep) => write!(f, "add flood to {vtep}"),
             Self::DeleteFlood(vtep) => write!(f, "delete flood to {vtep}"),
+            Self::AddGroup { group, to } => write!(f, "add group {group} to {}", somewhere(to)),
+            Self::DeleteGroup { group, to } => write!(f, "delete group {group} to {}", somewhere(to)),
             Self::AddPort(port) => write!(f, "add port {port}"),
             Self::SetPort(port) => write!(f, "set port {port}"),
             Self::DeletePort(name) => write!(f, "delete port {name}"),
@@ -141,11 +163,24 @@ impl fmt::Display for Action {
     }
 }
 
+fn on(set: bool) -> &'static str {
+    if set { "on" } else { "off" }
+}
+
+fn somewhere(to: &Option<IpAddr>) -> String {
+    to.map_or_else(|| "nowhere".to_owned(), |vtep| vtep.to_string())
+}
+
 impl fmt::Display for VxlanSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { vni, port, local, mtu, multicast } = self;
-        let multicast = if *multicast { "on" } else { "off" };
-        write!(f, "vni {vni} port {port} local {local} mtu {mtu} multicast {multicast}")
+        let Self { vni, port, local, mtu, multicast, broadcast } = self;
+        let multicast = match multicast {
+            MulticastMode::Snoop => "snoop",
+            MulticastMode::Flood => "flood",
+            MulticastMode::Off => "off",
+        };
+        let broadcast = on(*broadcast);
+        write!(f, "vni {vni} port {port} local {local} mtu {mtu} multicast {multicast} broadcast {broadcast}")
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::stable_hash;
 
-use crate::model::{EndpointName, Mac, MulticastMode, NetworkId, Placement, Vni};
+use crate::model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 /// Everything that this node should have in its kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,14 +35,20 @@ pub struct DesiredNetwork {
     pub mac: Mac,
     /// The gateway's addresses, each with the prefix length of its subnet.
     pub gateways: Vec<IpNetwork>,
-    /// How multicast travels: `Off` keeps it on this node, the others let it go to `flood`.
+    /// How multicast travels: `Off` keeps it on this node, `Flood` lets it go to `flood`, and `Snoop` too but for
+    /// the groups in `groups`.
     pub multicast: MulticastMode,
+    /// Whether broadcast goes to `flood`, or stays on this node.
+    pub broadcast: bool,
     /// Every endpoint on another node: its MAC, and the VTEP behind which it is.
     pub remotes: BTreeMap<Mac, IpAddr>,
     /// Every endpoint of the network, those on this node included: address to MAC.
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// The VTEPs of the other nodes that have an endpoint here: where broadcast goes.
     pub flood: BTreeSet<IpAddr>,
+    /// The VTEPs that datagrams for a group go to; none: they stay on this node. A group that is not here goes
+    /// to `flood`.
+    pub groups: BTreeMap<Group, BTreeSet<IpAddr>>,
     /// The endpoints on this node.
     pub ports: BTreeMap<EndpointName, DesiredPort>,
 }
@@ -85,6 +91,8 @@ pub struct ObservedNetwork {
     pub neighbours: BTreeMap<IpAddr, Mac>,
     /// Where the VXLAN device sends broadcast and what it knows no destination for.
     pub flood: BTreeSet<IpAddr>,
+    /// Where the VXLAN device sends the groups that it has entries for; `None` is an entry that leads nowhere.
+    pub groups: BTreeMap<Group, BTreeSet<Option<IpAddr>>>,
     /// The endpoints' interfaces.
     pub ports: BTreeMap<EndpointName, ObservedPort>,
     /// Interfaces that were begun for an endpoint and not finished.
@@ -98,7 +106,9 @@ pub struct ObservedBridge {
     pub mac: Mac,
     /// Its MTU, in bytes.
     pub mtu: u32,
-    /// Up, not snooping, and marked as ours: the settings that no network changes.
+    /// Whether it snoops, and asks for memberships itself.
+    pub snooping: bool,
+    /// Up and marked as ours: the settings that no network changes.
     pub ready: bool,
     /// Its global and unique addresses.
     pub gateways: BTreeSet<IpNetwork>,
@@ -115,10 +125,12 @@ pub struct ObservedVxlan {
     pub local: Option<IpAddr>,
     /// Its MTU, in bytes.
     pub mtu: u32,
-    /// Whether the bridge sends multicast to it.
-    pub multicast: bool,
-    /// Up, on the bridge, not learning on either side, suppressing neighbour discovery and marked as ours:
-    /// the settings that no network changes.
+    /// What multicast the bridge sends to it.
+    pub multicast: MulticastMode,
+    /// Whether the bridge sends broadcast to it.
+    pub broadcast: bool,
+    /// Up, on the bridge, not learning on either side, suppressing neighbour discovery, keeping IGMP and MLD back
+    /// and marked as ours: the settings that no network changes.
     pub ready: bool,
 }
 
@@ -131,7 +143,7 @@ pub struct ObservedPort {
     pub addresses: BTreeSet<IpNetwork>,
     /// The smaller MTU of its two ends, in bytes.
     pub mtu: u32,
-    /// Our end is up, on the bridge, and its MAC is pinned there.
+    /// Our end is up, on the bridge, gets every group there, and its MAC is pinned.
     pub ready: bool,
 }
 

@@ -8,6 +8,7 @@
 //! tells it which networks it may pass over until the next full pass.
 
 mod desire;
+mod groups;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,8 @@ use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId, NodeState};
 use crate::plan::{Action, Desired, DesiredNetwork, Observed, Op, Plan, plan};
+
+use groups::FreshGroups;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, wish};
 
@@ -77,6 +80,8 @@ pub struct Work {
     dead_since: BTreeMap<NodeId, Instant>,
     /// What the last pass over each network brought about.
     applied: BTreeMap<NetworkId, DesiredNetwork>,
+    /// The groups that were joined just now.
+    fresh: FreshGroups,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -118,6 +123,7 @@ impl Reconciler {
             local,
             dead_since: BTreeMap::new(),
             applied: BTreeMap::new(),
+            fresh: FreshGroups::default(),
             started: Instant::now(),
             settled: false,
         };
@@ -151,10 +157,10 @@ impl Reconciler {
     /// What a full pass would do now.
     pub async fn dry_run(&self) -> Result<Plan, KernelError> {
         let mut work = self.work().await;
-        let mut wish = self.wish(&mut work, None);
+        let mut wish = self.wish(&mut work, None).await;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
-            keep_what_is_there(&mut wish.desired, &observed);
+            keep_what_is_there(&mut wish.desired, &observed, &self.view());
         }
         Ok(plan(&wish.desired, &observed))
     }
@@ -203,11 +209,18 @@ impl Reconciler {
         Ok(true)
     }
 
-    fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
+    async fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
         let view = self.view();
         let gone = work.gone(&view, self.0.settings.grace);
-        let situation = Situation { view: &view, gone: &gone, vxlan_port: self.0.settings.vxlan_port };
-        wish(situation, work.local.endpoints.iter().chain(extra))
+        let situation = Situation {
+            view: &view,
+            gone: &gone,
+            vxlan_port: self.0.settings.vxlan_port,
+            selective: self.0.kernel.has_vxlan_mdb().await,
+        };
+        let mut wish = wish(situation, work.local.endpoints.iter().chain(extra));
+        work.fresh.hold_back(&mut wish.desired, &work.applied, Instant::now());
+        wish
     }
 
     fn view(&self) -> Arc<ClusterView> {
@@ -221,14 +234,19 @@ impl Reconciler {
         scope: Scope,
         extra: Option<&LocalEndpoint>,
     ) -> Result<Vec<(Op, KernelError)>, KernelError> {
-        let mut wish = self.wish(work, extra);
+        let mut wish = self.wish(work, extra).await;
         for key in std::mem::take(&mut wish.displaced) {
             // One that is only about to be attached is its caller's to drop.
             if extra.is_none_or(|record| record.key() != key) {
                 self.lose(work, &key, "a newer claim took its name or address, or its network is gone").await;
             }
         }
-        let (observed, looked_at) = match self.observe(work, &wish.desired, &scope).await {
+        let observed = async {
+            let regrouped = self.regroup(work, &wish.desired, &scope).await?;
+            let (observed, looked_at) = self.observe(work, &wish.desired, &scope, &regrouped).await?;
+            Ok::<_, KernelError>((observed, looked_at, regrouped))
+        };
+        let (observed, mut looked_at, mut regrouped) = match observed.await {
             Ok(found) => found,
             Err(error) => {
                 self.conclude(0, vec![error.to_string()]);
@@ -240,16 +258,22 @@ impl Reconciler {
             for key in vanished {
                 self.lose(work, &key, "its container is gone").await;
             }
-            wish = self.wish(work, extra);
+            wish = self.wish(work, extra).await;
+            regrouped = self.regroup(work, &wish.desired, &scope).await?;
+            regrouped.retain(|id, _| !looked_at.contains(id));
         }
         let mut desired = wish.desired.clone();
         if scope != Scope::Everything {
             desired.networks.retain(|id, _| looked_at.contains(id));
         }
         if !work.settled {
-            keep_what_is_there(&mut desired, &observed);
+            keep_what_is_there(&mut desired, &observed, &self.view());
         }
-        let plan = plan(&desired, &observed);
+        let mut plan = plan(&desired, &observed);
+        for (id, groups) in regrouped {
+            plan.ops.extend(groups.ops);
+            looked_at.insert(id);
+        }
         let applied = self.0.kernel.apply(&plan).await;
         for id in &looked_at {
             match wish.desired.networks.remove(id) {
@@ -277,6 +301,7 @@ impl Reconciler {
         work: &Work,
         desired: &Desired,
         scope: &Scope,
+        regrouped: &BTreeMap<NetworkId, Plan>,
     ) -> Result<(Observed, BTreeSet<NetworkId>), KernelError> {
         let known = desired.networks.keys().chain(work.applied.keys()).copied();
         let Scope::Changed(also) = scope else {
@@ -285,7 +310,7 @@ impl Reconciler {
             return Ok((observed, all));
         };
         let changed: BTreeSet<NetworkId> = known
-            .filter(|id| desired.networks.get(id) != work.applied.get(id))
+            .filter(|id| !regrouped.contains_key(id) && desired.networks.get(id) != work.applied.get(id))
             .chain(also.iter().copied())
             .collect();
         let mut observed = Observed::default();

@@ -66,9 +66,9 @@ impl Reconciler {
                 () = sleep_until(wake) => {}
             }
             let full = Instant::now() >= next_full;
-            next_partial = None;
             let scope = if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
-            let (well, again) = self.one(scope).await;
+            let (well, again, fresh) = self.one(scope).await;
+            next_partial = fresh;
             if full {
                 dirty.clear();
                 next_full = Instant::now() + PERIOD;
@@ -85,8 +85,8 @@ impl Reconciler {
         }
     }
 
-    /// One pass: whether all went well, and when a full one is due at the latest.
-    async fn one(&self, scope: Scope) -> (bool, Option<Instant>) {
+    /// One pass: whether all went well, when a full one is due at the latest, and when one is over what changed.
+    async fn one(&self, scope: Scope) -> (bool, Option<Instant>, Option<Instant>) {
         let mut work = self.work().await;
         let was_settled = work.settled;
         self.settle(&mut work);
@@ -109,7 +109,8 @@ impl Reconciler {
             let soon = Instant::now() + self.0.settings.detect / 2;
             again = Some(again.map_or(soon, |again| again.min(soon)));
         }
-        (well, again)
+        let fresh = work.fresh.next(std::time::Instant::now()).map(Instant::from_std);
+        (well, again, fresh)
     }
 
     /// Notes when everybody has been heard. Until then entries for unknown endpoints stay: after a restart the

@@ -123,9 +123,11 @@ pub fn network(node: &Node, number: u8) -> DesiredNetwork {
         mac: Mac::of_bridge(&id),
         gateways: ["10.10.0.1/24", "fd00:10::1/64"].map(|g| g.parse().expect("a network")).into(),
         multicast: MulticastMode::Flood,
+        broadcast: true,
         remotes: BTreeMap::new(),
         neighbours: BTreeMap::new(),
         flood: BTreeSet::new(),
+        groups: BTreeMap::new(),
         ports: BTreeMap::new(),
     }
 }
@@ -162,7 +164,8 @@ pub struct Node {
 impl Node {
     fn open(name: &str, dir: &TempDir) -> Kernel {
         let run_dir = dir.path().to_owned();
-        within(name, move || Kernel::open(KernelConfig { run_dir })).expect("opens")
+        within(name, move || Kernel::open(KernelConfig { run_dir, without: Default::default() }))
+            .expect("opens")
     }
 
     /// A second handle on the same node, as a restarted agent has it.

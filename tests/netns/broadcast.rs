@@ -17,7 +17,7 @@ fn target(text: &str) -> (IpAddr, Option<IpAddr>) {
 }
 
 /// Containers c1 to cN on nodes n1 to nN that reach each other.
-fn endpoints(lab: &Lab, count: usize) -> Vec<Container> {
+pub fn endpoints(lab: &Lab, count: usize) -> Vec<Container> {
     let mut containers = Vec::new();
     let mut addresses = Vec::new();
     for i in 1..=count {

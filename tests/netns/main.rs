@@ -15,6 +15,7 @@ mod isolation;
 mod join;
 mod membership;
 mod mtu;
+mod multicast;
 mod names;
 mod permissions;
 mod prune;

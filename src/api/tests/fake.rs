@@ -85,6 +85,7 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         block_size: request.block_size,
         mtu: request.mtu,
         multicast: request.multicast,
+        broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
         created_ms: 1,
@@ -255,6 +256,13 @@ impl Backend for Fake {
     async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {
         let found = self.endpoints(Some(network)).await?.into_iter().find(|endpoint| endpoint.name == name);
         found.ok_or_else(|| ApiError::not_found(format!("there is no endpoint {name}")))
+    }
+
+    async fn multicast(&self, network: Option<NetworkName>) -> Answer<Vec<GroupAnswer>> {
+        let network = network.unwrap_or_else(|| "net".parse().unwrap());
+        let members =
+            vec![MemberAnswer { node: "n1".parse().unwrap(), endpoint: Some("a".parse().unwrap()) }];
+        Ok(vec![GroupAnswer { network, group: "239.1.1.1".parse().unwrap(), source: None, members }])
     }
 
     async fn attach(

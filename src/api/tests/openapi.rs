@@ -118,6 +118,8 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/networks/{name}/endpoints", "/v1/networks/net/endpoints", ""),
     ("get", "/v1/networks/{name}/endpoints/{endpoint}", "/v1/networks/net/endpoints/e", ""),
     ("get", "/v1/endpoints", "/v1/endpoints", ""),
+    ("get", "/v1/networks/{name}/multicast", "/v1/networks/net/multicast", ""),
+    ("get", "/v1/multicast", "/v1/multicast", ""),
     ("get", "/v1/desired", "/v1/desired", ""),
     (
         "put",

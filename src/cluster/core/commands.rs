@@ -1,5 +1,6 @@
 //! What this node's own agent asks for.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crate::cluster::ClusterError;
 use crate::cluster::facts::{Change, MAX_DOC_BYTES, NodeFact};
 use crate::cluster::ledger::{Admission, Claim};
 use crate::cluster::seal::GossipKey;
-use crate::model::{Endpoint, EndpointName, NetworkId, NetworkSpec, NodeId, NodeIndex};
+use crate::model::{Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NodeId, NodeIndex};
 
 impl Core {
     /// Publishes where this node's VXLAN packets come from and how large they may be.
@@ -70,6 +71,17 @@ impl Core {
         self.changed(vec![Change::Endpoint { network, node, name, had: true, has: false }]);
         self.push(delta, now);
         true
+    }
+
+    /// Publishes which groups are joined on this node, where it takes part in the network.
+    pub fn set_groups(&mut self, network: NetworkId, groups: &BTreeSet<Group>, now: Duration) {
+        if !self.own().is_some_and(|own| own.networks.contains(&network)) {
+            return;
+        }
+        if let Some(delta) = self.facts.set_groups(network, groups) {
+            self.changed(vec![Change::Groups]);
+            self.push(delta, now);
+        }
     }
 
     /// Creates a network, or finds the one that is what is asked for.
@@ -200,6 +212,7 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("block size", a.block_size == b.block_size),
         ("MTU", a.mtu == b.mtu),
         ("multicast mode", a.multicast == b.multicast),
+        ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
     ];

@@ -22,7 +22,7 @@ use super::membership::{Identity, Membership, Step};
 use super::seal::{GossipKey, Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
-use crate::model::{Endpoint, NetworkId, Node, NodeId, NodeState};
+use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -72,6 +72,8 @@ pub(super) struct Boot {
     pub peers: BTreeMap<NodeId, NodeFact>,
     /// The endpoints it has.
     pub initial: BTreeMap<NetworkId, Vec<Endpoint>>,
+    /// The groups that are joined on it, in the networks of `initial`.
+    pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
     /// How fast things are noticed.
     pub timing: Timing,
     /// Decides every random choice but nonces.
@@ -119,17 +121,22 @@ pub(super) struct Core {
 impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
-        let Boot { me, mut fact, incarnation, ledger, keys, mut peers, mut initial, timing, seed } = boot;
+        let Boot { me, mut fact, incarnation, ledger, keys, mut peers, mut initial, groups, timing, seed } =
+            boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
         let unsettled = fact.networks.clone();
+        let mut facts = FactStore::new(incarnation, me, fact.clone(), initial);
+        for (network, groups) in groups.iter().filter(|(network, _)| unsettled.contains(network)) {
+            facts.set_groups(*network, groups);
+        }
         let identity = Identity { node: me, incarnation, renewals: 0, address: fact.address };
         peers.retain(|node, _| *node != me && ledger.is_member(*node));
         let known_since = ledger.nodes().map(|admission| (admission.node, now)).collect();
         let mut core = Self {
             me,
             timing,
-            facts: FactStore::new(incarnation, me, fact, initial),
+            facts,
             membership: Membership::new(identity, timing, seed),
             keyring: Keyring::new(me, keys, timing.detect),
             replays: Replays::default(),
@@ -379,6 +386,8 @@ impl Core {
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
+                // What is joined where changes often, and whoever wants to know looks at the view.
+                Change::Groups => {}
                 Change::Endpoint { network, node, name, had, has } => match (had, has) {
                     (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
                     (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),

@@ -33,7 +33,13 @@ impl Core {
                 .map(|(writer, endpoints)| (writer, Arc::clone(endpoints)))
                 .collect();
             let conflict = conflicts.contains(&spec.id);
-            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints })
+            let groups = self
+                .facts
+                .groups(spec.id)
+                .filter(|(writer, groups)| !groups.is_empty() && self.ledger.is_member(*writer))
+                .map(|(writer, groups)| (writer, Arc::clone(groups)))
+                .collect();
+            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups })
         });
         ClusterView { me: self.me, nodes, networks: networks.collect() }
     }

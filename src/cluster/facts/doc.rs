@@ -1,10 +1,10 @@
 //! One document of one writer: a map whose every change has a version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Delta, Entry, Fact, FactKey, Incarnation, Line, Scope, Version};
-use crate::model::{Endpoint, EndpointName, NodeId};
+use crate::model::{Endpoint, EndpointName, Group, NodeId};
 
 /// How many tombstones a copy keeps; whoever is further behind gets the whole document.
 const MAX_TOMBSTONES: usize = 64;
@@ -34,6 +34,8 @@ pub(in crate::cluster) struct Doc {
     dead: usize,
     /// The endpoints in it, shared with the views that were given out.
     endpoints: Arc<BTreeMap<EndpointName, Endpoint>>,
+    /// The groups in it, shared likewise.
+    groups: Arc<BTreeSet<Group>>,
 }
 
 impl Doc {
@@ -47,6 +49,7 @@ impl Doc {
             bytes: 0,
             dead: 0,
             endpoints: Arc::new(BTreeMap::new()),
+            groups: Arc::default(),
         }
     }
 
@@ -68,6 +71,11 @@ impl Doc {
     /// The endpoints in it.
     pub fn endpoints(&self) -> &Arc<BTreeMap<EndpointName, Endpoint>> {
         &self.endpoints
+    }
+
+    /// The groups in it.
+    pub fn groups(&self) -> &Arc<BTreeSet<Group>> {
+        &self.groups
     }
 
     /// What its entries take when they are encoded.
@@ -164,6 +172,15 @@ impl Doc {
                     Some(endpoint) => drop(endpoints.insert(name.clone(), endpoint.clone())),
                     None => drop(endpoints.remove(name)),
                 }
+            }
+        }
+        if let FactKey::Group(group) = &key
+            && self.groups.contains(group) != value.is_some()
+        {
+            let groups = Arc::make_mut(&mut self.groups);
+            match value {
+                Some(_) => drop(groups.insert(*group)),
+                None => drop(groups.remove(group)),
             }
         }
         self.bytes += encoded(&key, version, value.as_ref());

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointName, NetworkId, NodeId, NodeIndex, NodeName};
+use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName};
 
 pub(super) use doc::{Applied, Doc};
 pub(super) use store::{Change, FactStore};
@@ -45,6 +45,8 @@ pub(super) enum FactKey {
     Node,
     /// One of its endpoints.
     Endpoint(EndpointName),
+    /// A multicast group.
+    Group(Group),
 }
 
 /// What is said about it.
@@ -54,6 +56,8 @@ pub(super) enum Fact {
     Node(NodeFact),
     /// One of its endpoints.
     Endpoint(Endpoint),
+    /// A group has a member on the writer's node.
+    Joined,
 }
 
 /// What a node says of itself.
@@ -123,9 +127,10 @@ impl Delta {
                         *name == endpoint.name && self.scope != Scope::Node
                     }
                     (FactKey::Node, None) => self.scope == Scope::Node,
-                    (FactKey::Endpoint(_), None) => self.scope != Scope::Node,
-                    (FactKey::Node, Some(Fact::Endpoint(_)))
-                    | (FactKey::Endpoint(_), Some(Fact::Node(_))) => false,
+                    (FactKey::Endpoint(_), None) | (FactKey::Group(_), Some(Fact::Joined) | None) => {
+                        self.scope != Scope::Node
+                    }
+                    (FactKey::Node | FactKey::Endpoint(_) | FactKey::Group(_), Some(_)) => false,
                 };
                 fits && entry.version > self.base && entry.version <= self.version
             })

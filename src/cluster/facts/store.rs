@@ -6,13 +6,15 @@ use std::sync::Arc;
 use lanmesh_ipam::stable_hash;
 
 use super::{Applied, Delta, Doc, Entry, Fact, FactKey, Incarnation, Line, NodeFact, Scope, Version};
-use crate::model::{Endpoint, EndpointName, NetworkId, NodeId};
+use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId};
 
 /// A fact that is new, different or gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cluster) enum Change {
     /// What a node says of itself.
     Node(NodeId),
+    /// The groups that are joined on a node.
+    Groups,
     /// An endpoint.
     Endpoint {
         /// Its network.
@@ -65,7 +67,7 @@ impl FactStore {
     pub fn node(&self, node: NodeId) -> Option<&NodeFact> {
         match self.docs.get(&(Scope::Node, node))?.get(&FactKey::Node)? {
             Fact::Node(fact) => Some(fact),
-            Fact::Endpoint(_) => None,
+            Fact::Endpoint(_) | Fact::Joined => None,
         }
     }
 
@@ -98,6 +100,27 @@ impl FactStore {
     pub fn remove(&mut self, network: NetworkId, name: EndpointName) -> Option<Delta> {
         self.own(network)?.get(&name)?;
         Some(self.write(Scope::Network(network), FactKey::Endpoint(name), None))
+    }
+
+    /// Publishes which groups are joined on this node. `None` where that is published already.
+    pub fn set_groups(&mut self, network: NetworkId, groups: &BTreeSet<Group>) -> Option<Delta> {
+        let scope = Scope::Network(network);
+        let known = self.docs.get(&(scope, self.me)).map(|doc| Arc::clone(doc.groups())).unwrap_or_default();
+        let left = known.difference(groups).map(|group| (*group, None));
+        let joined = groups.difference(&known).map(|group| (*group, Some(Fact::Joined)));
+        // As many changes, and one message.
+        left.chain(joined).map(|(group, value)| self.write(scope, FactKey::Group(group), value)).reduce(
+            |mut all, next| {
+                all.version = next.version;
+                all.entries.extend(next.entries);
+                all
+            },
+        )
+    }
+
+    /// The groups joined on every node in a network, as far as they are known here.
+    pub fn groups(&self, network: NetworkId) -> impl Iterator<Item = (NodeId, &Arc<BTreeSet<Group>>)> {
+        self.scope(Scope::Network(network)).map(|(writer, doc)| (writer, doc.groups()))
     }
 
     /// This node's endpoints in a network.
@@ -208,6 +231,9 @@ impl FactStore {
         let mut changes = Vec::new();
         for at in drop {
             let Some(doc) = self.docs.remove(&at) else { continue };
+            if !doc.groups().is_empty() {
+                changes.push(Change::Groups);
+            }
             let names = doc.endpoints().keys().cloned();
             changes.extend(names.filter_map(|name| change(at, &FactKey::Endpoint(name), true, false)));
             if at.0 == Scope::Node {
@@ -236,6 +262,9 @@ impl FactStore {
                 let key = FactKey::Endpoint(name.clone());
                 self.write(scope, key, Some(Fact::Endpoint(endpoint.clone())));
             }
+            for group in old.groups().iter() {
+                self.write(scope, FactKey::Group(*group), Some(Fact::Joined));
+            }
         }
     }
 
@@ -262,6 +291,7 @@ fn change(at: (Scope, NodeId), key: &FactKey, had: bool, has: bool) -> Option<Ch
         (Scope::Network(network), FactKey::Endpoint(name)) => {
             Some(Change::Endpoint { network, node: at.1, name: name.clone(), had, has })
         }
+        (Scope::Network(_), FactKey::Group(_)) => Some(Change::Groups),
         _ => None,
     }
 }

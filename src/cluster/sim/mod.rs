@@ -125,6 +125,7 @@ impl Sim {
             keys: vec![self.key.clone()],
             peers: BTreeMap::new(),
             initial,
+            groups: BTreeMap::new(),
             timing: self.timing,
             seed: self.random.random(),
         };

@@ -1,8 +1,10 @@
 //! The dry run's text, case by case.
 
+use std::net::IpAddr;
+
 use super::super::{Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, plan};
 use super::model::execute;
-use crate::model::{Mac, MulticastMode, NetworkId, Placement, Vni};
+use crate::model::{Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 const ID: NetworkId = NetworkId::from_bytes([0xaa; 8]);
 
@@ -29,9 +31,11 @@ fn network() -> DesiredNetwork {
         mac: Mac::of_bridge(&ID),
         gateways: vec!["10.10.0.1/24".parse().expect("a network")],
         multicast: MulticastMode::Snoop,
+        broadcast: true,
         remotes: [(far, ip("192.0.2.2"))].into(),
         neighbours: [(ip("10.10.0.17"), mac), (ip("10.10.0.33"), far)].into(),
         flood: [ip("192.0.2.2")].into(),
+        groups: Default::default(),
         ports: [(port.name.clone(), port)].into(),
     }
 }
@@ -66,9 +70,9 @@ const NOTHING: [&str; 0] = [];
 fn a_new_network_is_made_from_the_inside_out() {
     insta::assert_snapshot!(plan(&desired(network()), &Observed::default()), @r"
     aaaaaaaaaaaaaaaa create namespace
-    aaaaaaaaaaaaaaaa put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450
+    aaaaaaaaaaaaaaaa put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on
     aaaaaaaaaaaaaaaa add gateway 10.10.0.1/24
-    aaaaaaaaaaaaaaaa create vxlan vni 8388609 port 4789 local 192.0.2.1 mtu 1450 multicast on
+    aaaaaaaaaaaaaaaa create vxlan vni 8388609 port 4789 local 192.0.2.1 mtu 1450 multicast snoop broadcast on
     aaaaaaaaaaaaaaaa put neighbour 10.10.0.17 is 02:4c:0a:0a:00:11
     aaaaaaaaaaaaaaaa put neighbour 10.10.0.33 is 02:4c:0a:0a:00:21
     aaaaaaaaaaaaaaaa put remote 02:4c:0a:0a:00:21 at 192.0.2.2
@@ -115,6 +119,45 @@ fn an_endpoint_that_moved_is_replaced_in_one_step_and_what_is_unwanted_goes_last
 }
 
 #[test]
+fn a_group_gains_receivers_before_it_loses_others_and_leads_nowhere_rather_than_everywhere() {
+    let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+    let group = |text: &str| Group::any_source(text.parse().expect("a group"));
+    let (a, b) = (ip("192.0.2.2"), ip("192.0.2.3"));
+    let moved = lines(
+        |want| {
+            let source = Group::new("232.1.1.1".parse().expect("a group"), Some(ip("10.10.0.17")));
+            want.groups = [
+                (group("239.1.1.1"), [b].into()),
+                (group("239.1.1.2"), [].into()),
+                (source.expect("a source"), [a].into()),
+            ]
+            .into();
+        },
+        |have| {
+            have.groups = [
+                (group("239.1.1.1"), [Some(a), None].into()),
+                (group("239.1.1.2"), [Some(a)].into()),
+                (group("ff02::fb"), [Some(a), Some(b)].into()),
+            ]
+            .into();
+        },
+    );
+    assert_eq!(
+        moved,
+        [
+            "add group 232.1.1.1 from 10.10.0.17 to 192.0.2.2",
+            "add group 239.1.1.1 to 192.0.2.3",
+            "add group 239.1.1.2 to nowhere",
+            "delete group 239.1.1.1 to nowhere",
+            "delete group 239.1.1.1 to 192.0.2.2",
+            "delete group 239.1.1.2 to 192.0.2.2",
+            "delete group ff02::fb to 192.0.2.2",
+            "delete group ff02::fb to 192.0.2.3",
+        ]
+    );
+}
+
+#[test]
 fn an_entry_that_only_one_of_bridge_and_vxlan_device_has_is_written_again() {
     let half = lines(|_| {}, |have| have.remotes.values_mut().for_each(|at| *at = None));
     assert_eq!(half, ["put remote 02:4c:0a:0a:00:21 at 192.0.2.2"]);
@@ -129,6 +172,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
         |want| {
             want.mtu = 1350;
             want.multicast = MulticastMode::Off;
+            want.broadcast = false;
             want.local = "192.0.2.9".parse().expect("an address");
             want.ports.values_mut().for_each(|port| port.mtu = 1350);
         },
@@ -137,8 +181,8 @@ fn mtu_multicast_and_local_address_change_in_place() {
     assert_eq!(
         changed,
         [
-            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1350",
-            "set vxlan vni 8388609 port 4789 local 192.0.2.9 mtu 1350 multicast off",
+            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1350 snooping off",
+            "set vxlan vni 8388609 port 4789 local 192.0.2.9 mtu 1350 multicast off broadcast off",
             "set port cc-1: eth0 mac 02:4c:0a:0a:00:11 mtu 1350 10.10.0.17/24 in /run/netns/cc",
         ]
     );
@@ -148,7 +192,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
 fn what_the_kernel_cannot_change_makes_a_new_vxlan_device_with_all_its_entries_and_nothing_else() {
     let again = [
         "delete vxlan",
-        "create vxlan vni 8388609 port 8472 local 192.0.2.1 mtu 1450 multicast on",
+        "create vxlan vni 8388609 port 8472 local 192.0.2.1 mtu 1450 multicast snoop broadcast on",
         "put remote 02:4c:0a:0a:00:21 at 192.0.2.2",
         "add flood to 192.0.2.2",
     ];
@@ -163,7 +207,7 @@ fn a_bridge_with_another_mac_gets_its_neighbours_again_because_the_kernel_forget
     assert_eq!(
         lines,
         [
-            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450",
+            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on",
             "put neighbour 10.10.0.17 is 02:4c:0a:0a:00:11",
             "put neighbour 10.10.0.33 is 02:4c:0a:0a:00:21",
         ]

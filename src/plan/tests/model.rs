@@ -20,8 +20,8 @@ pub fn execute(observed: &mut Observed, op: &Op) {
 }
 
 fn vxlan(settings: &VxlanSettings) -> ObservedVxlan {
-    let VxlanSettings { vni, port, local, mtu, multicast } = *settings;
-    ObservedVxlan { vni: vni.into(), port, local: Some(local), mtu, multicast, ready: true }
+    let VxlanSettings { vni, port, local, mtu, multicast, broadcast } = *settings;
+    ObservedVxlan { vni: vni.into(), port, local: Some(local), mtu, multicast, broadcast, ready: true }
 }
 
 fn port(wanted: &DesiredPort) -> ObservedPort {
@@ -40,10 +40,12 @@ fn within(network: &mut ObservedNetwork, action: &Action) {
             | Action::DeleteRemote(_)
             | Action::AddFlood(_)
             | Action::DeleteFlood(_)
+            | Action::AddGroup { .. }
+            | Action::DeleteGroup { .. }
     );
     assert!(!on_vxlan || network.vxlan.is_some(), "{action}: no VXLAN device");
     let there = match action {
-        Action::PutBridge { mac, mtu, .. } => {
+        Action::PutBridge { mac, mtu, snooping, .. } => {
             let gateways = match network.bridge.take() {
                 Some(before) => {
                     if before.mac != *mac {
@@ -53,7 +55,8 @@ fn within(network: &mut ObservedNetwork, action: &Action) {
                 }
                 None => Default::default(),
             };
-            network.bridge = Some(ObservedBridge { mac: *mac, mtu: *mtu, ready: true, gateways });
+            network.bridge =
+                Some(ObservedBridge { mac: *mac, mtu: *mtu, snooping: *snooping, ready: true, gateways });
             true
         }
         Action::AddGateway(address) => {
@@ -71,6 +74,7 @@ fn within(network: &mut ObservedNetwork, action: &Action) {
         Action::DeleteVxlan => {
             network.remotes.clear();
             network.flood.clear();
+            network.groups.clear();
             network.vxlan.take().is_some()
         }
         Action::PutNeighbour { address, mac } => network.neighbours.insert(*address, *mac) != Some(*mac),
@@ -79,6 +83,13 @@ fn within(network: &mut ObservedNetwork, action: &Action) {
         Action::DeleteRemote(mac) => network.remotes.remove(mac).is_some(),
         Action::AddFlood(vtep) => network.flood.insert(*vtep),
         Action::DeleteFlood(vtep) => network.flood.remove(vtep),
+        Action::AddGroup { group, to } => network.groups.entry(*group).or_default().insert(*to),
+        Action::DeleteGroup { group, to } => {
+            let there = network.groups.get_mut(group).is_some_and(|there| there.remove(to));
+            // An entry without a receiver is none.
+            network.groups.retain(|_, there| !there.is_empty());
+            there
+        }
         Action::AddPort(wanted) => {
             assert!(!network.half_made.contains(&PortName::of(&wanted.name)), "{action}: the name is taken");
             network.ports.insert(wanted.name.clone(), port(wanted)).is_none()

@@ -10,10 +10,10 @@ use proptest::{option, sample};
 
 use super::super::{
     Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
-    ObservedVxlan, PortName, plan,
+    ObservedVxlan, PortName, plan, plan_groups,
 };
 use super::model::execute;
-use crate::model::{EndpointName, Mac, MulticastMode, NetworkId, Placement, Vni};
+use crate::model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 fn id() -> impl Strategy<Value = NetworkId> {
     (1..4_u8).prop_map(|n| NetworkId::from_bytes([n; 8]))
@@ -41,6 +41,15 @@ fn mtu() -> impl Strategy<Value = u32> {
     sample::select(vec![1400, 1450])
 }
 
+fn group() -> impl Strategy<Value = Group> {
+    sample::select(["239.1.1.1", "239.1.1.2", "ff02::fb"].map(|g| g.parse().expect("a group")).to_vec())
+        .prop_map(Group::any_source)
+}
+
+fn multicast() -> impl Strategy<Value = MulticastMode> {
+    sample::select(vec![MulticastMode::Snoop, MulticastMode::Flood, MulticastMode::Off])
+}
+
 prop_compose! {
     fn desired_port()(
         name in endpoint(), mac in mac(), mtu in mtu(), addresses in btree_set(gateway(), 0..3),
@@ -56,15 +65,15 @@ prop_compose! {
 prop_compose! {
     fn desired_network()(
         id in id(), local in vtep(), mtu in mtu(), mac in mac(), gateways in btree_set(gateway(), 0..3),
-        off in any::<bool>(), remotes in btree_map(mac(), vtep(), 0..4),
+        multicast in multicast(), broadcast in any::<bool>(), remotes in btree_map(mac(), vtep(), 0..4),
         neighbours in btree_map(vtep(), mac(), 0..4), flood in btree_set(vtep(), 0..3),
+        groups in btree_map(group(), btree_set(vtep(), 0..3), 0..3),
         ports in proptest::collection::vec(desired_port(), 0..3),
     ) -> DesiredNetwork {
         DesiredNetwork {
             id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local, mtu, mac,
             gateways: gateways.into_iter().collect(),
-            multicast: if off { MulticastMode::Off } else { MulticastMode::Snoop },
-            remotes, neighbours, flood, ports: ports.into_iter().collect(),
+            multicast, broadcast, remotes, neighbours, flood, groups, ports: ports.into_iter().collect(),
         }
     }
 }
@@ -78,9 +87,10 @@ fn desired() -> impl Strategy<Value = Desired> {
 prop_compose! {
     fn observed_vxlan()(
         vni in sample::select(vec![0x80_0000, 7]), port in sample::select(vec![4789, 8472]),
-        local in option::of(vtep()), mtu in mtu(), multicast in any::<bool>(), ready in any::<bool>(),
+        local in option::of(vtep()), mtu in mtu(), multicast in multicast(),
+        broadcast in any::<bool>(), ready in any::<bool>(),
     ) -> ObservedVxlan {
-        ObservedVxlan { vni, port, local, mtu, multicast, ready }
+        ObservedVxlan { vni, port, local, mtu, multicast, broadcast, ready }
     }
 }
 
@@ -94,18 +104,19 @@ prop_compose! {
 
 prop_compose! {
     fn observed_network()(
-        bridge in option::of((mac(), mtu(), any::<bool>(), btree_set(gateway(), 0..3))),
+        bridge in option::of((mac(), mtu(), any::<bool>(), any::<bool>(), btree_set(gateway(), 0..3))),
         vxlan in option::of(observed_vxlan()), remotes in btree_map(mac(), option::of(vtep()), 0..4),
         neighbours in btree_map(vtep(), mac(), 0..4), flood in btree_set(vtep(), 0..3),
+        groups in btree_map(group(), btree_set(option::of(vtep()), 1..3), 0..3),
         ports in btree_map(endpoint(), observed_port(), 0..3), half_made in btree_set(endpoint(), 0..2),
     ) -> ObservedNetwork {
         // Only what can be: entries need their device, and a device name is taken once.
-        let (remotes, flood) = if vxlan.is_some() { (remotes, flood) } else { Default::default() };
+        let (remotes, flood, groups) = if vxlan.is_some() { (remotes, flood, groups) } else { Default::default() };
         let half_made = half_made.iter().filter(|name| !ports.contains_key(name)).map(PortName::of).collect();
         ObservedNetwork {
             neighbours: if bridge.is_some() { neighbours } else { BTreeMap::new() },
-            bridge: bridge.map(|(mac, mtu, ready, gateways)| ObservedBridge { mac, mtu, ready, gateways }),
-            vxlan, remotes, flood, ports, half_made,
+            bridge: bridge.map(|(mac, mtu, snooping, ready, gateways)| ObservedBridge { mac, mtu, snooping, ready, gateways }),
+            vxlan, remotes, flood, groups, ports, half_made,
         }
     }
 }
@@ -139,6 +150,13 @@ proptest! {
             let have = &state.networks[id];
             prop_assert_eq!(&have.neighbours, &want.neighbours);
             prop_assert_eq!(&have.flood, &want.flood);
+            prop_assert_eq!(have.groups.keys().collect::<Vec<_>>(), want.groups.keys().collect::<Vec<_>>());
+            for (group, there) in &have.groups {
+                let vteps: BTreeSet<IpAddr> = there.iter().flatten().copied().collect();
+                prop_assert_eq!(&vteps, &want.groups[group]);
+                // An entry that leads nowhere is there where there is no other, and only there.
+                prop_assert_eq!(there.contains(&None), vteps.is_empty());
+            }
             prop_assert_eq!(right(want, &state).len(), want.remotes.len());
             prop_assert_eq!(have.remotes.len(), want.remotes.len());
             prop_assert!(have.half_made.is_empty());
@@ -157,6 +175,41 @@ proptest! {
             for (network, before) in &kept {
                 prop_assert!(before.is_subset(&right(network, &state)), "lost by {}", op);
             }
+        }
+    }
+
+    #[test]
+    fn a_group_that_stays_joined_never_goes_to_the_whole_network_in_between(
+        desired in desired(), mut state in observed(),
+    ) {
+        let todo = plan(&desired, &state);
+        let recreated: BTreeSet<_> =
+            todo.ops.iter().filter(|op| op.action == Action::DeleteVxlan).map(|op| op.network).collect();
+        let mut joined = Vec::new();
+        for (id, want) in desired.networks.iter().filter(|(id, _)| !recreated.contains(id)) {
+            let there = state.networks.get(id).into_iter().flat_map(|network| network.groups.keys());
+            joined.extend(there.filter(|group| want.groups.contains_key(group)).map(|group| (*id, *group)));
+        }
+        for op in &todo.ops {
+            execute(&mut state, op);
+            for (id, group) in &joined {
+                prop_assert!(state.networks[id].groups.contains_key(group), "{} floods {}", op, group);
+            }
+        }
+    }
+
+    #[test]
+    fn planning_only_the_groups_leads_to_the_same_groups(desired in desired(), mut state in observed()) {
+        for (id, want) in &desired.networks {
+            let Some(have) = state.networks.get_mut(id).filter(|have| have.vxlan.is_some()) else { continue };
+            have.bridge.get_or_insert(ObservedBridge {
+                mac: want.mac, mtu: want.mtu, snooping: true, ready: true, gateways: BTreeSet::new(),
+            });
+            let groups = have.groups.clone();
+            for op in plan_groups(want, &groups).ops {
+                execute(&mut state, &op);
+            }
+            prop_assert!(plan_groups(want, &state.networks[id].groups).is_empty());
         }
     }
 

@@ -10,10 +10,11 @@ use ipnetwork::IpNetwork;
 
 use crate::local::LocalEndpoint;
 use crate::model::{
-    Claims, ClusterView, Endpoint, EndpointKey, Mac, NetworkId, NetworkSpec, NetworkView, Node, NodeId,
-    NodeState,
+    BroadcastMode, Claims, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
+    NetworkView, Node, NodeId, NodeState,
 };
-use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, overlay_mtu};
+use crate::multicast;
+use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, overlay_mtu};
 
 /// What this node should have in its kernel, and what stands in the way.
 #[derive(Debug, Default)]
@@ -35,6 +36,8 @@ pub struct Situation<'a> {
     pub gone: &'a BTreeSet<NodeId>,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// Whether the kernel can send a group to its members only.
+    pub selective: bool,
 }
 
 /// Works out what this node should have for its endpoints `local`.
@@ -104,7 +107,7 @@ fn counts(node: &Node, gone: &BTreeSet<NodeId>) -> bool {
 
 /// Leaves alone what is there for other nodes in `desired`: while this node has not yet heard from everybody, an
 /// entry it knows nothing of is not wrong.
-pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed) {
+pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed, view: &ClusterView) {
     for (id, network) in &mut desired.networks {
         let Some(observed) = observed.networks.get(id) else { continue };
         for (mac, vtep) in &observed.remotes {
@@ -118,17 +121,37 @@ pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed) {
             network.neighbours.entry(*address).or_insert(*mac);
         }
         network.flood.extend(&observed.flood);
+        keep_groups(network, observed, &unheard(view, *id));
+    }
+}
+
+/// The VTEPs of the nodes that answer and have endpoints in a network that have not been heard of yet.
+fn unheard(view: &ClusterView, network: NetworkId) -> BTreeSet<IpAddr> {
+    let heard = view.networks.get(&network).map(|network| &network.endpoints);
+    let others = view.nodes.values().filter(|node| node.id != view.me && node.state.is_up());
+    others
+        .filter(|node| node.networks.contains(&network))
+        .filter(|node| !heard.is_some_and(|heard| heard.contains_key(&node.id)))
+        .map(|node| node.vtep)
+        .collect()
+}
+
+/// What a node has not said yet it may have joined: its receivers stay, and no group is kept from it.
+fn keep_groups(network: &mut DesiredNetwork, observed: &ObservedNetwork, unheard: &BTreeSet<IpAddr>) {
+    if network.multicast != MulticastMode::Snoop || unheard.is_empty() {
+        return;
+    }
+    network.groups.retain(|group, _| observed.groups.contains_key(group));
+    for (group, vteps) in &observed.groups {
+        let kept = vteps.iter().flatten().filter(|vtep| unheard.contains(vtep));
+        network.groups.entry(*group).or_default().extend(kept);
     }
 }
 
 /// The networks of this node in which a node that answers has endpoints that have not been heard of yet.
 pub fn is_settled(view: &ClusterView) -> bool {
     let Some(me) = view.myself() else { return true };
-    view.nodes.values().filter(|node| node.id != view.me && node.state.is_up()).all(|node| {
-        node.networks
-            .intersection(&me.networks)
-            .all(|id| view.networks.get(id).is_none_or(|network| network.endpoints.contains_key(&node.id)))
-    })
+    me.networks.iter().filter(|id| view.networks.contains_key(id)).all(|id| unheard(view, *id).is_empty())
 }
 
 /// The claims of everybody else as they were published, and of this node as its own records tell them.
@@ -145,7 +168,7 @@ fn claims_of<'a>(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a L
 }
 
 fn desired_network(
-    Situation { view, gone, vxlan_port }: Situation<'_>,
+    Situation { view, gone, vxlan_port, selective }: Situation<'_>,
     me: &Node,
     network: &NetworkView,
     local: &[&LocalEndpoint],
@@ -169,6 +192,16 @@ fn desired_network(
     for record in local {
         neighbours.extend(addresses_of(&record.endpoint));
     }
+    let mut groups = BTreeMap::new();
+    if selective && spec.multicast == MulticastMode::Snoop {
+        let others = network.groups.iter().filter(|(id, _)| **id != view.me);
+        let counting = others.filter_map(|(id, joined)| {
+            let node = view.nodes.get(id).filter(|node| counts(node, gone))?;
+            Some((node.vtep, joined.as_ref()))
+        });
+        let here = network.groups.get(&view.me).map(AsRef::as_ref);
+        groups = multicast::entries(counting, here.unwrap_or(&BTreeSet::new()));
+    }
     DesiredNetwork {
         id: spec.id,
         name: spec.name.to_string(),
@@ -179,9 +212,11 @@ fn desired_network(
         mac: Mac::of_bridge(&spec.id),
         gateways: gateways(spec),
         multicast: spec.multicast,
+        broadcast: spec.broadcast == BroadcastMode::On,
         remotes,
         neighbours,
         flood,
+        groups,
         ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
     }
 }

@@ -94,6 +94,27 @@ impl Listener {
             }
             socket
         });
+        Self::with_room(socket)
+    }
+
+    /// Opens it; joins `group` on the container's `eth0` for the datagrams of one sender only (RFC 4607).
+    pub fn open_from(container: &Container, port: u16, group: Ipv4Addr, sender: Ipv4Addr) -> Self {
+        let socket = container.within(|| {
+            let socket =
+                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("the port is free in a new namespace");
+            let own = own_address(container);
+            socket2::SockRef::from(&socket)
+                .join_ssm_v4(&sender, &group, &own)
+                .expect("a sender's group can be joined");
+            socket
+        });
+        Self::with_room(socket)
+    }
+
+    /// With room for the datagrams of a whole test, which are only read at its end.
+    fn with_room(socket: UdpSocket) -> Self {
+        nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(4 << 20))
+            .expect("root may have a large buffer");
         Self { socket }
     }
 

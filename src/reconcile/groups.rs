@@ -1,0 +1,139 @@
+//! Multicast groups, which change more often than anything else and whose members must not wait: what is joined
+//! here goes to the others, and what they have joined goes to the kernel without a look at all the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Reconciler, Scope, Work};
+use crate::kernel::KernelError;
+use crate::model::{Group, GroupAddr, MulticastMode, NetworkId};
+use crate::multicast;
+use crate::plan::{Desired, DesiredNetwork, Plan, plan_groups};
+
+/// How long joins are gathered before they are looked up: they come in bursts.
+const GATHER: Duration = Duration::from_millis(1);
+/// How often memberships are looked up although nothing was heard.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// How long a group that was joined just now goes on to the whole network. Hosts report a membership some 10 ms
+/// after the program has it, and the members of one application begin together: without this, those that are
+/// heard of last would miss what is sent meanwhile.
+const HOLD: Duration = Duration::from_millis(250);
+
+/// The groups that were joined just now, and since when.
+#[derive(Debug, Default)]
+pub(super) struct FreshGroups(BTreeMap<(NetworkId, GroupAddr), Instant>);
+
+impl FreshGroups {
+    /// Takes from `desired` the entries of groups that were joined less than [`HOLD`] before `now`, but for those
+    /// in `applied`.
+    pub fn hold_back(
+        &mut self,
+        desired: &mut Desired,
+        applied: &BTreeMap<NetworkId, DesiredNetwork>,
+        now: Instant,
+    ) {
+        let mut joined = BTreeMap::new();
+        for (id, network) in &mut desired.networks {
+            let there = applied.get(id).map(|applied| &applied.groups);
+            network.groups.retain(|group, _| {
+                let key = (*id, group.address());
+                let since = self.0.get(&key).copied().unwrap_or(now);
+                joined.insert(key, since);
+                let any = Group::any_source(group.address());
+                now >= since + HOLD || there.is_some_and(|there| there.contains_key(&any))
+            });
+        }
+        self.0 = joined;
+    }
+
+    /// When the next of them is fresh no more.
+    pub fn next(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|since| *since + HOLD).filter(|end| *end > now).min()
+    }
+}
+
+impl Reconciler {
+    /// Publishes what is joined on this node until `stop`.
+    pub async fn follow_groups(self, stop: CancellationToken) {
+        let mut views = self.0.cluster.view();
+        let mut known = BTreeSet::new();
+        loop {
+            let changed = tokio::select! {
+                () = stop.cancelled() => return,
+                changed = self.0.kernel.memberships_changed() => changed,
+                changed = views.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // What was joined before this node took part has not been published.
+                    let mine = self.snooping();
+                    let new = mine.difference(&known).copied().collect();
+                    known = mine;
+                    new
+                }
+                () = sleep(PERIOD) => self.snooping(),
+            };
+            if changed.is_empty() {
+                continue;
+            }
+            sleep(GATHER).await;
+            let mine = self.snooping();
+            for network in changed.intersection(&mine) {
+                self.publish_groups(*network).await;
+            }
+        }
+    }
+
+    /// The networks that this node takes part in and that snoop.
+    fn snooping(&self) -> BTreeSet<NetworkId> {
+        let view = self.view();
+        let Some(me) = view.myself() else { return BTreeSet::new() };
+        let snoops = |id: &NetworkId| {
+            view.networks.get(id).is_some_and(|network| network.spec.multicast == MulticastMode::Snoop)
+        };
+        me.networks.iter().copied().filter(snoops).collect()
+    }
+
+    async fn publish_groups(&self, network: NetworkId) {
+        let published = match self.0.kernel.memberships(network).await {
+            Ok(memberships) => {
+                let groups = multicast::to_publish(&memberships);
+                self.0.cluster.set_groups(network, groups).await.map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = published {
+            tracing::warn!(%network, error, "cannot publish what is joined here; it is tried again");
+        }
+    }
+
+    /// The networks in `scope` that should differ from what the last pass left only in their groups, and the
+    /// steps that lead there.
+    pub(super) async fn regroup(
+        &self,
+        work: &Work,
+        desired: &Desired,
+        scope: &Scope,
+    ) -> Result<BTreeMap<NetworkId, Plan>, KernelError> {
+        let mut plans = BTreeMap::new();
+        // Before everybody was heard, what is there matters too.
+        let (Scope::Changed(also), true) = (scope, work.settled) else { return Ok(plans) };
+        for (id, want) in desired.networks.iter().filter(|(id, _)| !also.contains(id)) {
+            let only_groups = work
+                .applied
+                .get(id)
+                .is_some_and(|applied| applied.groups != want.groups && want.is_but_for_groups(applied));
+            if only_groups && let Some(groups) = self.0.kernel.observe_groups(*id).await? {
+                plans.insert(*id, plan_groups(want, &groups));
+            }
+        }
+        Ok(plans)
+    }
+}
+
+#[cfg(test)]
+mod tests;
