@@ -138,6 +138,8 @@ impl Dns {
                 server.stop().await;
             }
         }
+        // An earlier call may have been dropped half-way.
+        self.answering().retain(|id, _| running.servers.contains_key(id));
         self.0.forwarder.set_ours(
             networks.values().flat_map(|served| &served.gateways).copied().collect(),
             networks.values().flat_map(|served| &served.subnets).copied().collect(),
