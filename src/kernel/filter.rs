@@ -1,4 +1,9 @@
-//! Keeps IGMP and MLD off the VXLAN device: each bridge asks its own members, and no answer concerns another.
+//! Keeps off the VXLAN device what concerns one node alone: IGMP and MLD, since each bridge asks its own members,
+//! and questions of neighbour discovery, which the own bridge answers.
+//!
+//! A snooping bridge sends multicast to its router ports without a look at `neigh_suppress`, so an IPv6 neighbour
+//! solicitation would go to every node. Those for link-local addresses pass: these are known to nobody beforehand.
+//! Their duplicate detection does not: a MAC is unique in its network, so what is made of it is too.
 //!
 //! A table of nf_tables in the network's namespace, with one chain at the device's egress (kernel 5.16). The
 //! messages are those of linux/netfilter/nf_tables.h; no program is needed.
@@ -44,6 +49,7 @@ enum Base {
 #[derive(Clone, Copy)]
 enum Compare {
     Equal = 0,
+    Unequal = 1,
     AtMost = 3,
     AtLeast = 5,
 }
@@ -86,7 +92,7 @@ pub(super) fn is_there() -> io::Result<bool> {
 }
 
 /// The rules, each as its expressions.
-fn rules() -> [Vec<Vec<u8>>; 4] {
+fn rules() -> [Vec<Vec<u8>>; 6] {
     /// The lowest bit of a MAC's first byte: of a group (IEEE 802.3).
     const GROUP_BIT: u8 = 1;
     const ETH_P_IP: [u8; 2] = [0x08, 0x00];
@@ -94,6 +100,9 @@ fn rules() -> [Vec<Vec<u8>>; 4] {
     const IGMP: u8 = 2;
     const HOP_BY_HOP: u8 = 0;
     const ICMPV6: u8 = 58;
+    const NEIGHBOUR_SOLICITATION: u8 = 135;
+    /// The first byte of fe80::/10.
+    const LINK_LOCAL: u8 = 0xfe;
     // MLD comes with a hop-by-hop header of eight bytes, the router alert (RFC 3810 section 5).
     let mld = |kinds: [Vec<u8>; 2]| {
         let [from, to] = kinds;
@@ -107,6 +116,21 @@ fn rules() -> [Vec<Vec<u8>>; 4] {
             byte(Base::Network, 48),
             from,
             to,
+            verdict(NF_DROP),
+        ]
+    };
+    // Type 135 of ICMPv6 (RFC 4861 section 4.3): the sender is at 8, the target behind eight bytes of ICMPv6.
+    let solicitation = |concerns: [Vec<u8>; 2]| {
+        let [load, compared] = concerns;
+        vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IPV6),
+            byte(Base::Network, 6),
+            compare(Compare::Equal, &[ICMPV6]),
+            byte(Base::Network, 40),
+            compare(Compare::Equal, &[NEIGHBOUR_SOLICITATION]),
+            load,
+            compared,
             verdict(NF_DROP),
         ]
     };
@@ -124,6 +148,10 @@ fn rules() -> [Vec<Vec<u8>>; 4] {
         mld([compare(Compare::AtLeast, &[130]), compare(Compare::AtMost, &[132])]),
         // Report of MLDv2.
         mld([compare(Compare::AtLeast, &[143]), compare(Compare::AtMost, &[143])]),
+        // Of duplicate detection: from no address.
+        solicitation([bytes(Base::Network, 8, 16), compare(Compare::Equal, &[0; 16])]),
+        // For an address of the network.
+        solicitation([byte(Base::Network, 48), compare(Compare::Unequal, &[LINK_LOCAL])]),
     ]
 }
 
@@ -143,7 +171,13 @@ fn protocol() -> Vec<u8> {
 
 /// Loads one byte of the packet.
 fn byte(base: Base, offset: u32) -> Vec<u8> {
-    expression(b"payload\0", &[number(1, REGISTER), number(2, base as u32), number(3, offset), number(4, 1)])
+    bytes(base, offset, 1)
+}
+
+/// Loads at most sixteen bytes of the packet, which is what a register holds.
+fn bytes(base: Base, offset: u32, count: u32) -> Vec<u8> {
+    let from = [number(1, REGISTER), number(2, base as u32), number(3, offset), number(4, count)];
+    expression(b"payload\0", &from)
 }
 
 /// Keeps only the bits of `mask` of the byte that was loaded.
