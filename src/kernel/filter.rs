@@ -1,4 +1,5 @@
-//! Keeps IGMP and MLD off the VXLAN device: each bridge asks its own members, and no answer concerns another.
+//! Keeps IGMP and MLD off the VXLAN device: each bridge asks its own members, and no answer concerns another; and
+//! the neighbour solicitations that the bridge has answered.
 //!
 //! A table of nf_tables in the network's namespace, with one chain at the device's egress (kernel 5.16). The
 //! messages are those of linux/netfilter/nf_tables.h; no program is needed.
@@ -44,6 +45,7 @@ enum Base {
 #[derive(Clone, Copy)]
 enum Compare {
     Equal = 0,
+    NotEqual = 1,
     AtMost = 3,
     AtLeast = 5,
 }
@@ -86,7 +88,7 @@ pub(super) fn is_there() -> io::Result<bool> {
 }
 
 /// The rules, each as its expressions.
-fn rules() -> [Vec<Vec<u8>>; 4] {
+fn rules() -> [Vec<Vec<u8>>; 5] {
     /// The lowest bit of a MAC's first byte: of a group (IEEE 802.3).
     const GROUP_BIT: u8 = 1;
     const ETH_P_IP: [u8; 2] = [0x08, 0x00];
@@ -124,6 +126,19 @@ fn rules() -> [Vec<Vec<u8>>; 4] {
         mld([compare(Compare::AtLeast, &[130]), compare(Compare::AtMost, &[132])]),
         // Report of MLDv2.
         mld([compare(Compare::AtLeast, &[143]), compare(Compare::AtMost, &[143])]),
+        // A neighbour solicitation (RFC 4861) for an address that is not link-local: the bridge has answered it,
+        // and would send it on all the same because the device is a multicast router port.
+        vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IPV6),
+            byte(Base::Network, 6),
+            compare(Compare::Equal, &[ICMPV6]),
+            byte(Base::Network, 40),
+            compare(Compare::Equal, &[135]),
+            byte(Base::Network, 48),
+            compare(Compare::NotEqual, &[0xfe]),
+            verdict(NF_DROP),
+        ],
     ]
 }
 
