@@ -223,15 +223,14 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
 /// What this machine can do.
 pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
-        state: match (capability.available, capability.instead.is_empty()) {
+        state: match (capability.available, capability.required) {
             (true, _) => CheckState::Ok,
-            (false, false) => CheckState::Fallback,
             (false, true) => CheckState::Missing,
+            (false, false) => CheckState::Fallback,
         },
         name: capability.name.to_owned(),
         found: capability.detail,
-        instead: (!capability.available && !capability.instead.is_empty())
-            .then(|| capability.instead.to_owned()),
+        instead: (!capability.available).then(|| capability.instead.to_owned()),
     };
     let checks: Vec<Check> = capabilities.into_iter().map(check).collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }

@@ -63,6 +63,7 @@ impl Serving {
         for (network, error) in &failed {
             tracing::warn!(%network, %error, "no name server; it is tried again");
         }
-        failed.is_empty()
+        // One that is there and not yet in the view comes with the next try.
+        failed.is_empty() && present.iter().all(|id| view.networks.contains_key(id))
     }
 }

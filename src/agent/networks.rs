@@ -10,7 +10,7 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
+use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -58,11 +58,25 @@ fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
     node.id != view.me && node.networks.contains(&network)
 }
 
+/// The name that a network cannot have: the DNS needs it.
+const NODES: &str = "nodes";
+
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
     if request.encrypt != Encryption::None {
         return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
             .hint("create the network without it, on an underlay that you trust"));
+    }
+    if request.zeroconf != ZeroconfMode::Transparent {
+        return Err(ApiError::bad_field(
+            "zeroconf",
+            "this release only lets mDNS travel as any multicast does",
+        )
+        .hint("leave it out; with `multicast` off, mDNS stays on its node too"));
+    }
+    if name.as_str().eq_ignore_ascii_case(NODES) {
+        return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
+            .hint("give the network another name"));
     }
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;

@@ -24,6 +24,8 @@ pub struct Capability {
     pub available: bool,
     /// How that was found out.
     pub detail: String,
+    /// Whether nothing works without it.
+    pub required: bool,
     /// What is done, or what to do, where it is not there.
     pub instead: &'static str,
 }
@@ -35,12 +37,15 @@ impl Capability {
             Ok(()) => format!("{tried}: works"),
             Err(why) => format!("{tried}: {why}"),
         };
-        Self { name, available, detail, instead }
+        let required = matches!(instead, NAMESPACES | BUILT_IN);
+        Self { name, available, detail, required, instead }
     }
 }
 
 const NAMESPACES: &str = "run the agent as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN";
 const BUILT_IN: &str = "nothing replaces it: use a kernel that has it, or load its module";
+
+const UNUSED: &str = "this release does without: it has no encrypted networks";
 
 /// Tries everything out.
 pub(super) async fn probe(without: &Without) -> Vec<Capability> {
@@ -79,11 +84,7 @@ async fn links(session: &Session) -> Vec<Capability> {
         ("bridge", LinkBridge::new(TRIAL).build(), BUILT_IN),
         ("vxlan", LinkVxlan::new(TRIAL, 1).port(4789).build(), BUILT_IN),
         ("veth", LinkVeth::new(TRIAL, "trial-peer").build(), BUILT_IN),
-        (
-            "wireguard in the kernel",
-            wireguard.name(TRIAL).build(),
-            "encrypted networks go through WireGuard in user space, which is slower",
-        ),
+        ("wireguard in the kernel", wireguard.name(TRIAL).build(), UNUSED),
     ];
     let mut found = Vec::new();
     for (name, message, instead) in trials {
@@ -175,9 +176,7 @@ fn tun() -> Capability {
     let path = "/dev/net/tun";
     let opened = OpenOptions::new().read(true).write(true).open(path);
     let opened = opened.map(drop).map_err(|error| error.to_string());
-    let instead =
-        "without it, WireGuard needs to be in the kernel: modprobe tun, or give the agent the device";
-    Capability::new("tun", "opened /dev/net/tun", opened, instead)
+    Capability::new("tun", "opened /dev/net/tun", opened, UNUSED)
 }
 
 /// How a message of ours was answered.
