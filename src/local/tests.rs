@@ -5,28 +5,13 @@ use std::net::IpAddr;
 use lanmesh_ipam::NetworkRequest;
 
 use super::*;
-use crate::model::{Endpoint, EndpointName, Mac, NetworkName, Placement, Vni};
+use crate::model::{Endpoint, EndpointName, Mac, Placement, testing};
 
 const NETWORK: NetworkId = NetworkId::from_bytes([3; 8]);
 const INDEX: NodeIndex = NodeIndex(1);
 
 fn spec() -> NetworkSpec {
-    NetworkSpec {
-        id: NETWORK,
-        name: NetworkName::new("net").expect("a name"),
-        vni: Vni::pick(&NETWORK, |_| false).expect("is free"),
-        subnets: vec!["10.10.0.0/24".parse().expect("a subnet")],
-        gateways: vec![IpAddr::from([10, 10, 0, 1])],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        mtu: None,
-        multicast: Default::default(),
-        broadcast: Default::default(),
-        zeroconf: Default::default(),
-        encrypt: Default::default(),
-        created_ms: 0,
-    }
+    testing::network(NETWORK)
 }
 
 fn open(dir: &tempfile::TempDir) -> Local {

@@ -11,6 +11,8 @@ mod mac;
 mod name;
 mod network;
 mod node;
+#[cfg(test)]
+pub(crate) mod testing;
 mod view;
 mod vni;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{EndpointName, MulticastMode, NetworkName, NodeIndex, NodeName, Placement, Vni};
+use crate::model::{EndpointName, NodeIndex, NodeName, Placement, testing};
 
 const NETWORK: NetworkId = NetworkId::from_bytes([9; 8]);
 
@@ -27,22 +27,7 @@ fn node(n: u8) -> Node {
 }
 
 fn spec() -> NetworkSpec {
-    NetworkSpec {
-        id: NETWORK,
-        name: NetworkName::new("net").expect("a name"),
-        vni: Vni::pick(&NETWORK, |_| false).expect("is free"),
-        subnets: vec!["10.10.0.0/24".parse().expect("a subnet")],
-        gateways: vec![IpAddr::from([10, 10, 0, 1])],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        mtu: None,
-        multicast: MulticastMode::Snoop,
-        broadcast: Default::default(),
-        zeroconf: Default::default(),
-        encrypt: Default::default(),
-        created_ms: 0,
-    }
+    testing::network(NETWORK)
 }
 
 fn endpoint(name: &str, last: u8, claim: u64) -> Endpoint {
