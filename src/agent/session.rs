@@ -2,7 +2,6 @@
 //!
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -14,11 +13,11 @@ use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::dns::{Dns, DnsConfig};
 use crate::kernel::{Kernel, Underlay};
-use crate::local::{Local, LocalEndpoint};
-use crate::model::{EndpointKey, NodeIndex, NodeName};
+use crate::local::Local;
+use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, Observed, plan};
-use crate::reconcile::{Reconciler, Settings};
+use crate::plan::{Desired, plan};
+use crate::reconcile::{Reconciler, Settings, vanished};
 
 const UNDERLAY: &str = "node/underlay";
 
@@ -82,12 +81,7 @@ impl Session {
     pub async fn resume(context: &Context) -> Result<Option<Self>, ApiError> {
         let mut local = Local::load(context.state.clone())?;
         let observed = context.kernel.observe().await?;
-        let gone: BTreeSet<EndpointKey> = local
-            .endpoints
-            .iter()
-            .filter(|record| !is_there(record, &observed))
-            .map(LocalEndpoint::key)
-            .collect();
+        let gone = vanished(local.endpoints.iter(), &observed);
         let mut initial = Initial::default();
         for record in local.endpoints.iter().filter(|record| !gone.contains(&record.key())) {
             initial.networks.entry(record.network).or_default().push(record.endpoint.clone());
@@ -197,14 +191,6 @@ fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {
         underlay_mtu,
         ..ClusterConfig::new(context.state.clone())
     }
-}
-
-fn is_there(record: &LocalEndpoint, observed: &Observed) -> bool {
-    record.has_its_namespace()
-        || observed
-            .networks
-            .get(&record.network)
-            .is_some_and(|network| network.ports.contains_key(&record.endpoint.name))
 }
 
 /// Makes the allocators of the networks that this node has endpoints in, so that what is dropped is remembered.

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 
 use super::facts::NodeFact;
 use crate::model::{
-    Encryption, Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec, NodeIndex,
-    NodeName, Vni, ZeroconfMode,
+    Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeIndex, NodeName, Vni, testing,
 };
 
 /// An endpoint of this name; `claim` tells one value from another.
@@ -40,19 +39,9 @@ pub(super) fn node_fact(n: u8) -> NodeFact {
 pub(super) fn network(name: &str, n: u8, created_ms: u64) -> NetworkSpec {
     let id = NetworkId::from_bytes([n; 8]);
     NetworkSpec {
-        id,
         name: NetworkName::new(name).unwrap(),
         vni: Vni::try_from(0x80_0000 + u32::from(n)).unwrap(),
-        subnets: vec!["10.10.0.0/24".parse().unwrap()],
-        gateways: vec!["10.10.0.1".parse().unwrap()],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        mtu: None,
-        multicast: MulticastMode::default(),
-        broadcast: Default::default(),
-        zeroconf: ZeroconfMode::default(),
-        encrypt: Encryption::default(),
         created_ms,
+        ..testing::network(id)
     }
 }

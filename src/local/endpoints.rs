@@ -12,7 +12,7 @@ use std::path::Path;
 use lanmesh_ipam::stable_hash;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointKey, EndpointName, NetworkId, Placement};
+use crate::model::{Endpoint, EndpointKey, NetworkId, Placement};
 use crate::state::{Batch, State, StateError};
 
 const PREFIX: &str = "endpoint/";
@@ -99,11 +99,6 @@ impl LocalEndpoints {
     /// Those in one network, by name.
     pub fn of_network(&self, network: NetworkId) -> impl Iterator<Item = &LocalEndpoint> {
         self.iter().filter(move |record| record.network == network)
-    }
-
-    /// The names of those in one network.
-    pub fn names(&self, network: NetworkId) -> Vec<EndpointName> {
-        self.of_network(network).map(|record| record.endpoint.name.clone()).collect()
     }
 
     /// Keeps a record, and with it whatever else `batch` holds. On an error nothing has changed.

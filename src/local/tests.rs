@@ -58,7 +58,8 @@ fn an_endpoint_and_its_address_are_still_held_after_a_restart() {
     let address = attach(&mut local, "a");
     drop(local);
     let mut local = open(&dir);
-    assert_eq!(local.endpoints.names(NETWORK), [key("a").name]);
+    let kept: Vec<EndpointKey> = local.endpoints.of_network(NETWORK).map(LocalEndpoint::key).collect();
+    assert_eq!(kept, [key("a")]);
     let asked = [address];
     let request = NetworkRequest { key: "b", addresses: &asked, ..NetworkRequest::default() };
     assert!(matches!(local.leases.allocate(&spec(), &request, |_| false), Err(LeaseError::Full(_))));

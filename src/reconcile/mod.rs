@@ -253,7 +253,8 @@ impl Reconciler {
                 return Err(error);
             }
         };
-        let vanished = vanished(&work.local, &observed, &looked_at);
+        let seen = work.local.endpoints.iter().filter(|record| looked_at.contains(&record.network));
+        let vanished = vanished(seen, &observed);
         if !vanished.is_empty() {
             for key in vanished {
                 self.lose(work, &key, "its container is gone").await;
@@ -376,16 +377,16 @@ impl Work {
     }
 }
 
-/// The endpoints whose interface is not there and whose namespace cannot be entered any more.
-fn vanished(local: &Local, observed: &Observed, networks: &BTreeSet<NetworkId>) -> Vec<EndpointKey> {
+/// Those of `records` whose interface is not there and whose namespace cannot be entered any more.
+pub fn vanished<'a>(
+    records: impl Iterator<Item = &'a LocalEndpoint>,
+    observed: &Observed,
+) -> BTreeSet<EndpointKey> {
     let has_port = |record: &LocalEndpoint| {
         let network = observed.networks.get(&record.network);
         network.is_some_and(|network| network.ports.contains_key(&record.endpoint.name))
     };
-    local
-        .endpoints
-        .iter()
-        .filter(|record| networks.contains(&record.network))
+    records
         .filter(|record| !has_port(record) && !record.has_its_namespace())
         .map(LocalEndpoint::key)
         .collect()
