@@ -43,6 +43,7 @@ ROOMS = {
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
     "dns": {"model"},
+    "mdns": set(),
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},

@@ -5,6 +5,7 @@
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
 mod desired;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{

@@ -29,4 +29,7 @@ pub use network::{BroadcastMode, Encryption, MulticastMode, NetworkSpec, Zerocon
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};
 pub use vni::{Vni, VniError};
-pub use zeroconf::{Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey};
+pub use zeroconf::{
+    Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label,
+    is_service_type,
+};
