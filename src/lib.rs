@@ -15,3 +15,4 @@ pub mod multicast;
 pub mod plan;
 pub mod reconcile;
 pub mod state;
+pub mod zeroconf;
