@@ -16,3 +16,4 @@ pub mod multicast;
 pub mod plan;
 pub mod reconcile;
 pub mod state;
+pub mod zeroconf;
