@@ -24,6 +24,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/zone",
+    "src/zeroconf",
 ]
 
 IMPURE = re.compile(
@@ -40,14 +41,17 @@ ROOMS = {
     "config": set(),
     "plan": {"model"},
     "multicast": {"model"},
+    "zeroconf": {"model"},
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
     "dns": {"model"},
+    "mdns": set(),
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "model", "state", "config", "plan", "multicast", "zeroconf", "kernel", "cluster", "dns", "local", "api",
+        "reconcile",
     },
     "cli": {"model", "config", "dns", "api", "agent"},
 }

@@ -119,6 +119,7 @@ impl Lab {
             conflict: false,
             endpoints: endpoints.collect(),
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),

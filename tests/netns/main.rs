@@ -22,3 +22,4 @@ mod prune;
 mod recovery;
 mod selftest;
 mod unicast;
+mod zeroconf;

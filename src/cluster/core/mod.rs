@@ -386,8 +386,8 @@ impl Core {
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
-                // What is joined where changes often, and whoever wants to know looks at the view.
-                Change::Groups => {}
+                // What is joined and announced changes often, and whoever wants to know looks at the view.
+                Change::Groups | Change::Zeroconf => {}
                 Change::Endpoint { network, node, name, had, has } => match (had, has) {
                     (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
                     (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
