@@ -82,6 +82,8 @@ impl Identity {
 struct Answering {
     handler: Arc<Handler>,
     source: Source,
+    /// In seconds.
+    ttl: u32,
     serial: u32,
 }
 
@@ -184,13 +186,16 @@ impl Dns {
         let DnsConfig { port, limits, .. } = &self.0.config;
         let view = self.0.view.borrow().clone();
         let source = Source::of(&view, id).ok_or(DnsError::Unknown(id))?;
-        let zone = self.build(view, id, 1).await.ok_or(DnsError::Unknown(id))?;
+        // RFC 2181 section 8: a TTL has 31 bits.
+        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX);
+        let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
+        let zone = build(view, id, ttl, 1).await.ok_or(DnsError::Unknown(id))?;
         let forwarder = served.forward.then(|| self.0.forwarder.clone());
         let counting = self.0.counting.clone();
         let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
         let server =
             Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits).await?;
-        self.answering().insert(id, Answering { handler, source, serial: 1 });
+        self.answering().insert(id, Answering { handler, source, ttl, serial: 1 });
         // What changed meanwhile.
         self.refresh(id).await;
         Ok(server)
@@ -215,27 +220,27 @@ impl Dns {
     async fn refresh(&self, id: NetworkId) {
         let view = self.0.view.borrow().clone();
         let Some(source) = Source::of(&view, id) else { return };
-        let serial = match self.answering().get(&id) {
-            Some(answering) if answering.source != source => answering.serial.wrapping_add(1),
+        let (ttl, serial) = match self.answering().get(&id) {
+            Some(answering) if answering.source != source => {
+                (answering.ttl, answering.serial.wrapping_add(1))
+            }
             _ => return,
         };
-        let Some(zone) = self.build(view, id, serial).await else { return };
+        let Some(zone) = build(view, id, ttl, serial).await else { return };
         if let Some(answering) = self.answering().get_mut(&id) {
             answering.handler.set_zone(zone);
             (answering.source, answering.serial) = (source, serial);
         }
     }
 
-    async fn build(&self, view: Arc<ClusterView>, id: NetworkId, serial: u32) -> Option<Arc<Zone>> {
-        // RFC 2181 section 8: a TTL has 31 bits.
-        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX).min(u32::MAX >> 1);
-        let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
-        tokio::task::spawn_blocking(work).await.ok().flatten()
-    }
-
     fn answering(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Answering>> {
         self.0.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn build(view: Arc<ClusterView>, id: NetworkId, ttl: u32, serial: u32) -> Option<Arc<Zone>> {
+    let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
+    tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 
 /// Writes a `resolv.conf` for an endpoint's namespace to `path`, whole or not at all.
