@@ -15,7 +15,7 @@ use super::config::{DnsConfig, Served};
 use super::counters::{Counters, Counting};
 use super::forward::Forwarder;
 use super::handler::Handler;
-use super::server::Server;
+use super::server::{Server, Workers};
 use super::zone::Zone;
 use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName};
 
@@ -38,6 +38,9 @@ pub enum DnsError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The system gives no threads.
+    #[error("no threads for the name servers: {0}; raise the limit of tasks (`TasksMax=` in a unit)")]
+    Threads(std::io::Error),
     /// The cluster has no such network.
     #[error("network {0} is not known (any more): it is tried again with the next pass")]
     Unknown(NetworkId),
@@ -61,6 +64,8 @@ struct Inner {
 #[derive(Default)]
 struct Running {
     servers: BTreeMap<NetworkId, (Identity, Server)>,
+    /// There while a server is.
+    workers: Option<Arc<Workers>>,
     following: Option<CancellationToken>,
 }
 
@@ -146,12 +151,25 @@ impl Dns {
             networks.values().flat_map(|served| &served.gateways).copied().collect(),
             networks.values().flat_map(|served| &served.subnets).copied().collect(),
         );
+        if running.servers.is_empty() {
+            running.workers = None;
+        }
         let mut failed = Vec::new();
         for (id, identity) in wanted {
             if running.servers.contains_key(&id) {
                 continue;
             }
-            match self.start(id, &identity.served).await {
+            let workers = match &running.workers {
+                Some(workers) => workers.clone(),
+                None => match Workers::start() {
+                    Ok(workers) => running.workers.insert(Arc::new(workers)).clone(),
+                    Err(source) => {
+                        failed.push((id, DnsError::Threads(source)));
+                        continue;
+                    }
+                },
+            };
+            match self.start(id, &identity.served, &workers).await {
                 Ok(server) => drop(running.servers.insert(id, (identity, server))),
                 Err(error) => failed.push((id, error)),
             }
@@ -182,7 +200,7 @@ impl Dns {
         self.0.counting.snapshot()
     }
 
-    async fn start(&self, id: NetworkId, served: &Served) -> Result<Server, DnsError> {
+    async fn start(&self, id: NetworkId, served: &Served, workers: &Workers) -> Result<Server, DnsError> {
         let DnsConfig { port, limits, .. } = &self.0.config;
         let view = self.0.view.borrow().clone();
         let source = Source::of(&view, id).ok_or(DnsError::Unknown(id))?;
@@ -194,7 +212,8 @@ impl Dns {
         let counting = self.0.counting.clone();
         let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
         let server =
-            Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits).await?;
+            Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits, workers)
+                .await?;
         self.answering().insert(id, Answering { handler, source, ttl, serial: 1 });
         // What changed meanwhile.
         self.refresh(id).await;
