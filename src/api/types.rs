@@ -6,7 +6,7 @@
 
 mod desired;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -365,13 +365,20 @@ pub struct NetworkAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRequest {
+    /// What it is called; left out: as the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The type, `_name._tcp` or `_name._udp`.
     pub kind: String,
+    /// Subtypes to browse for, such as `_printer`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub subtypes: BTreeSet<String>,
     /// The port it listens on.
     pub port: u16,
-    /// The TXT record's keys and values.
+    /// The TXT record's keys and values; a key with `null` is written without `=`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub txt: BTreeMap<String, String>,
+    pub txt: BTreeMap<String, Option<String>>,
 }
 
 /// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns` and `host` says to what.

@@ -3,6 +3,7 @@
 //! Owns: what a node, network, endpoint and cluster view are, how they are written in JSON, and what makes
 //! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
 
+mod advertised;
 mod claims;
 mod endpoint;
 mod group;
@@ -15,9 +16,11 @@ mod node;
 pub(crate) mod testing;
 mod view;
 mod vni;
+mod zeroconf;
 
+pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{Claim, Claims, claim};
-pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
+pub use endpoint::{Endpoint, EndpointKey, Placement};
 pub use group::{Group, GroupAddr, GroupError, Membership};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
@@ -28,3 +31,4 @@ pub use network::{
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};
 pub use vni::{Vni, VniError};
+pub use zeroconf::{Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey};
