@@ -10,7 +10,9 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode};
+use crate::model::{
+    ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode,
+};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -96,6 +98,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })
 }

@@ -21,8 +21,8 @@ pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
-    BroadcastMode, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId, NetworkName, NodeId,
-    NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
+    BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
+    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -297,6 +297,13 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds; by default what the node's `dns_ttl_s` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
 }
 
 /// A network.
@@ -342,6 +349,11 @@ pub struct NetworkAnswer {
     /// What the VXLAN travels through.
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own.
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds, where it was given.
+    pub dns_ttl: Option<u32>,
     /// When it was created, in milliseconds since 1970 by the creator's clock.
     pub created_ms: u64,
     /// An older network owns the name: this one takes no new endpoints.

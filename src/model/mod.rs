@@ -25,7 +25,9 @@ pub use group::{Group, GroupAddr, GroupError, Membership};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
-pub use network::{BroadcastMode, Encryption, MulticastMode, NetworkSpec, ZeroconfMode};
+pub use network::{
+    BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, ZeroconfMode,
+};
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};
 pub use vni::{Vni, VniError};

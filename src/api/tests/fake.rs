@@ -88,6 +88,8 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns_forward: request.dns_forward,
+        dns_ttl: request.dns_ttl,
         created_ms: 1,
         conflict: false,
         netns: Some("/run/lanmesh/netns/net".into()),

@@ -238,6 +238,8 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
+        ("DNS forwarding", a.dns.forward == b.dns.forward),
+        ("DNS TTL", a.dns.ttl == b.dns.ttl),
     ];
     parts.into_iter().find(|(_, equal)| !equal).map(|(what, _)| what)
 }
