@@ -21,4 +21,5 @@ mod permissions;
 mod prune;
 mod recovery;
 mod selftest;
+mod software;
 mod unicast;

@@ -13,6 +13,7 @@ mod http;
 
 mod netns;
 mod node;
+mod program;
 mod requirements;
 mod slots;
 mod traffic;
@@ -23,10 +24,11 @@ pub use capture::Capture;
 pub use container::Container;
 pub use netns::Netns;
 pub use node::Node;
+pub use program::{Place, Program};
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
 pub use underlay::{Lab, LabConfig};
-pub use wait::{SOON, wait_until};
+pub use wait::{LATER, SOON, wait_until};
 
 /// The full path of the test function that this is written in, without the crate.
 macro_rules! test_name {
