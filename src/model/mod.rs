@@ -18,7 +18,7 @@ mod vni;
 
 pub use claims::{Claim, Claims, claim};
 pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceParseError};
-pub use group::{Group, GroupAddr, GroupError, Membership};
+pub use group::{Group, GroupAddr, GroupError, GroupTraffic, Membership, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
