@@ -291,12 +291,15 @@ pub(super) fn set_up(index: u32) -> LinkMessage {
     LinkUnspec::new_with_index(index).up().build()
 }
 
-/// All IPv4 multicast through link `index`, for a container that has no default route.
-pub(super) fn multicast_route(index: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
-        .output_interface(index)
-        .scope(RouteScope::Link)
-        .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
-        .build()
+/// All IPv4 multicast, and 255.255.255.255, through link `index`, for a container that has no default route: software
+/// that binds to no address could send neither.
+pub(super) fn routes_to_all(index: u32) -> [RouteMessage; 2] {
+    [(Ipv4Addr::new(224, 0, 0, 0), 4), (Ipv4Addr::BROADCAST, 32)].map(|(destination, length)| {
+        RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination, length)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+            .build()
+    })
 }

@@ -23,5 +23,6 @@ mod prune;
 mod recovery;
 mod resolvers;
 mod selftest;
+mod software;
 mod unicast;
 mod zeroconf;
