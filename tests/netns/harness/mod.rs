@@ -26,7 +26,7 @@ pub use node::Node;
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
 pub use underlay::{Lab, LabConfig};
-pub use wait::{SOON, wait_until};
+pub use wait::{SOON, slowness, wait_until};
 
 /// The full path of the test function that this is written in, without the crate.
 macro_rules! test_name {
