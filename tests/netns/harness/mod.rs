@@ -30,7 +30,7 @@ pub use program::{Place, Program};
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
 pub use underlay::{Lab, LabConfig};
-pub use wait::{LATER, SOON, wait_until};
+pub use wait::{LATER, SOON, slowness, wait_until};
 
 /// The full path of the test function that this is written in, without the crate.
 macro_rules! test_name {
