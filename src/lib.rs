@@ -10,6 +10,7 @@ pub mod config;
 pub mod dns;
 pub mod kernel;
 pub mod local;
+pub mod mesh;
 pub mod model;
 pub mod multicast;
 pub mod plan;

@@ -11,6 +11,7 @@ import sys
 
 PURE = [
     "ipam/src",
+    "src/mesh",
     "src/model",
     "src/multicast",
     "src/plan",
@@ -38,16 +39,17 @@ ROOMS = {
     "model": set(),
     "state": set(),
     "config": set(),
-    "plan": {"model"},
+    "plan": {"model", "mesh"},
+    "mesh": {"model"},
     "multicast": {"model"},
-    "kernel": {"model", "plan"},
-    "cluster": {"model", "state"},
+    "kernel": {"model", "plan", "mesh"},
+    "cluster": {"model", "state", "mesh"},
     "dns": {"model"},
     "local": {"model", "state"},
     "api": {"model", "config"},
-    "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
+    "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "model", "state", "config", "plan", "mesh", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
     },
     "cli": {"model", "config", "dns", "api", "agent"},
 }

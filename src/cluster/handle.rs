@@ -148,6 +148,7 @@ impl Cluster {
                 vtep: config.vtep.unwrap_or(membership.address.ip()),
                 underlay_mtu: config.underlay_mtu,
                 networks: Default::default(),
+                mesh: Vec::new(),
             },
             incarnation,
             ledger,

@@ -32,6 +32,7 @@ pub(super) fn node_fact(n: u8) -> NodeFact {
         vtep: address.ip(),
         underlay_mtu: 1500,
         networks: BTreeSet::new(),
+        mesh: Vec::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod endpoint;
 mod group;
 mod id;
 mod mac;
+mod mesh;
 mod name;
 mod network;
 mod node;
@@ -21,6 +22,7 @@ pub use endpoint::{AdvertisedService, Endpoint, EndpointKey, Placement, ServiceP
 pub use group::{Group, GroupAddr, GroupError, Membership};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
+pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
 pub use network::{BroadcastMode, Encryption, MulticastMode, NetworkSpec, ZeroconfMode};
 pub use node::{Node, NodeState};

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName};
+use crate::model::{Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeId, NodeIndex, NodeName};
 
 pub(super) use doc::{Applied, Doc};
 pub(super) use store::{Change, FactStore};
@@ -75,6 +75,9 @@ pub(super) struct NodeFact {
     pub underlay_mtu: u32,
     /// The networks it takes part in.
     pub networks: BTreeSet<NetworkId>,
+    /// The keys under which it can be reached in the WireGuard mesh.
+    #[serde(default)]
+    pub mesh: Vec<MeshKey>,
 }
 
 /// One line of a digest: how far a copy of a document is.

@@ -115,6 +115,7 @@ impl Sim {
             vtep: address.ip(),
             underlay_mtu: 1500,
             networks: Default::default(),
+            mesh: Vec::new(),
         };
         self.nodes[n].incarnation += 1;
         let boot = Boot {
