@@ -18,6 +18,7 @@ PURE = [
     "src/reconcile/desire",
     "src/cluster/core",
     "src/cluster/facts",
+    "src/cluster/gossip_key.rs",
     "src/cluster/ledger.rs",
     "src/cluster/membership.rs",
     "src/cluster/seal.rs",
@@ -38,7 +39,7 @@ IMPURE = re.compile(
 ROOMS = {
     "model": set(),
     "state": set(),
-    "config": set(),
+    "config": {"mesh"},
     "plan": {"model", "mesh"},
     "mesh": {"model"},
     "multicast": {"model"},

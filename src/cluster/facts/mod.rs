@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mesh::MAX_LIVE;
 use crate::model::{Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeId, NodeIndex, NodeName};
 
 pub(super) use doc::{Applied, Doc};
@@ -125,7 +126,9 @@ impl Delta {
         self.base <= self.version
             && self.entries.iter().all(|entry| {
                 let fits = match (&entry.key, &entry.value) {
-                    (FactKey::Node, Some(Fact::Node(_))) => self.scope == Scope::Node,
+                    (FactKey::Node, Some(Fact::Node(fact))) => {
+                        self.scope == Scope::Node && fact.mesh.len() <= MAX_LIVE
+                    }
                     (FactKey::Endpoint(name), Some(Fact::Endpoint(endpoint))) => {
                         *name == endpoint.name && self.scope != Scope::Node
                     }
