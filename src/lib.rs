@@ -11,6 +11,7 @@ pub mod dns;
 pub mod kernel;
 pub mod local;
 pub mod mdns;
+pub mod mesh;
 pub mod model;
 pub mod multicast;
 pub mod plan;

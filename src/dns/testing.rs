@@ -90,6 +90,7 @@ impl Lab {
                 vtep: address,
                 underlay_mtu: 1500,
                 networks: BTreeSet::from([NETWORK]),
+                mesh: Vec::new(),
                 state: *state,
             };
             (*id, node)

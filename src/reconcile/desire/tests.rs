@@ -22,6 +22,7 @@ fn node(n: u8) -> Node {
         vtep: IpAddr::from([192, 0, 2, n]),
         underlay_mtu: 1500,
         networks: BTreeSet::from([NETWORK]),
+        mesh: Vec::new(),
         state: NodeState::Alive,
     }
 }
