@@ -10,6 +10,9 @@ mod capabilities;
 mod error;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod joins;
 mod links;
 mod mdb;
