@@ -11,6 +11,9 @@ mod counts;
 mod error;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod joins;
 mod links;
 mod mdb;
