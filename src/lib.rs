@@ -13,5 +13,6 @@ pub mod local;
 pub mod model;
 pub mod multicast;
 pub mod plan;
+pub mod privileges;
 pub mod reconcile;
 pub mod state;

@@ -38,6 +38,7 @@ ROOMS = {
     "model": set(),
     "state": set(),
     "config": set(),
+    "privileges": set(),
     "plan": {"model"},
     "multicast": {"model"},
     "kernel": {"model", "plan"},
@@ -48,8 +49,9 @@ ROOMS = {
     "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "privileges",
     },
-    "cli": {"model", "config", "dns", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }
 
 

@@ -18,6 +18,7 @@ mod mtu;
 mod multicast;
 mod names;
 mod permissions;
+mod privileges;
 mod prune;
 mod recovery;
 mod selftest;
