@@ -21,6 +21,7 @@ use crate::model::{
     NodeState, Placement, ServiceName, Traffic,
 };
 use crate::multicast::Tally;
+use crate::privileges;
 
 /// What attaching gave.
 pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachAnswer {
@@ -243,6 +244,18 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
     }
 }
 
+/// What the agent itself may do.
+fn privileges() -> Check {
+    let lacking = privileges::lacking();
+    Check {
+        name: "the agent's capabilities".to_owned(),
+        // Without those that are required it does not start.
+        state: if lacking.is_none() { CheckState::Ok } else { CheckState::Fallback },
+        found: lacking.map_or_else(|| privileges::held().join(", "), |lacking| format!("lacks {lacking}")),
+        instead: privileges::lacking().map(|_| "what needs it fails: start the agent with it".to_owned()),
+    }
+}
+
 /// What this machine can do.
 pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
@@ -255,6 +268,7 @@ pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
         found: capability.detail,
         instead: (!capability.available).then(|| capability.instead.to_owned()),
     };
-    let checks: Vec<Check> = capabilities.into_iter().map(check).collect();
+    let checks: Vec<Check> =
+        std::iter::once(privileges()).chain(capabilities.into_iter().map(check)).collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

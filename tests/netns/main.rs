@@ -19,6 +19,7 @@ mod multicast;
 mod names;
 mod names_cut;
 mod permissions;
+mod privileges;
 mod prune;
 mod recovery;
 mod resolvers;

@@ -168,6 +168,11 @@ impl Node {
         self.wait_ready();
     }
 
+    /// The process of the agent, or of the wrapper that it was started under and that became it.
+    pub fn pid(&self) -> u32 {
+        self.agent.borrow().as_ref().expect("the agent runs").id()
+    }
+
     /// Whether the agent runs.
     pub fn runs(&self) -> bool {
         matches!(self.agent.borrow_mut().as_mut().map(Child::try_wait), Some(Ok(None)))
