@@ -11,7 +11,7 @@ use crate::{Failure, lab};
 
 const PORT: u16 = 5701;
 /// No join and no leave takes longer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// For so long no copy: the last one has come.
 const QUIET: Duration = Duration::from_millis(150);
 

@@ -5,7 +5,7 @@
 //!     multicast hold GROUP COUNT NAMESPACE...
 //!
 //! `rate` sends datagrams to GROUP, RATE a second (0: as many as go), and prints how many were sent, in how many seconds
-//! all that came had come, and how many each receiver got. `join` has RECEIVER join a group to which SENDER sends a
+//! all that came had come, how many seconds of the processor sending took, and how many each receiver got. `join` has RECEIVER join a group to which SENDER sends a
 //! datagram each millisecond, and prints a line of milliseconds for each sample: until the report left, until the
 //! first datagram came; where MEMBER is a member of the group all the time, RECEIVER leaves again, and until its last copy
 //! came. Without MEMBER each sample has a group of its own, one that nobody has joined. `hold` joins COUNT groups

@@ -6,7 +6,9 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::{Failure, lab};
 
@@ -20,7 +22,8 @@ const ROOM: usize = 128 << 20;
 /// A receiver that hears nothing for so long has heard everything.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// Prints what was sent, the seconds until the last came, and what each receiver got.
+/// Prints what was sent, the seconds until the last came, those of the processor that sending took, and what each
+/// receiver got.
 pub fn run(
     group: Ipv4Addr,
     rate: u32,
@@ -48,10 +51,10 @@ pub fn run(
             .collect();
         (sent, got)
     });
-    let mut line = sent?.to_string();
+    let (sent, worked) = sent?;
     let got = got.into_iter().collect::<Result<Vec<_>, _>>()?;
     let last = got.iter().filter_map(|(_, last)| *last).max().unwrap_or(begin);
-    line += &format!(" {:.3}", (last - begin).as_secs_f64());
+    let mut line = format!("{sent} {:.3} {worked:.3}", (last - begin).as_secs_f64());
     for (count, _) in got {
         line += &format!(" {count}");
     }
@@ -59,8 +62,10 @@ pub fn run(
     Ok(())
 }
 
-/// Sends for so long; how many datagrams.
-fn send(socket: &UdpSocket, to: SocketAddrV4, rate: u32, time: Duration) -> Result<u64, Failure> {
+/// Sends for so long; how many datagrams, and for how many seconds the processor was busy with it: with what the kernel
+/// does in the sender's place too, which on one machine is all the way to the receivers' sockets.
+fn send(socket: &UdpSocket, to: SocketAddrV4, rate: u32, time: Duration) -> Result<(u64, f64), Failure> {
+    let worked = worked()?;
     let data = [0_u8; SIZE];
     let slices = [[IoSlice::new(&data)]; BATCH];
     let to = [Some(SockaddrIn::from(to)); BATCH];
@@ -88,7 +93,14 @@ fn send(socket: &UdpSocket, to: SocketAddrV4, rate: u32, time: Duration) -> Resu
         .count();
         sent += count as u64;
     }
-    Ok(sent)
+    Ok((sent, self::worked()? - worked))
+}
+
+/// How many seconds this thread has had the processor.
+fn worked() -> Result<f64, Failure> {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+    let seconds = |time: TimeVal| time.num_microseconds() as f64 / 1e6;
+    Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
 }
 
 /// Counts datagrams until none comes any more; and when the last one came.
