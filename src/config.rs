@@ -72,6 +72,8 @@ pub struct Config {
     pub without_vxlan_mdb: bool,
     /// The same for the filter at egress.
     pub without_egress_filter: bool,
+    /// The same for WireGuard.
+    pub without_wireguard: bool,
 }
 
 /// What the command line says; each goes before the file.
@@ -89,6 +91,8 @@ pub struct Flags {
     pub without_vxlan_mdb: bool,
     /// Not to use the filter at egress.
     pub without_egress_filter: bool,
+    /// Not to use WireGuard of the kernel.
+    pub without_wireguard: bool,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -114,6 +118,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_wireguard: false,
         }
     }
 }
@@ -295,6 +300,7 @@ impl Config {
         }
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
+        config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
 
@@ -341,6 +347,7 @@ impl Config {
             log_format: written.log_format.unwrap_or(default.log_format),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
+            without_wireguard: default.without_wireguard,
         })
     }
 }
@@ -395,6 +402,7 @@ mod tests {
             log_format: LogFormat::Json,
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_wireguard: false,
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));
