@@ -26,6 +26,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/zone",
+    "src/zeroconf",
 ]
 
 IMPURE = re.compile(
@@ -43,14 +44,17 @@ ROOMS = {
     "plan": {"model", "mesh"},
     "mesh": {"model"},
     "multicast": {"model"},
+    "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
     "dns": {"model"},
+    "mdns": set(),
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "mesh", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
+        "api", "reconcile",
     },
     "cli": {"model", "config", "dns", "api", "agent"},
 }

@@ -105,6 +105,8 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        dns_forward: spec.dns.forward,
+        dns_ttl: spec.dns.ttl,
         created_ms: spec.created_ms,
         conflict: network.conflict,
         netns: namespace,
@@ -131,6 +133,8 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        dns_forward: spec.dns.forward,
+        dns_ttl: spec.dns.ttl,
     }
 }
 

@@ -10,6 +10,7 @@ mod errors;
 mod names;
 mod networks;
 mod news;
+mod services;
 mod session;
 
 use std::path::PathBuf;

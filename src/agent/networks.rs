@@ -10,7 +10,9 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode};
+use crate::model::{
+    ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode,
+};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -63,12 +65,9 @@ const NODES: &str = "nodes";
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if request.zeroconf != ZeroconfMode::Transparent {
-        return Err(ApiError::bad_field(
-            "zeroconf",
-            "this release only lets mDNS travel as any multicast does",
-        )
-        .hint("leave it out; with `multicast` off, mDNS stays on its node too"));
+    if request.zeroconf == ZeroconfMode::Proxy {
+        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
+            .hint("leave it out, or use `off` to keep mDNS on each node"));
     }
     if name.as_str().eq_ignore_ascii_case(NODES) {
         return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
@@ -95,6 +94,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })
 }

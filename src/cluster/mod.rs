@@ -37,4 +37,4 @@ mod wire;
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};
 pub use error::{ClusterError, JoinError, Refusal};
 pub use event::{ClusterEvent, Stats};
-pub use handle::{Cluster, NetworkEndpoints, NetworkGroups};
+pub use handle::{Cluster, NetworkEndpoints, NetworkGroups, NetworkZeroconf};

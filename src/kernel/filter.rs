@@ -4,11 +4,13 @@
 //! A snooping bridge sends multicast to its router ports without a look at `neigh_suppress`, so an IPv6 neighbour
 //! solicitation would go to every node. Those for link-local addresses pass: these are known to nobody beforehand.
 //! Their duplicate detection does not: a MAC is unique in its network, so what is made of it is too.
+//! Where mDNS is to stay on its node, what is sent to its groups does, whatever it is.
 //!
 //! A table of nf_tables in the network's namespace, with one chain at the device's egress (kernel 5.16). The
 //! messages are those of linux/netfilter/nf_tables.h; no program is needed.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::NLM_F_ACK;
 use netlink_packet_core::NLM_F_REQUEST;
@@ -19,7 +21,10 @@ use super::links::VXLAN;
 use super::raw::{self, Message, attribute, nested};
 
 const TABLE: &[u8] = b"lanmesh\0";
+/// The chain that lets mDNS pass.
 const CHAIN: &[u8] = b"egress\0";
+/// The chain that does not. The name tells which one is there.
+const CHAIN_WITHOUT_MDNS: &[u8] = b"egress-no-mdns\0";
 
 const NFPROTO_NETDEV: u8 = 5;
 const NF_NETDEV_EGRESS: u32 = 1;
@@ -54,9 +59,13 @@ enum Compare {
     AtLeast = 5,
 }
 
+fn chain_name(mdns: bool) -> &'static [u8] {
+    if mdns { CHAIN } else { CHAIN_WITHOUT_MDNS }
+}
+
 /// Puts the filter on the VXLAN device of the calling thread's namespace, in the place of one that is there.
-/// Blocks. The answer is the kernel's refusal, if any.
-pub(super) fn put() -> io::Result<Option<Errno>> {
+/// `mdns`: whether mDNS may pass. Blocks. The answer is the kernel's refusal, if any.
+pub(super) fn put(mdns: bool) -> io::Result<Option<Errno>> {
     let hook = nested(
         4,
         &[
@@ -66,7 +75,8 @@ pub(super) fn put() -> io::Result<Option<Errno>> {
         ],
     );
     let table = attribute(1, TABLE);
-    let chain = [attribute(1, TABLE), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
+    let name = chain_name(mdns);
+    let chain = [attribute(1, TABLE), attribute(3, name), hook, attribute(7, b"filter\0")].concat();
     // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
     let mut messages = vec![
         batch(NFNL_MSG_BATCH_BEGIN),
@@ -75,28 +85,37 @@ pub(super) fn put() -> io::Result<Option<Errno>> {
         nft(NFT_MSG_NEWTABLE, NLM_F_CREATE, &table),
         nft(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &chain),
     ];
-    messages.extend(rules().iter().map(|expressions| {
-        let rule = [attribute(1, TABLE), attribute(2, CHAIN), nested(4, expressions)].concat();
+    messages.extend(rules(mdns).iter().map(|expressions| {
+        let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
         nft(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &rule)
     }));
     messages.push(batch(NFNL_MSG_BATCH_END));
     raw::exchange(NETLINK_NETFILTER, &messages)
 }
 
-/// Whether the filter is there, in the calling thread's namespace. Blocks.
-pub(super) fn is_there() -> io::Result<bool> {
-    let chain = [attribute(1, TABLE), attribute(3, CHAIN)].concat();
-    let body = [header(0), chain].concat();
-    let message = Message { kind: NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, flags: 0, body };
-    Ok(raw::ask(NETLINK_NETFILTER, &message)?.is_none())
+/// Whether the filter that is there lets mDNS pass; `None` where there is none in the calling thread's namespace.
+/// Blocks.
+pub(super) fn find() -> io::Result<Option<bool>> {
+    for mdns in [true, false] {
+        let chain = [attribute(1, TABLE), attribute(3, chain_name(mdns))].concat();
+        let body = [header(0), chain].concat();
+        let message = Message { kind: NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, flags: 0, body };
+        if raw::ask(NETLINK_NETFILTER, &message)?.is_none() {
+            return Ok(Some(mdns));
+        }
+    }
+    Ok(None)
 }
 
 /// The rules, each as its expressions.
-fn rules() -> [Vec<Vec<u8>>; 6] {
+fn rules(mdns: bool) -> Vec<Vec<Vec<u8>>> {
     /// The lowest bit of a MAC's first byte: of a group (IEEE 802.3).
     const GROUP_BIT: u8 = 1;
     const ETH_P_IP: [u8; 2] = [0x08, 0x00];
     const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
+    /// The groups of mDNS (RFC 6762 section 3), which nothing else uses.
+    const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+    const MDNS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
     const IGMP: u8 = 2;
     const HOP_BY_HOP: u8 = 0;
     const ICMPV6: u8 = 58;
@@ -134,7 +153,7 @@ fn rules() -> [Vec<Vec<u8>>; 6] {
             verdict(NF_DROP),
         ]
     };
-    [
+    let mut rules = vec![
         // First what is most: it costs unicast one look.
         vec![byte(Base::Link, 0), masked(GROUP_BIT), compare(Compare::Equal, &[0]), verdict(NF_ACCEPT)],
         vec![
@@ -152,7 +171,25 @@ fn rules() -> [Vec<Vec<u8>>; 6] {
         solicitation([bytes(Base::Network, 8, 16), compare(Compare::Equal, &[0; 16])]),
         // For an address of the network.
         solicitation([byte(Base::Network, 48), compare(Compare::Unequal, &[LINK_LOCAL])]),
-    ]
+    ];
+    if !mdns {
+        // By the group alone: the later fragments of a datagram have no port.
+        rules.push(vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IP),
+            bytes(Base::Network, 16, 4),
+            compare(Compare::Equal, &MDNS.octets()),
+            verdict(NF_DROP),
+        ]);
+        rules.push(vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IPV6),
+            bytes(Base::Network, 24, 16),
+            compare(Compare::Equal, &MDNS6.octets()),
+            verdict(NF_DROP),
+        ]);
+    }
+    rules
 }
 
 fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {

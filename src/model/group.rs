@@ -28,9 +28,19 @@ pub enum GroupError {
 }
 
 impl GroupAddr {
+    /// mDNS over IPv4.
+    const MDNS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251));
+    /// mDNS over IPv6.
+    const MDNS_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb));
+
     /// The address.
     pub fn ip(self) -> IpAddr {
         self.0
+    }
+
+    /// Whether it is one of the groups of mDNS (RFC 6762 section 3).
+    pub fn is_mdns(self) -> bool {
+        self.0 == Self::MDNS_V4 || self.0 == Self::MDNS_V6
     }
 
     /// Whether datagrams to it go only where its members are.

@@ -12,7 +12,7 @@ use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
     BroadcastMode, Claims, ClusterView, Encryption, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId,
-    NetworkSpec, NetworkView, Node, NodeId, NodeState,
+    NetworkSpec, NetworkView, Node, NodeId, NodeState, ZeroconfMode,
 };
 use crate::multicast;
 use crate::plan::{
@@ -222,6 +222,11 @@ fn desired_network(
         let here = network.groups.get(&view.me).map(AsRef::as_ref);
         groups = multicast::entries(counting, here.unwrap_or(&BTreeSet::new()));
     }
+    let mdns = spec.zeroconf == ZeroconfMode::Transparent;
+    if !mdns {
+        // Each node's own bridge is a member; where nothing else keeps mDNS back, an entry would let it out.
+        groups.retain(|group, _| !group.address().is_mdns());
+    }
     DesiredNetwork {
         id: spec.id,
         name: spec.name.to_string(),
@@ -234,6 +239,7 @@ fn desired_network(
         gateways: gateways(spec),
         multicast: spec.multicast,
         broadcast: spec.broadcast == BroadcastMode::On,
+        mdns,
         remotes,
         neighbours,
         flood,

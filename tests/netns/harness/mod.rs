@@ -11,6 +11,7 @@ mod capture;
 mod container;
 mod http;
 
+mod names;
 mod netns;
 mod node;
 mod requirements;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
+pub use names::{Answered, Asker, Watch};
 pub use netns::Netns;
 pub use node::Node;
 pub use requirements::missing;
