@@ -57,11 +57,10 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let plan = self.session().await?.reconciler.dry_run().await?;
-        Ok(PlanAnswer {
-            text: plan.to_string(),
-            operations: plan.ops.iter().map(ToString::to_string).collect(),
-        })
+        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
+        let operations: Vec<String> =
+            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {

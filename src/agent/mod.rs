@@ -32,6 +32,8 @@ use crate::state::{State, StateError};
 use notify::Notify;
 use session::Session;
 
+pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
+
 /// How many past events are kept for those who ask.
 const PAST_EVENTS: usize = 4096;
 
@@ -120,7 +122,11 @@ impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
     async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
-        let without = Without { mdb: config.without_vxlan_mdb, filter: config.without_egress_filter };
+        let without = Without {
+            mdb: config.without_vxlan_mdb,
+            filter: config.without_egress_filter,
+            wireguard: config.without_wireguard,
+        };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;

@@ -65,10 +65,6 @@ const NODES: &str = "nodes";
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if request.encrypt != Encryption::None {
-        return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
-            .hint("create the network without it, on an underlay that you trust"));
-    }
     if request.zeroconf == ZeroconfMode::Proxy {
         return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
             .hint("leave it out, or use `off` to keep mDNS on each node"));
@@ -80,7 +76,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
-    fits_underlay(view, &subnets, request.mtu)?;
+    fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -103,16 +99,32 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     })
 }
 
+fn inside(encrypt: Encryption) -> &'static str {
+    match encrypt {
+        Encryption::None => "VXLAN",
+        Encryption::Wireguard => "WireGuard and VXLAN",
+    }
+}
+
 /// The underlay of this node must leave enough for the network's protocols, and for the MTU that is asked for.
 ///
 /// The other nodes are not looked at: one with a small underlay cannot attach, and hurts nobody else.
-pub fn fits_underlay(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
+pub fn fits_underlay(
+    view: &ClusterView,
+    subnets: &[IpNetwork],
+    asked: Option<u32>,
+    encrypt: Encryption,
+) -> Result<(), ApiError> {
     let ipv6 = subnets.iter().any(IpNetwork::is_ipv6);
-    let derived = overlay_mtu(view.myself().map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    let underlay = view.myself().map(|node| (node.vtep, node.underlay_mtu));
+    let derived = overlay_mtu(underlay, ipv6, encrypt == Encryption::Wireguard)?;
     match (asked, derived) {
         (Some(asked), Some(most)) if asked > most => Err(ApiError::bad_field(
             "mtu",
-            format!("{asked} is more than the {most} that this node's underlay leaves inside VXLAN"),
+            format!(
+                "{asked} is more than the {most} that this node's underlay leaves inside {}",
+                inside(encrypt)
+            ),
         )
         .hint("leave it out, and it is derived")),
         _ => Ok(()),

@@ -17,6 +17,7 @@ pub mod fuzzing;
 mod joins;
 mod links;
 mod mdb;
+mod mesh;
 mod mounts;
 mod netns;
 mod nft;
@@ -25,6 +26,7 @@ mod port;
 mod raw;
 mod room;
 mod session;
+pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -40,7 +42,7 @@ use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
-use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
+use crate::plan::{Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
@@ -61,6 +63,7 @@ pub struct Kernel {
 }
 
 struct Inner {
+    run_dir: PathBuf,
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
@@ -127,6 +130,8 @@ pub enum KernelEvent {
         /// The network.
         network: NetworkId,
     },
+    /// A device of the mesh went away or down, perhaps by our own hand: observe the mesh again.
+    MeshChanged,
     /// The interface that was last asked for with [`Kernel::underlay`] has another MTU.
     UnderlayChanged {
         /// The new MTU, in bytes.
@@ -141,6 +146,7 @@ impl Kernel {
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
         let inner = Inner {
+            run_dir: config.run_dir,
             dir,
             own: Netns::current()?,
             without: config.without,
@@ -168,6 +174,17 @@ impl Kernel {
             Some(room) => room.observe(self.inner.abilities().await).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// What of the mesh is on this node.
+    pub async fn observe_mesh(&self) -> Result<ObservedMesh, KernelError> {
+        mesh::observe(&self.inner).await
+    }
+
+    /// Carries out steps of the mesh; those that failed, and why. One that fails does not keep the others from
+    /// being tried.
+    pub async fn apply_mesh(&self, steps: &[MeshAction]) -> Vec<(MeshAction, KernelError)> {
+        mesh::apply(&self.inner, steps).await
     }
 
     /// Whether a VXLAN device of this kernel can send a group to its members only.
@@ -270,6 +287,7 @@ impl Kernel {
     /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
     pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
         let receiver = self.inner.watcher.start(&self.inner.own).await?;
+        self.inner.watcher.watch_mesh(&self.inner.dir).await?;
         for network in self.inner.dir.list()? {
             match self.inner.watcher.watch_network(&self.inner.dir, network).await {
                 // A file that a crash left without a namespace.

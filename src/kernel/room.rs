@@ -201,7 +201,7 @@ impl Room {
         deleted.map_err(|failure| failure.doing(format!("delete gateway {address}")))
     }
 
-    /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
+    /// Makes the VXLAN device. `own` is in the node's own namespace, or in the mesh's: the device's socket stays there.
     pub async fn create_vxlan(
         &self,
         own: &Session,

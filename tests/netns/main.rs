@@ -11,6 +11,7 @@ mod broadcast;
 mod cleanup;
 mod clusters;
 mod desired;
+mod encrypted;
 mod isolation;
 mod join;
 mod membership;

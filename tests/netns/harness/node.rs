@@ -189,6 +189,32 @@ impl Node {
         }
     }
 
+    /// The WireGuard processes of this node, which outlive its agent.
+    pub fn wireguard_processes(&self) -> Vec<u32> {
+        let ours = self.run_dir.to_string_lossy().into_owned();
+        let is_one = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            words.get(1).is_some_and(|word| word == "wireguard-userspace")
+                && words.iter().any(|word| Path::new(&**word).starts_with(&ours))
+        };
+        let all = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+    }
+
+    /// SIGKILL for those.
+    pub fn kill_wireguard(&self) {
+        for pid in self.wireguard_processes() {
+            let pid = Pid::from_raw(i32::try_from(pid).expect("pids are small"));
+            // It may have ended just now.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        wait_until(&format!("the WireGuard processes of {} end", self.name), SOON, || {
+            let left = self.wireguard_processes();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
+
     /// SIGTERM for the agent, and the wait for its end, which has to be a good one.
     pub fn stop(&self) {
         let mut agent = self.agent.borrow_mut().take().expect("the agent runs");
