@@ -23,7 +23,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
-pub use names::{Answered, Asker, Watch};
+pub use names::{Answered, Asker, Resolver, Watch};
 pub use netns::Netns;
 pub use node::Node;
 pub use program::{Place, Program};
