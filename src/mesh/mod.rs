@@ -20,3 +20,5 @@ pub use rotation::{MAX_LIVE, OwnKey, Rotation, Step};
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
