@@ -14,6 +14,7 @@ use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
 use crate::mesh::MAX_LIVE;
+use crate::model::DNS_TTL_MAX;
 
 /// Who may read at the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -68,6 +69,10 @@ pub struct Config {
     pub log: String,
     /// How it is written.
     pub log_format: LogFormat,
+    /// How long answers of the name servers may be kept, in networks that say nothing else.
+    pub dns_ttl: Duration,
+    /// The resolver configuration that says where names from outside are asked for.
+    pub resolv_conf: PathBuf,
     /// Not to use groups in VXLAN devices although the kernel has them: to try out what is done without.
     pub without_vxlan_mdb: bool,
     /// The same for the filter at egress.
@@ -112,6 +117,8 @@ impl Default for Config {
             max_body: 1 << 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            dns_ttl: Duration::from_secs(5),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             without_vxlan_mdb: false,
             without_egress_filter: false,
         }
@@ -176,6 +183,8 @@ struct Written {
     max_body: Option<Spanned<i64>>,
     log: Option<Spanned<String>>,
     log_format: Option<LogFormat>,
+    dns_ttl_s: Option<Spanned<i64>>,
+    resolv_conf: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -339,6 +348,10 @@ impl Config {
                 .unwrap_or(default.max_body),
             log,
             log_format: written.log_format.unwrap_or(default.log_format),
+            dns_ttl: source
+                .number("dns_ttl_s", written.dns_ttl_s, 0..=i64::from(DNS_TTL_MAX))?
+                .map_or(default.dns_ttl, Duration::from_secs),
+            resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
         })
@@ -375,6 +388,8 @@ mod tests {
             max_body = 4096
             log = "warn,lanmesh=debug"
             log_format = "json"
+            dns_ttl_s = 0
+            resolv_conf = "/c"
             "#,
         )
         .unwrap();
@@ -393,6 +408,8 @@ mod tests {
             max_body: 4096,
             log: "warn,lanmesh=debug".to_owned(),
             log_format: LogFormat::Json,
+            dns_ttl: Duration::ZERO,
+            resolv_conf: "/c".into(),
             without_vxlan_mdb: false,
             without_egress_filter: false,
         };
@@ -412,6 +429,8 @@ mod tests {
             ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
             ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
             ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
+            ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),
+            ("resolv_conf = \"resolv.conf\"", &[":1: resolv_conf: "]),
             ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
             ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
             ("write_group = -1", &[":1: write_group: "]),

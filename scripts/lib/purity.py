@@ -26,6 +26,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/zone",
+    "src/zeroconf",
 ]
 
 IMPURE = re.compile(
@@ -39,20 +40,24 @@ IMPURE = re.compile(
 ROOMS = {
     "model": set(),
     "state": set(),
-    "config": {"mesh"},
+    "config": {"model", "mesh"},
+    "privileges": set(),
     "plan": {"model", "mesh"},
     "mesh": {"model"},
     "multicast": {"model"},
+    "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
     "dns": {"model"},
+    "mdns": set(),
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "mesh", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
+        "api", "reconcile", "privileges",
     },
-    "cli": {"model", "config", "dns", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }
 
 

@@ -10,7 +10,9 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode};
+use crate::model::{
+    ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode,
+};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -67,12 +69,9 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
             .hint("create the network without it, on an underlay that you trust"));
     }
-    if request.zeroconf != ZeroconfMode::Transparent {
-        return Err(ApiError::bad_field(
-            "zeroconf",
-            "this release only lets mDNS travel as any multicast does",
-        )
-        .hint("leave it out; with `multicast` off, mDNS stays on its node too"));
+    if request.zeroconf == ZeroconfMode::Proxy {
+        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
+            .hint("leave it out, or use `off` to keep mDNS on each node"));
     }
     if name.as_str().eq_ignore_ascii_case(NODES) {
         return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
@@ -99,6 +98,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })
 }

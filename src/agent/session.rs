@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
+use crate::config::Config;
 use crate::dns::{Dns, DnsConfig};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
@@ -125,7 +126,7 @@ impl Session {
             Reconciler::new(cluster.clone(), context.kernel.clone(), settings, local);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
-        let dns = Dns::new(DnsConfig::default(), cluster.view());
+        let dns = Dns::new(dns_config(context), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
@@ -183,6 +184,11 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
         Some((_, error)) => Err(error.into()),
         None => Ok(()),
     }
+}
+
+fn dns_config(context: &Context) -> DnsConfig {
+    let Config { dns_ttl, resolv_conf, .. } = &*context.config;
+    DnsConfig { ttl: *dns_ttl, resolv_conf: resolv_conf.clone(), ..DnsConfig::default() }
 }
 
 fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {

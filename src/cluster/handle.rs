@@ -25,7 +25,7 @@ use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, Join
 use crate::mesh::MeshSecret;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NetworkView, NodeId, NodeIndex,
-    NodeName,
+    NodeName, ZeroconfFact, ZeroconfKey,
 };
 use crate::state::State;
 
@@ -37,6 +37,9 @@ pub type NetworkEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint
 
 /// What is joined on each node in one network.
 pub type NetworkGroups = BTreeMap<NodeId, Arc<BTreeSet<Group>>>;
+
+/// What mDNS brought to light on each node in one network.
+pub type NetworkZeroconf = BTreeMap<NodeId, Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>>;
 
 /// This node's membership in a cluster. Clones share it; it runs until [`Cluster::shutdown`] or
 /// [`Cluster::leave`], or until the last clone is dropped.
@@ -305,6 +308,18 @@ impl Cluster {
         self.0.link.with(move |core, now| core.set_groups(network, &groups, now)).await
     }
 
+    /// Publishes what mDNS brought to light on this node. Of no effect in a network that this node takes no part in.
+    ///
+    /// # Errors
+    /// It takes more than 1 MiB; what was published before stays.
+    pub async fn set_zeroconf(
+        &self,
+        network: NetworkId,
+        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
+    ) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_zeroconf(network, facts, now)).await?
+    }
+
     /// Creates a network. Where one of this name exists whose spec is equal but for id, VNI and time, the
     /// existing one is returned and nothing changes; where it differs, that is an error.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
@@ -330,6 +345,12 @@ impl Cluster {
     pub async fn fetch_groups(&self, network: NetworkId) -> Result<NetworkGroups, ClusterError> {
         let fetched = self.fetch(network, Doc::groups, |known| known.groups.clone()).await?;
         Ok(fetched.into_iter().filter(|(_, groups)| !groups.is_empty()).collect())
+    }
+
+    /// What mDNS brought to light on every node of a network; asked like [`Cluster::fetch_endpoints`].
+    pub async fn fetch_zeroconf(&self, network: NetworkId) -> Result<NetworkZeroconf, ClusterError> {
+        let fetched = self.fetch(network, Doc::zeroconf, |known| known.zeroconf.clone()).await?;
+        Ok(fetched.into_iter().filter(|(_, facts)| !facts.is_empty()).collect())
     }
 
     /// A part of every node's document in a network: `known` of the view where this node takes part, else `part`

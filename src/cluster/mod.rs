@@ -16,6 +16,9 @@ mod driver;
 mod error;
 mod event;
 mod facts;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gossip_key;
 mod handle;
 mod join;
@@ -37,4 +40,4 @@ mod wire;
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};
 pub use error::{ClusterError, JoinError, Refusal};
 pub use event::{ClusterEvent, Stats};
-pub use handle::{Cluster, NetworkEndpoints, NetworkGroups};
+pub use handle::{Cluster, NetworkEndpoints, NetworkGroups, NetworkZeroconf};

@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 
 use crate::dns::zone::{Instance, Zone};
 use crate::model::{
-    ClusterView, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec, NetworkView,
-    Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
+    ClusterView, DnsOptions, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec,
+    NetworkView, Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
 };
 
 /// The network of [`Lab`].
@@ -109,6 +109,7 @@ impl Lab {
             broadcast: Default::default(),
             zeroconf: ZeroconfMode::default(),
             encrypt: Encryption::default(),
+            dns: DnsOptions::default(),
             created_ms: 0,
         };
         let endpoints = self.endpoints.iter().map(|(id, endpoints)| {
@@ -120,6 +121,7 @@ impl Lab {
             conflict: false,
             endpoints: endpoints.collect(),
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),

@@ -1,16 +1,19 @@
 //! What this node's own agent asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::ClusterError;
-use crate::cluster::facts::{Change, MAX_DOC_BYTES, NodeFact};
+use crate::cluster::facts::{Change, MAX_DOC_BYTES, MAX_ZEROCONF_BYTES, NodeFact};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Claim};
-use crate::model::{Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex};
+use crate::model::{
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact,
+    ZeroconfKey,
+};
 
 impl Core {
     /// Publishes where this node's VXLAN packets come from and how large they may be.
@@ -82,6 +85,27 @@ impl Core {
             self.changed(vec![Change::Groups]);
             self.push(delta, now);
         }
+    }
+
+    /// Publishes what mDNS brought to light on this node, where it takes part in the network.
+    pub fn set_zeroconf(
+        &mut self,
+        network: NetworkId,
+        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        if !self.own().is_some_and(|own| own.networks.contains(&network)) {
+            return Ok(());
+        }
+        let bytes = postcard::experimental::serialized_size(&facts).unwrap_or(usize::MAX);
+        if bytes > MAX_ZEROCONF_BYTES {
+            return Err(ClusterError::TooLarge { bytes, max: MAX_ZEROCONF_BYTES });
+        }
+        if let Some(delta) = self.facts.set_zeroconf(network, facts) {
+            self.changed(vec![Change::Zeroconf]);
+            self.push(delta, now);
+        }
+        Ok(())
     }
 
     /// Creates a network, or finds the one that is what is asked for.
@@ -233,6 +257,8 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
+        ("DNS forwarding", a.dns.forward == b.dns.forward),
+        ("DNS TTL", a.dns.ttl == b.dns.ttl),
     ];
     parts.into_iter().find(|(_, equal)| !equal).map(|(what, _)| what)
 }

@@ -109,6 +109,7 @@ pub(super) struct Core {
     nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
+    next_reach: Duration,
     rounds: u32,
     /// Whom the next rounds go to: everybody once, in random order.
     turns: Vec<NodeId>,
@@ -154,6 +155,7 @@ impl Core {
             nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
+            next_reach: now + timing.sync,
             rounds: 0,
             turns: Vec::new(),
             echo: None,
@@ -224,6 +226,11 @@ impl Core {
                 self.settle(now);
             }
             self.send_echo(now);
+        }
+        if now >= self.next_reach {
+            self.next_reach = now + self.membership.intervals().reach;
+            self.membership.announce_to_dead(now);
+            self.follow_membership(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -405,8 +412,8 @@ impl Core {
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
-                // What is joined where changes often, and whoever wants to know looks at the view.
-                Change::Groups => {}
+                // What is joined and announced changes often, and whoever wants to know looks at the view.
+                Change::Groups | Change::Zeroconf => {}
                 Change::Endpoint { network, node, name, had, has } => match (had, has) {
                     (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
                     (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
@@ -452,6 +459,9 @@ impl Core {
             }
             return;
         }
+        // A stream that was begun while it could not be reached hangs, and is nothing to wait for.
+        self.syncing.remove(&node);
+        self.synced.remove(&node);
         let among = self.membership.count().max(1);
         if self.random.random_range(0..among) < 2 * FAN_OUT
             && let Some(address) = self.address(node)
@@ -459,6 +469,12 @@ impl Core {
             let summary = Datagram::Summary(self.summary_for_datagram());
             self.send(address, &summary, now);
         }
+    }
+
+    /// Whether the documents hold together, each by itself.
+    #[cfg(feature = "fuzzing")]
+    pub fn is_consistent(&self) -> bool {
+        self.facts.is_consistent()
     }
 
     fn persist_keys(&mut self) {

@@ -39,7 +39,13 @@ impl Core {
                 .filter(|(writer, groups)| !groups.is_empty() && self.ledger.is_member(*writer))
                 .map(|(writer, groups)| (writer, Arc::clone(groups)))
                 .collect();
-            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups })
+            let zeroconf = self
+                .facts
+                .zeroconf(spec.id)
+                .filter(|(writer, facts)| !facts.is_empty() && self.ledger.is_member(*writer))
+                .map(|(writer, facts)| (writer, Arc::clone(facts)))
+                .collect();
+            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups, zeroconf })
         });
         ClusterView { me: self.me, nodes, networks: networks.collect() }
     }

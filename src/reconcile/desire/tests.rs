@@ -65,6 +65,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
     let network = NetworkView {
         spec: Arc::new(spec()),
         groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
         conflict: false,
         endpoints: by_node.into_iter().map(|(node, endpoints)| (node, Arc::new(endpoints))).collect(),
     };

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::netns::{Netns, text};
 use super::underlay::mounts_under;
-use super::{Container, SOON, http, wait_until};
+use super::{Container, SOON, http, slowness, wait_until};
 
 const LANMESH: &str = env!("CARGO_BIN_EXE_lanmesh");
 
@@ -139,6 +139,12 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
+        if slowness() > 1 {
+            let config = self.run_dir.join("agent.toml");
+            let detect = format!("detect_ms = {}\n", 2000 * slowness());
+            std::fs::write(&config, detect).expect("the run directory is ours");
+            command.arg("--config").arg(config);
+        }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
@@ -160,6 +166,11 @@ impl Node {
     pub fn start_and_wait(&self) {
         self.start();
         self.wait_ready();
+    }
+
+    /// The process of the agent, or of the wrapper that it was started under and that became it.
+    pub fn pid(&self) -> u32 {
+        self.agent.borrow().as_ref().expect("the agent runs").id()
     }
 
     /// Whether the agent runs.
