@@ -16,7 +16,7 @@ mod node;
 pub(crate) mod testing;
 mod view;
 mod vni;
-mod zeroconf;
+pub(crate) mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{Claim, Claims, claim};
