@@ -45,13 +45,13 @@ ROOMS = {
     "kernel": {"model", "plan"},
     "cluster": {"model", "state"},
     "dns": {"model"},
-    "mdns": set(),
+    "mdns": {"zeroconf"},
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "model", "state", "config", "plan", "multicast", "zeroconf", "kernel", "cluster", "dns", "local", "api",
-        "reconcile",
+        "reconcile", "mdns",
     },
     "cli": {"model", "config", "dns", "api", "agent"},
 }

@@ -12,6 +12,7 @@ mod networks;
 mod news;
 mod services;
 mod session;
+mod zeroconf;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode};
+use crate::model::{ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -66,10 +66,6 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     if request.encrypt != Encryption::None {
         return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
             .hint("create the network without it, on an underlay that you trust"));
-    }
-    if request.zeroconf == ZeroconfMode::Proxy {
-        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
-            .hint("leave it out, or use `off` to keep mDNS on each node"));
     }
     if name.as_str().eq_ignore_ascii_case(NODES) {
         return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::Cluster;
 use crate::kernel::{BRIDGE, Kernel};
-use crate::mdns::{MESSAGE_MAX, Received, Sockets};
+use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView, NodeId,
     ZeroconfMode,
@@ -153,8 +153,7 @@ impl Told {
         let alike = |(a, b): (&RemoteNode, &RemoteNode)| {
             Arc::ptr_eq(&a.endpoints, &b.endpoints) && Arc::ptr_eq(&a.facts, &b.facts)
         };
-        self.others.keys().eq(than.others.keys())
-            && self.others.values().zip(than.others.values()).all(alike)
+        self.others.keys().eq(than.others.keys()) && self.others.values().zip(than.others.values()).all(alike)
     }
 }
 
@@ -163,11 +162,24 @@ struct Talk {
     engine: Engine,
     families: BTreeSet<Family>,
     told: Told,
+    /// Packets to be sent.
+    unsent: Vec<(Destination, Vec<u8>)>,
     /// What is to be published and is not yet.
     unsaid: Option<Arc<Facts>>,
-    /// What was published last: it is lost if it was before this node took part in the network.
+    /// What was published last: it is lost if that was before this node took part in the network.
     said: Arc<Facts>,
     takes_part: bool,
+}
+
+impl Talk {
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, bytes } => self.unsent.push((to, bytes)),
+                Output::Publish(facts) => self.unsaid = Some(facts),
+            }
+        }
+    }
 }
 
 impl Network {
@@ -184,12 +196,7 @@ impl Network {
                 continue;
             };
             let spec = &network.spec;
-            if spec.zeroconf == ZeroconfMode::Off {
-                return;
-            }
-            let ipv4 = spec.subnets.iter().any(IpNetwork::is_ipv4);
-            let path = self.kernel.namespace_path(self.id);
-            let sockets = match Sockets::open(&path, BRIDGE, ipv4).await {
+            let sockets = match self.sockets(spec).await {
                 Ok(sockets) => sockets,
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -200,17 +207,18 @@ impl Network {
                 }
             };
             failing = false;
-            let (v4, v6) = sockets.families();
+            let (v4, v6) = sockets.as_ref().map_or((false, false), Sockets::families);
             let families: BTreeSet<Family> = [(v4, Family::V4), (v6, Family::V6)]
                 .into_iter()
                 .filter_map(|(open, family)| open.then_some(family))
                 .collect();
+            let before = talk.as_ref().map(|talk| Arc::clone(&talk.said)).unwrap_or_default();
             let mut going_on = match talk.take().filter(|talk| talk.families == families) {
                 Some(talk) => talk,
-                None => self.begin(&view, spec, families),
+                None => self.begin(&view, spec, families, &before),
             };
             self.update(&mut going_on, &view);
-            match self.serve(&mut going_on, &sockets, &mut views).await {
+            match self.serve(&mut going_on, sockets.as_ref(), &mut views).await {
                 Ok(()) => tracing::debug!(network = %spec.name, "another bridge: mDNS begins anew"),
                 Err(error) => tracing::debug!(network = %spec.name, %error, "mDNS broke off"),
             }
@@ -219,16 +227,32 @@ impl Network {
         }
     }
 
-    fn begin(&self, view: &ClusterView, spec: &NetworkSpec, families: BTreeSet<Family>) -> Talk {
+    /// The sockets of a network; `None` where it is to have none.
+    async fn sockets(&self, spec: &NetworkSpec) -> Result<Option<Sockets>, MdnsError> {
+        if spec.zeroconf == ZeroconfMode::Off {
+            return Ok(None);
+        }
+        let ipv4 = spec.subnets.iter().any(IpNetwork::is_ipv4);
+        Sockets::open(&self.kernel.namespace_path(self.id), BRIDGE, ipv4).await.map(Some)
+    }
+
+    fn begin(
+        &self,
+        view: &ClusterView,
+        spec: &NetworkSpec,
+        families: BTreeSet<Family>,
+        before: &Facts,
+    ) -> Talk {
         let link_local = Mac::of_bridge(&self.id).link_local().ip();
         let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
         self.tally.lock().insert(self.id, (spec.name.clone(), Counters::default()));
-        let config =
-            Config { mode: spec.zeroconf, node: view.me, own, families: families.clone(), seed: rand::random() };
+        let seed = rand::random();
+        let config = Config { mode: spec.zeroconf, node: view.me, own, families: families.clone(), seed };
         Talk {
-            engine: Engine::new(config, self.now()),
+            engine: Engine::new(config, before.clone()),
             families,
             told: Told::default(),
+            unsent: Vec::new(),
             unsaid: None,
             said: Arc::default(),
             takes_part: false,
@@ -239,7 +263,7 @@ impl Network {
     async fn serve(
         &self,
         talk: &mut Talk,
-        sockets: &Sockets,
+        sockets: Option<&Sockets>,
         views: &mut watch::Receiver<Arc<ClusterView>>,
     ) -> io::Result<()> {
         // One byte more than a message may have: what takes it is too long.
@@ -248,14 +272,18 @@ impl Network {
         let mut check = tokio::time::Instant::now() + CHECK;
         loop {
             self.carry_out(talk, sockets).await?;
-            let wake = talk.engine.next_wake();
+            let deadline = talk.engine.deadline();
             tokio::select! {
-                received = sockets.receive(&mut buffer) => {
+                received = receive(sockets, &mut buffer) => {
                     let received = received?;
                     let arrival = arrival(&received);
-                    talk.engine.receive(&arrival, &buffer[..received.length], self.now());
+                    let outputs = talk.engine.packet(self.now(), &arrival, &buffer[..received.length]);
+                    talk.take(outputs);
                 }
-                () = self.at(wake) => talk.engine.advance(self.now()),
+                () = self.at(deadline) => {
+                    let outputs = talk.engine.poll(self.now());
+                    talk.take(outputs);
+                }
                 changed = views.changed() => {
                     if changed.is_err() {
                         return Ok(());
@@ -264,7 +292,7 @@ impl Network {
                     self.update(talk, &view);
                 }
                 () = sleep_until(check) => {
-                    if !sockets.are_current(&path, BRIDGE).await {
+                    if let Some(sockets) = sockets && !sockets.are_current(&path, BRIDGE).await {
                         return Ok(());
                     }
                     check = tokio::time::Instant::now() + CHECK;
@@ -288,12 +316,15 @@ impl Network {
     fn update(&self, talk: &mut Talk, view: &ClusterView) {
         let Some(network) = view.networks.get(&self.id) else { return };
         let told = Told::of(view, network);
-        if !Arc::ptr_eq(&told.own, &talk.told.own) {
-            let endpoints = told.own.values().map(LocalEndpoint::from).collect();
-            talk.engine.set_endpoints(endpoints, self.now());
+        if !talk.told.same_others(&told) {
+            let outputs = talk.engine.set_remote(self.now(), told.others.clone());
+            talk.take(outputs);
         }
-        if !told.same_others(&talk.told) {
-            talk.engine.set_others(told.others.clone(), self.now());
+        if !Arc::ptr_eq(&told.own, &talk.told.own) {
+            let local = |(name, endpoint): (&EndpointName, &Endpoint)| (name.clone(), endpoint.into());
+            let local: BTreeMap<EndpointName, LocalEndpoint> = told.own.iter().map(local).collect();
+            let outputs = talk.engine.set_local(self.now(), local);
+            talk.take(outputs);
         }
         talk.told = told;
         let takes_part = view.myself().is_some_and(|me| me.networks.contains(&self.id));
@@ -304,15 +335,14 @@ impl Network {
     }
 
     /// Does what the engine wants done.
-    async fn carry_out(&self, talk: &mut Talk, sockets: &Sockets) -> io::Result<()> {
-        while let Some(output) = talk.engine.poll() {
-            match output {
-                Output::Send { to, bytes } => send(sockets, to, &bytes)?,
-                Output::Publish(facts) => talk.unsaid = Some(facts),
-            }
-        }
+    async fn carry_out(&self, talk: &mut Talk, sockets: Option<&Sockets>) -> io::Result<()> {
         if let Some((_, counters)) = self.tally.lock().get_mut(&self.id) {
-            counters.clone_from(talk.engine.counters());
+            *counters = talk.engine.counters();
+        }
+        for (to, bytes) in std::mem::take(&mut talk.unsent) {
+            if let Some(sockets) = sockets {
+                send(sockets, to, &bytes)?;
+            }
         }
         if talk.takes_part
             && let Some(facts) = talk.unsaid.take()
@@ -323,6 +353,13 @@ impl Network {
             talk.said = facts;
         }
         Ok(())
+    }
+}
+
+async fn receive(sockets: Option<&Sockets>, buffer: &mut [u8]) -> io::Result<Received> {
+    match sockets {
+        Some(sockets) => sockets.receive(buffer).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -339,7 +376,9 @@ fn send(sockets: &Sockets, to: Destination, bytes: &[u8]) -> io::Result<()> {
         Destination::Unicast(to) => to,
     };
     match sockets.send(bytes, to) {
-        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO)) => Err(error),
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO)) => {
+            Err(error)
+        }
         Err(error) => {
             tracing::debug!(%to, %error, "cannot send mDNS");
             Ok(())
