@@ -1,6 +1,8 @@
 //! Avahi on three nodes, in each mode of zeroconf: what it finds, resolves and forgets.
 
-use crate::harness::{Capture, Guest, Lab, SOON, lab, need, wait_until};
+use serde_json::Value;
+
+use crate::harness::{Capture, Guest, Lab, Node, SOON, lab, need, wait_until};
 use crate::multicast::copies;
 
 const BOTH: [&str; 4] = ["--subnet", "10.82.0.0/24", "--subnet", "fd00:82::/64"];
@@ -39,6 +41,12 @@ pub fn wait_seen(guest: &Guest, kind: &str, expected: &[&str]) {
             && found.iter().zip(expected).all(|(found, expected)| found.starts_with(expected));
         if alike { Ok(()) } else { Err(format!("{found:?}")) }
     });
+}
+
+/// What a node says of the services of a type.
+pub fn discover(node: &Node, kind: &str) -> Result<Vec<Value>, String> {
+    let list = node.lanmesh(["discover", "net", kind, "--json"]).ok()?;
+    list.as_array().cloned().ok_or_else(|| format!("no list: {list}"))
 }
 
 /// Counts what of mDNS crosses the underlay, at the first node.
@@ -83,6 +91,30 @@ fn software_finds_itself(mode: &str) {
         wait_seen(guest, "_ipp._tcp", &expected);
         wait_seen(guest, "_color._sub._ipp._tcp", &expected);
     }
+    for node in &lab.nodes()[1..] {
+        wait_until(&format!("{} lists the printer", node.name()), SOON, || {
+            let found = discover(node, "_color._sub._ipp._tcp")?;
+            let addresses = serde_json::json!([v4, v6]);
+            match found.as_slice() {
+                [one]
+                    if one["instance"] == "Printer one"
+                        && one["node"] == "n1"
+                        && one["endpoint"] == "c1"
+                        && one["host"] == "h1"
+                        && one["port"] == 631
+                        && one["addresses"] == addresses
+                        && one["txt"] == serde_json::json!(["rp=printers/one"]) =>
+                {
+                    Ok(())
+                }
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+    let dig = "dig +short @10.82.0.1 _ipp._tcp.net.lanmesh PTR; dig +short @10.82.0.1 \
+               'Printer one._ipp._tcp.net.lanmesh' SRV";
+    let answer = guests[2].sh(dig).expect("dig can be run");
+    assert_eq!(answer, "Printer\\032one._ipp._tcp.net.lanmesh.\n0 0 631 c1.net.lanmesh.\n");
     let found = browse(&guests[2], "_ipp._tcp").expect("it was seen");
     assert!(found.iter().all(|line| line.contains(" 631 ") && line.contains("rp=printers/one")), "{found:?}");
     wait_resolved(&guests[2], "ahostsv4", "h1.local", &v4);
@@ -97,6 +129,7 @@ fn software_finds_itself(mode: &str) {
     for guest in &guests[1..] {
         wait_seen(guest, "_ipp._tcp", &[]);
     }
+    assert_eq!(discover(lab.node(3), "_ipp._tcp"), Ok(Vec::new()));
     let crossed: Vec<_> = counts.into_iter().map(Capture::count).collect();
     if mode == "transparent" {
         assert!(crossed.iter().all(|count| *count > 0), "the captures see what there is: {crossed:?}");
@@ -107,8 +140,31 @@ fn software_finds_itself(mode: &str) {
 
 #[test]
 fn avahi_finds_and_resolves_what_is_on_other_nodes() {
-    need!("avahi-daemon", "avahi-browse", "dbus-daemon", "tcpdump", "libnss_mdns_minimal.so.2");
+    need!("avahi-daemon", "avahi-browse", "dbus-daemon", "tcpdump", "dig", "libnss_mdns_minimal.so.2");
     software_finds_itself("transparent");
+}
+
+#[test]
+fn with_zeroconf_proxied_avahi_finds_the_same_and_no_mdns_crosses_the_underlay() {
+    need!("avahi-daemon", "avahi-browse", "dbus-daemon", "tcpdump", "dig", "libnss_mdns_minimal.so.2");
+    software_finds_itself("proxy");
+}
+
+#[test]
+fn a_proxy_answers_in_a_network_of_one_family_and_with_multicast_off() {
+    need!("avahi-daemon", "avahi-browse", "dbus-daemon");
+    for (subnet, expected) in
+        [("fd00:82::/64", "IPv6 printer h1.local"), ("10.82.0.0/24", "IPv4 printer h1.local")]
+    {
+        let lab = lab!(2).cluster();
+        let guests = guests(&lab, "proxy", &["--subnet", subnet, "--multicast", "off"], 2);
+        let _printer = guests[0].start_sh("exec avahi-publish --service printer _ipp._tcp 631");
+        wait_until(&format!("{expected} is seen"), SOON, || {
+            let found = browse(&guests[1], "_ipp._tcp")?;
+            let seen = found.iter().any(|line| line.starts_with(expected));
+            if seen { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    }
 }
 
 #[test]

@@ -121,8 +121,7 @@ pub struct Running {
 impl Running {
     /// Lets it end (SIGTERM), and gives what it printed.
     pub fn finish(mut self) -> String {
-        // It has the signal when what entered the namespaces for it is gone.
-        end(&mut self.child);
+        self.terminate();
         let mut text = String::new();
         if let Some(stdout) = &mut self.child.stdout {
             stdout.read_to_string(&mut text).expect("it prints text");
@@ -131,8 +130,22 @@ impl Running {
     }
 }
 
+impl Running {
+    /// SIGTERM for the program: it is the only child of what entered the namespaces for it.
+    fn terminate(&self) {
+        let id = self.child.id();
+        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            // Fails only if it has just ended.
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
+        self.terminate();
         end(&mut self.child);
     }
 }

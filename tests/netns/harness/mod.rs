@@ -9,6 +9,7 @@
 
 mod capture;
 mod container;
+mod guest;
 mod http;
 
 mod netns;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
+pub use guest::{Guest, Running};
 pub use netns::Netns;
 pub use node::Node;
 pub use requirements::missing;
