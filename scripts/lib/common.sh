@@ -78,6 +78,26 @@ install_packages() {
     fi
 }
 
+# unpack PACKAGE PATH: has PATH of a package in target/tools/PACKAGE (or in /, where it is installed): for a package whose
+# installation would change how the machine works.
+unpack() {
+    local package=$1 path=$2 place=target/tools/$1
+    [[ ! -e /$path && ! -e $place/$path ]] || return 0
+    command -v apt-get >/dev/null || return 1
+    local work
+    work=$(mktemp -d)
+    # As root it is apt's own user that writes there.
+    chmod 777 "$work"
+    if (cd "$work" && { apt-get download "$package" || { apt-get update && apt-get download "$package"; }; }) >/dev/null 2>&1 &&
+        dpkg-deb --extract "$work"/*.deb "$work/files"; then
+        mkdir -p target/tools
+        rm -rf "$place"
+        mv "$work/files" "$place"
+    fi
+    rm -rf "$work"
+    [[ -e $place/$path ]]
+}
+
 apt_get() {
     # Without policy-rc.d a package would start its daemons on the host, where nobody wants them.
     local command=$1 policy=/usr/sbin/policy-rc.d made='' status=0
@@ -110,7 +130,7 @@ find_cargo() {
         done
     fi
     command -v cargo >/dev/null ||
-        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.88 or later"
+        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.89 or later"
 }
 
 # build_lanmesh PROFILE: builds the binary and sets LANMESH to its path.

@@ -59,11 +59,10 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let plan = self.session().await?.reconciler.dry_run().await?;
-        Ok(PlanAnswer {
-            text: plan.to_string(),
-            operations: plan.ops.iter().map(ToString::to_string).collect(),
-        })
+        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
+        let operations: Vec<String> =
+            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
@@ -228,7 +227,9 @@ impl Backend for Agent {
                 }
             };
             let here = session.kernel().memberships(id).await?;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here));
+            let mut work = session.reconciler.work().await;
+            let tally = session.reconciler.tally(&mut work, id).await;
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)

@@ -13,7 +13,7 @@ use super::types::{
     AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RotateRequest,
     ServiceRequest,
 };
-use crate::model::{AdvertisedService, NetworkName, Placement, ServiceName};
+use crate::model::{AdvertisedService, DNS_TTL_MAX, NetworkName, Placement, ServiceName};
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
@@ -136,6 +136,9 @@ impl Checked for NetworkRequest {
         if let Some(mtu) = self.mtu {
             let min = MTU_MIN[usize::from(self.subnets.iter().any(IpNetwork::is_ipv6))];
             require((min..=65_535).contains(&mtu), "mtu", || format!("{mtu} is not {min} to 65535"))?;
+        }
+        if let Some(ttl) = self.dns_ttl {
+            require(ttl <= DNS_TTL_MAX, "dns_ttl", || format!("{ttl} is not 0 to {DNS_TTL_MAX} seconds"))?;
         }
         Ok(())
     }

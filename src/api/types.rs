@@ -21,8 +21,8 @@ pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
-    BroadcastMode, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId, NetworkName, NodeId,
-    NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
+    BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
+    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -302,6 +302,13 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds; by default what the node's `dns_ttl_s` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
 }
 
 /// A network.
@@ -347,6 +354,11 @@ pub struct NetworkAnswer {
     /// What the VXLAN travels through.
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own.
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds, where it was given.
+    pub dns_ttl: Option<u32>,
     /// When it was created, in milliseconds since 1970 by the creator's clock.
     pub created_ms: u64,
     /// An older network owns the name: this one takes no new endpoints.
@@ -471,10 +483,26 @@ pub struct GroupAnswer {
     pub source: Option<IpAddr>,
     /// Where it is joined, by node.
     pub members: Vec<MemberAnswer>,
+    /// What endpoints of the node that is asked have sent to the group, each packet once, wherever it went. With a
+    /// source: whoever sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
+    /// What came to the node that is asked from other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<TrafficAnswer>,
+}
+
+/// Packets of IP that were counted, since the agent of the node that is asked began to look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrafficAnswer {
+    /// How many. A datagram in fragments is so many packets.
+    pub packets: u64,
+    /// What they took in bytes, their IP headers included.
+    pub bytes: u64,
 }
 
 /// A member of a multicast group.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberAnswer {
     /// The node that it is on.
     #[schema(value_type = String)]
@@ -483,6 +511,9 @@ pub struct MemberAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
+    /// What went to its node from endpoints of the node that is asked; not told apart by source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
 }
 
 /// An endpoint, as any node of its network knows it.

@@ -88,6 +88,8 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns_forward: request.dns_forward,
+        dns_ttl: request.dns_ttl,
         created_ms: 1,
         conflict: false,
         netns: Some("/run/lanmesh/netns/net".into()),
@@ -261,9 +263,14 @@ impl Backend for Fake {
 
     async fn multicast(&self, network: Option<NetworkName>) -> Answer<Vec<GroupAnswer>> {
         let network = network.unwrap_or_else(|| "net".parse().unwrap());
-        let members =
-            vec![MemberAnswer { node: "n1".parse().unwrap(), endpoint: Some("a".parse().unwrap()) }];
-        Ok(vec![GroupAnswer { network, group: "239.1.1.1".parse().unwrap(), source: None, members }])
+        let members = vec![MemberAnswer {
+            node: "n1".parse().unwrap(),
+            endpoint: Some("a".parse().unwrap()),
+            sent: None,
+        }];
+        let (sent, received) = (Some(TrafficAnswer { packets: 2, bytes: 200 }), None);
+        let group = "239.1.1.1".parse().unwrap();
+        Ok(vec![GroupAnswer { network, group, source: None, members, sent, received }])
     }
 
     async fn services(

@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::ClusterError;
 use crate::cluster::facts::{Change, MAX_DOC_BYTES, MAX_ZEROCONF_BYTES, NodeFact};
+use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Claim};
-use crate::cluster::seal::GossipKey;
 use crate::model::{
-    Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact, ZeroconfKey,
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact,
+    ZeroconfKey,
 };
 
 impl Core {
@@ -148,23 +149,41 @@ impl Core {
         self.stats.joins += 1;
     }
 
-    /// Shuts a node out, and rotates the gossip key so that it hears nothing more.
-    pub fn remove_node(&mut self, node: NodeId, now: Duration) -> Result<NodeIndex, ClusterError> {
+    /// Shuts a node out. `key` makes all that it has void, so that from now on it hears and says nothing.
+    pub fn remove_node(
+        &mut self,
+        node: NodeId,
+        key: GossipKey,
+        now: Duration,
+    ) -> Result<NodeIndex, ClusterError> {
         let unknown = || ClusterError::NoSuchNode(node.to_string());
         let admission = self.ledger.node(node).cloned().ok_or_else(unknown)?;
         if node == self.me {
             return Err(ClusterError::RemoveSelf(admission.name));
         }
         self.publish(Claim::Removed(node), now);
-        let key = GossipKey::generate(self.keyring.newest() + 1);
-        self.keyring.learn(key, now);
+        self.hand_out(key, now);
+        Ok(admission.index)
+    }
+
+    /// Takes a gossip key that this node, the manager, has made, and gives it to the others.
+    pub fn hand_out(&mut self, key: GossipKey, now: Duration) {
+        if !self.keyring.learn(key, now) {
+            return;
+        }
         self.persist_keys();
         for peer in self.up() {
             // At once and to all, over streams: the key must not travel under the one that it replaces.
             self.synced.remove(&peer);
             self.request_sync(peer, Duration::ZERO, now);
         }
-        Ok(admission.index)
+    }
+
+    /// Publishes under which keys this node can be reached in the mesh.
+    pub fn set_mesh(&mut self, keys: Vec<MeshKey>, now: Duration) {
+        if self.own().is_some_and(|own| own.mesh != keys) {
+            self.say(|fact| fact.mesh = keys, now);
+        }
     }
 
     /// Tells the others that this node goes.
@@ -238,6 +257,8 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
+        ("DNS forwarding", a.dns.forward == b.dns.forward),
+        ("DNS TTL", a.dns.ttl == b.dns.ttl),
     ];
     parts.into_iter().find(|(_, equal)| !equal).map(|(what, _)| what)
 }

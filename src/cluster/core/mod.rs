@@ -17,11 +17,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::facts::{Applied, Change, Delta, FactStore, Incarnation, NodeFact, Scope};
+use super::gossip_key::GossipKey;
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
-use super::seal::{GossipKey, Keyring, OpenError, Replays};
+use super::seal::{Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
+use crate::mesh::MeshSecret;
 use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
@@ -66,6 +68,8 @@ pub(super) struct Boot {
     pub incarnation: Incarnation,
     /// The cluster-wide facts it remembers or was given.
     pub ledger: Ledger,
+    /// The CA's public key, which signs gossip keys.
+    pub ca: Vec<u8>,
     /// The gossip keys.
     pub keys: Vec<GossipKey>,
     /// What others said of themselves when it last heard of them.
@@ -105,6 +109,7 @@ pub(super) struct Core {
     nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
+    next_reach: Duration,
     rounds: u32,
     /// Whom the next rounds go to: everybody once, in random order.
     turns: Vec<NodeId>,
@@ -121,8 +126,8 @@ pub(super) struct Core {
 impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
-        let Boot { me, mut fact, incarnation, ledger, keys, mut peers, mut initial, groups, timing, seed } =
-            boot;
+        let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
+        let Boot { mut peers, mut initial, groups, timing, seed, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
         let unsettled = fact.networks.clone();
@@ -138,7 +143,7 @@ impl Core {
             timing,
             facts,
             membership: Membership::new(identity, timing, seed),
-            keyring: Keyring::new(me, keys, timing.detect),
+            keyring: Keyring::new(me, ca, keys, timing.detect),
             replays: Replays::default(),
             random: SmallRng::seed_from_u64(seed.rotate_left(17)),
             out: VecDeque::new(),
@@ -150,6 +155,7 @@ impl Core {
             nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
+            next_reach: now + timing.sync,
             rounds: 0,
             turns: Vec::new(),
             echo: None,
@@ -175,6 +181,21 @@ impl Core {
     /// The gossip keys, for a node that is let in.
     pub fn keys(&self) -> Vec<GossipKey> {
         self.keyring.keys()
+    }
+
+    /// The epoch and the floor of the gossip keys, for the manager that makes the next one.
+    pub fn key_epoch(&self) -> (u32, u32) {
+        (self.keyring.newest(), self.keyring.floor())
+    }
+
+    /// The newest secret of the mesh.
+    pub fn mesh_secret(&self) -> Option<MeshSecret> {
+        self.keyring.mesh()
+    }
+
+    /// A number that is equal where the newest gossip key is.
+    pub fn key_fingerprint(&self) -> u64 {
+        self.keyring.fingerprint()
     }
 
     /// What all nodes say of themselves, for a node that is let in.
@@ -205,6 +226,11 @@ impl Core {
                 self.settle(now);
             }
             self.send_echo(now);
+        }
+        if now >= self.next_reach {
+            self.next_reach = now + self.membership.intervals().reach;
+            self.membership.announce_to_dead(now);
+            self.follow_membership(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -433,6 +459,9 @@ impl Core {
             }
             return;
         }
+        // A stream that was begun while it could not be reached hangs, and is nothing to wait for.
+        self.syncing.remove(&node);
+        self.synced.remove(&node);
         let among = self.membership.count().max(1);
         if self.random.random_range(0..among) < 2 * FAN_OUT
             && let Some(address) = self.address(node)
@@ -440,6 +469,12 @@ impl Core {
             let summary = Datagram::Summary(self.summary_for_datagram());
             self.send(address, &summary, now);
         }
+    }
+
+    /// Whether the documents hold together, each by itself.
+    #[cfg(feature = "fuzzing")]
+    pub fn is_consistent(&self) -> bool {
+        self.facts.is_consistent()
     }
 
     fn persist_keys(&mut self) {

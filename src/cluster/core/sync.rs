@@ -140,8 +140,6 @@ impl Core {
     /// One round of anti-entropy.
     pub(super) fn round(&mut self, now: Duration) {
         self.rounds = self.rounds.wrapping_add(1);
-        self.membership.announce_to_dead(FAN_OUT, now);
-        self.follow_membership(now);
         if self.membership.count() == 0 || self.rounds.is_multiple_of(STREAM_ROUND) {
             self.ask_anybody(now);
         } else {
@@ -197,7 +195,7 @@ impl Core {
     pub(super) fn maybe_rotated(&mut self, from: SocketAddr, now: Duration) {
         let peer = self.others().into_iter().find(|node| self.address(*node) == Some(from));
         if let Some(peer) = peer {
-            self.request_sync(peer, self.timing.sync, now);
+            self.request_sync(peer, self.timing.detect / 4, now);
         }
     }
 

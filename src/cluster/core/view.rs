@@ -61,6 +61,7 @@ impl Core {
                 vtep: said.map_or(admission.address.ip(), |fact| fact.vtep),
                 underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
                 networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
+                mesh: said.map(|fact| fact.mesh.clone()).unwrap_or_default(),
                 state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
             }
         };

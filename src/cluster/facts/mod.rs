@@ -15,8 +15,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mesh::MAX_LIVE;
 use crate::model::{
-    Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
 };
 
 pub(super) use doc::{Applied, Doc};
@@ -84,6 +85,9 @@ pub(super) struct NodeFact {
     pub underlay_mtu: u32,
     /// The networks it takes part in.
     pub networks: BTreeSet<NetworkId>,
+    /// The keys under which it can be reached in the WireGuard mesh.
+    #[serde(default)]
+    pub mesh: Vec<MeshKey>,
 }
 
 /// One line of a digest: how far a copy of a document is.
@@ -131,7 +135,9 @@ impl Delta {
         self.base <= self.version
             && self.entries.iter().all(|entry| {
                 let fits = match (&entry.key, &entry.value) {
-                    (FactKey::Node, Some(Fact::Node(_))) => self.scope == Scope::Node,
+                    (FactKey::Node, Some(Fact::Node(fact))) => {
+                        self.scope == Scope::Node && fact.mesh.len() <= MAX_LIVE
+                    }
                     (FactKey::Endpoint(name), Some(Fact::Endpoint(endpoint))) => {
                         *name == endpoint.name && self.scope != Scope::Node
                     }

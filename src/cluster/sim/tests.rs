@@ -121,6 +121,29 @@ fn after_a_cut_of_any_length_both_sides_come_together_and_have_the_same_facts() 
 }
 
 #[test]
+fn two_seconds_after_a_cut_everybody_is_there_with_what_changed_meanwhile() {
+    let cuts = [(2, 10, true), (3, 10, true), (6, 10, false), (3, 30, true), (3, 120, true)];
+    for (seed, (n, length, alone)) in (0..4).flat_map(|seed| cuts.map(|cut| (seed, cut))) {
+        let (mut sim, net) = quiet(n, seed);
+        sim.run(37 * MS * seed as u32);
+        sim.side = (0..n).map(|node| u8::from(if alone { node == n - 1 } else { node % 2 == 1 })).collect();
+        sim.run(length * SECOND);
+        for node in [0, n - 1] {
+            let name = format!("new-{node}");
+            sim.with(node, |core, now| core.put_endpoint(net, endpoint(&name, 1), now)).unwrap();
+        }
+        sim.run(SECOND);
+        sim.side = vec![0; n];
+        let all = |sim: &Sim| {
+            let names = ["new-0".to_owned(), format!("new-{}", n - 1)];
+            sim.all_alive() && (0..n).all(|node| names.iter().all(|name| sees(sim, node, net, name)))
+        };
+        let took = sim.until(20 * SECOND, all).expect("it heals");
+        assert!(took <= 2 * SECOND, "{n} nodes, seed {seed}, cut of {length} s: {took:?}");
+    }
+}
+
+#[test]
 fn a_push_that_is_lost_is_made_good_by_anti_entropy() {
     let (mut sim, net) = quiet(3, 1);
     sim.loss = 1.0;
@@ -239,7 +262,7 @@ fn a_node_that_was_away_during_a_rotation_finds_the_new_key() {
     let (mut sim, _) = quiet(5, 1);
     sim.side = vec![0, 0, 0, 0, 1];
     sim.run(10 * SECOND);
-    sim.with(0, |core, now| core.remove_node(id(3), now)).unwrap();
+    sim.remove(0, 3);
     // Long enough for the old key to be forgotten.
     sim.run(120 * SECOND);
     sim.stop(3);
