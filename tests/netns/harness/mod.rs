@@ -9,6 +9,7 @@
 
 mod capture;
 mod container;
+mod guest;
 mod http;
 
 mod names;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
+pub use guest::{Guest, Running};
 pub use names::{Answered, Asker, Resolver, Watch};
 pub use netns::Netns;
 pub use node::Node;
