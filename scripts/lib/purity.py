@@ -47,7 +47,7 @@ ROOMS = {
     "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
-    "dns": {"model"},
+    "dns": {"model", "mesh"},
     "mdns": set(),
     "local": {"model", "state"},
     "api": {"model", "config"},

@@ -12,6 +12,8 @@ mod cleanup;
 mod clusters;
 mod desired;
 mod encrypted;
+mod encrypted_changes;
+mod encrypted_leaks;
 mod isolation;
 mod join;
 mod membership;

@@ -23,7 +23,7 @@ mod wait;
 pub use capture::Capture;
 pub use container::Container;
 pub use names::{Answered, Asker, Watch};
-pub use netns::Netns;
+pub use netns::{Netns, within};
 pub use node::Node;
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};

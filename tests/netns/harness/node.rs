@@ -24,6 +24,7 @@ pub struct Node {
     number: usize,
     netns: Netns,
     mtu: u32,
+    ipv6: bool,
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
@@ -74,13 +75,13 @@ impl std::fmt::Display for Reply {
 }
 
 impl Node {
-    pub(super) fn new(number: usize, mtu: u32, dir: &Path, logs: &Path) -> Self {
+    pub(super) fn new(number: usize, mtu: u32, ipv6: bool, dir: &Path, logs: &Path) -> Self {
         let name = format!("n{number}");
         let netns = Netns::new(&name);
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self { name, number, netns, mtu, ipv6, run_dir, data_dir, log, agent: RefCell::new(None) }
     }
 
     /// Its name in the lab and in the cluster.
@@ -93,9 +94,13 @@ impl Node {
         self.number
     }
 
-    /// Its address on the underlay.
+    /// Its address on the underlay, as it advertises it.
     pub fn address(&self) -> String {
-        format!("192.0.2.{}", self.number)
+        if self.ipv6 {
+            format!("[2001:db8::{}]:7979", self.number)
+        } else {
+            format!("192.0.2.{}", self.number)
+        }
     }
 
     /// Its namespace.
@@ -116,6 +121,11 @@ impl Node {
     /// The agent's data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// The agent's configuration, which there is none of unless a test writes it.
+    pub fn config_file(&self) -> PathBuf {
+        self.data_dir.with_file_name("agent.toml")
     }
 
     /// The agent's socket.
@@ -139,6 +149,10 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
+        let config = self.config_file();
+        if config.exists() {
+            command.arg("--config").arg(config);
+        }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
