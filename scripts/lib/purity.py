@@ -40,7 +40,8 @@ IMPURE = re.compile(
 ROOMS = {
     "model": set(),
     "state": set(),
-    "config": {"mesh"},
+    "config": {"model", "mesh"},
+    "privileges": set(),
     "plan": {"model", "mesh"},
     "mesh": {"model"},
     "multicast": {"model"},
@@ -54,9 +55,9 @@ ROOMS = {
     "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
-        "api", "reconcile",
+        "api", "reconcile", "privileges",
     },
-    "cli": {"model", "config", "dns", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }
 
 

@@ -226,7 +226,9 @@ impl Backend for Agent {
                 }
             };
             let here = session.kernel().memberships(id).await?;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here));
+            let mut work = session.reconciler.work().await;
+            let tally = session.reconciler.tally(&mut work, id).await;
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)

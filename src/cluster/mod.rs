@@ -16,6 +16,9 @@ mod driver;
 mod error;
 mod event;
 mod facts;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gossip_key;
 mod handle;
 mod join;

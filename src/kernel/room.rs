@@ -11,8 +11,8 @@ use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
-use super::{KernelError, filter, mdb};
-use crate::model::{Mac, Membership, NetworkId};
+use super::{KernelError, counts, filter, mdb};
+use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
 use crate::plan::{Action, ObservedNetwork, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
@@ -94,6 +94,18 @@ impl Room {
     pub async fn memberships(&self) -> Result<BTreeSet<Membership>, KernelError> {
         let links = self.session.links().await.map_err(|failure| failure.doing("list links"))?;
         Ok(observe::memberships(&links, &self.mdb().await?))
+    }
+
+    /// What passed the VXLAN device, by group.
+    pub async fn group_traffic(&self) -> Result<GroupTraffic, KernelError> {
+        match self.netns.run(counts::read).await? {
+            Ok(traffic) => Ok(traffic),
+            // The VXLAN device, and with it what counts, is not there yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
+            Err(source) => {
+                Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
+            }
+        }
     }
 
     async fn filter(&self) -> Result<Option<bool>, KernelError> {

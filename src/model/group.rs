@@ -1,5 +1,6 @@
 //! Multicast groups, and memberships in them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -163,6 +164,42 @@ pub struct Membership {
     /// The endpoint that wants it; `None`: the node itself, on the network's bridge, or one that is just
     /// being attached.
     pub endpoint: Option<EndpointName>,
+}
+
+/// Packets of IP that were counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// What they took, their IP headers included.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// What was counted after `before`, where counting may have begun anew in between.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        if self.packets < before.packets || self.bytes < before.bytes {
+            return self;
+        }
+        Self { packets: self.packets - before.packets, bytes: self.bytes - before.bytes }
+    }
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+/// What passed between this node and a network, by group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupTraffic {
+    /// What this node's endpoints sent, each packet once, wherever it went.
+    pub sent: BTreeMap<GroupAddr, Traffic>,
+    /// What came from other nodes.
+    pub received: BTreeMap<GroupAddr, Traffic>,
 }
 
 #[cfg(test)]

@@ -17,12 +17,12 @@ mod node;
 pub(crate) mod testing;
 mod view;
 mod vni;
-mod zeroconf;
+pub(crate) mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{Claim, Claims, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
-pub use group::{Group, GroupAddr, GroupError, Membership};
+pub use group::{Group, GroupAddr, GroupError, GroupTraffic, Membership, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
 pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};

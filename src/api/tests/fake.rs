@@ -263,9 +263,14 @@ impl Backend for Fake {
 
     async fn multicast(&self, network: Option<NetworkName>) -> Answer<Vec<GroupAnswer>> {
         let network = network.unwrap_or_else(|| "net".parse().unwrap());
-        let members =
-            vec![MemberAnswer { node: "n1".parse().unwrap(), endpoint: Some("a".parse().unwrap()) }];
-        Ok(vec![GroupAnswer { network, group: "239.1.1.1".parse().unwrap(), source: None, members }])
+        let members = vec![MemberAnswer {
+            node: "n1".parse().unwrap(),
+            endpoint: Some("a".parse().unwrap()),
+            sent: None,
+        }];
+        let (sent, received) = (Some(TrafficAnswer { packets: 2, bytes: 200 }), None);
+        let group = "239.1.1.1".parse().unwrap();
+        Ok(vec![GroupAnswer { network, group, source: None, members, sent, received }])
     }
 
     async fn services(

@@ -471,6 +471,12 @@ impl Core {
         }
     }
 
+    /// Whether the documents hold together, each by itself.
+    #[cfg(feature = "fuzzing")]
+    pub fn is_consistent(&self) -> bool {
+        self.facts.is_consistent()
+    }
+
     fn persist_keys(&mut self) {
         self.out.push_back(Output::Persist(Persist::Keys(self.keyring.keys())));
     }

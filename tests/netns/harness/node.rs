@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::netns::{Netns, text};
 use super::underlay::mounts_under;
-use super::{Container, SOON, http, wait_until};
+use super::{Container, SOON, http, slowness, wait_until};
 
 const LANMESH: &str = env!("CARGO_BIN_EXE_lanmesh");
 
@@ -123,7 +123,7 @@ impl Node {
         &self.data_dir
     }
 
-    /// The agent's configuration, which there is none of unless a test writes it.
+    /// What a test wants the agent's configuration to say, where it writes it.
     pub fn config_file(&self) -> PathBuf {
         self.data_dir.with_file_name("agent.toml")
     }
@@ -149,8 +149,13 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        let config = self.config_file();
-        if config.exists() {
+        let mut settings = std::fs::read_to_string(self.config_file()).unwrap_or_default();
+        if slowness() > 1 {
+            settings += &format!("detect_ms = {}\n", 2000 * slowness());
+        }
+        if !settings.is_empty() {
+            let config = self.run_dir.join("agent.toml");
+            std::fs::write(&config, settings).expect("the run directory is ours");
             command.arg("--config").arg(config);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -174,6 +179,11 @@ impl Node {
     pub fn start_and_wait(&self) {
         self.start();
         self.wait_ready();
+    }
+
+    /// The process of the agent, or of the wrapper that it was started under and that became it.
+    pub fn pid(&self) -> u32 {
+        self.agent.borrow().as_ref().expect("the agent runs").id()
     }
 
     /// Whether the agent runs.
