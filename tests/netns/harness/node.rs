@@ -24,6 +24,7 @@ pub struct Node {
     number: usize,
     netns: Netns,
     mtu: u32,
+    ipv6: bool,
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
@@ -74,13 +75,13 @@ impl std::fmt::Display for Reply {
 }
 
 impl Node {
-    pub(super) fn new(number: usize, mtu: u32, dir: &Path, logs: &Path) -> Self {
+    pub(super) fn new(number: usize, mtu: u32, ipv6: bool, dir: &Path, logs: &Path) -> Self {
         let name = format!("n{number}");
         let netns = Netns::new(&name);
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self { name, number, netns, mtu, ipv6, run_dir, data_dir, log, agent: RefCell::new(None) }
     }
 
     /// Its name in the lab and in the cluster.
@@ -93,9 +94,13 @@ impl Node {
         self.number
     }
 
-    /// Its address on the underlay.
+    /// Its address on the underlay, as it advertises it.
     pub fn address(&self) -> String {
-        format!("192.0.2.{}", self.number)
+        if self.ipv6 {
+            format!("[2001:db8::{}]:7979", self.number)
+        } else {
+            format!("192.0.2.{}", self.number)
+        }
     }
 
     /// Its namespace.
