@@ -41,6 +41,7 @@ fn network() -> Outcome<DesiredNetwork> {
         gateways: vec!["10.0.0.1/8".parse()?],
         multicast: MulticastMode::Flood,
         broadcast: true,
+        mdns: true,
         remotes: [].into(),
         neighbours: [].into(),
         flood: [].into(),

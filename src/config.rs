@@ -13,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
+use crate::mesh::MAX_LIVE;
 use crate::model::DNS_TTL_MAX;
 
 /// Who may read at the socket.
@@ -54,6 +55,10 @@ pub struct Config {
     pub detect: Duration,
     /// How long the FDB entries of a dead node stay.
     pub grace: Duration,
+    /// How often the keys of the cluster and of its mesh are made anew.
+    pub rotate: Duration,
+    /// The first of the four UDP ports ([`MAX_LIVE`]) of the WireGuard mesh; mostly one or two of them are open.
+    pub wireguard_port: u16,
     /// The group whose members may write; without it only root.
     pub write_group: Option<u32>,
     /// Who may read.
@@ -105,6 +110,8 @@ impl Default for Config {
             vxlan_port: 4789,
             detect: Duration::from_millis(2000),
             grace: Duration::from_secs(300),
+            rotate: Duration::from_secs(7 * 24 * 3600),
+            wireguard_port: 51840,
             write_group: None,
             read: ReadAccess::Anyone,
             max_body: 1 << 20,
@@ -169,6 +176,8 @@ struct Written {
     vxlan_port: Option<Spanned<i64>>,
     detect_ms: Option<Spanned<i64>>,
     grace_s: Option<Spanned<i64>>,
+    rotate_s: Option<Spanned<i64>>,
+    wireguard_port: Option<Spanned<i64>>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
     max_body: Option<Spanned<i64>>,
@@ -326,6 +335,12 @@ impl Config {
             grace: source
                 .number("grace_s", written.grace_s, 0..=604_800)?
                 .map_or(default.grace, Duration::from_secs),
+            rotate: source
+                .number("rotate_s", written.rotate_s, 10..=31_536_000)?
+                .map_or(default.rotate, Duration::from_secs),
+            wireguard_port: source
+                .number("wireguard_port", written.wireguard_port, 1..=65_536 - MAX_LIVE as i64)?
+                .unwrap_or(default.wireguard_port),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),
             max_body: source
@@ -366,6 +381,8 @@ mod tests {
             vxlan_port = 8472
             detect_ms = 500
             grace_s = 0
+            rotate_s = 3600
+            wireguard_port = 65532
             write_group = "root"
             read = "group"
             max_body = 4096
@@ -384,6 +401,8 @@ mod tests {
             vxlan_port: 8472,
             detect: Duration::from_millis(500),
             grace: Duration::ZERO,
+            rotate: Duration::from_secs(3600),
+            wireguard_port: 65532,
             write_group: Some(0),
             read: ReadAccess::Group,
             max_body: 4096,
@@ -406,6 +425,8 @@ mod tests {
             ("\n\nport = 0", &[":3: port: 0 is not 1 to 65535"]),
             ("port = 70000", &[":1: port: "]),
             ("port = \"7979\"", &[":1: port: ", "expected i64"]),
+            ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
+            ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
             ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
             ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
             ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),

@@ -51,6 +51,7 @@ def main():
     with open(sys.argv[1], "rb") as file:
         rules = tomllib.load(file)
     allow = set(rules["licenses"]["allow"])
+    exceptions = {entry["crate"]: set(entry["allow"]) for entry in rules["licenses"].get("exceptions", [])}
     banned = {entry["crate"] for entry in rules["bans"]["deny"]}
     wrong = []
     packages = json.load(sys.stdin)["packages"]
@@ -58,7 +59,7 @@ def main():
         name = f"{package['name']} {package['version']}"
         if not package["license"]:
             wrong.append(f"{name}: states no licence")
-        elif not allowed(package["license"], allow):
+        elif not allowed(package["license"], allow | exceptions.get(package["name"], set())):
             wrong.append(f"{name}: its licence {package['license']} is not in deny.toml")
         if package["name"] in banned:
             wrong.append(f"{name}: banned by deny.toml")

@@ -1,11 +1,11 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
 use super::session::{Join, Session};
-use super::{Agent, answers, attach};
+use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RotateRequest, StatusAnswer, TokenAnswer,
+    ReconcileAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
@@ -226,10 +226,30 @@ impl Backend for Agent {
                 }
             };
             let here = session.kernel().memberships(id).await?;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here));
+            let mut work = session.reconciler.work().await;
+            let tally = session.reconciler.tally(&mut work, id).await;
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)
+    }
+
+    async fn services(
+        &self,
+        network: NetworkName,
+        filter: Option<ServiceFilter>,
+    ) -> Answer<Vec<ServiceAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let network = attach::network_named(&view, &network)?;
+        let facts = match session.cluster.fetch_zeroconf(network.spec.id).await {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::debug!(network = %network.spec.name, %error, "its services are not known here");
+                network.zeroconf.clone()
+            }
+        };
+        Ok(services::services(&view, &network.spec, &facts, filter.as_ref()))
     }
 
     async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {

@@ -10,6 +10,8 @@ mod errors;
 mod names;
 mod networks;
 mod news;
+mod notify;
+mod services;
 mod session;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ use crate::kernel::{Kernel, KernelConfig, KernelError, Without};
 use crate::model::{NetworkId, NodeId};
 use crate::state::{State, StateError};
 
+use notify::Notify;
 use session::Session;
 
 /// How many past events are kept for those who ask.
@@ -77,7 +80,13 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let events = agent.context.events.clone();
     events.publish(EventKind::AgentStarted, EventObject::default(), "the agent serves");
     tracing::info!(socket = %socket.path().display(), "ready");
-    serve(socket, Arc::new(agent.clone()), access, limits, stop).await;
+    let notify = Notify::from_environment();
+    notify.ready();
+    let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
+    // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
+    let alive = async || drop(agent.session.read().await);
+    tokio::join!(serving, notify.watch(stop, alive));
+    notify.stopping();
     agent.stop().await;
     tracing::info!("stopped; the networks go on");
     Ok(())

@@ -69,12 +69,9 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
             .hint("create the network without it, on an underlay that you trust"));
     }
-    if request.zeroconf != ZeroconfMode::Transparent {
-        return Err(ApiError::bad_field(
-            "zeroconf",
-            "this release only lets mDNS travel as any multicast does",
-        )
-        .hint("leave it out; with `multicast` off, mDNS stays on its node too"));
+    if request.zeroconf == ZeroconfMode::Proxy {
+        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
+            .hint("leave it out, or use `off` to keep mDNS on each node"));
     }
     if name.as_str().eq_ignore_ascii_case(NODES) {
         return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))

@@ -195,6 +195,7 @@ fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {
     ClusterConfig {
         timing: Timing { detect: context.config.detect, ..Timing::default() },
         underlay_mtu,
+        rotate: Some(context.config.rotate),
         ..ClusterConfig::new(context.state.clone())
     }
 }

@@ -5,6 +5,7 @@
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
 mod desired;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
@@ -476,10 +478,26 @@ pub struct GroupAnswer {
     pub source: Option<IpAddr>,
     /// Where it is joined, by node.
     pub members: Vec<MemberAnswer>,
+    /// What endpoints of the node that is asked have sent to the group, each packet once, wherever it went. With a
+    /// source: whoever sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
+    /// What came to the node that is asked from other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<TrafficAnswer>,
+}
+
+/// Packets of IP that were counted, since the agent of the node that is asked began to look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrafficAnswer {
+    /// How many. A datagram in fragments is so many packets.
+    pub packets: u64,
+    /// What they took in bytes, their IP headers included.
+    pub bytes: u64,
 }
 
 /// A member of a multicast group.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberAnswer {
     /// The node that it is on.
     #[schema(value_type = String)]
@@ -488,6 +506,9 @@ pub struct MemberAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
+    /// What went to its node from endpoints of the node that is asked; not told apart by source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
 }
 
 /// An endpoint, as any node of its network knows it.

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 use crate::config::{Config, Flags, LogFormat};
+use crate::privileges;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -50,6 +51,11 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
     })?;
     start_log(&config);
+    // Before there is a second thread.
+    privileges::settle(config.write_group)?;
+    if let Some(lacking) = privileges::lacking() {
+        tracing::warn!("this agent lacks {lacking}: what needs it fails");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -8,6 +8,7 @@ use crate::agent::AgentError;
 use crate::api::ApiError;
 use crate::api::client::ClientError;
 use crate::config::ConfigError;
+use crate::privileges::PrivilegeError;
 
 /// Why a command failed: what is wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +19,9 @@ pub enum CliError {
     /// The agent cannot be configured so.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The agent may not do what it has to.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The agent could not run.
     #[error(transparent)]
     Agent(#[from] AgentError),

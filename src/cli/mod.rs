@@ -7,6 +7,7 @@ mod agent;
 mod attach;
 mod desired;
 mod detach;
+mod discover;
 mod doctor;
 mod endpoint;
 mod error;
@@ -80,6 +81,8 @@ enum Command {
     /// List multicast groups and their members
     #[command(subcommand)]
     Multicast(multicast::Command),
+    /// List the DNS-SD services of a network
+    Discover(discover::Args),
     /// Compute addresses
     #[command(subcommand)]
     Ipam(ipam::Command),
@@ -140,6 +143,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => detach::run(context, &args).await,
         Command::Endpoint(command) => endpoint::run(context, &command).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
+        Command::Discover(args) => discover::run(context, &args).await,
         Command::Ipam(ipam::Command::Plan(args)) => ipam::run(context, &args).await,
         Command::Plan => plan::run(context).await,
         Command::Desired(command) => desired::run(context, &command).await,

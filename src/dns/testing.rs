@@ -90,6 +90,7 @@ impl Lab {
                 vtep: address,
                 underlay_mtu: 1500,
                 networks: BTreeSet::from([NETWORK]),
+                mesh: Vec::new(),
                 state: *state,
             };
             (*id, node)
@@ -120,6 +121,7 @@ impl Lab {
             conflict: false,
             endpoints: endpoints.collect(),
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),

@@ -177,9 +177,14 @@ fn snoop(builder: LinkMessageBuilder<LinkBridge>, snooping: bool) -> LinkMessage
     builder
 }
 
+/// A bridge that is there. Without its name: before Linux 6.2 a link that is up is refused any, be it its own (EBUSY).
+fn bridge_at(index: u32) -> LinkMessageBuilder<LinkBridge> {
+    LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(index)
+}
+
 /// A bridge that snoops, to be told to ask for memberships too, once it has addresses to ask from.
 pub(super) fn ask_for_members(index: u32) -> LinkMessage {
-    LinkBridge::new(BRIDGE).index(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
+    bridge_at(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
 }
 
 /// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all
@@ -191,7 +196,7 @@ pub(super) fn set_bridge(
     mtu: u32,
     snooping: bool,
 ) -> LinkMessage {
-    let builder = snoop(LinkBridge::new(BRIDGE).index(index).mtu(mtu), snooping);
+    let builder = snoop(bridge_at(index).mtu(mtu), snooping);
     let builder = builder.alias(alias("network", network)).up();
     match mac {
         Some(mac) => builder.address(mac.0.to_vec()).build(),
@@ -209,7 +214,7 @@ pub(super) fn new_vxlan(settings: &VxlanSettings, netns: RawFd) -> LinkMessage {
 /// The settings of a VXLAN device that is there that its own driver keeps. Together with an MTU the driver
 /// refuses them (EOPNOTSUPP).
 pub(super) fn set_vxlan(index: u32, settings: &VxlanSettings) -> LinkMessage {
-    let builder = LinkMessageBuilder::<LinkVxlan>::new(VXLAN).index(index);
+    let builder = LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index);
     local(builder, settings.local).learning(false).build()
 }
 
@@ -291,12 +296,15 @@ pub(super) fn set_up(index: u32) -> LinkMessage {
     LinkUnspec::new_with_index(index).up().build()
 }
 
-/// All IPv4 multicast through link `index`, for a container that has no default route.
-pub(super) fn multicast_route(index: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
-        .output_interface(index)
-        .scope(RouteScope::Link)
-        .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
-        .build()
+/// All IPv4 multicast, and 255.255.255.255, through link `index`, for a container that has no default route: software
+/// that binds to no address could send neither.
+pub(super) fn routes_to_all(index: u32) -> [RouteMessage; 2] {
+    [(Ipv4Addr::new(224, 0, 0, 0), 4), (Ipv4Addr::BROADCAST, 32)].map(|(destination, length)| {
+        RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination, length)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+            .build()
+    })
 }

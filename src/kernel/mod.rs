@@ -7,14 +7,19 @@
 mod apply;
 mod bulk;
 mod capabilities;
+mod counts;
 mod error;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod joins;
 mod links;
 mod mdb;
 mod mounts;
 mod netns;
+mod nft;
 mod observe;
 mod port;
 mod raw;
@@ -34,7 +39,7 @@ use self::events::Watcher;
 use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
-use crate::model::{EndpointName, Group, Membership, NetworkId};
+use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
 use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
 
 pub use capabilities::{Capability, Without};
@@ -185,6 +190,18 @@ impl Kernel {
         match Room::open(&self.inner.dir, network).await? {
             Some(room) => room.memberships().await,
             None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// What passed between this node and a network, by group, since its VXLAN device was made or since the group was
+    /// last silent for an hour. Nothing where the kernel does not count.
+    pub async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
+        if !self.inner.abilities().await.filter {
+            return Ok(GroupTraffic::default());
+        }
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) => room.group_traffic().await,
+            None => Ok(GroupTraffic::default()),
         }
     }
 

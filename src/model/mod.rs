@@ -9,6 +9,7 @@ mod endpoint;
 mod group;
 mod id;
 mod mac;
+mod mesh;
 mod name;
 mod network;
 mod node;
@@ -16,14 +17,15 @@ mod node;
 pub(crate) mod testing;
 mod view;
 mod vni;
-mod zeroconf;
+pub(crate) mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{Claim, Claims, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
-pub use group::{Group, GroupAddr, GroupError, Membership};
+pub use group::{Group, GroupAddr, GroupError, GroupTraffic, Membership, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use mac::{Mac, MacParseError};
+pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
 pub use network::{
     BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, ZeroconfMode,
@@ -31,4 +33,7 @@ pub use network::{
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};
 pub use vni::{Vni, VniError};
-pub use zeroconf::{Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey};
+pub use zeroconf::{
+    Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label,
+    is_service_type,
+};

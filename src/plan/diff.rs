@@ -34,14 +34,15 @@ impl DesiredNetwork {
             mtu: self.mtu,
             multicast: self.multicast,
             broadcast: self.broadcast,
+            mdns: self.mdns,
         }
     }
 
     /// Whether it is as `other` is, but perhaps for its groups.
     pub fn is_but_for_groups(&self, other: &Self) -> bool {
-        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, .. } = self;
+        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, mdns, .. } = self;
         let Self { remotes, neighbours, flood, groups: _, ports, .. } = self;
-        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast)
+        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
             == (
                 other.id,
                 &other.name,
@@ -53,6 +54,7 @@ impl DesiredNetwork {
                 &other.gateways,
                 other.multicast,
                 other.broadcast,
+                other.mdns,
             )
             && (remotes, neighbours, flood, ports)
                 == (&other.remotes, &other.neighbours, &other.flood, &other.ports)
@@ -92,6 +94,7 @@ fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
         && have.mtu == want.mtu
         && have.multicast == want.multicast
         && have.broadcast == want.broadcast
+        && have.mdns == want.mdns
     {
         VxlanStep::Keep
     } else {

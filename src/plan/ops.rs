@@ -113,6 +113,8 @@ pub struct VxlanSettings {
     pub multicast: MulticastMode,
     /// Whether broadcast goes through it.
     pub broadcast: bool,
+    /// Whether mDNS goes through it, as far as multicast does.
+    pub mdns: bool,
 }
 
 impl Plan {
@@ -173,14 +175,15 @@ fn somewhere(to: &Option<IpAddr>) -> String {
 
 impl fmt::Display for VxlanSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { vni, port, local, mtu, multicast, broadcast } = self;
+        let Self { vni, port, local, mtu, multicast, broadcast, mdns } = self;
         let multicast = match multicast {
             MulticastMode::Snoop => "snoop",
             MulticastMode::Flood => "flood",
             MulticastMode::Off => "off",
         };
-        let broadcast = on(*broadcast);
-        write!(f, "vni {vni} port {port} local {local} mtu {mtu} multicast {multicast} broadcast {broadcast}")
+        let (broadcast, mdns) = (on(*broadcast), on(*mdns));
+        write!(f, "vni {vni} port {port} local {local} mtu {mtu} ")?;
+        write!(f, "multicast {multicast} broadcast {broadcast} mdns {mdns}")
     }
 }
 

@@ -40,6 +40,8 @@ pub struct DesiredNetwork {
     pub multicast: MulticastMode,
     /// Whether broadcast goes to `flood`, or stays on this node.
     pub broadcast: bool,
+    /// Whether mDNS travels as any multicast does, or stays on this node.
+    pub mdns: bool,
     /// Every endpoint on another node: its MAC, and the VTEP behind which it is.
     pub remotes: BTreeMap<Mac, IpAddr>,
     /// Every endpoint of the network, those on this node included: address to MAC.
@@ -129,6 +131,8 @@ pub struct ObservedVxlan {
     pub multicast: MulticastMode,
     /// Whether the bridge sends broadcast to it.
     pub broadcast: bool,
+    /// Whether it lets mDNS out.
+    pub mdns: bool,
     /// Up, on the bridge, not learning on either side, suppressing neighbour discovery, keeping IGMP and MLD back
     /// and marked as ours: the settings that no network changes.
     pub ready: bool,

@@ -21,6 +21,7 @@ use crate::cluster::Cluster;
 use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId, NodeState};
+use crate::multicast::Tally;
 use crate::plan::{Action, Desired, DesiredNetwork, Observed, Op, Plan, plan};
 
 use groups::FreshGroups;
@@ -82,6 +83,8 @@ pub struct Work {
     applied: BTreeMap<NetworkId, DesiredNetwork>,
     /// The groups that were joined just now.
     fresh: FreshGroups,
+    /// How much went to which group and node.
+    tallies: BTreeMap<NetworkId, Tally>,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -124,6 +127,7 @@ impl Reconciler {
             dead_since: BTreeMap::new(),
             applied: BTreeMap::new(),
             fresh: FreshGroups::default(),
+            tallies: BTreeMap::new(),
             started: Instant::now(),
             settled: false,
         };
@@ -275,6 +279,7 @@ impl Reconciler {
             plan.ops.extend(groups.ops);
             looked_at.insert(id);
         }
+        self.tally_before(work, &plan).await;
         let applied = self.0.kernel.apply(&plan).await;
         for id in &looked_at {
             match wish.desired.networks.remove(id) {

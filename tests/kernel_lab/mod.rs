@@ -124,6 +124,7 @@ pub fn network(node: &Node, number: u8) -> DesiredNetwork {
         gateways: ["10.10.0.1/24", "fd00:10::1/64"].map(|g| g.parse().expect("a network")).into(),
         multicast: MulticastMode::Flood,
         broadcast: true,
+        mdns: true,
         remotes: BTreeMap::new(),
         neighbours: BTreeMap::new(),
         flood: BTreeSet::new(),

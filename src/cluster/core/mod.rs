@@ -17,11 +17,13 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::facts::{Applied, Change, Delta, FactStore, Incarnation, NodeFact, Scope};
+use super::gossip_key::GossipKey;
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
-use super::seal::{GossipKey, Keyring, OpenError, Replays};
+use super::seal::{Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
+use crate::mesh::MeshSecret;
 use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
@@ -66,6 +68,8 @@ pub(super) struct Boot {
     pub incarnation: Incarnation,
     /// The cluster-wide facts it remembers or was given.
     pub ledger: Ledger,
+    /// The CA's public key, which signs gossip keys.
+    pub ca: Vec<u8>,
     /// The gossip keys.
     pub keys: Vec<GossipKey>,
     /// What others said of themselves when it last heard of them.
@@ -126,8 +130,8 @@ pub(super) struct Core {
 impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
-        let Boot { me, mut fact, incarnation, ledger, keys, mut peers, mut initial, groups, timing, seed } =
-            boot;
+        let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
+        let Boot { mut peers, mut initial, groups, timing, seed, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
         let unsettled = fact.networks.clone();
@@ -143,7 +147,7 @@ impl Core {
             timing,
             facts,
             membership: Membership::new(identity, timing, seed),
-            keyring: Keyring::new(me, keys, timing.detect),
+            keyring: Keyring::new(me, ca, keys, timing.detect),
             replays: Replays::default(),
             random: SmallRng::seed_from_u64(seed.rotate_left(17)),
             out: VecDeque::new(),
@@ -183,6 +187,21 @@ impl Core {
     /// The gossip keys, for a node that is let in.
     pub fn keys(&self) -> Vec<GossipKey> {
         self.keyring.keys()
+    }
+
+    /// The epoch and the floor of the gossip keys, for the manager that makes the next one.
+    pub fn key_epoch(&self) -> (u32, u32) {
+        (self.keyring.newest(), self.keyring.floor())
+    }
+
+    /// The newest secret of the mesh.
+    pub fn mesh_secret(&self) -> Option<MeshSecret> {
+        self.keyring.mesh()
+    }
+
+    /// A number that is equal where the newest gossip key is.
+    pub fn key_fingerprint(&self) -> u64 {
+        self.keyring.fingerprint()
     }
 
     /// What all nodes say of themselves, for a node that is let in.
@@ -400,8 +419,8 @@ impl Core {
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
-                // What is joined where changes often, and whoever wants to know looks at the view.
-                Change::Groups => {}
+                // What is joined and announced changes often, and whoever wants to know looks at the view.
+                Change::Groups | Change::Zeroconf => {}
                 Change::Endpoint { network, node, name, had, has } => match (had, has) {
                     (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
                     (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
@@ -457,6 +476,12 @@ impl Core {
             let summary = Datagram::Summary(self.summary_for_datagram());
             self.send(address, &summary, now);
         }
+    }
+
+    /// Whether the documents hold together, each by itself.
+    #[cfg(feature = "fuzzing")]
+    pub fn is_consistent(&self) -> bool {
+        self.facts.is_consistent()
     }
 
     fn persist_keys(&mut self) {

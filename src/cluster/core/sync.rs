@@ -227,7 +227,7 @@ impl Core {
     pub(super) fn maybe_rotated(&mut self, from: SocketAddr, now: Duration) {
         let peer = self.others().into_iter().find(|node| self.address(*node) == Some(from));
         if let Some(peer) = peer {
-            self.request_sync(peer, self.timing.sync, now);
+            self.request_sync(peer, self.timing.detect / 4, now);
         }
     }
 

@@ -39,7 +39,13 @@ impl Core {
                 .filter(|(writer, groups)| !groups.is_empty() && self.ledger.is_member(*writer))
                 .map(|(writer, groups)| (writer, Arc::clone(groups)))
                 .collect();
-            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups })
+            let zeroconf = self
+                .facts
+                .zeroconf(spec.id)
+                .filter(|(writer, facts)| !facts.is_empty() && self.ledger.is_member(*writer))
+                .map(|(writer, facts)| (writer, Arc::clone(facts)))
+                .collect();
+            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups, zeroconf })
         });
         ClusterView { me: self.me, nodes, networks: networks.collect() }
     }
@@ -55,6 +61,7 @@ impl Core {
                 vtep: said.map_or(admission.address.ip(), |fact| fact.vtep),
                 underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
                 networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
+                mesh: said.map(|fact| fact.mesh.clone()).unwrap_or_default(),
                 state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
             }
         };

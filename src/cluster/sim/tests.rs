@@ -274,7 +274,7 @@ fn a_node_that_was_away_during_a_rotation_finds_the_new_key() {
     let (mut sim, _) = quiet(5, 1);
     sim.side = vec![0, 0, 0, 0, 1];
     sim.run(10 * SECOND);
-    sim.with(0, |core, now| core.remove_node(id(3), now)).unwrap();
+    sim.remove(0, 3);
     // Long enough for the old key to be forgotten.
     sim.run(120 * SECOND);
     sim.stop(3);

@@ -23,6 +23,8 @@ use super::zone;
 use cache::Cache;
 pub(super) use cache::{Key, Outside};
 use resolv_conf::Followed;
+#[cfg(feature = "fuzzing")]
+pub(super) use resolv_conf::name_servers;
 use upstream::Order;
 pub(super) use upstream::PAYLOAD;
 

@@ -10,10 +10,16 @@ use tokio::sync::Mutex;
 /// How often it is looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The name servers in the text of a `resolv.conf`, in order.
-pub(super) fn name_servers(text: &str) -> Vec<SocketAddr> {
+/// How many servers are asked at most; the C library asks three.
+const MOST: usize = 16;
+
+/// The first name servers in the text of a `resolv.conf`, in order.
+pub(in crate::dns) fn name_servers(text: &str) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
+        if servers.len() == MOST {
+            break;
+        }
         let mut words = line.split_whitespace();
         if words.next() != Some("nameserver") {
             continue;

@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use crate::local::LocalEndpoint;
 use crate::model::{
     BroadcastMode, Claims, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
-    NetworkView, Node, NodeId, NodeState,
+    NetworkView, Node, NodeId, NodeState, ZeroconfMode,
 };
 use crate::multicast;
 use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, overlay_mtu};
@@ -202,6 +202,11 @@ fn desired_network(
         let here = network.groups.get(&view.me).map(AsRef::as_ref);
         groups = multicast::entries(counting, here.unwrap_or(&BTreeSet::new()));
     }
+    let mdns = spec.zeroconf == ZeroconfMode::Transparent;
+    if !mdns {
+        // Each node's own bridge is a member; where nothing else keeps mDNS back, an entry would let it out.
+        groups.retain(|group, _| !group.address().is_mdns());
+    }
     DesiredNetwork {
         id: spec.id,
         name: spec.name.to_string(),
@@ -213,6 +218,7 @@ fn desired_network(
         gateways: gateways(spec),
         multicast: spec.multicast,
         broadcast: spec.broadcast == BroadcastMode::On,
+        mdns,
         remotes,
         neighbours,
         flood,

@@ -22,6 +22,7 @@ fn node(n: u8) -> Node {
         vtep: IpAddr::from([192, 0, 2, n]),
         underlay_mtu: 1500,
         networks: BTreeSet::from([NETWORK]),
+        mesh: Vec::new(),
         state: NodeState::Alive,
     }
 }
@@ -64,6 +65,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
     let network = NetworkView {
         spec: Arc::new(spec()),
         groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
         conflict: false,
         endpoints: by_node.into_iter().map(|(node, endpoints)| (node, Arc::new(endpoints))).collect(),
     };

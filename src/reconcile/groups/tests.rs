@@ -18,6 +18,7 @@ fn desired(groups: &[&str]) -> Desired {
         gateways: Vec::new(),
         multicast: MulticastMode::Snoop,
         broadcast: true,
+        mdns: true,
         remotes: BTreeMap::new(),
         neighbours: BTreeMap::new(),
         flood: BTreeSet::new(),
