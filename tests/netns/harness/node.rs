@@ -28,6 +28,8 @@ pub struct Node {
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    /// TOML.
+    config: RefCell<String>,
     agent: RefCell<Option<Child>>,
 }
 
@@ -81,7 +83,18 @@ impl Node {
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, ipv6, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self {
+            name,
+            number,
+            netns,
+            mtu,
+            ipv6,
+            run_dir,
+            data_dir,
+            log,
+            config: RefCell::default(),
+            agent: RefCell::new(None),
+        }
     }
 
     /// Its name in the lab and in the cluster.
@@ -144,11 +157,14 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        if slowness() > 1 && !self.config().exists() {
-            self.configure("");
+        let mut config = self.config.borrow().clone();
+        if slowness() > 1 {
+            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
         }
-        if self.config().exists() {
-            command.arg("--config").arg(self.config());
+        if !config.is_empty() {
+            let path = self.run_dir.join("agent.toml");
+            std::fs::write(&path, config).expect("the run directory is ours");
+            command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
@@ -157,17 +173,9 @@ impl Node {
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
     }
 
-    /// Writes the configuration file with which the agent is started from now on.
+    /// Sets the configuration with which the agent is started from now on.
     pub fn configure(&self, toml: &str) {
-        let mut toml = toml.to_owned();
-        if slowness() > 1 && !toml.contains("detect_ms") {
-            toml = format!("detect_ms = {}\n{toml}", 2000 * slowness());
-        }
-        std::fs::write(self.config(), toml).expect("the configuration can be written");
-    }
-
-    fn config(&self) -> PathBuf {
-        self.run_dir.with_file_name("agent.toml")
+        toml.clone_into(&mut self.config.borrow_mut());
     }
 
     /// Waits until the agent answers at its socket.
