@@ -22,6 +22,8 @@ mod names;
 mod respond;
 mod settle;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod testing;
 mod types;
 mod zone;
