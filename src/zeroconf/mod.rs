@@ -16,6 +16,8 @@ mod counters;
 mod declare;
 mod engine;
 mod found;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hear;
 mod links;
 mod names;
@@ -25,6 +27,8 @@ mod settle;
 mod sim;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
 mod zone;
 
