@@ -49,6 +49,8 @@ pub struct MeshDevice {
     pub port: u16,
     /// Its key.
     pub private: PrivateKey,
+    /// The public half.
+    pub public: PublicKey,
     /// The largest packet inside it, in bytes, by this node's underlay.
     pub mtu: u32,
     /// Its peers.
@@ -86,6 +88,7 @@ pub fn desire<'a>(
         slot: key.slot,
         port: port.saturating_add(key.slot.into()),
         private: key.private.clone(),
+        public: key.public,
         mtu: inside(me),
         peers: peers(cluster, view, key),
     };
@@ -115,13 +118,12 @@ pub(super) fn others(view: &ClusterView) -> impl Iterator<Item = &Node> {
 }
 
 fn peers(cluster: &str, view: &ClusterView, own: &OwnKey) -> BTreeMap<PublicKey, MeshPeer> {
-    let mine = own.private.public();
     let mut found: Vec<(&Node, PublicKey, u16)> = others(view)
         .filter_map(|node| {
             let key = node.mesh.iter().find(|key| key.epoch == own.epoch())?;
             Some((node, key.public, key.port))
         })
-        .filter(|(_, public, _)| *public != mine)
+        .filter(|(_, public, _)| *public != own.public)
         .collect();
     // Of two nodes that show one key, which only a copied or a hostile state can bring about, the older stays.
     found.sort_by_key(|(node, ..)| std::cmp::Reverse(node.index));

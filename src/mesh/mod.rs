@@ -23,3 +23,5 @@ pub use rotation::{MAX_LIVE, OwnKey, Rotation, Step};
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -139,17 +139,30 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        if slowness() > 1 {
-            let config = self.run_dir.join("agent.toml");
-            let detect = format!("detect_ms = {}\n", 2000 * slowness());
-            std::fs::write(&config, detect).expect("the run directory is ours");
-            command.arg("--config").arg(config);
+        if slowness() > 1 && !self.config().exists() {
+            self.configure("");
+        }
+        if self.config().exists() {
+            command.arg("--config").arg(self.config());
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
+    }
+
+    /// Writes the configuration file with which the agent is started from now on.
+    pub fn configure(&self, toml: &str) {
+        let mut toml = toml.to_owned();
+        if slowness() > 1 && !toml.contains("detect_ms") {
+            toml = format!("detect_ms = {}\n{toml}", 2000 * slowness());
+        }
+        std::fs::write(self.config(), toml).expect("the configuration can be written");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.run_dir.with_file_name("agent.toml")
     }
 
     /// Waits until the agent answers at its socket.
