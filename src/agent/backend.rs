@@ -29,6 +29,7 @@ impl Backend for Agent {
             endpoints: 0,
             reconcile: ReconcileAnswer::default(),
             counters: Default::default(),
+            mdns: Default::default(),
         };
         let Some(session) = session else { return Ok(status) };
         let view = session.view();
@@ -49,6 +50,7 @@ impl Backend for Agent {
             errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
         status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        status.mdns = session.mdns.by_network();
         Ok(status)
     }
 

@@ -10,9 +10,7 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{
-    ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode,
-};
+use crate::model::{ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -65,10 +63,6 @@ const NODES: [&str; 2] = ["nodes", "mesh"];
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if request.zeroconf == ZeroconfMode::Proxy {
-        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
-            .hint("leave it out, or use `off` to keep mDNS on each node"));
-    }
     if let Some(taken) = NODES.into_iter().find(|taken| name.as_str().eq_ignore_ascii_case(taken)) {
         return Err(ApiError::bad_field("name", format!("{taken}.lanmesh. holds the names of the nodes"))
             .hint("give the network another name"));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::zeroconf::{Tally, Zeroconf};
 use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
@@ -38,6 +39,8 @@ pub struct Session {
     pub reconciler: Reconciler,
     /// What answers for its networks' names.
     pub dns: Dns,
+    /// What mDNS has counted in its networks.
+    pub mdns: Tally,
     context: Context,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -137,11 +140,19 @@ impl Session {
             present: reconciler.present(),
         };
         tasks.spawn(served.run(stop.clone()));
+        let mdns = Tally::default();
+        let zeroconf = Zeroconf {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            tally: mdns.clone(),
+        };
+        tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         tasks.close();
-        Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
+        Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })
     }
 
     /// Stops without a word: everything in the kernel stays and goes on forwarding.

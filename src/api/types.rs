@@ -119,6 +119,11 @@ pub struct StatusAnswer {
     /// What was counted since the start, by name (datagrams that did not open, events lost and so on).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// What mDNS counted in each network of this node since it has it: packets received and sent, and those dropped by
+    /// reason.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
 }
 
 /// What a check of this machine found.

@@ -16,7 +16,7 @@ use crate::model::{EndpointName, Mac, MulticastMode};
 use crate::plan::{DesiredPort, PortName, VxlanSettings};
 
 /// The bridge of a network, in the network's namespace.
-pub(super) const BRIDGE: &str = "br0";
+pub const BRIDGE: &str = "br0";
 /// The VXLAN device of a network, in the network's namespace.
 pub(super) const VXLAN: &str = "vx0";
 /// What the aliases of all our devices begin with.

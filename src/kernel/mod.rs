@@ -47,6 +47,7 @@ use crate::plan::{Action, DesiredPort, MeshAction, Observed, ObservedMesh, Obser
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
+pub use links::BRIDGE;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]

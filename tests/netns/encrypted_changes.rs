@@ -92,7 +92,7 @@ fn keys_are_made_anew_every_so_often_and_neither_a_packet_nor_a_connection_is_lo
     let lab = lab!(2);
     for node in lab.nodes() {
         node.kill();
-        std::fs::write(node.config_file(), "rotate_s = 10\n").expect("the file can be written");
+        node.configure("rotate_s = 10\n");
         node.start_and_wait();
     }
     lab.join_all(&[1, 2]);

@@ -130,6 +130,7 @@ impl Backend for Fake {
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
+            mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
         })
     }
 

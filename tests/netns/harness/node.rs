@@ -28,6 +28,8 @@ pub struct Node {
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    /// TOML.
+    config: RefCell<String>,
     agent: RefCell<Option<Child>>,
 }
 
@@ -81,7 +83,18 @@ impl Node {
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, ipv6, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self {
+            name,
+            number,
+            netns,
+            mtu,
+            ipv6,
+            run_dir,
+            data_dir,
+            log,
+            config: RefCell::default(),
+            agent: RefCell::new(None),
+        }
     }
 
     /// Its name in the lab and in the cluster.
@@ -123,11 +136,6 @@ impl Node {
         &self.data_dir
     }
 
-    /// What a test wants the agent's configuration to say, where it writes it.
-    pub fn config_file(&self) -> PathBuf {
-        self.data_dir.with_file_name("agent.toml")
-    }
-
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("lanmesh.sock")
@@ -149,20 +157,25 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        let mut settings = std::fs::read_to_string(self.config_file()).unwrap_or_default();
+        let mut config = self.config.borrow().clone();
         if slowness() > 1 {
-            settings += &format!("detect_ms = {}\n", 2000 * slowness());
+            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
         }
-        if !settings.is_empty() {
-            let config = self.run_dir.join("agent.toml");
-            std::fs::write(&config, settings).expect("the run directory is ours");
-            command.arg("--config").arg(config);
+        if !config.is_empty() {
+            let path = self.run_dir.join("agent.toml");
+            std::fs::write(&path, config).expect("the run directory is ours");
+            command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
+    }
+
+    /// Sets the configuration with which the agent is started from now on.
+    pub fn configure(&self, toml: &str) {
+        toml.clone_into(&mut self.config.borrow_mut());
     }
 
     /// Waits until the agent answers at its socket.
