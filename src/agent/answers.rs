@@ -108,6 +108,7 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
         created_ms: spec.created_ms,
@@ -136,6 +137,7 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
     }
@@ -164,6 +166,7 @@ pub fn endpoint(
         mac: endpoint.mac,
         node: node.name.clone(),
         state,
+        spoofed: None,
     })
 }
 

@@ -120,7 +120,11 @@ impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
     async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
-        let without = Without { mdb: config.without_vxlan_mdb, filter: config.without_egress_filter };
+        let without = Without {
+            mdb: config.without_vxlan_mdb,
+            filter: config.without_egress_filter,
+            guard: config.without_port_guard,
+        };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;

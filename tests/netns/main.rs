@@ -25,5 +25,6 @@ mod recovery;
 mod resolvers;
 mod selftest;
 mod software;
+mod spoofing;
 mod unicast;
 mod zeroconf;

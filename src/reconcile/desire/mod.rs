@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use crate::local::LocalEndpoint;
 use crate::model::{
     BroadcastMode, Claims, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
-    NetworkView, Node, NodeId, NodeState, ZeroconfMode,
+    NetworkView, Node, NodeId, NodeState, SpoofingMode, ZeroconfMode,
 };
 use crate::multicast;
 use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, overlay_mtu};
@@ -223,7 +223,7 @@ fn desired_network(
         neighbours,
         flood,
         groups,
-        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
+        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, spec, mtu))).collect(),
     }
 }
 
@@ -232,7 +232,7 @@ fn addresses_of(endpoint: &Endpoint) -> impl Iterator<Item = (IpAddr, Mac)> + '_
 }
 
 /// The interface of an endpoint of this node, in a network with this MTU.
-pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
+pub fn port(record: &LocalEndpoint, spec: &NetworkSpec, mtu: u32) -> DesiredPort {
     DesiredPort {
         name: record.endpoint.name.clone(),
         placement: record.placement.clone(),
@@ -240,6 +240,7 @@ pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
         mac: record.endpoint.mac,
         addresses: record.endpoint.addresses.clone(),
         mtu,
+        guarded: spec.spoofing == SpoofingMode::Deny,
     }
 }
 

@@ -1,13 +1,13 @@
 //! Counting packets on the underlay.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Netns;
+use super::{Container, Netns};
 
 /// A capture that runs until it is asked for its count.
 pub struct Capture {
@@ -18,7 +18,15 @@ pub struct Capture {
 impl Capture {
     /// Starts to count what matches `filter` (pcap-filter(7)) on a link, and returns when it counts.
     pub fn start(netns: &Netns, link: &str, filter: &str) -> Self {
-        let mut command = netns.command("setpriv");
+        Self::with(netns.command("setpriv"), link, filter)
+    }
+
+    /// The same in a container.
+    pub fn within(container: &Container, link: &str, filter: &str) -> Self {
+        Self::with(container.command("setpriv"), link, filter)
+    }
+
+    fn with(mut command: Command, link: &str, filter: &str) -> Self {
         command.args(["--pdeathsig", "KILL", "tcpdump", "--immediate-mode", "-n", "-p", "-i", link]);
         command.args(["-w", "/dev/null", filter]);
         let mut child = command
