@@ -48,14 +48,14 @@ ROOMS = {
     "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
-    "dns": {"model"},
-    "mdns": set(),
+    "dns": {"model", "mesh"},
+    "mdns": {"zeroconf"},
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
-        "api", "reconcile", "privileges",
+        "api", "reconcile", "mdns", "privileges",
     },
     "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }

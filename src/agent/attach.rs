@@ -40,7 +40,8 @@ impl Session {
         let key = EndpointKey { network: spec.id, name: name.clone() };
         let wanted = Wanted::new(&view, spec, request)?;
         let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()))?;
-        networks::fits_underlay(&view, &spec.subnets, spec.mtu).map_err(|error| error.at("network"))?;
+        networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)
+            .map_err(|error| error.at("network"))?;
         if let Some(existing) = work.local.endpoints.get(&key) {
             wanted.same_as(existing)?;
             return Ok(answers::attached(spec, existing, mtu));

@@ -13,6 +13,7 @@ mod news;
 mod notify;
 mod services;
 mod session;
+mod zeroconf;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ use crate::state::{State, StateError};
 
 use notify::Notify;
 use session::Session;
+
+pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
 
 /// How many past events are kept for those who ask.
 const PAST_EVENTS: usize = 4096;
@@ -124,6 +127,7 @@ impl Agent {
             mdb: config.without_vxlan_mdb,
             filter: config.without_egress_filter,
             guard: config.without_port_guard,
+            wireguard: config.without_wireguard,
         };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };

@@ -40,6 +40,8 @@ enum WithoutArg {
     EgressFilter,
     /// Rules at ingress that keep endpoints to their addresses
     PortGuard,
+    /// WireGuard in the kernel
+    Wireguard,
 }
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
@@ -52,6 +54,7 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
         without_port_guard: without.contains(&WithoutArg::PortGuard),
+        without_wireguard: without.contains(&WithoutArg::Wireguard),
     })?;
     start_log(&config);
     // Before there is a second thread.

@@ -4,7 +4,7 @@ use std::io;
 
 use lanmesh_ipam::{AllocError, PlanError};
 
-use crate::agent::AgentError;
+use crate::agent::{AgentError, ProcessError};
 use crate::api::ApiError;
 use crate::api::client::ClientError;
 use crate::config::ConfigError;
@@ -25,6 +25,9 @@ pub enum CliError {
     /// The agent could not run.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The WireGuard device could not run.
+    #[error(transparent)]
+    Device(#[from] ProcessError),
     /// The network cannot be so.
     #[error(transparent)]
     Request(#[from] ApiError),

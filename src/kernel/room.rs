@@ -187,21 +187,24 @@ impl Room {
         let set =
             self.session.change_link(links::set_bridge(there.index, name, new_mac, mtu, snooping)).await;
         set.map_err(|failure| failure.doing("set the bridge"))?;
-        if snooping { self.begin_to_ask(there.index, mac, mtu).await } else { Ok(()) }
+        // On a smaller link there is no IPv6 (RFC 8200 section 5).
+        if mtu >= 1280 {
+            self.give_link_local(there.index, mac).await?;
+        }
+        if snooping {
+            let set = self.session.change_link(links::ask_for_members(there.index)).await;
+            set.map_err(|failure| failure.doing("let the bridge ask for members"))?;
+        }
+        Ok(())
     }
 
-    /// Lets the bridge ask for memberships. For MLD it needs a link-local address (RFC 3810 section 5.1.14), the
-    /// same on every node, since nothing of it leaves the node.
-    async fn begin_to_ask(&self, bridge: u32, mac: Mac, mtu: u32) -> Result<(), KernelError> {
-        // On a smaller link there is no IPv6 (RFC 8200 section 5), and so no MLD.
-        if mtu >= 1280 {
-            self.speak_ipv6().await?;
-            let address = IpNetwork::V6(mac.link_local());
-            let added = self.session.add_address(bridge, address).await;
-            added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))?;
-        }
-        let set = self.session.change_link(links::ask_for_members(bridge)).await;
-        set.map_err(|failure| failure.doing("let the bridge ask for members"))
+    /// Gives the bridge a link-local address, the same on every node: what asks for members by MLD needs one (RFC
+    /// 3810 section 5.1.14), and so does what answers mDNS where there is no IPv6 subnet.
+    async fn give_link_local(&self, bridge: u32, mac: Mac) -> Result<(), KernelError> {
+        self.speak_ipv6().await?;
+        let address = IpNetwork::V6(mac.link_local());
+        let added = self.session.add_address(bridge, address).await;
+        added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))
     }
 
     async fn speak_ipv6(&self) -> Result<(), KernelError> {
@@ -233,7 +236,7 @@ impl Room {
         deleted.map_err(|failure| failure.doing(format!("delete gateway {address}")))
     }
 
-    /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
+    /// Makes the VXLAN device. `own` is in the node's own namespace, or in the mesh's: the device's socket stays there.
     pub async fn create_vxlan(
         &self,
         own: &Session,

@@ -143,8 +143,17 @@ fn peers(cluster: &str, view: &ClusterView, own: &OwnKey) -> BTreeMap<PublicKey,
 /// The largest packet inside a node's tunnels: its underlay, less the outer IP header (20 or 40), UDP (8), WireGuard's
 /// header (16) and tag (16). The WireGuard paper, section 5.4.6.
 fn inside(node: &Node) -> u32 {
-    node.underlay_mtu.saturating_sub(mesh_overhead(node.vtep))
+    mesh_mtu(node.vtep, node.underlay_mtu)
 }
+
+/// What fits into a tunnel on an underlay, in bytes.
+pub fn mesh_mtu(vtep: IpAddr, underlay: u32) -> u32 {
+    underlay.saturating_sub(mesh_overhead(vtep)).min(MESH_MTU_MAX)
+}
+
+/// The most that fits into a tunnel, whatever its underlay: gotatun takes packets of 4096 bytes from the wire, of
+/// which WireGuard's header and tag are 32, and the rest is a multiple of 16.
+const MESH_MTU_MAX: u32 = 4064;
 
 /// The bytes that a tunnel takes from each underlay packet.
 pub fn mesh_overhead(vtep: IpAddr) -> u32 {

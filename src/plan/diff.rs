@@ -31,6 +31,7 @@ impl DesiredNetwork {
             vni: self.vni,
             port: self.port,
             local: self.local,
+            encrypted: self.encrypted,
             mtu: self.mtu,
             multicast: self.multicast,
             broadcast: self.broadcast,
@@ -40,15 +41,30 @@ impl DesiredNetwork {
 
     /// Whether it is as `other` is, but perhaps for its groups.
     pub fn is_but_for_groups(&self, other: &Self) -> bool {
-        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, mdns, .. } = self;
+        let Self {
+            id,
+            name,
+            vni,
+            port,
+            local,
+            encrypted,
+            mtu,
+            mac,
+            gateways,
+            multicast,
+            broadcast,
+            mdns,
+            ..
+        } = self;
         let Self { remotes, neighbours, flood, groups: _, ports, .. } = self;
-        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
+        (*id, name, *vni, *port, *local, *encrypted, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
             == (
                 other.id,
                 &other.name,
                 other.vni,
                 other.port,
                 other.local,
+                other.encrypted,
                 other.mtu,
                 other.mac,
                 &other.gateways,

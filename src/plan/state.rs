@@ -29,6 +29,8 @@ pub struct DesiredNetwork {
     pub port: u16,
     /// The address this node's VXLAN packets come from.
     pub local: IpAddr,
+    /// Whether they go through the mesh, and through nothing else.
+    pub encrypted: bool,
     /// The MTU of everything inside, in bytes.
     pub mtu: u32,
     /// The bridge's MAC, the same on every node ([`Mac::of_bridge`]).

@@ -19,7 +19,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// What matches the copies of datagrams to `group` that a node sends or gets.
-fn copies(group: &str) -> String {
+pub fn copies(group: &str) -> String {
     match ip(group) {
         IpAddr::V4(v4) => format!("udp port 4789 and udp[28:2] = 0x0800 and udp[46:4] = {:#x}", v4.to_bits()),
         IpAddr::V6(v6) => {

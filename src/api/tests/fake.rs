@@ -58,6 +58,7 @@ impl Fake {
             vtep: "192.0.2.1".parse().unwrap(),
             underlay_mtu: 1500,
             networks: vec!["net".parse().unwrap()],
+            mesh: None,
         }
     }
 
@@ -130,6 +131,7 @@ impl Backend for Fake {
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
+            mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
         })
     }
 

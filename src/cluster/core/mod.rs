@@ -104,6 +104,10 @@ pub(super) struct Core {
     /// Since when each node is known to belong to the cluster.
     known_since: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
+    /// When each node was last heard, whatever it said.
+    heard: BTreeMap<NodeId, Duration>,
+    /// Nodes that were given up although they had been heard a moment before: until when that is not believed.
+    doubted: BTreeMap<NodeId, Duration>,
     view_changed: bool,
     /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
     nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
@@ -151,6 +155,8 @@ impl Core {
             states: BTreeMap::new(),
             known_since,
             states_due: Some(now),
+            heard: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             view_changed: true,
             nodes: None,
             next_tick: now,
@@ -229,8 +235,7 @@ impl Core {
         }
         if now >= self.next_reach {
             self.next_reach = now + self.membership.intervals().reach;
-            self.membership.announce_to_dead(now);
-            self.follow_membership(now);
+            self.reach(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -271,6 +276,7 @@ impl Core {
             self.stats.dropped_replayed += 1;
             return;
         }
+        self.heard.insert(opened.sender, now);
         match wire::decode_datagram(&opened.body) {
             Some(message) => self.handle(opened.sender, message, now),
             None => self.stats.dropped_refused += 1,
@@ -348,6 +354,7 @@ impl Core {
                 self.states.remove(&node);
                 self.known_since.remove(&node);
                 self.peers.remove(&node);
+                self.heard.remove(&node);
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }

@@ -20,7 +20,7 @@ pub fn execute(observed: &mut Observed, op: &Op) {
 }
 
 fn vxlan(settings: &VxlanSettings) -> ObservedVxlan {
-    let VxlanSettings { vni, port, local, mtu, multicast, broadcast, mdns } = *settings;
+    let VxlanSettings { vni, port, local, encrypted: _, mtu, multicast, broadcast, mdns } = *settings;
     ObservedVxlan { vni: vni.into(), port, local: Some(local), mtu, multicast, broadcast, mdns, ready: true }
 }
 

@@ -72,8 +72,8 @@ prop_compose! {
         ports in proptest::collection::vec(desired_port(), 0..3),
     ) -> DesiredNetwork {
         DesiredNetwork {
-            id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local, mtu, mac,
-            gateways: gateways.into_iter().collect(),
+            id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local,
+            encrypted: false, mtu, mac, gateways: gateways.into_iter().collect(),
             multicast, broadcast, mdns, remotes, neighbours, flood, groups, ports: ports.into_iter().collect(),
         }
     }

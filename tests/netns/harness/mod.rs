@@ -9,6 +9,7 @@
 
 mod capture;
 mod container;
+mod guest;
 mod http;
 
 mod names;
@@ -23,8 +24,9 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
-pub use names::{Answered, Asker, Watch};
-pub use netns::Netns;
+pub use guest::{Guest, Running};
+pub use names::{Answered, Asker, Resolver, Watch};
+pub use netns::{Netns, within};
 pub use node::Node;
 pub use program::{Place, Program};
 pub use requirements::missing;
