@@ -158,7 +158,7 @@ impl Bench {
                     let old = message.answers.iter().all(|record| record.ttl == 0);
                     // It may have brought about that something ends here.
                     assert!(!(quiet && response && !old), "answers a response");
-                    assert!(response || message.metadata.id == 0, "a query has no id");
+                    assert!(response || message.metadata.id == 0, "a query has an id");
                 }
                 Output::Publish(facts) => self.published = facts,
             }
