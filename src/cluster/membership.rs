@@ -220,6 +220,14 @@ impl Membership {
         self.drain(now);
     }
 
+    /// Says hello to a member, also to one that was given up: if it lives, it hears that it was, and comes back.
+    pub fn announce_to(&mut self, node: NodeId, now: Duration) {
+        let known = self.foca.iter_membership_state().find(|member| member.id().node == node);
+        if let Some(identity) = known.map(|member| *member.id()) {
+            self.announce(identity, now);
+        }
+    }
+
     /// Says hello to `count` of the members that were given up, so that cuts heal.
     pub fn announce_to_dead(&mut self, count: usize, now: Duration) {
         let mut dead: Vec<Identity> = self

@@ -99,6 +99,8 @@ pub(super) struct Core {
     states: BTreeMap<NodeId, NodeState>,
     /// Since when each node is known to belong to the cluster.
     known_since: BTreeMap<NodeId, Duration>,
+    /// Nodes that answered until somebody else called them dead, and until when they may show that they are not.
+    doubted: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
     view_changed: bool,
     /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
@@ -145,6 +147,7 @@ impl Core {
             stats: Stats::default(),
             states: BTreeMap::new(),
             known_since,
+            doubted: BTreeMap::new(),
             states_due: Some(now),
             view_changed: true,
             nodes: None,
@@ -320,6 +323,7 @@ impl Core {
                 }
                 self.membership.expel(node, now);
                 self.states.remove(&node);
+                self.doubted.remove(&node);
                 self.known_since.remove(&node);
                 self.peers.remove(&node);
             }

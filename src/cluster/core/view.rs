@@ -85,9 +85,11 @@ impl Core {
         if self.states_due.is_none_or(|due| now < due) {
             return;
         }
-        let observed = self.observe(now);
+        let mut observed = self.observe(now);
+        self.doubt(&mut observed, now);
         let waiting = self.known_since.values().map(|since| *since + self.timing.detect);
-        self.states_due = waiting.filter(|due| *due > now).min();
+        self.states_due = waiting.chain(self.doubted.values().copied()).filter(|due| *due > now).min();
+        self.follow_membership(now);
         self.stats.members = self.membership.count() as u64;
         for (node, state) in observed {
             if self.states.insert(node, state) == Some(state) {
@@ -103,6 +105,29 @@ impl Core {
                 NodeState::Dead => ClusterEvent::NodeDead { node, name },
                 NodeState::Left => ClusterEvent::NodeLeft { node, name },
             });
+        }
+    }
+
+    /// A node that answered a moment ago and is dead by somebody else's word is asked itself before that is told.
+    ///
+    /// When a cut heals, each side has given up the other, and says so of nodes that a third can reach. A node that
+    /// really dies is suspected first, by everybody, so this delays nobody's death.
+    fn doubt(&mut self, observed: &mut BTreeMap<NodeId, NodeState>, now: Duration) {
+        self.doubted.retain(|node, _| observed.get(node) == Some(&NodeState::Dead));
+        for (node, state) in observed.iter_mut().filter(|(_, state)| **state == NodeState::Dead) {
+            let until = match self.doubted.get(node) {
+                Some(until) => *until,
+                None if self.states.get(node) == Some(&NodeState::Alive) => {
+                    let until = now + self.timing.detect / 8;
+                    self.doubted.insert(*node, until);
+                    self.membership.announce_to(*node, now);
+                    until
+                }
+                None => continue,
+            };
+            if now < until {
+                *state = NodeState::Suspect;
+            }
         }
     }
 }

@@ -50,6 +50,12 @@ fn figures_of_larger_clusters() {
 }
 
 #[test]
+#[ignore = "takes long"]
+fn in_many_healings_of_larger_clusters_nobody_is_called_dead_either() {
+    println!("{} healings", healings(&[(3, 40), (6, 20), (12, 10), (30, 4), (60, 1)]));
+}
+
+#[test]
 fn with_a_third_of_all_datagrams_lost_nobody_is_given_up() {
     for (n, seed) in [(3, 1), (3, 2), (8, 3), (20, 4)] {
         let (mut sim, _) = quiet(n, seed);
@@ -118,6 +124,35 @@ fn after_a_cut_of_any_length_both_sides_come_together_and_have_the_same_facts() 
             assert_eq!(view.networks.values().filter(|network| network.conflict).count(), 1);
         }
     }
+}
+
+#[test]
+fn when_a_cut_heals_no_node_is_called_dead_that_was_not_before() {
+    println!("{} healings, and nobody was called dead in any", healings(&[(3, 6), (6, 3), (10, 1)]));
+}
+
+/// Heals two cuts of clusters of so many nodes, so many times each, and says how many that were.
+fn healings(clusters: &[(usize, u64)]) -> usize {
+    let mut healings = 0;
+    for (n, seeds) in clusters {
+        let n = *n;
+        for seed in 0..*seeds {
+            let (mut sim, _) = quiet(n, seed);
+            sim.loss = if seed % 3 == 2 { 0.1 } else { 0.0 };
+            for length in [3 * SECOND, 20 * SECOND] {
+                sim.side = (0..n).map(|node| u8::from(node > n / 2)).collect();
+                sim.run(length + 61 * MS * seed as u32);
+                sim.side = vec![0; n];
+                sim.clear_events();
+                let took = sim.until(15 * SECOND, Sim::all_alive);
+                assert!(took.is_some(), "{n} nodes, seed {seed}: not healed");
+                sim.run(3 * SECOND);
+                assert_eq!(sim.deaths(), [], "{n} nodes, seed {seed}, cut of {length:?}");
+                healings += 1;
+            }
+        }
+    }
+    healings
 }
 
 #[test]
