@@ -54,6 +54,13 @@ impl Session {
             ))
             .hint("detach what is in it, remove it by its id, and create it under another name"));
         }
+        if let Some((other, index)) = self.cluster.overruled_by().await? {
+            return Err(ApiError::conflict(format!(
+                "index {index} or this node's name was given to {other} too, while the cluster was cut, so this node \
+                 takes no new endpoints"
+            ))
+            .hint("run `lanmesh leave` on it and let it join again"));
+        }
         let others = self.others(&view, network).await?;
         let claim = claim(&view, &others, &name, &wanted)?;
         let grants = lease(&mut work, &view, spec, &others, &name, &wanted)?;

@@ -27,12 +27,14 @@ mod pki;
 mod seal;
 #[cfg(test)]
 mod sim;
+mod slots;
 mod store;
 mod streams;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};

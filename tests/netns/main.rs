@@ -13,6 +13,7 @@ mod clusters;
 mod desired;
 mod isolation;
 mod join;
+mod manager;
 mod membership;
 mod mtu;
 mod multicast;

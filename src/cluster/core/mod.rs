@@ -41,6 +41,8 @@ pub(super) enum Output {
     Persist(Persist),
     /// Tell whoever listens.
     Event(ClusterEvent),
+    /// These are the CAs of the cluster now, in DER.
+    Trust(Vec<Vec<u8>>),
 }
 
 /// Something to be remembered durably.
@@ -54,6 +56,8 @@ pub(super) enum Persist {
     Peer(NodeId, NodeFact),
     /// The incarnation, after this node found that it had lost count.
     Incarnation(Incarnation),
+    /// Another node is the manager now: its secrets are to be forgotten here.
+    SteppedDown,
 }
 
 /// What a node starts with.
@@ -274,7 +278,7 @@ impl Core {
                 }
             }
             Datagram::Claims(claims) => {
-                for claim in claims {
+                for claim in claims.into_iter().filter(|claim| !matches!(claim, Claim::Authority { .. })) {
                     self.take_claim(claim, now);
                 }
             }
@@ -296,7 +300,8 @@ impl Core {
             Claim::Removed(node) => self.ledger.node(*node).cloned(),
             _ => None,
         };
-        if !self.ledger.merge(claim.clone()) {
+        let managed = self.is_manager();
+        if !claim.is_sound() || !self.ledger.merge(claim.clone()) {
             return false;
         }
         self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
@@ -326,6 +331,13 @@ impl Core {
                 self.doubted.remove(&node);
                 self.known_since.remove(&node);
                 self.peers.remove(&node);
+            }
+            Claim::Manager { .. } if managed && !self.is_manager() => {
+                self.out.push_back(Output::Persist(Persist::SteppedDown));
+            }
+            Claim::Authority { .. } => {
+                let all = self.ledger.authorities().map(<[u8]>::to_vec).collect();
+                self.out.push_back(Output::Trust(all));
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }
