@@ -1,4 +1,4 @@
-//! Serves the names of a network that is made up, for `scripts/bench-dns`.
+//! Serves the names of a network that is made up, for `scripts/bench dns`.
 //!
 //!     dns_serve NAMESPACE NAMES
 //!

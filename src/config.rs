@@ -13,6 +13,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
+use crate::mesh::MAX_LIVE;
+use crate::model::DNS_TTL_MAX;
+
 /// Who may read at the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -52,6 +55,10 @@ pub struct Config {
     pub detect: Duration,
     /// How long the FDB entries of a dead node stay.
     pub grace: Duration,
+    /// How often the keys of the cluster and of its mesh are made anew.
+    pub rotate: Duration,
+    /// The first of the four UDP ports ([`MAX_LIVE`]) of the WireGuard mesh; mostly one or two of them are open.
+    pub wireguard_port: u16,
     /// The group whose members may write; without it only root.
     pub write_group: Option<u32>,
     /// Who may read.
@@ -62,10 +69,16 @@ pub struct Config {
     pub log: String,
     /// How it is written.
     pub log_format: LogFormat,
+    /// How long answers of the name servers may be kept, in networks that say nothing else.
+    pub dns_ttl: Duration,
+    /// The resolver configuration that says where names from outside are asked for.
+    pub resolv_conf: PathBuf,
     /// Not to use groups in VXLAN devices although the kernel has them: to try out what is done without.
     pub without_vxlan_mdb: bool,
     /// The same for the filter at egress.
     pub without_egress_filter: bool,
+    /// The same for WireGuard.
+    pub without_wireguard: bool,
 }
 
 /// What the command line says; each goes before the file.
@@ -83,6 +96,8 @@ pub struct Flags {
     pub without_vxlan_mdb: bool,
     /// Not to use the filter at egress.
     pub without_egress_filter: bool,
+    /// Not to use WireGuard of the kernel.
+    pub without_wireguard: bool,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -99,13 +114,18 @@ impl Default for Config {
             vxlan_port: 4789,
             detect: Duration::from_millis(2000),
             grace: Duration::from_secs(300),
+            rotate: Duration::from_secs(7 * 24 * 3600),
+            wireguard_port: 51840,
             write_group: None,
             read: ReadAccess::Anyone,
             max_body: 1 << 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
+            dns_ttl: Duration::from_secs(5),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_wireguard: false,
         }
     }
 }
@@ -161,11 +181,15 @@ struct Written {
     vxlan_port: Option<Spanned<i64>>,
     detect_ms: Option<Spanned<i64>>,
     grace_s: Option<Spanned<i64>>,
+    rotate_s: Option<Spanned<i64>>,
+    wireguard_port: Option<Spanned<i64>>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
     max_body: Option<Spanned<i64>>,
     log: Option<Spanned<String>>,
     log_format: Option<LogFormat>,
+    dns_ttl_s: Option<Spanned<i64>>,
+    resolv_conf: Option<Spanned<PathBuf>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -285,6 +309,7 @@ impl Config {
         }
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
+        config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
 
@@ -316,6 +341,12 @@ impl Config {
             grace: source
                 .number("grace_s", written.grace_s, 0..=604_800)?
                 .map_or(default.grace, Duration::from_secs),
+            rotate: source
+                .number("rotate_s", written.rotate_s, 10..=31_536_000)?
+                .map_or(default.rotate, Duration::from_secs),
+            wireguard_port: source
+                .number("wireguard_port", written.wireguard_port, 1..=65_536 - MAX_LIVE as i64)?
+                .unwrap_or(default.wireguard_port),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),
             max_body: source
@@ -323,8 +354,13 @@ impl Config {
                 .unwrap_or(default.max_body),
             log,
             log_format: written.log_format.unwrap_or(default.log_format),
+            dns_ttl: source
+                .number("dns_ttl_s", written.dns_ttl_s, 0..=i64::from(DNS_TTL_MAX))?
+                .map_or(default.dns_ttl, Duration::from_secs),
+            resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
+            without_wireguard: default.without_wireguard,
         })
     }
 }
@@ -352,11 +388,15 @@ mod tests {
             vxlan_port = 8472
             detect_ms = 500
             grace_s = 0
+            rotate_s = 3600
+            wireguard_port = 65532
             write_group = "root"
             read = "group"
             max_body = 4096
             log = "warn,lanmesh=debug"
             log_format = "json"
+            dns_ttl_s = 0
+            resolv_conf = "/c"
             "#,
         )
         .unwrap();
@@ -368,13 +408,18 @@ mod tests {
             vxlan_port: 8472,
             detect: Duration::from_millis(500),
             grace: Duration::ZERO,
+            rotate: Duration::from_secs(3600),
+            wireguard_port: 65532,
             write_group: Some(0),
             read: ReadAccess::Group,
             max_body: 4096,
             log: "warn,lanmesh=debug".to_owned(),
             log_format: LogFormat::Json,
+            dns_ttl: Duration::ZERO,
+            resolv_conf: "/c".into(),
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_wireguard: false,
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));
@@ -388,8 +433,12 @@ mod tests {
             ("\n\nport = 0", &[":3: port: 0 is not 1 to 65535"]),
             ("port = 70000", &[":1: port: "]),
             ("port = \"7979\"", &[":1: port: ", "expected i64"]),
+            ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
+            ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
             ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
             ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
+            ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),
+            ("resolv_conf = \"resolv.conf\"", &[":1: resolv_conf: "]),
             ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
             ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
             ("write_group = -1", &[":1: write_group: "]),

@@ -189,7 +189,9 @@ async fn attaching_twice_changes_nothing_and_detaching_twice_is_no_error() {
     // The link-local address comes when the kernel is ready for it.
     let before = ip(&container, "-o addr show scope global");
     assert!(before.contains("10.10.0.17/24") && before.contains("fd00:10::17/64"), "{before}");
-    assert!(ip(&container, "route").contains("224.0.0.0/4 dev eth0"));
+    for to_all in ["224.0.0.0/4 dev eth0", "255.255.255.255 dev eth0"] {
+        assert!(ip(&container, "route").contains(to_all), "{to_all}");
+    }
     node.kernel.attach(want.id, &wanted).await.expect("attaches again");
     assert_eq!(ip(&container, "-o addr show scope global"), before);
 

@@ -7,7 +7,10 @@ use lanmesh::dns::zone::Zone;
 use lanmesh::local::LocalEndpoint;
 use lanmesh::model::{ClusterView, Placement};
 use lanmesh::plan::{Observed, plan};
-use lanmesh::reconcile::{Situation, wish};
+use lanmesh::reconcile::{Situation, vtep, wish};
+
+/// The id of the cluster.
+const CLUSTER: &str = "fuzz";
 
 /// Names and kernel entries can be made of it; no entry leads to where no node is.
 pub fn check(view: &ClusterView) {
@@ -27,10 +30,11 @@ pub fn check(view: &ClusterView) {
         })
     });
     let own: Vec<LocalEndpoint> = own.collect();
-    let situation = Situation { view, gone: &gone, vxlan_port: 4789, selective: true };
+    let situation = Situation { view, gone: &gone, cluster: CLUSTER, vxlan_port: 4789, selective: true };
     let wish = wish(situation, own.iter());
-    let vteps: BTreeSet<IpAddr> = view.nodes.values().map(|node| node.vtep).collect();
-    for network in wish.desired.networks.values() {
+    for (id, network) in &wish.desired.networks {
+        let spec = &view.networks[id].spec;
+        let vteps: BTreeSet<IpAddr> = view.nodes.values().map(|node| vtep(CLUSTER, spec, node)).collect();
         let leads_to = network.remotes.values().chain(&network.flood);
         for vtep in leads_to.chain(network.groups.values().flatten()) {
             assert!(vteps.contains(vtep), "{vtep} is no node's");

@@ -29,19 +29,28 @@ need_root() {
     [[ $EUID -eq 0 ]] || die "network namespaces need root: run 'sudo $0 $*'"
 }
 
-# ensure COMMAND=PACKAGE...: installs the packages whose command is not there. What cannot be had is
-# listed in MISSING, one 'command (package)' each, and the answer is 1.
+# have THING: whether a command is there; or a library, lib….so.N; or a module of Python, python3-NAME.
+have() {
+    case $1 in
+    lib*.so*) ldconfig -p | grep -qF "$1" ;;
+    python3-*) /usr/bin/python3 -c "import ${1#python3-}" 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# ensure THING=PACKAGE...: installs the packages whose thing (see have) is not there. What cannot be had is
+# listed in MISSING, one 'thing (package)' each, and the answer is 1.
 MISSING=()
 ensure() {
     local pair packages=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
+        have "${pair%%=*}" || packages+=("${pair#*=}")
     done
     if ((${#packages[@]})); then
         install_packages "${packages[@]}" || true
     fi
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || MISSING+=("${pair%%=*} (package ${pair#*=})")
+        have "${pair%%=*}" || MISSING+=("${pair%%=*} (package ${pair#*=})")
     done
     ((${#MISSING[@]} == 0))
 }
@@ -67,6 +76,26 @@ install_packages() {
         rm -f "$log"
         return 1
     fi
+}
+
+# unpack PACKAGE PATH: has PATH of a package in target/tools/PACKAGE (or in /, where it is installed): for a package whose
+# installation would change how the machine works.
+unpack() {
+    local package=$1 path=$2 place=target/tools/$1
+    [[ ! -e /$path && ! -e $place/$path ]] || return 0
+    command -v apt-get >/dev/null || return 1
+    local work
+    work=$(mktemp -d)
+    # As root it is apt's own user that writes there.
+    chmod 777 "$work"
+    if (cd "$work" && { apt-get download "$package" || { apt-get update && apt-get download "$package"; }; }) >/dev/null 2>&1 &&
+        dpkg-deb --extract "$work"/*.deb "$work/files"; then
+        mkdir -p target/tools
+        rm -rf "$place"
+        mv "$work/files" "$place"
+    fi
+    rm -rf "$work"
+    [[ -e $place/$path ]]
 }
 
 apt_get() {

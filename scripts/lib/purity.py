@@ -11,12 +11,14 @@ import sys
 
 PURE = [
     "ipam/src",
+    "src/mesh",
     "src/model",
     "src/multicast",
     "src/plan",
     "src/reconcile/desire",
     "src/cluster/core",
     "src/cluster/facts",
+    "src/cluster/gossip_key.rs",
     "src/cluster/ledger.rs",
     "src/cluster/membership.rs",
     "src/cluster/seal.rs",
@@ -24,6 +26,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/zone",
+    "src/zeroconf",
 ]
 
 IMPURE = re.compile(
@@ -37,19 +40,24 @@ IMPURE = re.compile(
 ROOMS = {
     "model": set(),
     "state": set(),
-    "config": set(),
-    "plan": {"model"},
+    "config": {"model", "mesh"},
+    "privileges": set(),
+    "plan": {"model", "mesh"},
+    "mesh": {"model"},
     "multicast": {"model"},
-    "kernel": {"model", "plan"},
-    "cluster": {"model", "state"},
+    "zeroconf": {"model"},
+    "kernel": {"model", "plan", "mesh"},
+    "cluster": {"model", "state", "mesh"},
     "dns": {"model"},
+    "mdns": {"zeroconf"},
     "local": {"model", "state"},
     "api": {"model", "config"},
-    "reconcile": {"model", "state", "plan", "multicast", "kernel", "cluster", "local"},
+    "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "multicast", "kernel", "cluster", "dns", "local", "api", "reconcile",
+        "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
+        "api", "reconcile", "mdns", "privileges",
     },
-    "cli": {"model", "config", "dns", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }
 
 

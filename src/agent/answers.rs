@@ -1,6 +1,7 @@
 //! From what this node knows to what the socket answers. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -9,16 +10,18 @@ use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
     EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
-    ServiceRequest,
+    ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
 use crate::model::{
-    ClusterView, Endpoint, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeState, Placement,
-    ServiceName,
+    ClusterView, Endpoint, EndpointName, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeName,
+    NodeState, Placement, ServiceName, Traffic,
 };
+use crate::multicast::Tally;
+use crate::privileges;
 
 /// What attaching gave.
 pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachAnswer {
@@ -105,6 +108,8 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        dns_forward: spec.dns.forward,
+        dns_ttl: spec.dns.ttl,
         created_ms: spec.created_ms,
         conflict: network.conflict,
         netns: namespace,
@@ -131,6 +136,8 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        dns_forward: spec.dns.forward,
+        dns_ttl: spec.dns.ttl,
     }
 }
 
@@ -160,33 +167,50 @@ pub fn endpoint(
     })
 }
 
-/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints.
+/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints. `tally`
+/// says what was sent and came.
 pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
     here: &BTreeSet<Membership>,
+    tally: Option<&Tally>,
 ) -> Vec<GroupAnswer> {
-    let mut found: BTreeMap<Group, BTreeSet<MemberAnswer>> = BTreeMap::new();
+    /// A member's node with its VTEP, unless it is this one, and its endpoint.
+    type Member = (NodeName, Option<EndpointName>, Option<IpAddr>);
+    let mut found: BTreeMap<Group, BTreeSet<Member>> = BTreeMap::new();
     for membership in here.iter().filter(|membership| membership.group.address().is_selective()) {
         let Some(node) = view.myself() else { continue };
-        let member = MemberAnswer { node: node.name.clone(), endpoint: membership.endpoint.clone() };
+        let member = (node.name.clone(), membership.endpoint.clone(), None);
         found.entry(membership.group).or_default().insert(member);
     }
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
         let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
         for group in groups.iter() {
-            let member = MemberAnswer { node: node.name.clone(), endpoint: None };
-            found.entry(*group).or_default().insert(member);
+            found.entry(*group).or_default().insert((node.name.clone(), None, Some(node.vtep)));
         }
     }
-    let answer = |(group, members): (Group, BTreeSet<MemberAnswer>)| GroupAnswer {
-        network: network.name.clone(),
-        group: group.address(),
-        source: group.source(),
-        members: members.into_iter().collect(),
+    let answer = |(group, members): (Group, BTreeSet<Member>)| {
+        let counted = tally.map(|tally| tally.of(group.address()).cloned().unwrap_or_default());
+        let sent_to = |vtep| {
+            let counted = counted.as_ref().filter(|_| group.source().is_none())?;
+            Some(traffic(counted.to.get(&vtep?).copied().unwrap_or_default()))
+        };
+        let member = |(node, endpoint, vtep)| MemberAnswer { node, endpoint, sent: sent_to(vtep) };
+        GroupAnswer {
+            network: network.name.clone(),
+            group: group.address(),
+            source: group.source(),
+            members: members.into_iter().map(member).collect(),
+            sent: counted.as_ref().map(|counted| traffic(counted.sent)),
+            received: counted.as_ref().map(|counted| traffic(counted.received)),
+        }
     };
     found.into_iter().map(answer).collect()
+}
+
+fn traffic(counted: Traffic) -> TrafficAnswer {
+    TrafficAnswer { packets: counted.packets, bytes: counted.bytes }
 }
 
 /// What this node has been asked for.
@@ -220,6 +244,18 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
     }
 }
 
+/// What the agent itself may do.
+fn privileges() -> Check {
+    let lacking = privileges::lacking();
+    Check {
+        name: "the agent's capabilities".to_owned(),
+        // Without those that are required it does not start.
+        state: if lacking.is_none() { CheckState::Ok } else { CheckState::Fallback },
+        found: lacking.map_or_else(|| privileges::held().join(", "), |lacking| format!("lacks {lacking}")),
+        instead: privileges::lacking().map(|_| "what needs it fails: start the agent with it".to_owned()),
+    }
+}
+
 /// What this machine can do.
 pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
@@ -232,6 +268,7 @@ pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
         found: capability.detail,
         instead: (!capability.available).then(|| capability.instead.to_owned()),
     };
-    let checks: Vec<Check> = capabilities.into_iter().map(check).collect();
+    let checks: Vec<Check> =
+        std::iter::once(privileges()).chain(capabilities.into_iter().map(check)).collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

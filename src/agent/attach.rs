@@ -46,7 +46,8 @@ impl Session {
             return Ok(answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed)));
         }
         let mtu = mtu?;
-        networks::fits_underlay(&view, &spec.subnets, spec.mtu).map_err(|error| error.at("network"))?;
+        networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)
+            .map_err(|error| error.at("network"))?;
         if network.conflict {
             return Err(ApiError::conflict(format!(
                 "an older network owns the name {}, so this one takes no new endpoints",

@@ -1,11 +1,11 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
 use super::session::{Join, Session};
-use super::{Agent, answers, attach};
+use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RecoverRequest, RotateRequest, StatusAnswer, TokenAnswer,
+    ReconcileAnswer, RecoverRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
@@ -29,6 +29,7 @@ impl Backend for Agent {
             endpoints: 0,
             reconcile: ReconcileAnswer::default(),
             counters: Default::default(),
+            mdns: Default::default(),
         };
         let Some(session) = session else { return Ok(status) };
         let view = session.view();
@@ -49,6 +50,7 @@ impl Backend for Agent {
             errors: report.errors,
         };
         status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        status.mdns = session.mdns.by_network();
         Ok(status)
     }
 
@@ -57,11 +59,10 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let plan = self.session().await?.reconciler.dry_run().await?;
-        Ok(PlanAnswer {
-            text: plan.to_string(),
-            operations: plan.ops.iter().map(ToString::to_string).collect(),
-        })
+        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
+        let operations: Vec<String> =
+            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
@@ -233,10 +234,30 @@ impl Backend for Agent {
                 }
             };
             let here = session.kernel().memberships(id).await?;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here));
+            let mut work = session.reconciler.work().await;
+            let tally = session.reconciler.tally(&mut work, id).await;
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)
+    }
+
+    async fn services(
+        &self,
+        network: NetworkName,
+        filter: Option<ServiceFilter>,
+    ) -> Answer<Vec<ServiceAnswer>> {
+        let session = self.session().await?;
+        let view = session.view();
+        let network = attach::network_named(&view, &network)?;
+        let facts = match session.cluster.fetch_zeroconf(network.spec.id).await {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::debug!(network = %network.spec.name, %error, "its services are not known here");
+                network.zeroconf.clone()
+            }
+        };
+        Ok(services::services(&view, &network.spec, &facts, filter.as_ref()))
     }
 
     async fn endpoint(&self, network: NetworkName, name: EndpointName) -> Answer<EndpointAnswer> {

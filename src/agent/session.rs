@@ -2,21 +2,24 @@
 //!
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::zeroconf::{Tally, Zeroconf};
 use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
+use crate::config::Config;
 use crate::dns::{Dns, DnsConfig};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan};
+use crate::plan::{Desired, plan, plan_mesh};
 use crate::reconcile::{Reconciler, Settings, vanished};
 
 const UNDERLAY: &str = "node/underlay";
@@ -36,6 +39,8 @@ pub struct Session {
     pub reconciler: Reconciler,
     /// What answers for its networks' names.
     pub dns: Dns,
+    /// What mDNS has counted in its networks.
+    pub mdns: Tally,
     context: Context,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -118,14 +123,15 @@ impl Session {
         }
         let settings = Settings {
             vxlan_port: context.config.vxlan_port,
+            wireguard_port: context.config.wireguard_port,
             grace: context.config.grace,
             detect: context.config.detect,
         };
         let (reconciler, happenings) =
-            Reconciler::new(cluster.clone(), context.kernel.clone(), settings, local);
+            Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
-        let dns = Dns::new(DnsConfig::default(), cluster.view());
+        let dns = Dns::new(dns_config(context), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
@@ -133,10 +139,18 @@ impl Session {
             present: reconciler.present(),
         };
         tasks.spawn(served.run(stop.clone()));
+        let mdns = Tally::default();
+        let zeroconf = Zeroconf {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            tally: mdns.clone(),
+        };
+        tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.close();
-        Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
+        Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })
     }
 
     /// Stops without a word: everything in the kernel stays and goes on forwarding.
@@ -179,16 +193,26 @@ impl Session {
 pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     let observed = context.kernel.observe().await?;
     let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
-    match applied.failed.into_iter().next() {
-        Some((_, error)) => Err(error.into()),
+    let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
+    let failed = context.kernel.apply_mesh(&mesh).await;
+    let mut errors =
+        applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
+    match errors.next() {
+        Some(error) => Err(error.into()),
         None => Ok(()),
     }
+}
+
+fn dns_config(context: &Context) -> DnsConfig {
+    let Config { dns_ttl, resolv_conf, .. } = &*context.config;
+    DnsConfig { ttl: *dns_ttl, resolv_conf: resolv_conf.clone(), ..DnsConfig::default() }
 }
 
 fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {
     ClusterConfig {
         timing: Timing { detect: context.config.detect, ..Timing::default() },
         underlay_mtu,
+        rotate: Some(context.config.rotate),
         ..ClusterConfig::new(context.state.clone())
     }
 }

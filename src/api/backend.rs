@@ -11,7 +11,7 @@ use super::events::EventLog;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer,
     InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest,
-    RotateRequest, StatusAnswer, TokenAnswer,
+    RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -98,6 +98,13 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         network: Option<NetworkName>,
     ) -> impl Future<Output = Answer<Vec<GroupAnswer>>> + Send;
+
+    /// The DNS-SD services of a network that are on nodes that answer, by type and instance.
+    fn services(
+        &self,
+        network: NetworkName,
+        filter: Option<ServiceFilter>,
+    ) -> impl Future<Output = Answer<Vec<ServiceAnswer>>> + Send;
 
     /// Attaches, all or nothing. The same again gives the same answer; `Conflict` when the name is another's.
     fn attach(

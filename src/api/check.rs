@@ -13,7 +13,7 @@ use super::types::{
     AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RecoverRequest,
     RotateRequest, ServiceRequest,
 };
-use crate::model::{AdvertisedService, NetworkName, Placement, ServiceName};
+use crate::model::{AdvertisedService, DNS_TTL_MAX, NetworkName, Placement, ServiceName};
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
@@ -143,6 +143,9 @@ impl Checked for NetworkRequest {
             let min = MTU_MIN[usize::from(self.subnets.iter().any(IpNetwork::is_ipv6))];
             require((min..=65_535).contains(&mtu), "mtu", || format!("{mtu} is not {min} to 65535"))?;
         }
+        if let Some(ttl) = self.dns_ttl {
+            require(ttl <= DNS_TTL_MAX, "dns_ttl", || format!("{ttl} is not 0 to {DNS_TTL_MAX} seconds"))?;
+        }
         Ok(())
     }
 }
@@ -150,27 +153,17 @@ impl Checked for NetworkRequest {
 impl ServiceRequest {
     /// The service in the model's terms, or what is wrong with it.
     pub fn to_model(&self) -> Answer<AdvertisedService> {
-        // The model knows the rules of the type and the port; the text of TXT entries cannot hold every value.
-        let text = format!("{}:{}", self.kind, self.port);
-        let bad = |error: &dyn std::fmt::Display| ApiError::bad_field("kind", error.to_string());
-        require(!self.kind.contains([',', ':']), "kind", || "is not like _distcc._tcp".into())?;
-        let mut service: AdvertisedService = text.parse().map_err(|error| bad(&error))?;
-        for (key, value) in &self.txt {
-            // RFC 6763 sections 6.1 and 6.4.
-            let good = !key.is_empty() && key.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'=');
-            require(good, format!("txt.{key}"), || "a key is printable ASCII without '='".into())?;
-            require(key.len() + 1 + value.len() <= 255, format!("txt.{key}"), || {
-                "key and value are longer than 255 bytes together".into()
-            })?;
-        }
-        service.txt.clone_from(&self.txt);
+        let Self { instance, kind, subtypes, port, txt } = self.clone();
+        let service = AdvertisedService { instance, kind, subtypes, port, txt };
+        service.check().map_err(|error| ApiError::bad_field(error.field(), error.to_string()))?;
         Ok(service)
     }
 }
 
 impl From<AdvertisedService> for ServiceRequest {
     fn from(service: AdvertisedService) -> Self {
-        Self { kind: service.kind, port: service.port, txt: service.txt }
+        let AdvertisedService { instance, kind, subtypes, port, txt } = service;
+        Self { instance, kind, subtypes, port, txt }
     }
 }
 

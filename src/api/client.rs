@@ -20,7 +20,8 @@ use super::events::Event;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
-    RecoverRequest, RemovedAnswer, RotateRequest, StatusAnswer, TokenAnswer, VersionAnswer,
+    RecoverRequest, RemovedAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -261,6 +262,25 @@ impl Client {
             Some(network) => self.get(&format!("/v1/networks/{network}/multicast")).await,
             None => self.get("/v1/multicast").await,
         }
+    }
+
+    /// The DNS-SD services of a network: all, or those of one type.
+    pub async fn services(
+        &self,
+        network: &NetworkName,
+        filter: Option<&ServiceFilter>,
+    ) -> Result<Vec<ServiceAnswer>> {
+        let mut path = format!("/v1/networks/{network}/services");
+        if let Some(filter) = filter {
+            path.push_str("?type=");
+            for byte in filter.to_string().bytes() {
+                match byte {
+                    b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' => path.push(byte.into()),
+                    other => path.push_str(&format!("%{other:02X}")),
+                }
+            }
+        }
+        self.get(&path).await
     }
 
     /// The endpoints of one network or of all.

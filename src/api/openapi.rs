@@ -66,6 +66,7 @@ pub(super) struct QueryDoc {
 pub(super) enum QueryKind {
     Flag,
     Number,
+    Text,
 }
 
 /// What is documented of a route.
@@ -138,6 +139,7 @@ impl RouteDoc {
         for query in self.query {
             let schema = match query.kind {
                 QueryKind::Flag => Object::with_type(Type::Boolean),
+                QueryKind::Text => Object::with_type(Type::String),
                 QueryKind::Number => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build(),
             };
             operation = operation.parameter(

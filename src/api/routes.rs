@@ -21,7 +21,7 @@ use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
     NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RemovedAnswer, RotateRequest,
-    StatusAnswer, TokenAnswer, VersionAnswer,
+    ServiceAnswer, StatusAnswer, TokenAnswer, VersionAnswer,
 };
 
 const FOLLOW: &[QueryDoc] = &[
@@ -36,6 +36,12 @@ const FOLLOW: &[QueryDoc] = &[
         description: "Begin after the event with this number; without it, with the oldest that is kept.",
     },
 ];
+
+const SERVICE_TYPE: &[QueryDoc] = &[QueryDoc {
+    name: "type",
+    kind: QueryKind::Text,
+    description: "Only services of this type: `_distcc._tcp`, or `_subtype._sub._distcc._tcp`.",
+}];
 
 const DRY_RUN: &[QueryDoc] =
     &[QueryDoc { name: "dry_run", kind: QueryKind::Flag, description: "Only say what would be done." }];
@@ -191,6 +197,14 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/networks/{name}/multicast", "The multicast groups of one network"),
             Shape::many::<GroupAnswer>(),
             |api, call| async move { api.backend.multicast(Some(call.param("name")?)).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/services", "The DNS-SD services of one network").query(SERVICE_TYPE),
+            Shape::many::<ServiceAnswer>(),
+            |api, call| async move {
+                let filter = call.query("type", "a type of services such as _distcc._tcp")?;
+                api.backend.services(call.param("name")?, filter).await
+            },
         )
         .with_body(
             put("/v1/networks/{name}/endpoints/{endpoint}", "Attach an endpoint"),

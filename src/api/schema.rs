@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::model::{BroadcastMode, Encryption, MulticastMode, NodeState, ZeroconfMode};
+use crate::model::{BroadcastMode, DnsForward, Encryption, MulticastMode, NodeState, ZeroconfMode};
 
 /// A string that is one of `values` as they are written in JSON.
 fn one_of<T: Serialize>(values: &[T]) -> Object {
@@ -29,6 +29,11 @@ pub fn broadcast_mode() -> Object {
 /// The ways of zeroconf.
 pub fn zeroconf_mode() -> Object {
     one_of(&[ZeroconfMode::Transparent, ZeroconfMode::Proxy, ZeroconfMode::Off])
+}
+
+/// What becomes of names from outside.
+pub fn dns_forward() -> Object {
+    one_of(&[DnsForward::On, DnsForward::Off])
 }
 
 /// The kinds of encryption.

@@ -5,8 +5,9 @@
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
 mod desired;
+mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -16,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
-    BroadcastMode, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId, NetworkName, NodeId,
-    NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
+    BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
+    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -117,6 +119,11 @@ pub struct StatusAnswer {
     /// What was counted since the start, by name (datagrams that did not open, events lost and so on).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// What mDNS counted in each network of this node since it has it: packets received and sent, and those dropped by
+    /// reason.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
 }
 
 /// What a check of this machine found.
@@ -304,6 +311,13 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds; by default what the node's `dns_ttl_s` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_ttl: Option<u32>,
 }
 
 /// A network.
@@ -349,6 +363,11 @@ pub struct NetworkAnswer {
     /// What the VXLAN travels through.
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its name servers ask the node's resolvers for names that are not their own.
+    #[schema(schema_with = super::schema::dns_forward)]
+    pub dns_forward: DnsForward,
+    /// How long an answer of its name servers may be kept, in seconds, where it was given.
+    pub dns_ttl: Option<u32>,
     /// When it was created, in milliseconds since 1970 by the creator's clock.
     pub created_ms: u64,
     /// An older network owns the name: this one takes no new endpoints.
@@ -362,13 +381,20 @@ pub struct NetworkAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceRequest {
+    /// What it is called; left out: as the endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// The type, `_name._tcp` or `_name._udp`.
     pub kind: String,
+    /// Subtypes to browse for, such as `_printer`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub subtypes: BTreeSet<String>,
     /// The port it listens on.
     pub port: u16,
-    /// The TXT record's keys and values.
+    /// The TXT record's keys and values; a key with `null` is written without `=`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub txt: BTreeMap<String, String>,
+    pub txt: BTreeMap<String, Option<String>>,
 }
 
 /// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns` and `host` says to what.
@@ -466,10 +492,26 @@ pub struct GroupAnswer {
     pub source: Option<IpAddr>,
     /// Where it is joined, by node.
     pub members: Vec<MemberAnswer>,
+    /// What endpoints of the node that is asked have sent to the group, each packet once, wherever it went. With a
+    /// source: whoever sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
+    /// What came to the node that is asked from other nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<TrafficAnswer>,
+}
+
+/// Packets of IP that were counted, since the agent of the node that is asked began to look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrafficAnswer {
+    /// How many. A datagram in fragments is so many packets.
+    pub packets: u64,
+    /// What they took in bytes, their IP headers included.
+    pub bytes: u64,
 }
 
 /// A member of a multicast group.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberAnswer {
     /// The node that it is on.
     #[schema(value_type = String)]
@@ -478,6 +520,9 @@ pub struct MemberAnswer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
+    /// What went to its node from endpoints of the node that is asked; not told apart by source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<TrafficAnswer>,
 }
 
 /// An endpoint, as any node of its network knows it.

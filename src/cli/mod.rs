@@ -1,12 +1,14 @@
 //! The command line: each subcommand is a client of the socket and nothing more.
 //!
 //! Owns: flags, the text and tables that people read, exit codes. Does not own: anything an agent decides. The
-//! two commands that work without an agent are `ipam plan --subnet`, which computes, and `agent` itself.
+//! commands that work without an agent are `ipam plan --subnet`, which computes, `agent` itself, and the process that
+//! it starts.
 
 mod agent;
 mod attach;
 mod desired;
 mod detach;
+mod discover;
 mod doctor;
 mod endpoint;
 mod error;
@@ -28,6 +30,7 @@ mod status;
 mod tests;
 mod token;
 mod version;
+mod wireguard_userspace;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -84,6 +87,8 @@ enum Command {
     /// List multicast groups and their members
     #[command(subcommand)]
     Multicast(multicast::Command),
+    /// List the DNS-SD services of a network
+    Discover(discover::Args),
     /// Compute addresses
     #[command(subcommand)]
     Ipam(ipam::Command),
@@ -100,6 +105,9 @@ enum Command {
     Events(events::Args),
     /// Show the versions of this command and of the agent
     Version,
+    /// Be a WireGuard device: the agent runs this where the kernel has no WireGuard
+    #[command(hide = true)]
+    WireguardUserspace(wireguard_userspace::Args),
 }
 
 /// What every subcommand has at hand.
@@ -113,6 +121,7 @@ struct Context {
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let command = match cli.command {
         Command::Agent(args) => return agent::run(args, cli.socket),
+        Command::WireguardUserspace(args) => return wireguard_userspace::run(&args),
         command => command,
     };
     let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
@@ -145,6 +154,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => detach::run(context, &args).await,
         Command::Endpoint(command) => endpoint::run(context, &command).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
+        Command::Discover(args) => discover::run(context, &args).await,
         Command::Ipam(ipam::Command::Plan(args)) => ipam::run(context, &args).await,
         Command::Plan => plan::run(context).await,
         Command::Desired(command) => desired::run(context, &command).await,
@@ -153,6 +163,6 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.
-        Command::Agent(_) => Ok(()),
+        Command::Agent(_) | Command::WireguardUserspace(_) => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
 //! `lanmesh multicast`: the groups that have members.
 
 use super::{CliError, Context, output};
+use crate::api::types::TrafficAnswer;
 use crate::model::NetworkName;
 
 #[derive(Debug, clap::Subcommand)]
@@ -18,17 +19,23 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
     if context.json {
         return output::json(&groups);
     }
-    let rows = groups.iter().map(|group| {
-        let members = group.members.iter().map(|member| match &member.endpoint {
-            Some(endpoint) => format!("{endpoint}@{}", member.node),
-            None => member.node.to_string(),
-        });
-        [
-            group.network.to_string(),
-            group.group.to_string(),
-            output::list(group.source),
-            output::list(members),
-        ]
+    let packets = |counted: Option<TrafficAnswer>| output::list(counted.map(|counted| counted.packets));
+    let rows = groups.iter().flat_map(|group| {
+        group.members.iter().map(move |member| {
+            [
+                group.network.to_string(),
+                group.group.to_string(),
+                output::list(group.source),
+                member.node.to_string(),
+                output::list(member.endpoint.as_ref()),
+                packets(member.sent),
+                // What came is counted where this node is the member, and for all its endpoints at once.
+                packets(group.received.filter(|_| member.sent.is_none() && group.source.is_none())),
+            ]
+        })
     });
-    output::print(&output::table(["NETWORK", "GROUP", "SOURCE", "MEMBERS"], rows))
+    output::print(&output::table(
+        ["NETWORK", "GROUP", "SOURCE", "NODE", "ENDPOINT", "SENT THERE", "RECEIVED"],
+        rows,
+    ))
 }

@@ -7,7 +7,9 @@ use super::network_exec;
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
 use crate::api::types::NetworkRequest;
-use crate::model::{BroadcastMode, Encryption, MulticastMode, NetworkName, ZeroconfMode};
+use crate::model::{
+    BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MulticastMode, NetworkName, ZeroconfMode,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -53,6 +55,12 @@ pub(super) struct CreateArgs {
     /// How zeroconf travels
     #[arg(long, value_enum, default_value_t = ZeroconfArg::Transparent)]
     zeroconf: ZeroconfArg,
+    /// Whether its name servers ask the node's resolvers for other names
+    #[arg(long, value_enum, default_value_t = DnsForwardArg::On)]
+    dns_forward: DnsForwardArg,
+    /// How long answers of its name servers may be kept [default: what the nodes' configuration says]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=i64::from(DNS_TTL_MAX)))]
+    dns_ttl: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -89,6 +97,14 @@ enum ZeroconfArg {
     Off,
 }
 
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DnsForwardArg {
+    /// They do
+    On,
+    /// They refuse them
+    Off,
+}
+
 impl CreateArgs {
     fn into_request(self) -> (NetworkName, NetworkRequest) {
         let request = NetworkRequest {
@@ -107,6 +123,11 @@ impl CreateArgs {
                 ZeroconfArg::Proxy => ZeroconfMode::Proxy,
                 ZeroconfArg::Off => ZeroconfMode::Off,
             },
+            dns_forward: match self.dns_forward {
+                DnsForwardArg::On => DnsForward::On,
+                DnsForwardArg::Off => DnsForward::Off,
+            },
+            dns_ttl: self.dns_ttl,
             encrypt: match self.encrypt {
                 None => Encryption::None,
                 Some(EncryptArg::Wireguard) => Encryption::Wireguard,

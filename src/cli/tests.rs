@@ -50,6 +50,8 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "endpoint ls net",
             "multicast ls",
             "multicast ls net",
+            "discover net",
+            "discover net _distcc._tcp --format distcc",
             "ipam plan net",
             "ipam plan net --node-index 1 --service web --slot 3",
             "ipam plan net --name cc1",

@@ -41,6 +41,8 @@ pub struct ClusterConfig {
     pub vtep: Option<IpAddr>,
     /// The largest packet, in bytes, that the underlay carries.
     pub underlay_mtu: u32,
+    /// How often the manager makes a new gossip key; `None`: only when it is asked to.
+    pub rotate: Option<Duration>,
 }
 
 impl ClusterConfig {
@@ -53,6 +55,7 @@ impl ClusterConfig {
             timing: Timing::default(),
             vtep: None,
             underlay_mtu: 1500,
+            rotate: None,
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::{error, warn};
 
 use super::core::{Core, Output, Persist};
 use super::{ClusterError, ClusterEvent, Stats, store};
+use crate::mesh::MeshSecret;
 use crate::model::{ClusterView, NodeId};
 use crate::state::{State, StateError};
 
@@ -127,6 +128,8 @@ pub(super) struct Outlets {
     pub stats: Arc<Mutex<Stats>>,
     /// Whether the core has settled since its start.
     pub settled: watch::Sender<bool>,
+    /// The newest secret of the mesh.
+    pub mesh: watch::Sender<Option<MeshSecret>>,
     /// What is to be remembered.
     pub persister: Persister,
     /// Begins a stream.
@@ -165,7 +168,8 @@ pub(super) fn spawn(
             let _ = rustix::process::nice(GOSSIP_NICE);
             runtime.block_on(async move {
                 let Ok(socket) = tokio::net::UdpSocket::from_std(socket) else { return };
-                Driver { start: Instant::now(), socket, outlets }.run(core, calls, stop).await;
+                let key = core.key_fingerprint();
+                Driver { start: Instant::now(), socket, outlets, key }.run(core, calls, stop).await;
             });
         })
         .map_err(ClusterError::Thread)
@@ -178,6 +182,8 @@ struct Driver {
     start: Instant,
     socket: tokio::net::UdpSocket,
     outlets: Outlets,
+    /// The gossip key of which the agent was told.
+    key: u64,
 }
 
 impl Driver {
@@ -185,7 +191,7 @@ impl Driver {
         self.start.elapsed()
     }
 
-    async fn run(self, mut core: Core, mut calls: Calls, stop: CancellationToken) {
+    async fn run(mut self, mut core: Core, mut calls: Calls, stop: CancellationToken) {
         let mut replies: Vec<Reply> = Vec::new();
         let mut buffer = [0; 2048];
         loop {
@@ -231,7 +237,7 @@ impl Driver {
         }
     }
 
-    fn flush(&self, core: &mut Core) {
+    fn flush(&mut self, core: &mut Core) {
         let mut persist = Vec::new();
         for output in core.take_outputs() {
             match output {
@@ -251,6 +257,10 @@ impl Driver {
         }
         if core.is_settled() && !*self.outlets.settled.borrow() {
             self.outlets.settled.send_replace(true);
+        }
+        let key = core.key_fingerprint();
+        if std::mem::replace(&mut self.key, key) != key {
+            self.outlets.mesh.send_replace(core.mesh_secret());
         }
         if let Ok(mut stats) = self.outlets.stats.lock() {
             *stats = core.stats;

@@ -69,7 +69,7 @@ pub enum ClusterError {
     },
     /// What one node publishes in one network grew beyond what a message may hold.
     #[error(
-        "the endpoints of this node in one network would take {bytes} bytes, and at most {max} can be published: \
+        "what is published of this node in one network would take {bytes} bytes, and at most {max} can be published: \
          use another node"
     )]
     TooLarge {

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Boot, Core, Output};
 use super::facts::{Applied, Delta, Doc, Entry, Fact, FactKey, NodeFact, Scope};
+use super::gossip_key::GossipKey;
 use super::join::gate::{self, Gate};
 use super::join::token::Token;
 use super::ledger::{Admission, Claim, Ledger};
 use super::pki::{self, Authority};
-use super::seal::{GossipKey, Keyring};
+use super::seal::Keyring;
 use super::wire::{self, Compare, Datagram, JoinRequest, Part, Reply, Request, Summary};
 use super::{Timing, streams};
 use crate::model::{
@@ -33,9 +34,19 @@ pub fn token(text: &str) -> Option<String> {
     text.parse::<Token>().ok().map(|token| token.to_string())
 }
 
-fn key() -> GossipKey {
-    static KEY: OnceLock<GossipKey> = OnceLock::new();
-    KEY.get_or_init(|| GossipKey::generate(1)).clone()
+/// The CA's public key, and a key that it signed.
+fn keys() -> &'static (Vec<u8>, GossipKey) {
+    static KEYS: OnceLock<(Vec<u8>, GossipKey)> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let ca = Authority::generate("fuzz").expect("a CA");
+        let key = GossipKey::generate(1, 1, |message| ca.sign_message(message)).expect("a signature");
+        (pki::public_key(ca.certificate()).expect("its key"), key)
+    })
+}
+
+fn keyring(node: NodeId, settle: Duration) -> Keyring {
+    let (ca, key) = keys();
+    Keyring::new(node, ca.clone(), [key.clone()], settle)
 }
 
 fn name(n: u8) -> NodeName {
@@ -51,7 +62,7 @@ fn admission(n: u8) -> Admission {
 fn fact(n: u8, networks: &[NetworkId]) -> NodeFact {
     let Admission { name, index, address, .. } = admission(n);
     let networks = networks.iter().copied().collect();
-    NodeFact { name, index, address, vtep: address.ip(), underlay_mtu: 1500, networks }
+    NodeFact { name, index, address, vtep: address.ip(), underlay_mtu: 1500, networks, mesh: Vec::new() }
 }
 
 fn endpoint(name: &str, last: u8) -> Endpoint {
@@ -83,6 +94,7 @@ fn network(id: NetworkId, name: &str) -> NetworkSpec {
         broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
+        dns: Default::default(),
         created_ms: 1,
     }
 }
@@ -107,7 +119,8 @@ fn core(me: NodeId, n: u8) -> Core {
         fact: fact(n, &[]),
         incarnation: 1,
         ledger: ledger(),
-        keys: vec![key()],
+        ca: keys().0.clone(),
+        keys: vec![keys().1.clone()],
         peers: BTreeMap::new(),
         initial: [(NETWORK, vec![endpoint(&format!("e{n}"), 16 + n)])].into(),
         groups: BTreeMap::new(),
@@ -126,8 +139,8 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let keyring = |node| (node, Keyring::new(node, [key()], Duration::from_secs(2)));
-        let senders = [OTHER, THIRD, REMOVED, STRANGER].map(keyring).into();
+        let sender = |node| (node, keyring(node, Duration::from_secs(2)));
+        let senders = [OTHER, THIRD, REMOVED, STRANGER].map(sender).into();
         let mut node = Self { core: core(ME, 1), senders, now: Duration::ZERO };
         node.holds();
         node
@@ -256,7 +269,7 @@ pub fn gossip_seeds() -> Vec<Vec<u8>> {
             .map(|claim| Datagram::Claims(vec![claim])),
     );
     // What a node says when it starts: greetings of SWIM and more.
-    let mut opener = Keyring::new(ME, [key()], Duration::ZERO);
+    let mut opener = keyring(ME, Duration::ZERO);
     let sent = other.take_outputs().into_iter().filter_map(|output| match output {
         Output::Datagram(_, sealed) => opener.open(&sealed).ok().map(|opened| opened.body),
         _ => None,

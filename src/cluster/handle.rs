@@ -19,14 +19,14 @@ use super::join::gate::Gate;
 use super::join::token::{Token, cluster_id};
 use super::ledger::{Admission, Claim, Ledger};
 use super::pki::{self, Authority};
-use super::seal::GossipKey;
 use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::trust::Trusted;
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
+use crate::mesh::MeshSecret;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NetworkView, NodeId, NodeIndex,
-    NodeName,
+    NodeName, ZeroconfFact, ZeroconfKey,
 };
 use crate::state::State;
 
@@ -39,20 +39,24 @@ pub type NetworkEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint
 /// What is joined on each node in one network.
 pub type NetworkGroups = BTreeMap<NodeId, Arc<BTreeSet<Group>>>;
 
+/// What mDNS brought to light on each node in one network.
+pub type NetworkZeroconf = BTreeMap<NodeId, Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>>;
+
 /// This node's membership in a cluster. Clones share it; it runs until [`Cluster::shutdown`] or
 /// [`Cluster::leave`], or until the last clone is dropped.
 ///
 /// A call that changes something returns when the change is in this node's own [`Cluster::view`] and on its
 /// way to the others; what must survive a crash is durable by then.
 #[derive(Clone)]
-pub struct Cluster(Arc<Inner>);
+pub struct Cluster(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     id: String,
     me: NodeId,
-    state: State,
-    link: Link,
-    streams: Arc<Streams>,
+    pub state: State,
+    pub link: Link,
+    pub streams: Arc<Streams>,
+    pub mesh: watch::Receiver<Option<MeshSecret>>,
     view: watch::Receiver<Arc<ClusterView>>,
     settled: watch::Receiver<bool>,
     events: broadcast::Sender<ClusterEvent>,
@@ -92,7 +96,7 @@ impl Cluster {
         let membership = Membership { cluster, node, name, index, address: advertise, ca, certificate, key };
         let entered = Remembered {
             membership,
-            keys: vec![GossipKey::generate(1)],
+            keys: vec![gate.next_key((0, 0), true)?],
             ledger,
             peers: BTreeMap::new(),
             authority: Some(gate.to_store()),
@@ -156,9 +160,11 @@ impl Cluster {
                 vtep: config.vtep.unwrap_or(membership.address.ip()),
                 underlay_mtu: config.underlay_mtu,
                 networks: Default::default(),
+                mesh: Vec::new(),
             },
             incarnation,
             ledger,
+            ca: pki::public_key(&membership.ca)?,
             keys,
             peers,
             initial: initial.networks,
@@ -188,6 +194,7 @@ impl Cluster {
             settled: settled.clone(),
             clock: now_ms,
         });
+        let (mesh_sender, mesh) = watch::channel(None);
         let (events, _) = broadcast::channel(EVENTS);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let runtime = tokio::runtime::Handle::current();
@@ -207,11 +214,13 @@ impl Cluster {
         let core = Core::start(boot, std::time::Duration::ZERO);
         // The first view is there before anybody can look.
         view_sender.send_replace(Arc::new(core.view()));
+        mesh_sender.send_replace(core.mesh_secret());
         let outlets = Outlets {
             view: view_sender,
             events: events.clone(),
             stats: Arc::clone(&stats),
             settled: settled_sender,
+            mesh: mesh_sender,
             persister,
             sync: Box::new(sync),
             trust: Box::new(trust),
@@ -220,7 +229,12 @@ impl Cluster {
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
         let threads = Mutex::new(Some(Threads { gossip, writer }));
         let (id, me, state) = (membership.cluster, membership.node, config.state);
-        Ok(Self(Arc::new(Inner { id, me, state, link, streams, view, settled, events, stats, threads })))
+        let inner = Inner { id, me, state, link, streams, mesh, view, settled, events, stats, threads };
+        let cluster = Self(Arc::new(inner));
+        if let Some(period) = config.rotate {
+            cluster.rotate_every(period);
+        }
+        Ok(cluster)
     }
 
     /// Who this node is.
@@ -312,6 +326,18 @@ impl Cluster {
         self.0.link.with(move |core, now| core.set_groups(network, &groups, now)).await
     }
 
+    /// Publishes what mDNS brought to light on this node. Of no effect in a network that this node takes no part in.
+    ///
+    /// # Errors
+    /// It takes more than 1 MiB; what was published before stays.
+    pub async fn set_zeroconf(
+        &self,
+        network: NetworkId,
+        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
+    ) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_zeroconf(network, facts, now)).await?
+    }
+
     /// Creates a network. Where one of this name exists whose spec is equal but for id, VNI and time, the
     /// existing one is returned and nothing changes; where it differs, that is an error.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
@@ -337,6 +363,12 @@ impl Cluster {
     pub async fn fetch_groups(&self, network: NetworkId) -> Result<NetworkGroups, ClusterError> {
         let fetched = self.fetch(network, Doc::groups, |known| known.groups.clone()).await?;
         Ok(fetched.into_iter().filter(|(_, groups)| !groups.is_empty()).collect())
+    }
+
+    /// What mDNS brought to light on every node of a network; asked like [`Cluster::fetch_endpoints`].
+    pub async fn fetch_zeroconf(&self, network: NetworkId) -> Result<NetworkZeroconf, ClusterError> {
+        let fetched = self.fetch(network, Doc::zeroconf, |known| known.zeroconf.clone()).await?;
+        Ok(fetched.into_iter().filter(|(_, facts)| !facts.is_empty()).collect())
     }
 
     /// A part of every node's document in a network: `known` of the view where this node takes part, else `part`
@@ -385,8 +417,8 @@ impl Cluster {
     /// Shuts a node out for good and rotates the gossip key. Manager only. Returns its index, which is
     /// given again only to a node that asks for it.
     pub async fn remove_node(&self, node: NodeId) -> Result<NodeIndex, ClusterError> {
-        self.with_gate(|_| Ok(())).await?;
-        let index = self.0.link.with(move |core, now| core.remove_node(node, now)).await??;
+        let key = self.next_key(true).await?;
+        let index = self.0.link.with(move |core, now| core.remove_node(node, key, now)).await??;
         self.0.streams.persister.barrier().await?;
         Ok(index)
     }
@@ -456,7 +488,7 @@ impl Cluster {
     }
 
     /// Does what only the manager can.
-    async fn with_gate<R>(
+    pub(super) async fn with_gate<R>(
         &self,
         f: impl FnOnce(&mut Gate) -> Result<R, ClusterError>,
     ) -> Result<R, ClusterError> {
@@ -494,7 +526,7 @@ impl Sockets {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked while holding it left whole values behind: they are only replaced, never half-written.
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

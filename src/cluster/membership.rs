@@ -13,6 +13,7 @@ use foca::{
     AccumulatingRuntime, Foca, Member, NoCustomBroadcast, OwnedNotification, PostcardCodec, State, Timer,
 };
 use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 
@@ -60,9 +61,11 @@ pub(super) struct Intervals {
     /// How long a probe waits before others are asked to try.
     answer: Duration,
     /// How long a suspect has to refute.
-    refute: Duration,
+    pub refute: Duration,
     /// Between two rounds of gossip, and of reminding suspects.
     pub gossip: Duration,
+    /// Between two attempts to reach the members that were given up.
+    pub reach: Duration,
 }
 
 impl From<Timing> for Intervals {
@@ -71,7 +74,7 @@ impl From<Timing> for Intervals {
         // waits five once in two hundred times. With the period that the probe takes to fail, the refutation and
         // two rounds of gossip that is 38 parts of 40.
         let part = timing.detect.max(Duration::from_millis(100)) / 40;
-        Self { probe: part * 3, answer: part * 5 / 4, refute: part * 16, gossip: part * 2 }
+        Self { probe: part * 3, answer: part * 5 / 4, refute: part * 16, gossip: part * 2, reach: part * 8 }
     }
 }
 
@@ -220,27 +223,27 @@ impl Membership {
         self.drain(now);
     }
 
-    /// Says hello to a member, also to one that was given up: if it lives, it hears that it was, and comes back.
-    pub fn announce_to(&mut self, node: NodeId, now: Duration) {
-        let known = self.foca.iter_membership_state().find(|member| member.id().node == node);
-        if let Some(identity) = known.map(|member| *member.id()) {
-            self.announce(identity, now);
-        }
-    }
-
-    /// Says hello to `count` of the members that were given up, so that cuts heal.
-    pub fn announce_to_dead(&mut self, count: usize, now: Duration) {
+    /// Says hello to members that were given up, so that cuts heal. Those who are left share the work: about five of
+    /// them say hello to each of the dead, and nobody to more than eight.
+    pub fn announce_to_dead(&mut self, now: Duration) {
         let mut dead: Vec<Identity> = self
             .foca
             .iter_membership_state()
             .filter(|member| member.state() == State::Down)
             .map(|member| *member.id())
             .collect();
-        for _ in 0..count.min(dead.len()) {
-            let pick = self.random.random_range(0..dead.len());
-            let _ = self.foca.announce(dead.swap_remove(pick), &mut self.runtime);
+        dead.shuffle(&mut self.random);
+        let among = self.foca.num_members() + 1;
+        dead.retain(|_| self.random.random_range(0..among) < 5);
+        for identity in dead.into_iter().take(8) {
+            let _ = self.foca.announce(identity, &mut self.runtime);
         }
         self.drain(now);
+    }
+
+    /// Whether somebody was given up and is remembered for it.
+    pub fn has_dead(&self) -> bool {
+        self.foca.iter_membership_state().any(|member| member.state() == State::Down)
     }
 
     /// Gives up a node that left or was removed, without waiting for it to be silent.
@@ -337,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_intervals_of_the_default_detection_time_add_up_to_less_than_it() {
-        let Intervals { probe, answer, refute, gossip } = Timing::default().into();
+        let Intervals { probe, answer, refute, gossip, reach: _ } = Timing::default().into();
         assert!(probe * 6 + refute + gossip * 2 <= Timing::default().detect);
         assert!(answer * 2 < probe, "an indirect probe needs time too");
     }

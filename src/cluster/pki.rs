@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SigningKey, date_time_ymd,
 };
 use ring::digest;
 use rustls::client::WebPkiServerVerifier;
@@ -88,6 +88,11 @@ impl Authority {
         self.issuer.key().serialize_der()
     }
 
+    /// Signs a message of ours.
+    pub fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, ClusterError> {
+        self.issuer.key().sign(message).map_err(failed("signature"))
+    }
+
     /// A certificate for a node. Of the request nothing but the public key is taken.
     pub fn sign(&self, node: NodeId, request: &[u8]) -> Result<Vec<u8>, ClusterError> {
         let request = CertificateSigningRequestDer::from(request);
@@ -128,6 +133,13 @@ pub(super) fn node_of(certificate: &[u8]) -> Option<NodeId> {
         }
         _ => None,
     })
+}
+
+/// The public key of a certificate: a point on P-256, uncompressed.
+pub(super) fn public_key(certificate: &[u8]) -> Result<Vec<u8>, ClusterError> {
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(certificate).map_err(failed("CA certificate"))?;
+    Ok(certificate.public_key().subject_public_key.data.to_vec())
 }
 
 /// How a node shows who it is: its certificate and the CA that it is from, in DER.

@@ -12,16 +12,15 @@
 //! The clear part before the nonce is authenticated too (RFC 8439 section 2.8, as additional data). Each sender has a
 //! key of its own, derived from the gossip key and its id, so that random nonces suffice: docs/decisions/cluster.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{Aad, LessSafeKey, Nonce};
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{digest, hmac};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroize;
 
 use super::facts::Incarnation;
+use super::gossip_key::GossipKey;
+use crate::mesh::MeshSecret;
 use crate::model::NodeId;
 
 const VERSION: u8 = 1;
@@ -36,51 +35,6 @@ pub(super) const OVERHEAD: usize = CLEAR + NONCE + TAG + INNER;
 
 /// How long a key is still accepted after a newer one took its place in sending.
 const ACCEPT_OLD: Duration = Duration::from_secs(60);
-
-/// The secret that all nodes share.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct GossipKey {
-    /// Of two keys the one with the higher epoch is newer.
-    pub epoch: u32,
-    secret: [u8; 32],
-}
-
-impl GossipKey {
-    /// A new one.
-    pub fn generate(epoch: u32) -> Self {
-        Self { epoch, secret: rand::random() }
-    }
-
-    /// What tells it apart on the wire; says nothing about the secret.
-    fn id(&self) -> [u8; 4] {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(b"lanmesh gossip key id");
-        context.update(&self.secret);
-        let hash = context.finish();
-        let mut id = [0; 4];
-        id.copy_from_slice(&hash.as_ref()[..4]);
-        id
-    }
-
-    fn of_sender(&self, sender: NodeId) -> Option<LessSafeKey> {
-        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &self.secret));
-        context.update(b"lanmesh gossip datagrams of ");
-        context.update(sender.as_bytes());
-        UnboundKey::new(&CHACHA20_POLY1305, context.sign().as_ref()).ok().map(LessSafeKey::new)
-    }
-}
-
-impl Drop for GossipKey {
-    fn drop(&mut self) {
-        self.secret.zeroize();
-    }
-}
-
-impl std::fmt::Debug for GossipKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "GossipKey(epoch {})", self.epoch)
-    }
-}
 
 /// Why a datagram was dropped before anything in it was looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +70,8 @@ struct Held {
 /// The keys that are good now.
 pub(super) struct Keyring {
     me: NodeId,
+    /// The public keys of the CAs: one of them signs every gossip key.
+    authorities: BTreeSet<Vec<u8>>,
     /// By epoch, then id: also where two managers made one of the same epoch, all nodes prefer the same.
     held: BTreeMap<(u32, [u8; 4]), Held>,
     /// How long a new key waits for the others to have it before it is used for sending.
@@ -126,23 +82,45 @@ pub(super) struct Keyring {
 
 impl Keyring {
     /// The keys that a node starts with, the newest of which it sends with.
-    pub fn new(me: NodeId, keys: impl IntoIterator<Item = GossipKey>, settle: Duration) -> Self {
+    pub fn new(me: NodeId, ca: Vec<u8>, keys: impl IntoIterator<Item = GossipKey>, settle: Duration) -> Self {
         let held = keys
             .into_iter()
             .map(|key| ((key.epoch, key.id()), Held { key, since: None, senders: BTreeMap::new() }))
             .collect();
-        Self { me, held, settle, sequence: 0, random: SystemRandom::new() }
+        Self { me, authorities: [ca].into(), held, settle, sequence: 0, random: SystemRandom::new() }
     }
 
-    /// Takes a key; `true` where it was not known. One older than all that are held is not taken.
+    /// Takes keys from now on that the CA with this public key signed.
+    pub fn trust(&mut self, authority: Vec<u8>) {
+        self.authorities.insert(authority);
+    }
+
+    /// Takes a key; `true` where it was not known. One that no CA signed is not taken, nor one that is older
+    /// than all that are held or void by one of them. Those that it makes void are forgotten at once.
     pub fn learn(&mut self, key: GossipKey, now: Duration) -> bool {
         let at = (key.epoch, key.id());
         let outdated = self.held.first_key_value().is_some_and(|(oldest, _)| at < *oldest);
-        if outdated || self.held.contains_key(&at) {
+        if outdated || key.epoch < self.floor() || self.held.contains_key(&at) {
+            return false;
+        }
+        if !self.authorities.iter().any(|authority| key.is_genuine(authority)) {
             return false;
         }
         self.held.insert(at, Held { key, since: Some(now), senders: BTreeMap::new() });
+        let floor = self.floor();
+        self.held.retain(|(epoch, _), _| *epoch >= floor);
         true
+    }
+
+    /// Keys of a lower epoch are void.
+    pub fn floor(&self) -> u32 {
+        // A floor above its own epoch would leave no key at all.
+        self.held.values().map(|held| held.key.floor.min(held.key.epoch)).max().unwrap_or(0)
+    }
+
+    /// The secret of the mesh that goes with the newest key.
+    pub fn mesh(&self) -> Option<MeshSecret> {
+        self.held.last_key_value().map(|(_, held)| held.key.mesh())
     }
 
     /// Forgets the keys whose time is over; `true` where there were any.
@@ -288,14 +266,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::testing::{Ca, ca};
 
     const A: NodeId = NodeId::from_bytes([1; 16]);
     const B: NodeId = NodeId::from_bytes([2; 16]);
     const SETTLE: Duration = Duration::from_secs(2);
 
+    fn pair_of(ca: &Ca) -> (Keyring, Keyring) {
+        let (key, public) = (ca.gossip_key(1, 1), ca.public_key());
+        (Keyring::new(A, public.clone(), [key.clone()], SETTLE), Keyring::new(B, public, [key], SETTLE))
+    }
+
     fn pair() -> (Keyring, Keyring) {
-        let key = GossipKey::generate(1);
-        (Keyring::new(A, [key.clone()], SETTLE), Keyring::new(B, [key], SETTLE))
+        pair_of(&ca())
     }
 
     fn at(seconds: u64) -> Duration {
@@ -340,9 +323,10 @@ mod tests {
 
     #[test]
     fn during_a_rotation_both_keys_open_and_afterwards_only_the_new_one() {
-        let (mut a, mut b) = pair();
+        let ca = ca();
+        let (mut a, mut b) = pair_of(&ca);
         let old = a.seal(1, b"old", at(0)).unwrap();
-        let new = GossipKey::generate(2);
+        let new = ca.gossip_key(2, 1);
         assert!(a.learn(new.clone(), at(10)));
         assert!(!a.learn(new.clone(), at(10)));
         // Until the key has settled the sender goes on with the one that all have.
@@ -355,6 +339,29 @@ mod tests {
         assert!(b.expire(at(13 + 2 + 61)));
         assert_eq!(b.open(&old), Err(OpenError::UnknownKey));
         assert!(!b.learn(a.keys()[0].clone(), at(80)), "an outdated key came back");
+    }
+
+    #[test]
+    fn a_key_that_makes_others_void_is_sent_with_at_once_and_the_others_do_not_open_any_more() {
+        let ca = ca();
+        let (mut a, mut b) = pair_of(&ca);
+        let old = a.seal(1, b"old", at(0)).unwrap();
+        assert!(b.learn(ca.gossip_key(2, 2), at(1)));
+        assert_eq!(b.open(&old), Err(OpenError::UnknownKey));
+        assert!(!b.learn(a.keys()[0].clone(), at(1)), "a void key came back");
+        let new = b.seal(1, b"new", at(1)).unwrap();
+        assert_eq!(a.open(&new), Err(OpenError::UnknownKey));
+        // Whoever missed that one learns it from a later one.
+        assert!(a.learn(ca.gossip_key(3, 2), at(2)));
+        assert_eq!(a.keys().len(), 1);
+        assert_eq!(a.open(&old), Err(OpenError::UnknownKey));
+    }
+
+    #[test]
+    fn a_key_that_the_ca_did_not_sign_is_not_taken() {
+        let (_, mut b) = pair();
+        assert!(!b.learn(ca().gossip_key(9, 9), at(1)));
+        assert_eq!(b.newest(), 1);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::ClusterError;
 use super::core::Persist;
 use super::facts::{Incarnation, NodeFact};
+use super::gossip_key::GossipKey;
 use super::ledger::{Claim, Ledger};
-use super::seal::GossipKey;
 use crate::model::{NodeId, NodeIndex, NodeName};
 use crate::state::{Batch, State, StateError};
 
@@ -19,6 +19,7 @@ const INCARNATION: &str = "cluster/incarnation";
 const KEYS: &str = "cluster/keys";
 const AUTHORITY: &str = "cluster/authority";
 const CLAIMS: &str = "cluster/claim/";
+const ROTATED: &str = "cluster/rotated";
 const PEERS: &str = "cluster/peer/";
 
 /// Who this node is in its cluster.
@@ -133,6 +134,16 @@ pub(super) fn enter(state: &State, entered: &Remembered) -> Result<(), StateErro
 /// Remembers the manager's secrets.
 pub(super) fn save_authority(state: &State, authority: &StoredAuthority) -> Result<(), StateError> {
     state.put(AUTHORITY, authority)
+}
+
+/// When the manager last made a gossip key on its own account, in milliseconds since 1970.
+pub(super) fn last_rotated(state: &State) -> Result<Option<u64>, StateError> {
+    state.get(ROTATED)
+}
+
+/// Remembers when that was.
+pub(super) fn rotated(state: &State, now_ms: u64) -> Result<(), StateError> {
+    state.put(ROTATED, &now_ms)
 }
 
 /// Remembers what the core wants remembered.

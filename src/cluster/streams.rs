@@ -393,6 +393,9 @@ impl Streams {
         f: impl FnOnce(&mut super::core::Core, Duration) -> R + Send + 'static,
     ) -> io::Result<R> {
         let result = self.ask(move |core, now| {
+            if core.ledger().is_removed(peer) {
+                return None;
+            }
             let result = f(core, now);
             // Afterwards: what the peer brought may be what says so.
             (!core.ledger().is_removed(peer)).then_some(result)

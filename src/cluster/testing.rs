@@ -4,9 +4,31 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::facts::NodeFact;
+use super::gossip_key::GossipKey;
+use super::pki::{Authority, public_key};
 use crate::model::{
     Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeIndex, NodeName, Vni, testing,
 };
+
+/// A CA that signs gossip keys.
+pub(super) struct Ca(Authority);
+
+/// A new CA.
+pub(super) fn ca() -> Ca {
+    Ca(Authority::generate("test").unwrap())
+}
+
+impl Ca {
+    /// A new key that it signed.
+    pub fn gossip_key(&self, epoch: u32, floor: u32) -> GossipKey {
+        GossipKey::generate(epoch, floor, |message| self.0.sign_message(message)).unwrap()
+    }
+
+    /// Its public key.
+    pub fn public_key(&self) -> Vec<u8> {
+        public_key(self.0.certificate()).unwrap()
+    }
+}
 
 /// An endpoint of this name; `claim` tells one value from another.
 pub(super) fn endpoint(name: &str, claim: u64) -> Endpoint {
@@ -32,6 +54,7 @@ pub(super) fn node_fact(n: u8) -> NodeFact {
         vtep: address.ip(),
         underlay_mtu: 1500,
         networks: BTreeSet::new(),
+        mesh: Vec::new(),
     }
 }
 

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Refusal;
 use super::facts::{Delta, Line, Scope};
+use super::gossip_key::GossipKey;
 use super::ledger::Claim;
 use super::membership::{Identity, MAX_SWIM};
-use super::seal::{GossipKey, OVERHEAD};
+use super::seal::OVERHEAD;
 use crate::model::{NetworkId, NodeId, NodeIndex, NodeName};
 
 /// The version of everything here. Nodes of different versions refuse each other's streams.

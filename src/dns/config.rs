@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use crate::model::{NetworkName, NetworkSpec};
+use crate::model::{DnsForward, NetworkName, NetworkSpec};
 
 /// The domain that all names of ours end in.
 pub(super) const DOMAIN: &str = "lanmesh";
@@ -14,7 +14,8 @@ pub(super) const DOMAIN: &str = "lanmesh";
 /// Settings of all name servers of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsConfig {
-    /// How long others may keep an answer: a name is gone this long after its endpoint at the latest.
+    /// How long others may keep an answer, in networks that say nothing else: a name is gone this long after its
+    /// endpoint at the latest.
     pub ttl: Duration,
     /// The port to listen on, UDP and TCP. 53 but in tests.
     pub port: u16,
@@ -87,17 +88,20 @@ pub struct Served {
     pub namespace: PathBuf,
     /// Whether names from outside are asked for at the node's resolvers; else they are refused.
     pub forward: bool,
+    /// How long others may keep an answer, in seconds, where the network says it.
+    pub ttl: Option<u32>,
 }
 
 impl Served {
-    /// A network whose namespace is mounted at `namespace`, with forwarding.
+    /// A network whose namespace is mounted at `namespace`.
     pub fn new(spec: &NetworkSpec, namespace: PathBuf) -> Self {
         Self {
             name: spec.name.clone(),
             gateways: spec.gateways.clone(),
             subnets: spec.subnets.clone(),
             namespace,
-            forward: true,
+            forward: spec.dns.forward == DnsForward::On,
+            ttl: spec.dns.ttl,
         }
     }
 }

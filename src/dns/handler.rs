@@ -114,13 +114,13 @@ impl Handler {
         &self.counting
     }
 
-    /// Whether a client may ask now; whoever asked too much is not even told so.
-    pub fn within_limits(&self, client: IpAddr, now: Instant) -> bool {
-        let admitted =
-            self.limiter.lock().unwrap_or_else(PoisonError::into_inner).admit(client.to_canonical(), now);
-        if !admitted {
-            self.counting.limited.add();
-        }
+    /// Whether each of these clients may ask now; whoever asked too much is not even told so.
+    pub fn within_limits(&self, clients: impl Iterator<Item = IpAddr>, now: Instant) -> Vec<bool> {
+        let admitted: Vec<bool> = {
+            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.map(|client| limiter.admit(client.to_canonical(), now)).collect()
+        };
+        self.counting.limited.add_many(admitted.iter().filter(|admitted| !**admitted).count());
         admitted
     }
 

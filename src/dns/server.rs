@@ -6,9 +6,11 @@
 //! hickory-server's own loops are not used: they start a task for every datagram without a limit, answer a TCP
 //! connection strictly in order, have no limit on connections, and write a log line for every answer.
 
+mod batch;
 mod repeated;
 mod tcp;
 mod udp;
+mod workers;
 
 use std::fs::File;
 use std::io;
@@ -24,6 +26,7 @@ use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseI
 use hickory_server::zone_handler::MessageResponse;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,9 +35,9 @@ use super::config::Limits;
 use super::fit::size_limit;
 use super::handler::Handler;
 use super::service::DnsError;
+use repeated::Repeated;
+pub(super) use workers::Workers;
 
-/// How many UDP sockets share an address at most: the kernel spreads the clients over them.
-const SOCKETS_MAX: usize = 4;
 /// What an UDP socket may hold that was not read yet, in bytes.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Connections that were not accepted yet.
@@ -54,21 +57,34 @@ struct Bound {
 }
 
 impl Server {
-    /// Listens on `addresses`, port `port`, in the namespace at `namespace`, and answers with `handler`.
+    /// Listens on `addresses`, port `port`, in the namespace at `namespace`, and answers with `handler`; datagrams
+    /// on `workers`.
     pub async fn start(
         handler: Arc<Handler>,
         namespace: &Path,
         addresses: &[IpAddr],
         port: u16,
         limits: &Limits,
+        workers: &Workers,
     ) -> Result<Self, DnsError> {
-        let Bound { udp, tcp } = bind(namespace, addresses, port).await?;
+        let handles = workers.handles();
+        let Bound { udp, tcp } = bind(namespace, addresses, port, handles.len()).await?;
         let server = Self { stop: CancellationToken::new(), tasks: TaskTracker::new() };
         let listen = |source| DnsError::Listen { address: SocketAddr::from(([0, 0, 0, 0], port)), source };
-        for socket in udp {
-            let socket = tokio::net::UdpSocket::from_std(socket).map_err(listen)?;
-            let loops = udp::serve(socket, handler.clone(), server.stop.clone(), server.tasks.clone());
-            server.tasks.spawn(loops);
+        for (socket, worker) in udp.into_iter().zip(handles.iter().cycle()) {
+            let socket = {
+                let _worker = worker.enter();
+                Arc::new(tokio::net::UdpSocket::from_std(socket).map_err(listen)?)
+            };
+            let datagrams = udp::Datagrams {
+                socket,
+                repeated: Repeated::new(handler.zone()),
+                handler: handler.clone(),
+                stop: server.stop.clone(),
+                tasks: server.tasks.clone(),
+                elsewhere: Handle::current(),
+            };
+            server.tasks.spawn_on(datagrams.serve(), worker);
         }
         let counts = Arc::new(tcp::Connections::new(limits));
         for listener in tcp {
@@ -97,7 +113,9 @@ impl Drop for Server {
 
 /// Makes the sockets on a thread of their own: a socket belongs to the namespace of the thread that makes it, and
 /// no thread of the runtime may ever be in another one.
-async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16) -> Result<Bound, DnsError> {
+///
+/// Of UDP sockets each address has `sockets`: the kernel spreads the clients over them.
+async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16, sockets: usize) -> Result<Bound, DnsError> {
     let (sender, receiver) = oneshot::channel();
     let path = namespace.to_owned();
     let refused = |source| DnsError::Namespace { path: namespace.to_owned(), source };
@@ -106,7 +124,6 @@ async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16) -> Result<Bound
         let entered = File::open(&path).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
         entered.map_err(|source| DnsError::Namespace { path, source })?;
         let mut bound = Bound { udp: Vec::new(), tcp: Vec::new() };
-        let sockets = std::thread::available_parallelism().map_or(1, usize::from).min(SOCKETS_MAX);
         for address in addresses {
             let address = SocketAddr::new(address, port);
             let failed = |source| DnsError::Listen { address, source };

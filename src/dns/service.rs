@@ -15,7 +15,7 @@ use super::config::{DnsConfig, Served};
 use super::counters::{Counters, Counting};
 use super::forward::Forwarder;
 use super::handler::Handler;
-use super::server::Server;
+use super::server::{Server, Workers};
 use super::zone::Zone;
 use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName};
 
@@ -38,6 +38,9 @@ pub enum DnsError {
         /// Why not.
         source: std::io::Error,
     },
+    /// The system gives no threads.
+    #[error("no threads for the name servers: {0}; raise the limit of tasks (`TasksMax=` in a unit)")]
+    Threads(std::io::Error),
     /// The cluster has no such network.
     #[error("network {0} is not known (any more): it is tried again with the next pass")]
     Unknown(NetworkId),
@@ -61,6 +64,8 @@ struct Inner {
 #[derive(Default)]
 struct Running {
     servers: BTreeMap<NetworkId, (Identity, Server)>,
+    /// There while a server is.
+    workers: Option<Arc<Workers>>,
     following: Option<CancellationToken>,
 }
 
@@ -82,6 +87,8 @@ impl Identity {
 struct Answering {
     handler: Arc<Handler>,
     source: Source,
+    /// In seconds.
+    ttl: u32,
     serial: u32,
 }
 
@@ -144,12 +151,25 @@ impl Dns {
             networks.values().flat_map(|served| &served.gateways).copied().collect(),
             networks.values().flat_map(|served| &served.subnets).copied().collect(),
         );
+        if running.servers.is_empty() {
+            running.workers = None;
+        }
         let mut failed = Vec::new();
         for (id, identity) in wanted {
             if running.servers.contains_key(&id) {
                 continue;
             }
-            match self.start(id, &identity.served).await {
+            let workers = match &running.workers {
+                Some(workers) => workers.clone(),
+                None => match Workers::start() {
+                    Ok(workers) => running.workers.insert(Arc::new(workers)).clone(),
+                    Err(source) => {
+                        failed.push((id, DnsError::Threads(source)));
+                        continue;
+                    }
+                },
+            };
+            match self.start(id, &identity.served, &workers).await {
                 Ok(server) => drop(running.servers.insert(id, (identity, server))),
                 Err(error) => failed.push((id, error)),
             }
@@ -180,17 +200,21 @@ impl Dns {
         self.0.counting.snapshot()
     }
 
-    async fn start(&self, id: NetworkId, served: &Served) -> Result<Server, DnsError> {
+    async fn start(&self, id: NetworkId, served: &Served, workers: &Workers) -> Result<Server, DnsError> {
         let DnsConfig { port, limits, .. } = &self.0.config;
         let view = self.0.view.borrow().clone();
         let source = Source::of(&view, id).ok_or(DnsError::Unknown(id))?;
-        let zone = self.build(view, id, 1).await.ok_or(DnsError::Unknown(id))?;
+        // RFC 2181 section 8: a TTL has 31 bits.
+        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX);
+        let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
+        let zone = build(view, id, ttl, 1).await.ok_or(DnsError::Unknown(id))?;
         let forwarder = served.forward.then(|| self.0.forwarder.clone());
         let counting = self.0.counting.clone();
         let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
         let server =
-            Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits).await?;
-        self.answering().insert(id, Answering { handler, source, serial: 1 });
+            Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits, workers)
+                .await?;
+        self.answering().insert(id, Answering { handler, source, ttl, serial: 1 });
         // What changed meanwhile.
         self.refresh(id).await;
         Ok(server)
@@ -215,27 +239,27 @@ impl Dns {
     async fn refresh(&self, id: NetworkId) {
         let view = self.0.view.borrow().clone();
         let Some(source) = Source::of(&view, id) else { return };
-        let serial = match self.answering().get(&id) {
-            Some(answering) if answering.source != source => answering.serial.wrapping_add(1),
+        let (ttl, serial) = match self.answering().get(&id) {
+            Some(answering) if answering.source != source => {
+                (answering.ttl, answering.serial.wrapping_add(1))
+            }
             _ => return,
         };
-        let Some(zone) = self.build(view, id, serial).await else { return };
+        let Some(zone) = build(view, id, ttl, serial).await else { return };
         if let Some(answering) = self.answering().get_mut(&id) {
             answering.handler.set_zone(zone);
             (answering.source, answering.serial) = (source, serial);
         }
     }
 
-    async fn build(&self, view: Arc<ClusterView>, id: NetworkId, serial: u32) -> Option<Arc<Zone>> {
-        // RFC 2181 section 8: a TTL has 31 bits.
-        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX).min(u32::MAX >> 1);
-        let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
-        tokio::task::spawn_blocking(work).await.ok().flatten()
-    }
-
     fn answering(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Answering>> {
         self.0.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn build(view: Arc<ClusterView>, id: NetworkId, ttl: u32, serial: u32) -> Option<Arc<Zone>> {
+    let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
+    tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 
 /// Writes a `resolv.conf` for an endpoint's namespace to `path`, whole or not at all.

@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 
 use crate::dns::zone::{Instance, Zone};
 use crate::model::{
-    ClusterView, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec, NetworkView,
-    Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
+    ClusterView, DnsOptions, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec,
+    NetworkView, Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
 };
 
 /// The network of [`Lab`].
@@ -90,6 +90,7 @@ impl Lab {
                 vtep: address,
                 underlay_mtu: 1500,
                 networks: BTreeSet::from([NETWORK]),
+                mesh: Vec::new(),
                 state: *state,
             };
             (*id, node)
@@ -108,6 +109,7 @@ impl Lab {
             broadcast: Default::default(),
             zeroconf: ZeroconfMode::default(),
             encrypt: Encryption::default(),
+            dns: DnsOptions::default(),
             created_ms: 0,
         };
         let endpoints = self.endpoints.iter().map(|(id, endpoints)| {
@@ -119,6 +121,7 @@ impl Lab {
             conflict: false,
             endpoints: endpoints.collect(),
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),

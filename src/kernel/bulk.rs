@@ -4,7 +4,7 @@
 //! number of its message. So one acknowledgement, for the last message, says that all were looked at.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
@@ -35,6 +35,10 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const STATIC: u16 = 0x02 | 0x40;
 /// "Whatever is not listed" in a VXLAN device's FDB.
 const ANY: Mac = Mac([0; 6]);
+
+/// Where frames for the groups of mDNS go (RFC 1112 section 6.4, RFC 2464 section 7). Other groups share these
+/// MACs, 239.0.0.251 and ff05::fb among them.
+pub(super) const MDNS: [Mac; 2] = [Mac([0x01, 0, 0x5e, 0, 0, 0xfb]), Mac([0x33, 0x33, 0, 0, 0, 0xfb])];
 
 /// The links that entries belong to.
 #[derive(Debug, Clone, Copy)]
@@ -144,6 +148,30 @@ pub(super) fn pinned(port: u32, mac: Mac) -> NeighbourMessage {
     forwarding(port, mac, NeighbourFlags::Controller, None)
 }
 
+/// Keeps mDNS from being sent by the VXLAN device `vxlan`, whose address is `local`, or lets it out again: an entry
+/// that leads to no address leads nowhere, and overrides the flood list. For kernels without the filter.
+pub(super) async fn keep_mdns(
+    netns: &Netns,
+    vxlan: u32,
+    local: IpAddr,
+    keep: bool,
+) -> Result<Result<(), Errno>, KernelError> {
+    let nowhere: IpAddr =
+        if local.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let request = move |mac: &Mac| {
+        let message = forwarding(vxlan, *mac, NeighbourFlags::Own, Some(nowhere));
+        if keep {
+            let message = Kind::Route(RouteNetlinkMessage::NewNeighbour(message));
+            Request { message, flags: NLM_F_CREATE | NLM_F_APPEND, fine: &[] }
+        } else {
+            let message = Kind::Route(RouteNetlinkMessage::DelNeighbour(message));
+            Request { message, flags: 0, fine: &[Errno::ENOENT] }
+        }
+    };
+    let failed = run(netns, move || MDNS.iter().map(request).enumerate().collect()).await?;
+    Ok(failed.first().map_or(Ok(()), |(_, errno)| Err(*errno)))
+}
+
 /// Whether an entry of a dump is one that we made, by its state.
 pub(super) fn is_static(message: &NeighbourMessage) -> bool {
     let state = u16::from(message.header.state);
@@ -156,8 +184,18 @@ pub(super) async fn program(
     devices: Devices,
     actions: Vec<Action>,
 ) -> Result<Vec<(usize, Errno)>, KernelError> {
+    let place = move |(place, action): (usize, &Action)| {
+        requests(action, devices).into_iter().map(move |request| (place, request))
+    };
+    run(netns, move || actions.iter().enumerate().flat_map(place).collect()).await
+}
+
+async fn run(
+    netns: &Netns,
+    requests: impl FnOnce() -> Vec<(usize, Request)> + Send + 'static,
+) -> Result<Vec<(usize, Errno)>, KernelError> {
     let broken = |source| KernelError::Refused { what: "write forwarding entries".to_owned(), source };
-    let work = move || -> io::Result<Vec<(usize, Errno)>> { Batch::new(&actions, devices)?.run() };
+    let work = move || -> io::Result<Vec<(usize, Errno)>> { Batch::new(requests())?.run() };
     // On the namespace's own thread from the socket to the last answer: all of it blocks.
     netns.run(work).await?.map_err(broken)
 }
@@ -179,7 +217,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(actions: &[Action], devices: Devices) -> io::Result<Self> {
+    fn new(requests: Vec<(usize, Request)>) -> io::Result<Self> {
         let socket = Socket::new(NETLINK_ROUTE)?;
         socket.connect(&SocketAddr::new(0, 0))?;
         // Without it every error repeats the message that failed.
@@ -188,11 +226,7 @@ impl Batch {
             socket.set_rx_buf_sz(i32::try_from(RECEIVE_BUFFER).unwrap_or(i32::MAX))?;
         }
         let mut batch = Self { socket, bytes: Vec::new(), queue: Vec::new(), failed: Vec::new() };
-        for (place, action) in actions.iter().enumerate() {
-            for request in requests(action, devices) {
-                batch.push(place, request);
-            }
-        }
+        requests.into_iter().for_each(|(place, request)| batch.push(place, request));
         Ok(batch)
     }
 

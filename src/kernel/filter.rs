@@ -4,99 +4,93 @@
 //! A snooping bridge sends multicast to its router ports without a look at `neigh_suppress`, so an IPv6 neighbour
 //! solicitation would go to every node. Those for link-local addresses pass: these are known to nobody beforehand.
 //! Their duplicate detection does not: a MAC is unique in its network, so what is made of it is too.
+//! Where mDNS is to stay on its node, what is sent to its groups does, whatever it is.
 //!
-//! A table of nf_tables in the network's namespace, with one chain at the device's egress (kernel 5.16). The
-//! messages are those of linux/netfilter/nf_tables.h; no program is needed.
+//! A table of nf_tables in the network's namespace, with a chain at the device's egress (kernel 5.16) and one at its
+//! ingress. What passes them to a group is counted there ([`counts`]).
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use netlink_packet_core::NLM_F_ACK;
-use netlink_packet_core::NLM_F_REQUEST;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
+use super::counts::{self, Direction};
 use super::links::VXLAN;
-use super::raw::{self, Message, attribute, nested};
+use super::nft::{
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, masked,
+    protocol, verdict,
+};
+use super::raw::{self, attribute, nested};
 
-const TABLE: &[u8] = b"lanmesh\0";
-const CHAIN: &[u8] = b"egress\0";
-
-const NFPROTO_NETDEV: u8 = 5;
+/// The name of the table.
+pub(super) const TABLE: &[u8] = b"lanmesh\0";
+/// The chain that lets mDNS out.
+const EGRESS: &[u8] = b"egress\0";
+/// The chain that does not. The name tells which one is there.
+const EGRESS_WITHOUT_MDNS: &[u8] = b"egress-no-mdns\0";
+const INGRESS: &[u8] = b"ingress\0";
+const NF_NETDEV_INGRESS: u32 = 0;
 const NF_NETDEV_EGRESS: u32 = 1;
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFNL_MSG_BATCH_BEGIN: u16 = 16;
-const NFNL_MSG_BATCH_END: u16 = 17;
-const NFT_MSG_NEWTABLE: u16 = 0;
-const NFT_MSG_DELTABLE: u16 = 2;
-const NFT_MSG_NEWCHAIN: u16 = 3;
-const NFT_MSG_GETCHAIN: u16 = 4;
-const NFT_MSG_NEWRULE: u16 = 6;
-const NLM_F_CREATE: u16 = 0x400;
-const NLM_F_APPEND: u16 = 0x800;
 
-const NF_DROP: u32 = 0;
-const NF_ACCEPT: u32 = 1;
-const REGISTER: u32 = 1;
-const REGISTER_VERDICT: u32 = 0;
-
-/// Where a byte of a packet is looked for.
-#[derive(Clone, Copy)]
-enum Base {
-    Link = 0,
-    Network = 1,
-}
-
-#[derive(Clone, Copy)]
-enum Compare {
-    Equal = 0,
-    Unequal = 1,
-    AtMost = 3,
-    AtLeast = 5,
+fn egress_name(mdns: bool) -> &'static [u8] {
+    if mdns { EGRESS } else { EGRESS_WITHOUT_MDNS }
 }
 
 /// Puts the filter on the VXLAN device of the calling thread's namespace, in the place of one that is there.
-/// Blocks. The answer is the kernel's refusal, if any.
-pub(super) fn put() -> io::Result<Option<Errno>> {
-    let hook = nested(
-        4,
-        &[
-            attribute(1, &NF_NETDEV_EGRESS.to_be_bytes()),
-            attribute(2, &0_u32.to_be_bytes()),
-            attribute(3, &[VXLAN.as_bytes(), b"\0"].concat()),
-        ],
-    );
+/// `mdns`: whether mDNS may pass. Blocks. The answer is the kernel's refusal, if any.
+pub(super) fn put(mdns: bool) -> io::Result<Option<Errno>> {
     let table = attribute(1, TABLE);
-    let chain = [attribute(1, TABLE), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
     // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
-    let mut messages = vec![
-        batch(NFNL_MSG_BATCH_BEGIN),
-        nft(NFT_MSG_NEWTABLE, NLM_F_CREATE, &table),
-        nft(NFT_MSG_DELTABLE, 0, &table),
-        nft(NFT_MSG_NEWTABLE, NLM_F_CREATE, &table),
-        nft(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &chain),
+    let mut changes = vec![
+        nft::make(nft::NFT_MSG_NEWTABLE, &table),
+        nft::remove(nft::NFT_MSG_DELTABLE, &table),
+        nft::make(nft::NFT_MSG_NEWTABLE, &table),
     ];
-    messages.extend(rules().iter().map(|expressions| {
-        let rule = [attribute(1, TABLE), attribute(2, CHAIN), nested(4, expressions)].concat();
-        nft(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &rule)
-    }));
-    messages.push(batch(NFNL_MSG_BATCH_END));
-    raw::exchange(NETLINK_NETFILTER, &messages)
+    changes.extend(counts::sets());
+    for (name, hook, rules) in
+        [(egress_name(mdns), NF_NETDEV_EGRESS, egress(mdns)), (INGRESS, NF_NETDEV_INGRESS, ingress())]
+    {
+        changes.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name, hook)));
+        changes.extend(rules.iter().map(|expressions| {
+            let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
+            nft::append(nft::NFT_MSG_NEWRULE, &rule)
+        }));
+    }
+    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
 }
 
-/// Whether the filter is there, in the calling thread's namespace. Blocks.
-pub(super) fn is_there() -> io::Result<bool> {
-    let chain = [attribute(1, TABLE), attribute(3, CHAIN)].concat();
-    let body = [header(0), chain].concat();
-    let message = Message { kind: NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETCHAIN, flags: 0, body };
-    Ok(raw::ask(NETLINK_NETFILTER, &message)?.is_none())
+/// A chain of the VXLAN device.
+fn chain(name: &[u8], hook: u32) -> Vec<u8> {
+    let device = [VXLAN.as_bytes(), b"\0"].concat();
+    let hook = nested(4, &[nft::number(1, hook), nft::number(2, 0), attribute(3, &device)]);
+    [attribute(1, TABLE), attribute(3, name), hook, attribute(7, b"filter\0")].concat()
 }
 
-/// The rules, each as its expressions.
-fn rules() -> [Vec<Vec<u8>>; 6] {
-    /// The lowest bit of a MAC's first byte: of a group (IEEE 802.3).
-    const GROUP_BIT: u8 = 1;
-    const ETH_P_IP: [u8; 2] = [0x08, 0x00];
-    const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
+/// Whether the filter that is there lets mDNS pass; `None` where there is none, or not all of it, in the calling
+/// thread's namespace: an earlier release had no chain at ingress. Blocks.
+pub(super) fn find() -> io::Result<Option<bool>> {
+    if !has_chain(INGRESS)? {
+        return Ok(None);
+    }
+    for mdns in [true, false] {
+        if has_chain(egress_name(mdns))? {
+            return Ok(Some(mdns));
+        }
+    }
+    Ok(None)
+}
+
+fn has_chain(name: &[u8]) -> io::Result<bool> {
+    let chain = [attribute(1, TABLE), attribute(3, name)].concat();
+    Ok(raw::ask(NETLINK_NETFILTER, &nft::question(nft::NFT_MSG_GETCHAIN, &chain))?.is_none())
+}
+
+/// The rules at egress, each as its expressions.
+fn egress(mdns: bool) -> Vec<Vec<Expression>> {
+    /// The groups of mDNS (RFC 6762 section 3), which nothing else uses.
+    const MDNS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+    const MDNS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
     const IGMP: u8 = 2;
     const HOP_BY_HOP: u8 = 0;
     const ICMPV6: u8 = 58;
@@ -134,9 +128,9 @@ fn rules() -> [Vec<Vec<u8>>; 6] {
             verdict(NF_DROP),
         ]
     };
-    [
+    let mut rules = vec![
         // First what is most: it costs unicast one look.
-        vec![byte(Base::Link, 0), masked(GROUP_BIT), compare(Compare::Equal, &[0]), verdict(NF_ACCEPT)],
+        unicast_passes(),
         vec![
             protocol(),
             compare(Compare::Equal, &ETH_P_IP),
@@ -152,69 +146,38 @@ fn rules() -> [Vec<Vec<u8>>; 6] {
         solicitation([bytes(Base::Network, 8, 16), compare(Compare::Equal, &[0; 16])]),
         // For an address of the network.
         solicitation([byte(Base::Network, 48), compare(Compare::Unequal, &[LINK_LOCAL])]),
-    ]
+    ];
+    if !mdns {
+        // By the group alone: the later fragments of a datagram have no port.
+        rules.push(vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IP),
+            bytes(Base::Network, 16, 4),
+            compare(Compare::Equal, &MDNS.octets()),
+            verdict(NF_DROP),
+        ]);
+        rules.push(vec![
+            protocol(),
+            compare(Compare::Equal, &ETH_P_IPV6),
+            bytes(Base::Network, 24, 16),
+            compare(Compare::Equal, &MDNS6.octets()),
+            verdict(NF_DROP),
+        ]);
+    }
+    rules.extend(counts::rules(Direction::Sent));
+    rules
 }
 
-fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Vec<u8> {
-    nested(1, &[attribute(1, name), nested(2, attributes)])
+/// The rules at ingress.
+fn ingress() -> Vec<Vec<Expression>> {
+    let mut rules = vec![unicast_passes()];
+    rules.extend(counts::rules(Direction::Received));
+    rules
 }
 
-fn number(kind: u16, value: u32) -> Vec<u8> {
-    attribute(kind, &value.to_be_bytes())
-}
-
-/// Loads the packet's protocol (EtherType).
-fn protocol() -> Vec<u8> {
-    const NFT_META_PROTOCOL: u32 = 1;
-    expression(b"meta\0", &[number(2, NFT_META_PROTOCOL), number(1, REGISTER)])
-}
-
-/// Loads one byte of the packet.
-fn byte(base: Base, offset: u32) -> Vec<u8> {
-    bytes(base, offset, 1)
-}
-
-/// Loads at most sixteen bytes of the packet, which is what a register holds.
-fn bytes(base: Base, offset: u32, count: u32) -> Vec<u8> {
-    let from = [number(1, REGISTER), number(2, base as u32), number(3, offset), number(4, count)];
-    expression(b"payload\0", &from)
-}
-
-/// Keeps only the bits of `mask` of the byte that was loaded.
-fn masked(mask: u8) -> Vec<u8> {
-    expression(
-        b"bitwise\0",
-        &[
-            number(1, REGISTER),
-            number(2, REGISTER),
-            number(3, 1),
-            nested(4, &[attribute(1, &[mask])]),
-            nested(5, &[attribute(1, &[0])]),
-        ],
-    )
-}
-
-/// Goes on only if what was loaded compares with `value`.
-fn compare(how: Compare, value: &[u8]) -> Vec<u8> {
-    expression(b"cmp\0", &[number(1, REGISTER), number(2, how as u32), nested(3, &[attribute(1, value)])])
-}
-
-fn verdict(code: u32) -> Vec<u8> {
-    let verdict = nested(2, &[number(1, code)]);
-    expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
-}
-
-/// struct nfgenmsg: family, version, resource.
-fn header(resource: u16) -> Vec<u8> {
-    [[NFPROTO_NETDEV, 0], resource.to_be_bytes()].concat()
-}
-
-fn nft(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
-    let body = [header(0), attributes.to_vec()].concat();
-    let message = Message { kind: NFNL_SUBSYS_NFTABLES << 8 | kind, flags, body };
-    message.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)
-}
-
-fn batch(kind: u16) -> Vec<u8> {
-    Message { kind, flags: 0, body: header(NFNL_SUBSYS_NFTABLES) }.bytes(NLM_F_REQUEST, 0)
+/// First what is most: it costs unicast one look.
+fn unicast_passes() -> Vec<Expression> {
+    /// The lowest bit of a MAC's first byte: of a group (IEEE 802.3).
+    const GROUP_BIT: u8 = 1;
+    vec![byte(Base::Link, 0), masked(GROUP_BIT), compare(Compare::Equal, &[0]), verdict(NF_ACCEPT)]
 }

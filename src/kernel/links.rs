@@ -16,7 +16,7 @@ use crate::model::{EndpointName, Mac, MulticastMode};
 use crate::plan::{DesiredPort, PortName, VxlanSettings};
 
 /// The bridge of a network, in the network's namespace.
-pub(super) const BRIDGE: &str = "br0";
+pub const BRIDGE: &str = "br0";
 /// The VXLAN device of a network, in the network's namespace.
 pub(super) const VXLAN: &str = "vx0";
 /// What the aliases of all our devices begin with.
@@ -26,9 +26,12 @@ const ENDPOINT_ALIAS: &str = "lanmesh:endpoint:";
 const GROUPS_MAX: u32 = 16384;
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
-/// The routes we make in the namespaces of endpoints carry this protocol number; the kernel's rt_protos leaves
-/// it free.
-const ROUTE_PROTOCOL: u8 = 76;
+/// The routes we make carry this protocol number; the kernel's rt_protos leaves it free.
+pub(super) const ROUTE_PROTOCOL: u8 = 76;
+/// The node's end of what connects it with the mesh, in the node's namespace.
+pub(super) const NODE_LINK: &str = "lanmesh0";
+/// The other end, in the mesh's namespace.
+pub(super) const MESH_LINK: &str = "node0";
 
 /// What matters to us of a link.
 #[derive(Debug, Clone)]
@@ -114,6 +117,11 @@ impl Link {
         (self.kind == Some(InfoKind::Veth)).then(|| PortName::recognise(&self.name)).flatten()
     }
 
+    /// Whether it is a device of the kernel's WireGuard module.
+    pub fn is_wireguard(&self) -> bool {
+        self.kind == Some(InfoKind::Wireguard)
+    }
+
     /// The settings of a VXLAN device.
     pub fn vxlan(&self) -> &[InfoVxlan] {
         match &self.data {
@@ -177,9 +185,14 @@ fn snoop(builder: LinkMessageBuilder<LinkBridge>, snooping: bool) -> LinkMessage
     builder
 }
 
+/// A bridge that is there. Without its name: before Linux 6.2 a link that is up is refused any, be it its own (EBUSY).
+fn bridge_at(index: u32) -> LinkMessageBuilder<LinkBridge> {
+    LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(index)
+}
+
 /// A bridge that snoops, to be told to ask for memberships too, once it has addresses to ask from.
 pub(super) fn ask_for_members(index: u32) -> LinkMessage {
-    LinkBridge::new(BRIDGE).index(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
+    bridge_at(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
 }
 
 /// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all
@@ -191,7 +204,7 @@ pub(super) fn set_bridge(
     mtu: u32,
     snooping: bool,
 ) -> LinkMessage {
-    let builder = snoop(LinkBridge::new(BRIDGE).index(index).mtu(mtu), snooping);
+    let builder = snoop(bridge_at(index).mtu(mtu), snooping);
     let builder = builder.alias(alias("network", network)).up();
     match mac {
         Some(mac) => builder.address(mac.0.to_vec()).build(),
@@ -209,7 +222,7 @@ pub(super) fn new_vxlan(settings: &VxlanSettings, netns: RawFd) -> LinkMessage {
 /// The settings of a VXLAN device that is there that its own driver keeps. Together with an MTU the driver
 /// refuses them (EOPNOTSUPP).
 pub(super) fn set_vxlan(index: u32, settings: &VxlanSettings) -> LinkMessage {
-    let builder = LinkMessageBuilder::<LinkVxlan>::new(VXLAN).index(index);
+    let builder = LinkMessageBuilder::<LinkVxlan>::new_with_info_kind(InfoKind::Vxlan).index(index);
     local(builder, settings.local).learning(false).build()
 }
 
@@ -245,6 +258,26 @@ pub(super) fn set_vxlan_port(index: u32, settings: &VxlanSettings) -> LinkMessag
         .append_info_data(InfoBridgePort::BroadcastFlood(settings.broadcast))
         .append_info_data(InfoBridgePort::MulticastRouter(router))
         .build()
+}
+
+/// A new WireGuard device of the kernel's, to be asked for in the node's own namespace, where its socket stays; the
+/// device itself is made in the namespace `netns`.
+pub(super) fn new_wireguard(name: &str, netns: RawFd) -> LinkMessage {
+    LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Wireguard)
+        .name(name)
+        .setns_by_fd(netns)
+        .build()
+}
+
+/// What connects a node with the mesh's namespace `netns`: a veth pair, down.
+pub(super) fn new_node_link(mtu: u32, netns: RawFd) -> LinkMessage {
+    let far = LinkUnspec::new_with_name(MESH_LINK).mtu(mtu).setns_by_fd(netns).build();
+    LinkVeth::new(NODE_LINK, "").set_info_data(InfoData::Veth(InfoVeth::Peer(far))).mtu(mtu).build()
+}
+
+/// A device of the mesh or an end of what leads there, to be set up.
+pub(super) fn set_mesh_link(index: u32, mtu: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).mtu(mtu).alias(alias("mesh", "")).up().build()
 }
 
 /// An endpoint's veth pair: our end on the bridge, the other in the namespace `netns`, complete but for what
@@ -291,12 +324,15 @@ pub(super) fn set_up(index: u32) -> LinkMessage {
     LinkUnspec::new_with_index(index).up().build()
 }
 
-/// All IPv4 multicast through link `index`, for a container that has no default route.
-pub(super) fn multicast_route(index: u32) -> RouteMessage {
-    RouteMessageBuilder::<Ipv4Addr>::new()
-        .destination_prefix(Ipv4Addr::new(224, 0, 0, 0), 4)
-        .output_interface(index)
-        .scope(RouteScope::Link)
-        .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
-        .build()
+/// All IPv4 multicast, and 255.255.255.255, through link `index`, for a container that has no default route: software
+/// that binds to no address could send neither.
+pub(super) fn routes_to_all(index: u32) -> [RouteMessage; 2] {
+    [(Ipv4Addr::new(224, 0, 0, 0), 4), (Ipv4Addr::BROADCAST, 32)].map(|(destination, length)| {
+        RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination, length)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+            .build()
+    })
 }

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
+use netlink_sys::protocols::NETLINK_ROUTE;
+
 use super::raw::{Message, attribute, attributes, dump, nested};
 use crate::model::{Group, GroupAddr};
 
@@ -123,7 +125,8 @@ fn bytes_of(address: IpAddr) -> Vec<u8> {
 /// Every entry of every database in the calling thread's namespace. Blocks.
 pub(super) fn entries() -> io::Result<Vec<Entry>> {
     // Bridges answer with the type of the question.
-    let messages = dump(RTM_GETMDB, port_message(0), &[RTM_GETMDB, RTM_NEWMDB])?;
+    let question = Message { kind: RTM_GETMDB, flags: 0, body: port_message(0) };
+    let messages = dump(NETLINK_ROUTE, &question, &[RTM_GETMDB, RTM_NEWMDB])?;
     Ok(messages.iter().flat_map(|message| parse(message)).collect())
 }
 

@@ -7,6 +7,7 @@
 mod apply;
 mod bulk;
 mod capabilities;
+mod counts;
 mod error;
 mod events;
 mod filter;
@@ -16,13 +17,16 @@ pub mod fuzzing;
 mod joins;
 mod links;
 mod mdb;
+mod mesh;
 mod mounts;
 mod netns;
+mod nft;
 mod observe;
 mod port;
 mod raw;
 mod room;
 mod session;
+pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -37,11 +41,12 @@ use self::events::Watcher;
 use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
-use crate::model::{EndpointName, Group, Membership, NetworkId};
-use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
+use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
+use crate::plan::{Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
+pub use links::BRIDGE;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]
@@ -59,6 +64,7 @@ pub struct Kernel {
 }
 
 struct Inner {
+    run_dir: PathBuf,
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
@@ -125,6 +131,8 @@ pub enum KernelEvent {
         /// The network.
         network: NetworkId,
     },
+    /// A device of the mesh went away or down, perhaps by our own hand: observe the mesh again.
+    MeshChanged,
     /// The interface that was last asked for with [`Kernel::underlay`] has another MTU.
     UnderlayChanged {
         /// The new MTU, in bytes.
@@ -139,6 +147,7 @@ impl Kernel {
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
         let inner = Inner {
+            run_dir: config.run_dir,
             dir,
             own: Netns::current()?,
             without: config.without,
@@ -168,6 +177,17 @@ impl Kernel {
         }
     }
 
+    /// What of the mesh is on this node.
+    pub async fn observe_mesh(&self) -> Result<ObservedMesh, KernelError> {
+        mesh::observe(&self.inner).await
+    }
+
+    /// Carries out steps of the mesh; those that failed, and why. One that fails does not keep the others from
+    /// being tried.
+    pub async fn apply_mesh(&self, steps: &[MeshAction]) -> Vec<(MeshAction, KernelError)> {
+        mesh::apply(&self.inner, steps).await
+    }
+
     /// Whether a VXLAN device of this kernel can send a group to its members only.
     pub async fn has_vxlan_mdb(&self) -> bool {
         self.inner.abilities().await.mdb
@@ -188,6 +208,18 @@ impl Kernel {
         match Room::open(&self.inner.dir, network).await? {
             Some(room) => room.memberships().await,
             None => Ok(BTreeSet::new()),
+        }
+    }
+
+    /// What passed between this node and a network, by group, since its VXLAN device was made or since the group was
+    /// last silent for an hour. Nothing where the kernel does not count.
+    pub async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
+        if !self.inner.abilities().await.filter {
+            return Ok(GroupTraffic::default());
+        }
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) => room.group_traffic().await,
+            None => Ok(GroupTraffic::default()),
         }
     }
 
@@ -256,6 +288,7 @@ impl Kernel {
     /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
     pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
         let receiver = self.inner.watcher.start(&self.inner.own).await?;
+        self.inner.watcher.watch_mesh(&self.inner.dir).await?;
         for network in self.inner.dir.list()? {
             match self.inner.watcher.watch_network(&self.inner.dir, network).await {
                 // A file that a crash left without a namespace.

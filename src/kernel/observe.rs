@@ -9,7 +9,7 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
-use super::bulk::is_static;
+use super::bulk::{MDNS, is_static};
 use super::links::{BRIDGE, Link, VXLAN};
 use super::session::Session;
 use super::{KernelError, mdb};
@@ -36,7 +36,9 @@ pub(super) async fn network(
         observed.neighbours = neighbours(session, link.index).await?;
     }
     if let Some(link) = vxlan {
-        observed.vxlan = Some(as_vxlan(link, bridge_index));
+        let mut vxlan = as_vxlan(link, bridge_index);
+        vxlan.mdns = !keeps_mdns(link.index, &entries);
+        observed.vxlan = Some(vxlan);
         (observed.remotes, observed.flood) = behind(link.index, &entries);
         observed.groups = mdb::receivers(groups, link.index);
     }
@@ -75,6 +77,7 @@ fn as_vxlan(link: &Link, bridge: Option<u32>) -> ObservedVxlan {
         mtu: link.mtu,
         multicast: multicast_of(link.bridge_port()),
         broadcast: link.bridge_port().contains(&InfoBridgePort::BroadcastFlood(true)),
+        mdns: true,
         ready: false,
     };
     let mut learning = false;
@@ -172,6 +175,16 @@ fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
         },
         _ => None,
     }
+}
+
+/// Whether the VXLAN device `link` has entries that lead nowhere for both groups of mDNS.
+fn keeps_mdns(link: u32, entries: &[Entry]) -> bool {
+    let kept = |mac: &Mac| {
+        entries
+            .iter()
+            .any(|e| e.link == link && e.own && e.mac == *mac && e.vtep.is_none_or(|v| v.is_unspecified()))
+    };
+    MDNS.iter().all(kept)
 }
 
 /// The remote endpoints and the flood list of the VXLAN device `link`.

@@ -211,8 +211,10 @@ impl Far {
         }
         // The node itself has routes of its own, which are none of our business.
         if self.container && port.addresses.iter().any(ipnetwork::IpNetwork::is_ipv4) {
-            let added = self.session.add_route(links::multicast_route(index)).await;
-            added.map_err(|failure| failure.doing(format!("route multicast through {ifname}")))?;
+            for route in links::routes_to_all(index) {
+                let added = self.session.add_route(route).await;
+                added.map_err(|failure| failure.doing(format!("route what goes to all through {ifname}")))?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,6 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
@@ -98,12 +97,11 @@ pub(super) fn exchange(protocol: isize, messages: &[Vec<u8>]) -> io::Result<Opti
     }
 }
 
-/// Everything that the kernel lists for a dump of type `kind`: the bodies of its messages of the types `answers`.
-pub(super) fn dump(kind: u16, body: Vec<u8>, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
-    let request = Message { kind, flags: 0, body };
+/// Everything that the kernel lists when `request` is made a dump: the bodies of its messages of the types `answers`.
+pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
     for _ in 0..ATTEMPTS {
         // A socket of its own each time: nothing of a disturbed dump is left to be read.
-        let socket = open(NETLINK_ROUTE)?;
+        let socket = open(protocol)?;
         socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
         if let Some(found) = dumped(&socket, answers)? {
             return Ok(found);

@@ -11,8 +11,8 @@ use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
-use super::{KernelError, filter, mdb};
-use crate::model::{Mac, Membership, NetworkId};
+use super::{KernelError, counts, filter, mdb};
+use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
 use crate::plan::{Action, ObservedNetwork, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
@@ -74,7 +74,9 @@ impl Room {
     pub async fn observe(&self, abilities: Abilities) -> Result<ObservedNetwork, KernelError> {
         let mut observed = observe::network(&self.session, &self.mdb().await?).await?;
         if let Some(vxlan) = observed.vxlan.as_mut().filter(|_| abilities.filter) {
-            vxlan.ready &= self.has_filter().await?;
+            let filter = self.filter().await?;
+            vxlan.ready &= filter.is_some();
+            vxlan.mdns = filter.unwrap_or(true);
         }
         Ok(observed)
     }
@@ -94,15 +96,27 @@ impl Room {
         Ok(observe::memberships(&links, &self.mdb().await?))
     }
 
-    async fn has_filter(&self) -> Result<bool, KernelError> {
-        let asked = self.netns.run(filter::is_there).await?;
+    /// What passed the VXLAN device, by group.
+    pub async fn group_traffic(&self) -> Result<GroupTraffic, KernelError> {
+        match self.netns.run(counts::read).await? {
+            Ok(traffic) => Ok(traffic),
+            // The VXLAN device, and with it what counts, is not there yet.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
+            Err(source) => {
+                Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
+            }
+        }
+    }
+
+    async fn filter(&self) -> Result<Option<bool>, KernelError> {
+        let asked = self.netns.run(filter::find).await?;
         asked.map_err(|source| KernelError::Refused { what: "look for the filter".to_owned(), source })
     }
 
-    /// Keeps IGMP and MLD off the VXLAN device.
-    async fn put_filter(&self) -> Result<(), KernelError> {
+    /// Keeps IGMP and MLD off the VXLAN device, and mDNS unless it may pass.
+    async fn put_filter(&self, mdns: bool) -> Result<(), KernelError> {
         let what = || "put a filter on the VXLAN device".to_owned();
-        match self.netns.run(filter::put).await? {
+        match self.netns.run(move || filter::put(mdns)).await? {
             Ok(None) => Ok(()),
             Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
             Err(source) => Err(KernelError::Refused { what: what(), source }),
@@ -141,21 +155,24 @@ impl Room {
         let set =
             self.session.change_link(links::set_bridge(there.index, name, new_mac, mtu, snooping)).await;
         set.map_err(|failure| failure.doing("set the bridge"))?;
-        if snooping { self.begin_to_ask(there.index, mac, mtu).await } else { Ok(()) }
+        // On a smaller link there is no IPv6 (RFC 8200 section 5).
+        if mtu >= 1280 {
+            self.give_link_local(there.index, mac).await?;
+        }
+        if snooping {
+            let set = self.session.change_link(links::ask_for_members(there.index)).await;
+            set.map_err(|failure| failure.doing("let the bridge ask for members"))?;
+        }
+        Ok(())
     }
 
-    /// Lets the bridge ask for memberships. For MLD it needs a link-local address (RFC 3810 section 5.1.14), the
-    /// same on every node, since nothing of it leaves the node.
-    async fn begin_to_ask(&self, bridge: u32, mac: Mac, mtu: u32) -> Result<(), KernelError> {
-        // On a smaller link there is no IPv6 (RFC 8200 section 5), and so no MLD.
-        if mtu >= 1280 {
-            self.speak_ipv6().await?;
-            let address = IpNetwork::V6(mac.link_local());
-            let added = self.session.add_address(bridge, address).await;
-            added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))?;
-        }
-        let set = self.session.change_link(links::ask_for_members(bridge)).await;
-        set.map_err(|failure| failure.doing("let the bridge ask for members"))
+    /// Gives the bridge a link-local address, the same on every node: what asks for members by MLD needs one (RFC
+    /// 3810 section 5.1.14), and so does what answers mDNS where there is no IPv6 subnet.
+    async fn give_link_local(&self, bridge: u32, mac: Mac) -> Result<(), KernelError> {
+        self.speak_ipv6().await?;
+        let address = IpNetwork::V6(mac.link_local());
+        let added = self.session.add_address(bridge, address).await;
+        added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))
     }
 
     async fn speak_ipv6(&self) -> Result<(), KernelError> {
@@ -187,7 +204,7 @@ impl Room {
         deleted.map_err(|failure| failure.doing(format!("delete gateway {address}")))
     }
 
-    /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
+    /// Makes the VXLAN device. `own` is in the node's own namespace, or in the mesh's: the device's socket stays there.
     pub async fn create_vxlan(
         &self,
         own: &Session,
@@ -221,7 +238,10 @@ impl Room {
         let index = self.require(VXLAN).await?;
         if abilities.filter {
             // Before it is on the bridge, which asks for members at once.
-            self.put_filter().await?;
+            self.put_filter(settings.mdns).await?;
+        } else {
+            let kept = bulk::keep_mdns(&self.netns, index, settings.local, !settings.mdns).await?;
+            kept.map_err(|errno| KernelError::from_errno("keep mDNS off the VXLAN device", errno))?;
         }
         let set = self.session.change_link(links::set_vxlan_link(index, settings, bridge)).await;
         set.map_err(|failure| vxlan_error(failure, settings, "put the VXLAN device on the bridge"))?;

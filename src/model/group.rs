@@ -1,5 +1,6 @@
 //! Multicast groups, and memberships in them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -28,9 +29,19 @@ pub enum GroupError {
 }
 
 impl GroupAddr {
+    /// mDNS over IPv4.
+    const MDNS_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 251));
+    /// mDNS over IPv6.
+    const MDNS_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb));
+
     /// The address.
     pub fn ip(self) -> IpAddr {
         self.0
+    }
+
+    /// Whether it is one of the groups of mDNS (RFC 6762 section 3).
+    pub fn is_mdns(self) -> bool {
+        self.0 == Self::MDNS_V4 || self.0 == Self::MDNS_V6
     }
 
     /// Whether datagrams to it go only where its members are.
@@ -153,6 +164,42 @@ pub struct Membership {
     /// The endpoint that wants it; `None`: the node itself, on the network's bridge, or one that is just
     /// being attached.
     pub endpoint: Option<EndpointName>,
+}
+
+/// Packets of IP that were counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// How many.
+    pub packets: u64,
+    /// What they took, their IP headers included.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// What was counted after `before`, where counting may have begun anew in between.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        if self.packets < before.packets || self.bytes < before.bytes {
+            return self;
+        }
+        Self { packets: self.packets - before.packets, bytes: self.bytes - before.bytes }
+    }
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, more: Self) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
+/// What passed between this node and a network, by group.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupTraffic {
+    /// What this node's endpoints sent, each packet once, wherever it went.
+    pub sent: BTreeMap<GroupAddr, Traffic>,
+    /// What came from other nodes.
+    pub received: BTreeMap<GroupAddr, Traffic>,
 }
 
 #[cfg(test)]

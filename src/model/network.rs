@@ -45,6 +45,29 @@ pub enum ZeroconfMode {
     Off,
 }
 
+/// Whether a network's name server asks the node's resolvers for names that are not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsForward {
+    /// It does.
+    #[default]
+    On,
+    /// It refuses them.
+    Off,
+}
+
+/// What a network's name servers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DnsOptions {
+    /// What becomes of names from outside.
+    pub forward: DnsForward,
+    /// How long an answer may be kept, in seconds, where it was given; else each node's own setting holds.
+    pub ttl: Option<u32>,
+}
+
+/// The longest that an answer of a name server may be kept, in seconds: a name that is gone for a day is gone.
+pub const DNS_TTL_MAX: u32 = 86_400;
+
 /// What a network's VXLAN travels through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,6 +108,8 @@ pub struct NetworkSpec {
     pub zeroconf: ZeroconfMode,
     /// What the VXLAN travels through.
     pub encrypt: Encryption,
+    /// What its name servers do.
+    pub dns: DnsOptions,
     /// When it was created, in milliseconds since 1970 by the creator's clock: the older of two owns a name.
     pub created_ms: u64,
 }

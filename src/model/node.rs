@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkId, NodeId, NodeIndex, NodeName};
+use super::{MeshKey, NetworkId, NodeId, NodeIndex, NodeName};
 
 /// What membership says of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub struct Node {
     pub underlay_mtu: u32,
     /// The networks of which it has endpoints, and whose facts it wants.
     pub networks: BTreeSet<NetworkId>,
+    /// The keys under which it can be reached in the WireGuard mesh, the oldest first; none where it takes no part.
+    pub mesh: Vec<MeshKey>,
     /// What this observer's membership says of it.
     pub state: NodeState,
 }

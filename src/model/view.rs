@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName};
+use super::{
+    Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, ZeroconfFact,
+    ZeroconfKey,
+};
 
 /// A network as this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct NetworkView {
     pub endpoints: BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>,
     /// The groups that are joined on each node, this one included, like the endpoints.
     pub groups: BTreeMap<NodeId, Arc<BTreeSet<Group>>>,
+    /// What mDNS brought to light on each node, this one included, like the endpoints.
+    pub zeroconf: BTreeMap<NodeId, Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>>,
 }
 
 /// What one node knows of the whole cluster at one moment. Cheap to clone.

@@ -1,13 +1,17 @@
 //! From who is a member of which group to what a node's VXLAN device must hold.
 //!
-//! Owns: which memberships are worth telling the others, and the rule by which a datagram reaches the nodes that
-//! have a member and no others. Pure. Does not own: how memberships are seen and entries written (`kernel`), how
-//! they travel (`cluster`), or when any of it happens (`reconcile`).
+//! Owns: which memberships are worth telling the others, the rule by which a datagram reaches the nodes that have a
+//! member and no others, and how much went to whom. Pure. Does not own: how memberships are seen and entries written
+//! (`kernel`), how they travel (`cluster`), or when any of it happens (`reconcile`).
+
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::{Group, Membership};
+
+pub use tally::{GroupTally, Tally};
 
 /// Where datagrams for a group go beyond this node. None: nowhere, because its only members are here, or because
 /// it is wanted only from senders that have entries of their own.

@@ -31,28 +31,46 @@ impl DesiredNetwork {
             vni: self.vni,
             port: self.port,
             local: self.local,
+            encrypted: self.encrypted,
             mtu: self.mtu,
             multicast: self.multicast,
             broadcast: self.broadcast,
+            mdns: self.mdns,
         }
     }
 
     /// Whether it is as `other` is, but perhaps for its groups.
     pub fn is_but_for_groups(&self, other: &Self) -> bool {
-        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, .. } = self;
+        let Self {
+            id,
+            name,
+            vni,
+            port,
+            local,
+            encrypted,
+            mtu,
+            mac,
+            gateways,
+            multicast,
+            broadcast,
+            mdns,
+            ..
+        } = self;
         let Self { remotes, neighbours, flood, groups: _, ports, .. } = self;
-        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast)
+        (*id, name, *vni, *port, *local, *encrypted, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
             == (
                 other.id,
                 &other.name,
                 other.vni,
                 other.port,
                 other.local,
+                other.encrypted,
                 other.mtu,
                 other.mac,
                 &other.gateways,
                 other.multicast,
                 other.broadcast,
+                other.mdns,
             )
             && (remotes, neighbours, flood, ports)
                 == (&other.remotes, &other.neighbours, &other.flood, &other.ports)
@@ -92,6 +110,7 @@ fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
         && have.mtu == want.mtu
         && have.multicast == want.multicast
         && have.broadcast == want.broadcast
+        && have.mdns == want.mdns
     {
         VxlanStep::Keep
     } else {

@@ -107,12 +107,16 @@ pub struct VxlanSettings {
     pub port: u16,
     /// The address its packets come from.
     pub local: IpAddr,
+    /// Whether its socket is in the mesh's namespace, and not in the node's.
+    pub encrypted: bool,
     /// Its MTU, in bytes.
     pub mtu: u32,
     /// What multicast goes through it.
     pub multicast: MulticastMode,
     /// Whether broadcast goes through it.
     pub broadcast: bool,
+    /// Whether mDNS goes through it, as far as multicast does.
+    pub mdns: bool,
 }
 
 impl Plan {
@@ -173,14 +177,16 @@ fn somewhere(to: &Option<IpAddr>) -> String {
 
 impl fmt::Display for VxlanSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { vni, port, local, mtu, multicast, broadcast } = self;
+        let Self { vni, port, local, encrypted, mtu, multicast, broadcast, mdns } = self;
         let multicast = match multicast {
             MulticastMode::Snoop => "snoop",
             MulticastMode::Flood => "flood",
             MulticastMode::Off => "off",
         };
-        let broadcast = on(*broadcast);
-        write!(f, "vni {vni} port {port} local {local} mtu {mtu} multicast {multicast} broadcast {broadcast}")
+        let (broadcast, mdns) = (on(*broadcast), on(*mdns));
+        let through = if *encrypted { " through the mesh" } else { "" };
+        write!(f, "vni {vni} port {port} local {local}{through} mtu {mtu} ")?;
+        write!(f, "multicast {multicast} broadcast {broadcast} mdns {mdns}")
     }
 }
 

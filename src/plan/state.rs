@@ -29,6 +29,8 @@ pub struct DesiredNetwork {
     pub port: u16,
     /// The address this node's VXLAN packets come from.
     pub local: IpAddr,
+    /// Whether they go through the mesh, and through nothing else.
+    pub encrypted: bool,
     /// The MTU of everything inside, in bytes.
     pub mtu: u32,
     /// The bridge's MAC, the same on every node ([`Mac::of_bridge`]).
@@ -40,6 +42,8 @@ pub struct DesiredNetwork {
     pub multicast: MulticastMode,
     /// Whether broadcast goes to `flood`, or stays on this node.
     pub broadcast: bool,
+    /// Whether mDNS travels as any multicast does, or stays on this node.
+    pub mdns: bool,
     /// Every endpoint on another node: its MAC, and the VTEP behind which it is.
     pub remotes: BTreeMap<Mac, IpAddr>,
     /// Every endpoint of the network, those on this node included: address to MAC.
@@ -129,6 +133,8 @@ pub struct ObservedVxlan {
     pub multicast: MulticastMode,
     /// Whether the bridge sends broadcast to it.
     pub broadcast: bool,
+    /// Whether it lets mDNS out.
+    pub mdns: bool,
     /// Up, on the bridge, not learning on either side, suppressing neighbour discovery, keeping IGMP and MLD back
     /// and marked as ours: the settings that no network changes.
     pub ready: bool,

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Reconciler, Scope, Work};
 use crate::kernel::KernelError;
 use crate::model::{Group, GroupAddr, MulticastMode, NetworkId};
-use crate::multicast;
-use crate::plan::{Desired, DesiredNetwork, Plan, plan_groups};
+use crate::multicast::{self, Tally};
+use crate::plan::{Action, Desired, DesiredNetwork, Plan, plan_groups};
 
 /// How long joins are gathered before they are looked up: they come in bursts.
 const GATHER: Duration = Duration::from_millis(1);
@@ -117,6 +117,43 @@ impl Reconciler {
         };
         if let Err(error) = published {
             tracing::warn!(%network, error, "cannot publish what is joined here; it is tried again");
+        }
+    }
+
+    /// Credits what was sent so far to where it went, for the networks in which `plan` changes where groups go.
+    pub(super) async fn tally_before(&self, work: &mut Work, plan: &Plan) {
+        let changes = |action: &Action| {
+            matches!(
+                action,
+                Action::AddGroup { .. }
+                    | Action::DeleteGroup { .. }
+                    | Action::AddFlood(_)
+                    | Action::DeleteFlood(_)
+                    | Action::CreateVxlan(_)
+                    | Action::SetVxlan(_)
+            )
+        };
+        let networks: BTreeSet<NetworkId> =
+            plan.ops.iter().filter(|op| changes(&op.action)).map(|op| op.network).collect();
+        for network in networks {
+            self.tally(work, network).await;
+        }
+        work.tallies.retain(|network, _| work.applied.contains_key(network));
+    }
+
+    /// What was sent to each group of a network and came for it, and where it went; `None` where it is not counted.
+    pub async fn tally<'a>(&self, work: &'a mut Work, network: NetworkId) -> Option<&'a Tally> {
+        let applied = work.applied.get(&network)?;
+        match self.0.kernel.group_traffic(network).await {
+            Ok(counted) => {
+                let tally = work.tallies.entry(network).or_default();
+                tally.take(counted, &applied.groups, &applied.flood);
+                Some(tally)
+            }
+            Err(error) => {
+                tracing::debug!(%network, %error, "what was sent to groups is not counted");
+                None
+            }
         }
     }
 

@@ -19,7 +19,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// What matches the copies of datagrams to `group` that a node sends or gets.
-fn copies(group: &str) -> String {
+pub fn copies(group: &str) -> String {
     match ip(group) {
         IpAddr::V4(v4) => format!("udp port 4789 and udp[28:2] = 0x0800 and udp[46:4] = {:#x}", v4.to_bits()),
         IpAddr::V6(v6) => {
@@ -270,5 +270,45 @@ fn with_broadcast_off_it_stays_on_its_node_and_groups_and_unicast_go_on() {
         let listener = Listener::open(&containers[1], PORT, group.is_multicast().then_some(group));
         send(&containers[0], group, PORT, to, 10);
         assert_eq!(listener.count(to), expected, "datagrams to {to} that crossed of 10");
+    }
+}
+
+/// The group as `node` lists it.
+fn listed(node: &Node, group: &str) -> Value {
+    let groups = node.lanmesh(["multicast", "ls", "net", "--json"]).json();
+    let found = groups.as_array().and_then(|list| list.iter().find(|found| found["group"] == group));
+    found.cloned().unwrap_or_else(|| panic!("{} does not list {group}: {groups}", node.name()))
+}
+
+/// What went to the members on that node, as another one lists it.
+fn sent_to<'a>(listed: &'a Value, node: &str) -> &'a Value {
+    let members = listed["members"].as_array().expect("there are members");
+    &members.iter().find(|member| member["node"] == node).expect("it is a member")["sent"]
+}
+
+#[test]
+fn what_was_sent_to_a_group_is_counted_by_node_and_where_it_comes_in() {
+    let lab = lab!(3).cluster();
+    lab.network("net", &BOTH);
+    let containers = endpoints(&lab, 3);
+    // A datagram of 8 bytes: 20 or 40 of IP and 8 of UDP come with it.
+    for (group, size) in [("239.1.2.3", 36), ("ff15::82", 56)] {
+        let open = |container| Listener::open(container, PORT, Some(ip(group)));
+        let first = open(&containers[1]);
+        wait_members(lab.nodes(), group, &["n2"]);
+        send(&containers[0], ip(group), PORT, "12345678", 20);
+        let second = open(&containers[2]);
+        wait_members(lab.nodes(), group, &["n2", "n3"]);
+        send(&containers[0], ip(group), PORT, "12345678", 30);
+        let here = listed(lab.node(1), group);
+        let traffic = |packets: u64| serde_json::json!({ "packets": packets, "bytes": packets * size });
+        assert_eq!(here["sent"], traffic(50), "{here}");
+        assert_eq!(here["received"], traffic(0), "{here}");
+        assert_eq!(sent_to(&here, "n2"), &traffic(50), "{here}");
+        assert_eq!(sent_to(&here, "n3"), &traffic(30), "{here}");
+        assert_eq!(listed(lab.node(2), group)["received"], traffic(50));
+        assert_eq!(listed(lab.node(3), group)["received"], traffic(30));
+        assert_eq!(listed(lab.node(3), group)["sent"], traffic(0));
+        drop((first, second));
     }
 }

@@ -25,7 +25,7 @@ fn wait_resolved(client: &Container, name: &str, expected: &[String]) {
 }
 
 /// An endpoint `cN` on each of the three nodes, all of them slots of the service `web`; and their addresses.
-fn web(lab: &Lab) -> (Vec<Container>, Vec<String>) {
+pub fn web(lab: &Lab) -> (Vec<Container>, Vec<String>) {
     lab.network("net", &["--subnet", "10.95.0.0/24"]);
     let containers: Vec<Container> = (1..=3).map(|n| Container::named(&format!("c{n}"))).collect();
     let mut addresses = Vec::new();

@@ -52,6 +52,8 @@ async fn a_bad_body_is_answered_with_the_field_that_is_wrong() {
         (NET, r#"{"subnets":["fd00::/64"],"mtu":1279}"#, 400, "mtu"),
         (NET, r#"{"subnets":["10.0.0.0/24"],"multicast":"sometimes"}"#, 400, "multicast"),
         (NET, r#"{"subnets":["10.0.0.0/24"],"encrypt":"rot13"}"#, 400, "encrypt"),
+        (NET, r#"{"subnets":["10.0.0.0/24"],"dns_forward":"maybe"}"#, 400, "dns_forward"),
+        (NET, r#"{"subnets":["10.0.0.0/24"],"dns_ttl":86401}"#, 400, "dns_ttl"),
         ("/v1/networks/a%20b", r#"{"subnets":["10.0.0.0/24"]}"#, 400, "name"),
         ("/v1/networks/%ff", r#"{"subnets":["10.0.0.0/24"]}"#, 400, ""),
         // Attaching.

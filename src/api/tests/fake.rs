@@ -88,6 +88,8 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        dns_forward: request.dns_forward,
+        dns_ttl: request.dns_ttl,
         created_ms: 1,
         conflict: false,
         netns: Some("/run/lanmesh/netns/net".into()),
@@ -127,6 +129,7 @@ impl Backend for Fake {
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
+            mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
         })
     }
 
@@ -264,9 +267,42 @@ impl Backend for Fake {
 
     async fn multicast(&self, network: Option<NetworkName>) -> Answer<Vec<GroupAnswer>> {
         let network = network.unwrap_or_else(|| "net".parse().unwrap());
-        let members =
-            vec![MemberAnswer { node: "n1".parse().unwrap(), endpoint: Some("a".parse().unwrap()) }];
-        Ok(vec![GroupAnswer { network, group: "239.1.1.1".parse().unwrap(), source: None, members }])
+        let members = vec![MemberAnswer {
+            node: "n1".parse().unwrap(),
+            endpoint: Some("a".parse().unwrap()),
+            sent: None,
+        }];
+        let (sent, received) = (Some(TrafficAnswer { packets: 2, bytes: 200 }), None);
+        let group = "239.1.1.1".parse().unwrap();
+        Ok(vec![GroupAnswer { network, group, source: None, members, sent, received }])
+    }
+
+    async fn services(
+        &self,
+        network: NetworkName,
+        filter: Option<ServiceFilter>,
+    ) -> Answer<Vec<ServiceAnswer>> {
+        let subtypes = vec!["_a--b".to_owned()];
+        let service = ServiceAnswer {
+            network,
+            instance: "Build farm".to_owned(),
+            kind: "_distcc._tcp".to_owned(),
+            subtypes,
+            host: "cc1".to_owned(),
+            addresses: vec!["fd00::17".parse().unwrap(), "10.10.0.17".parse().unwrap()],
+            port: 3632,
+            priority: 0,
+            weight: 0,
+            txt: vec!["txtvers=1".to_owned(), "cpus=2".to_owned(), "jobs=5".to_owned()],
+            node: "n1".parse().unwrap(),
+            endpoint: "cc1".parse().unwrap(),
+            declared: true,
+        };
+        let all = [service].into_iter();
+        let meant = |service: &ServiceAnswer| {
+            filter.as_ref().is_none_or(|filter| filter.meets(&service.kind, &service.subtypes))
+        };
+        Ok(all.filter(meant).collect())
     }
 
     async fn attach(

@@ -1,16 +1,19 @@
 //! What this node's own agent asks for.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::ClusterError;
-use crate::cluster::facts::{Change, MAX_DOC_BYTES, NodeFact};
+use crate::cluster::facts::{Change, MAX_DOC_BYTES, MAX_ZEROCONF_BYTES, NodeFact};
+use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Claim};
-use crate::cluster::seal::GossipKey;
-use crate::model::{Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NodeId, NodeIndex};
+use crate::model::{
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact,
+    ZeroconfKey,
+};
 
 impl Core {
     /// Publishes where this node's VXLAN packets come from and how large they may be.
@@ -84,6 +87,27 @@ impl Core {
         }
     }
 
+    /// Publishes what mDNS brought to light on this node, where it takes part in the network.
+    pub fn set_zeroconf(
+        &mut self,
+        network: NetworkId,
+        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        if !self.own().is_some_and(|own| own.networks.contains(&network)) {
+            return Ok(());
+        }
+        let bytes = postcard::experimental::serialized_size(&facts).unwrap_or(usize::MAX);
+        if bytes > MAX_ZEROCONF_BYTES {
+            return Err(ClusterError::TooLarge { bytes, max: MAX_ZEROCONF_BYTES });
+        }
+        if let Some(delta) = self.facts.set_zeroconf(network, facts) {
+            self.changed(vec![Change::Zeroconf]);
+            self.push(delta, now);
+        }
+        Ok(())
+    }
+
     /// Creates a network, or finds the one that is what is asked for.
     pub fn create_network(
         &mut self,
@@ -125,23 +149,41 @@ impl Core {
         self.stats.joins += 1;
     }
 
-    /// Shuts a node out, and rotates the gossip key so that it hears nothing more.
-    pub fn remove_node(&mut self, node: NodeId, now: Duration) -> Result<NodeIndex, ClusterError> {
+    /// Shuts a node out. `key` makes all that it has void, so that from now on it hears and says nothing.
+    pub fn remove_node(
+        &mut self,
+        node: NodeId,
+        key: GossipKey,
+        now: Duration,
+    ) -> Result<NodeIndex, ClusterError> {
         let unknown = || ClusterError::NoSuchNode(node.to_string());
         let admission = self.ledger.node(node).cloned().ok_or_else(unknown)?;
         if node == self.me {
             return Err(ClusterError::RemoveSelf(admission.name));
         }
         self.publish(Claim::Removed(node), now);
-        let key = GossipKey::generate(self.keyring.newest().saturating_add(1));
-        self.keyring.learn(key, now);
+        self.hand_out(key, now);
+        Ok(admission.index)
+    }
+
+    /// Takes a gossip key that this node, the manager, has made, and gives it to the others.
+    pub fn hand_out(&mut self, key: GossipKey, now: Duration) {
+        if !self.keyring.learn(key, now) {
+            return;
+        }
         self.persist_keys();
         for peer in self.up() {
             // At once and to all, over streams: the key must not travel under the one that it replaces.
             self.synced.remove(&peer);
             self.request_sync(peer, Duration::ZERO, now);
         }
-        Ok(admission.index)
+    }
+
+    /// Publishes under which keys this node can be reached in the mesh.
+    pub fn set_mesh(&mut self, keys: Vec<MeshKey>, now: Duration) {
+        if self.own().is_some_and(|own| own.mesh != keys) {
+            self.say(|fact| fact.mesh = keys, now);
+        }
     }
 
     /// Takes cluster-wide facts as if somebody had sent them.
@@ -249,6 +291,8 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
+        ("DNS forwarding", a.dns.forward == b.dns.forward),
+        ("DNS TTL", a.dns.ttl == b.dns.ttl),
     ];
     parts.into_iter().find(|(_, equal)| !equal).map(|(what, _)| what)
 }

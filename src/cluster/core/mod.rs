@@ -17,11 +17,14 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::facts::{Applied, Change, Delta, FactStore, Incarnation, NodeFact, Scope};
+use super::gossip_key::GossipKey;
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
-use super::seal::{GossipKey, Keyring, OpenError, Replays};
+use super::pki;
+use super::seal::{Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
+use crate::mesh::MeshSecret;
 use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
@@ -70,6 +73,8 @@ pub(super) struct Boot {
     pub incarnation: Incarnation,
     /// The cluster-wide facts it remembers or was given.
     pub ledger: Ledger,
+    /// The CA's public key, which signs gossip keys.
+    pub ca: Vec<u8>,
     /// The gossip keys.
     pub keys: Vec<GossipKey>,
     /// What others said of themselves when it last heard of them.
@@ -103,14 +108,17 @@ pub(super) struct Core {
     states: BTreeMap<NodeId, NodeState>,
     /// Since when each node is known to belong to the cluster.
     known_since: BTreeMap<NodeId, Duration>,
-    /// Nodes that answered until somebody else called them dead, and until when they may show that they are not.
-    doubted: BTreeMap<NodeId, Duration>,
     states_due: Option<Duration>,
+    /// When each node was last heard, whatever it said.
+    heard: BTreeMap<NodeId, Duration>,
+    /// Nodes that were given up although they had been heard a moment before: until when that is not believed.
+    doubted: BTreeMap<NodeId, Duration>,
     view_changed: bool,
     /// The nodes of the last view, until something about a node changes: most changes are not about nodes.
     nodes: Option<Arc<BTreeMap<NodeId, Node>>>,
     next_tick: Duration,
     next_round: Duration,
+    next_reach: Duration,
     rounds: u32,
     /// Whom the next rounds go to: everybody once, in random order.
     turns: Vec<NodeId>,
@@ -127,8 +135,8 @@ pub(super) struct Core {
 impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
-        let Boot { me, mut fact, incarnation, ledger, keys, mut peers, mut initial, groups, timing, seed } =
-            boot;
+        let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
+        let Boot { mut peers, mut initial, groups, timing, seed, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
         let unsettled = fact.networks.clone();
@@ -144,19 +152,25 @@ impl Core {
             timing,
             facts,
             membership: Membership::new(identity, timing, seed),
-            keyring: Keyring::new(me, keys, timing.detect),
+            keyring: {
+                let mut keyring = Keyring::new(me, ca, keys, timing.detect);
+                ledger.authorities().for_each(|authority| trust(&mut keyring, authority));
+                keyring
+            },
             replays: Replays::default(),
             random: SmallRng::seed_from_u64(seed.rotate_left(17)),
             out: VecDeque::new(),
             stats: Stats::default(),
             states: BTreeMap::new(),
             known_since,
-            doubted: BTreeMap::new(),
             states_due: Some(now),
+            heard: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             view_changed: true,
             nodes: None,
             next_tick: now,
             next_round: now + timing.sync,
+            next_reach: now + timing.sync,
             rounds: 0,
             turns: Vec::new(),
             echo: None,
@@ -182,6 +196,21 @@ impl Core {
     /// The gossip keys, for a node that is let in.
     pub fn keys(&self) -> Vec<GossipKey> {
         self.keyring.keys()
+    }
+
+    /// The epoch and the floor of the gossip keys, for the manager that makes the next one.
+    pub fn key_epoch(&self) -> (u32, u32) {
+        (self.keyring.newest(), self.keyring.floor())
+    }
+
+    /// The newest secret of the mesh.
+    pub fn mesh_secret(&self) -> Option<MeshSecret> {
+        self.keyring.mesh()
+    }
+
+    /// A number that is equal where the newest gossip key is.
+    pub fn key_fingerprint(&self) -> u64 {
+        self.keyring.fingerprint()
     }
 
     /// What all nodes say of themselves, for a node that is let in.
@@ -212,6 +241,10 @@ impl Core {
                 self.settle(now);
             }
             self.send_echo(now);
+        }
+        if now >= self.next_reach {
+            self.next_reach = now + self.membership.intervals().reach;
+            self.reach(now);
         }
         if now >= self.next_round {
             // Not all in step, so that rounds of many nodes do not fall together.
@@ -252,6 +285,7 @@ impl Core {
             self.stats.dropped_replayed += 1;
             return;
         }
+        self.heard.insert(opened.sender, now);
         match wire::decode_datagram(&opened.body) {
             Some(message) => self.handle(opened.sender, message, now),
             None => self.stats.dropped_refused += 1,
@@ -331,11 +365,13 @@ impl Core {
                 self.doubted.remove(&node);
                 self.known_since.remove(&node);
                 self.peers.remove(&node);
+                self.heard.remove(&node);
             }
             Claim::Manager { .. } if managed && !self.is_manager() => {
                 self.out.push_back(Output::Persist(Persist::SteppedDown));
             }
-            Claim::Authority { .. } => {
+            Claim::Authority { certificate, .. } => {
+                trust(&mut self.keyring, &certificate);
                 let all = self.ledger.authorities().map(<[u8]>::to_vec).collect();
                 self.out.push_back(Output::Trust(all));
             }
@@ -402,8 +438,8 @@ impl Core {
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
-                // What is joined where changes often, and whoever wants to know looks at the view.
-                Change::Groups => {}
+                // What is joined and announced changes often, and whoever wants to know looks at the view.
+                Change::Groups | Change::Zeroconf => {}
                 Change::Endpoint { network, node, name, had, has } => match (had, has) {
                     (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
                     (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
@@ -449,6 +485,9 @@ impl Core {
             }
             return;
         }
+        // A stream that was begun while it could not be reached hangs, and is nothing to wait for.
+        self.syncing.remove(&node);
+        self.synced.remove(&node);
         let among = self.membership.count().max(1);
         if self.random.random_range(0..among) < 2 * FAN_OUT
             && let Some(address) = self.address(node)
@@ -486,6 +525,13 @@ impl Core {
     fn address(&self, node: NodeId) -> Option<SocketAddr> {
         let fact = self.facts.node(node).or_else(|| self.peers.get(&node)).map(|fact| fact.address);
         fact.or_else(|| self.ledger.node(node).map(|admission| admission.address))
+    }
+}
+
+/// Takes gossip keys that this CA signed from now on. What is no certificate signs nothing.
+fn trust(keyring: &mut Keyring, authority: &[u8]) {
+    if let Ok(key) = pki::public_key(authority) {
+        keyring.trust(key);
     }
 }
 

@@ -39,7 +39,13 @@ impl Core {
                 .filter(|(writer, groups)| !groups.is_empty() && self.ledger.is_member(*writer))
                 .map(|(writer, groups)| (writer, Arc::clone(groups)))
                 .collect();
-            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups })
+            let zeroconf = self
+                .facts
+                .zeroconf(spec.id)
+                .filter(|(writer, facts)| !facts.is_empty() && self.ledger.is_member(*writer))
+                .map(|(writer, facts)| (writer, Arc::clone(facts)))
+                .collect();
+            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups, zeroconf })
         });
         ClusterView { me: self.me, nodes, networks: networks.collect() }
     }
@@ -55,6 +61,7 @@ impl Core {
                 vtep: said.map_or(admission.address.ip(), |fact| fact.vtep),
                 underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
                 networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
+                mesh: said.map(|fact| fact.mesh.clone()).unwrap_or_default(),
                 state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
             }
         };
@@ -80,18 +87,36 @@ impl Core {
         self.ledger.nodes().map(|admission| (admission.node, state(admission.node))).collect()
     }
 
+    /// `state`, or that it is a suspect, where a living node is said to be dead that was heard less than the time to
+    /// refute ago: so fast nobody dies. Somebody who was cut off says so of those who did not hear him, and they refute.
+    fn believed(&mut self, node: NodeId, state: NodeState, now: Duration) -> NodeState {
+        let was_up = self.states.get(&node).is_some_and(|state| state.is_up());
+        if state != NodeState::Dead || !was_up {
+            self.doubted.remove(&node);
+            return state;
+        }
+        let refute = self.membership.intervals().refute;
+        let heard = self.heard.get(&node).map_or(now, |heard| *heard + refute);
+        let until = *self.doubted.entry(node).or_insert(heard);
+        if now >= until {
+            self.doubted.remove(&node);
+            return state;
+        }
+        self.states_due = Some(self.states_due.map_or(until, |due| due.min(until)));
+        NodeState::Suspect
+    }
+
     /// Tells of the states that changed, where that is due.
     pub(super) fn refresh_states(&mut self, now: Duration) {
         if self.states_due.is_none_or(|due| now < due) {
             return;
         }
-        let mut observed = self.observe(now);
-        self.doubt(&mut observed, now);
+        let observed = self.observe(now);
         let waiting = self.known_since.values().map(|since| *since + self.timing.detect);
-        self.states_due = waiting.chain(self.doubted.values().copied()).filter(|due| *due > now).min();
-        self.follow_membership(now);
+        self.states_due = waiting.filter(|due| *due > now).min();
         self.stats.members = self.membership.count() as u64;
         for (node, state) in observed {
+            let state = self.believed(node, state, now);
             if self.states.insert(node, state) == Some(state) {
                 continue;
             }
@@ -105,29 +130,6 @@ impl Core {
                 NodeState::Dead => ClusterEvent::NodeDead { node, name },
                 NodeState::Left => ClusterEvent::NodeLeft { node, name },
             });
-        }
-    }
-
-    /// A node that answered a moment ago and is dead by somebody else's word is asked itself before that is told.
-    ///
-    /// When a cut heals, each side has given up the other, and says so of nodes that a third can reach. A node that
-    /// really dies is suspected first, by everybody, so this delays nobody's death.
-    fn doubt(&mut self, observed: &mut BTreeMap<NodeId, NodeState>, now: Duration) {
-        self.doubted.retain(|node, _| observed.get(node) == Some(&NodeState::Dead));
-        for (node, state) in observed.iter_mut().filter(|(_, state)| **state == NodeState::Dead) {
-            let until = match self.doubted.get(node) {
-                Some(until) => *until,
-                None if self.states.get(node) == Some(&NodeState::Alive) => {
-                    let until = now + self.timing.detect / 8;
-                    self.doubted.insert(*node, until);
-                    self.membership.announce_to(*node, now);
-                    until
-                }
-                None => continue,
-            };
-            if now < until {
-                *state = NodeState::Suspect;
-            }
         }
     }
 }

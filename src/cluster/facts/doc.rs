@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Delta, Entry, Fact, FactKey, Incarnation, Line, Scope, Version};
-use crate::model::{Endpoint, EndpointName, Group, NodeId};
+use crate::model::{Endpoint, EndpointName, Group, NodeId, ZeroconfFact, ZeroconfKey};
 
 /// How many tombstones a copy keeps; whoever is further behind gets the whole document.
 const MAX_TOMBSTONES: usize = 64;
@@ -36,6 +36,8 @@ pub(in crate::cluster) struct Doc {
     endpoints: Arc<BTreeMap<EndpointName, Endpoint>>,
     /// The groups in it, shared likewise.
     groups: Arc<BTreeSet<Group>>,
+    /// The zeroconf facts in it, shared likewise.
+    zeroconf: Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>,
 }
 
 impl Doc {
@@ -50,6 +52,7 @@ impl Doc {
             dead: 0,
             endpoints: Arc::new(BTreeMap::new()),
             groups: Arc::default(),
+            zeroconf: Arc::default(),
         }
     }
 
@@ -76,6 +79,11 @@ impl Doc {
     /// The groups in it.
     pub fn groups(&self) -> &Arc<BTreeSet<Group>> {
         &self.groups
+    }
+
+    /// The zeroconf facts in it.
+    pub fn zeroconf(&self) -> &Arc<BTreeMap<ZeroconfKey, ZeroconfFact>> {
+        &self.zeroconf
     }
 
     /// What its entries take when they are encoded.
@@ -165,17 +173,22 @@ impl Doc {
         let values = || self.entries.iter().filter_map(|(key, (_, value))| Some((key, value.as_ref()?)));
         let endpoints = values().filter_map(|(_, value)| match value {
             Fact::Endpoint(endpoint) => Some((&endpoint.name, endpoint)),
-            Fact::Node(_) | Fact::Joined => None,
+            Fact::Node(_) | Fact::Joined | Fact::Zeroconf(_) => None,
         });
         let groups = values().filter_map(|(key, _)| match key {
             FactKey::Group(group) => Some(group),
-            FactKey::Node | FactKey::Endpoint(_) => None,
+            FactKey::Node | FactKey::Endpoint(_) | FactKey::Zeroconf(_) => None,
+        });
+        let zeroconf = values().filter_map(|(key, value)| match (key, value) {
+            (FactKey::Zeroconf(key), Fact::Zeroconf(fact)) => Some((key, fact)),
+            _ => None,
         });
         let size = |(key, (version, value)): (&FactKey, &(Version, Option<Fact>))| {
             encoded(key, *version, value.as_ref())
         };
         endpoints.eq(self.endpoints.iter())
             && groups.eq(self.groups.iter())
+            && zeroconf.eq(self.zeroconf.iter())
             && self.dead == self.entries.values().filter(|(_, value)| value.is_none()).count()
             && self.dead <= MAX_TOMBSTONES
             && self.bytes == self.entries.iter().map(size).sum::<usize>()
@@ -204,6 +217,19 @@ impl Doc {
             match value {
                 Some(_) => drop(groups.insert(*group)),
                 None => drop(groups.remove(group)),
+            }
+        }
+        if let FactKey::Zeroconf(key) = &key {
+            let fact = match &value {
+                Some(Fact::Zeroconf(fact)) => Some(fact),
+                _ => None,
+            };
+            if self.zeroconf.get(key) != fact {
+                let zeroconf = Arc::make_mut(&mut self.zeroconf);
+                match fact {
+                    Some(fact) => drop(zeroconf.insert(key.clone(), fact.clone())),
+                    None => drop(zeroconf.remove(key)),
+                }
             }
         }
         self.bytes += encoded(&key, version, value.as_ref());

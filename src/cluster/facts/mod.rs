@@ -15,7 +15,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName};
+use crate::mesh::MAX_LIVE;
+use crate::model::{
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
+};
 
 pub(super) use doc::{Applied, Doc};
 pub(super) use store::{Change, FactStore};
@@ -28,6 +31,9 @@ pub(super) type Version = u64;
 
 /// The most bytes that one document may take when it is encoded.
 pub(super) const MAX_DOC_BYTES: usize = 3 << 20;
+
+/// The most bytes of a document that its zeroconf facts may take when they are encoded.
+pub(super) const MAX_ZEROCONF_BYTES: usize = 1 << 20;
 
 /// Whom a document concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -47,6 +53,8 @@ pub(super) enum FactKey {
     Endpoint(EndpointName),
     /// A multicast group.
     Group(Group),
+    /// A name of mDNS.
+    Zeroconf(ZeroconfKey),
 }
 
 /// What is said about it.
@@ -58,6 +66,8 @@ pub(super) enum Fact {
     Endpoint(Endpoint),
     /// A group has a member on the writer's node.
     Joined,
+    /// What one of the writer's endpoints announces, or what is announced for it.
+    Zeroconf(ZeroconfFact),
 }
 
 /// What a node says of itself.
@@ -75,6 +85,9 @@ pub(super) struct NodeFact {
     pub underlay_mtu: u32,
     /// The networks it takes part in.
     pub networks: BTreeSet<NetworkId>,
+    /// The keys under which it can be reached in the WireGuard mesh.
+    #[serde(default)]
+    pub mesh: Vec<MeshKey>,
 }
 
 /// One line of a digest: how far a copy of a document is.
@@ -122,15 +135,21 @@ impl Delta {
         self.base <= self.version
             && self.entries.iter().all(|entry| {
                 let fits = match (&entry.key, &entry.value) {
-                    (FactKey::Node, Some(Fact::Node(_))) => self.scope == Scope::Node,
+                    (FactKey::Node, Some(Fact::Node(fact))) => {
+                        self.scope == Scope::Node && fact.mesh.len() <= MAX_LIVE
+                    }
                     (FactKey::Endpoint(name), Some(Fact::Endpoint(endpoint))) => {
                         *name == endpoint.name && self.scope != Scope::Node
                     }
+                    (FactKey::Zeroconf(key), Some(Fact::Zeroconf(fact))) => {
+                        fact.is_sound(key) && self.scope != Scope::Node
+                    }
                     (FactKey::Node, None) => self.scope == Scope::Node,
-                    (FactKey::Endpoint(_), None) | (FactKey::Group(_), Some(Fact::Joined) | None) => {
+                    (FactKey::Group(_), Some(Fact::Joined))
+                    | (FactKey::Endpoint(_) | FactKey::Group(_) | FactKey::Zeroconf(_), None) => {
                         self.scope != Scope::Node
                     }
-                    (FactKey::Node | FactKey::Endpoint(_) | FactKey::Group(_), Some(_)) => false,
+                    (_, Some(_)) => false,
                 };
                 fits && entry.version > self.base && entry.version <= self.version
             })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lanmesh_ipam::stable_hash;
 
 use super::{Applied, Delta, Doc, Entry, Fact, FactKey, Incarnation, Line, NodeFact, Scope, Version};
-use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId};
+use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId, ZeroconfFact, ZeroconfKey};
 
 /// A fact that is new, different or gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(in crate::cluster) enum Change {
     Node(NodeId),
     /// The groups that are joined on a node.
     Groups,
+    /// What mDNS brought to light on a node.
+    Zeroconf,
     /// An endpoint.
     Endpoint {
         /// Its network.
@@ -67,7 +69,7 @@ impl FactStore {
     pub fn node(&self, node: NodeId) -> Option<&NodeFact> {
         match self.docs.get(&(Scope::Node, node))?.get(&FactKey::Node)? {
             Fact::Node(fact) => Some(fact),
-            Fact::Endpoint(_) | Fact::Joined => None,
+            Fact::Endpoint(_) | Fact::Joined | Fact::Zeroconf(_) => None,
         }
     }
 
@@ -108,14 +110,43 @@ impl FactStore {
         let known = self.docs.get(&(scope, self.me)).map(|doc| Arc::clone(doc.groups())).unwrap_or_default();
         let left = known.difference(groups).map(|group| (*group, None));
         let joined = groups.difference(&known).map(|group| (*group, Some(Fact::Joined)));
-        // As many changes, and one message.
-        left.chain(joined).map(|(group, value)| self.write(scope, FactKey::Group(group), value)).reduce(
-            |mut all, next| {
-                all.version = next.version;
-                all.entries.extend(next.entries);
-                all
-            },
+        self.write_all(
+            scope,
+            left.chain(joined).map(|(group, value)| (FactKey::Group(group), value)).collect(),
         )
+    }
+
+    /// Publishes what mDNS brought to light on this node. `None` where that is published already.
+    pub fn set_zeroconf(
+        &mut self,
+        network: NetworkId,
+        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
+    ) -> Option<Delta> {
+        let scope = Scope::Network(network);
+        let known =
+            self.docs.get(&(scope, self.me)).map(|doc| Arc::clone(doc.zeroconf())).unwrap_or_default();
+        let gone = known.keys().filter(|key| !facts.contains_key(key));
+        let gone: Vec<_> = gone.map(|key| (FactKey::Zeroconf(key.clone()), None)).collect();
+        let new = facts.into_iter().filter(|(key, fact)| known.get(key) != Some(fact));
+        let new = new.map(|(key, fact)| (FactKey::Zeroconf(key), Some(Fact::Zeroconf(fact))));
+        self.write_all(scope, gone.into_iter().chain(new).collect())
+    }
+
+    /// As many changes, and one message.
+    fn write_all(&mut self, scope: Scope, changes: Vec<(FactKey, Option<Fact>)>) -> Option<Delta> {
+        changes.into_iter().map(|(key, value)| self.write(scope, key, value)).reduce(|mut all, next| {
+            all.version = next.version;
+            all.entries.extend(next.entries);
+            all
+        })
+    }
+
+    /// What mDNS brought to light on every node in a network, as far as it is known here.
+    pub fn zeroconf(
+        &self,
+        network: NetworkId,
+    ) -> impl Iterator<Item = (NodeId, &Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>)> {
+        self.scope(Scope::Network(network)).map(|(writer, doc)| (writer, doc.zeroconf()))
     }
 
     /// The groups joined on every node in a network, as far as they are known here.
@@ -234,6 +265,9 @@ impl FactStore {
             if !doc.groups().is_empty() {
                 changes.push(Change::Groups);
             }
+            if !doc.zeroconf().is_empty() {
+                changes.push(Change::Zeroconf);
+            }
             let names = doc.endpoints().keys().cloned();
             changes.extend(names.filter_map(|name| change(at, &FactKey::Endpoint(name), true, false)));
             if at.0 == Scope::Node {
@@ -271,6 +305,9 @@ impl FactStore {
             for group in old.groups().iter() {
                 self.write(scope, FactKey::Group(*group), Some(Fact::Joined));
             }
+            for (key, fact) in old.zeroconf().iter() {
+                self.write(scope, FactKey::Zeroconf(key.clone()), Some(Fact::Zeroconf(fact.clone())));
+            }
         }
     }
 
@@ -298,6 +335,7 @@ fn change(at: (Scope, NodeId), key: &FactKey, had: bool, has: bool) -> Option<Ch
             Some(Change::Endpoint { network, node: at.1, name: name.clone(), had, has })
         }
         (Scope::Network(_), FactKey::Group(_)) => Some(Change::Groups),
+        (Scope::Network(_), FactKey::Zeroconf(_)) => Some(Change::Zeroconf),
         _ => None,
     }
 }
@@ -306,6 +344,7 @@ fn change(at: (Scope, NodeId), key: &FactKey, had: bool, has: bool) -> Option<Ch
 mod tests {
     use super::*;
     use crate::cluster::testing::{self, endpoint};
+    use crate::model::{Found, SeenHost};
 
     const NET: NetworkId = NetworkId::from_bytes([1; 8]);
 
@@ -339,6 +378,39 @@ mod tests {
         for store in [&a, &b] {
             assert_eq!(store.endpoints(NET).map(|(_, e)| e.len()).collect::<Vec<_>>(), [2, 1]);
         }
+    }
+
+    #[test]
+    fn what_mdns_brought_to_light_travels_as_one_change_and_goes_with_its_writer() {
+        let host = |name: &str| {
+            let found = Found::Host(SeenHost { name: name.into(), addresses: [[10, 0, 0, 1].into()].into() });
+            let endpoint = EndpointName::new("e").unwrap();
+            (found.key(), ZeroconfFact { endpoint, declared: false, found })
+        };
+        let (mut a, mut b) = (store(1, 1, &[]), store(2, 1, &[]));
+        exchange(&mut a, &mut b);
+        let delta = a.set_zeroconf(NET, [host("h1"), host("h2")].into()).unwrap();
+        assert!(delta.is_sound());
+        assert_eq!(b.apply(&delta).1, [Change::Zeroconf, Change::Zeroconf]);
+        assert_eq!(a.set_zeroconf(NET, [host("h1"), host("h2")].into()), None);
+        let delta = a.set_zeroconf(NET, [host("h2"), host("h3")].into()).unwrap();
+        assert_eq!(delta.entries.len(), 2, "one that went and one that came");
+        b.apply(&delta);
+        let known = |store: &FactStore| {
+            store.zeroconf(NET).flat_map(|(_, facts)| facts.keys().cloned()).collect::<Vec<_>>()
+        };
+        assert_eq!(known(&b), [host("h2").0, host("h3").0]);
+        a.overtake(7);
+        exchange(&mut a, &mut b);
+        assert_eq!(known(&b), [host("h2").0, host("h3").0]);
+        let mut wrong = a.set_zeroconf(NET, [host("h4")].into()).unwrap();
+        wrong.entries[0].key = FactKey::Zeroconf(host("h5").0);
+        wrong.entries[0].value = Some(Fact::Zeroconf(host("h4").1));
+        assert!(!wrong.is_sound(), "a fact under another's key");
+        let away = a.set_node(testing::node_fact(1)).unwrap();
+        b.apply(&away);
+        assert!(b.purge(|_, _| true).contains(&Change::Zeroconf));
+        assert_eq!(known(&b), []);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::token::{self, Token};
 use super::{MAX_CLOCK_OFFSET, Refusal};
 use crate::cluster::ClusterError;
+use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Ledger};
 use crate::cluster::pki::{self, Authority};
 use crate::cluster::store::{StoredAuthority, TakenOver};
@@ -84,6 +85,14 @@ impl Gate {
             self.rotated.remove(0);
         }
         self.secret = rand::random();
+    }
+
+    /// The gossip key after the one of `epoch`. `void`: nobody may use an older one from now on; else those may be
+    /// used that may be now, from `floor` on.
+    pub fn next_key(&self, (epoch, floor): (u32, u32), void: bool) -> Result<GossipKey, ClusterError> {
+        let epoch = epoch.saturating_add(1);
+        let floor = if void { epoch } else { floor };
+        GossipKey::generate(epoch, floor, |message| self.authority.sign_message(message))
     }
 
     /// Whether the request may be looked at: its secret and its clock are right.

@@ -1,6 +1,7 @@
 //! Many nodes in one thread and in virtual time: the real state machines over a network that loses, delays and
 //! cuts. Everything but the nonces follows from a seed.
 
+mod removal;
 mod tests;
 
 use std::collections::{BTreeMap, BinaryHeap};
@@ -11,9 +12,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::core::{Boot, Core, Output, Persist};
+use super::gossip_key::GossipKey;
 use super::ledger::{Admission, Claim, Ledger};
-use super::seal::GossipKey;
-use super::testing::{endpoint, network};
+use super::testing::{Ca, ca, endpoint, network};
 use super::*;
 use crate::model::{ClusterView, Endpoint, NetworkId, NodeId, NodeIndex, NodeName, NodeState};
 
@@ -48,6 +49,7 @@ struct Sim {
     side: Vec<u8>,
     /// Every datagram that was sent since recording began: to whom, from where, what.
     tape: Option<Vec<(usize, SocketAddr, Vec<u8>)>>,
+    ca: Ca,
     key: GossipKey,
     timing: Timing,
     random: SmallRng,
@@ -76,6 +78,7 @@ fn admission(n: usize) -> Admission {
 impl Sim {
     /// `n` nodes that were all let in and have just started.
     fn new(n: usize, seed: u64) -> Self {
+        let ca = ca();
         let mut ledger = Ledger::default();
         for n in 0..n {
             ledger.merge(Claim::Admitted(admission(n)));
@@ -96,7 +99,8 @@ impl Sim {
             loss: 0.0,
             side: vec![0; n],
             tape: None,
-            key: GossipKey::generate(1),
+            key: ca.gossip_key(1, 1),
+            ca,
             timing: Timing::default(),
             random: SmallRng::seed_from_u64(seed + shift()),
         };
@@ -115,6 +119,7 @@ impl Sim {
             vtep: address.ip(),
             underlay_mtu: 1500,
             networks: Default::default(),
+            mesh: Vec::new(),
         };
         self.nodes[n].incarnation += 1;
         let boot = Boot {
@@ -122,6 +127,7 @@ impl Sim {
             fact,
             incarnation: self.nodes[n].incarnation,
             ledger: self.nodes[n].ledger.clone(),
+            ca: self.ca.public_key(),
             keys: vec![self.key.clone()],
             peers: BTreeMap::new(),
             initial,
@@ -260,6 +266,13 @@ impl Sim {
         let result = f(self.nodes[n].core.as_mut().unwrap(), self.now);
         self.flush(n);
         result
+    }
+
+    /// Node `n`, as the manager, shuts out node `who`.
+    fn remove(&mut self, n: usize, who: usize) {
+        let (epoch, _) = self.with(n, |core, _| core.key_epoch());
+        let key = self.ca.gossip_key(epoch + 1, epoch + 1);
+        self.with(n, |core, now| core.remove_node(id(who), key, now)).unwrap();
     }
 
     fn all_alive(&self) -> bool {

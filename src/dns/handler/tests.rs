@@ -204,6 +204,73 @@ async fn malformed_messages_get_a_code_or_nothing() {
     assert!(bytes(&handler, good, "10.10.0.2:0", Protocol::Udp).await.is_none());
 }
 
+/// An OPT record (RFC 6891 section 6.1.2) with this version and these options, each a code and its bytes.
+fn opt(version: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut data = Vec::new();
+    for (code, bytes) in options {
+        data.extend(code.to_be_bytes());
+        data.extend((bytes.len() as u16).to_be_bytes());
+        data.extend(*bytes);
+    }
+    let mut record = vec![0, 0, 41, 4, 208, 0, version, 0, 0];
+    record.extend((data.len() as u16).to_be_bytes());
+    [record, data].concat()
+}
+
+#[tokio::test]
+async fn what_is_unusual_is_answered_as_the_standards_say() {
+    let handler = handler(1);
+    let name = query("worker-0.buildnet.lanmesh.", RecordType::A).to_vec().expect("can be written");
+    let name = &name[12..name.len() - 4];
+    let message = |flags: u16, kind: u16, class: u16, more: &[Vec<u8>]| {
+        let words = [4711, flags, 1, 0, 0, more.len() as u16];
+        let head: Vec<u8> = words.into_iter().flat_map(u16::to_be_bytes).collect();
+        [&head[..], name, &kind.to_be_bytes(), &class.to_be_bytes(), &more.concat()].concat()
+    };
+    let a = |more: &[Vec<u8>]| message(0x0100, 1, 1, more);
+    let cut_option = [&opt(0, &[])[..9], &[0, 6, 0, 10, 0, 8, 1, 1]].concat();
+    let (good, refused, not_imp) = (ResponseCode::NoError, ResponseCode::Refused, ResponseCode::NotImp);
+    let cases: [(&str, Vec<u8>, ResponseCode, usize); 24] = [
+        ("no recursion wanted", message(0, 1, 1, &[]), good, 1),
+        ("AD and CD", message(0x0130, 1, 1, &[]), good, 1),
+        ("the bit that must be zero", message(0x0140, 1, 1, &[]), good, 1),
+        ("a question that says it is cut", message(0x0300, 1, 1, &[]), good, 1),
+        ("a code in a question", message(0x0105, 1, 1, &[]), good, 1),
+        ("any class", message(0x0100, 1, 255, &[]), good, 1),
+        ("any type", message(0x0100, 255, 1, &[]), good, 1),
+        ("class CH", message(0x0100, 16, 3, &[]), refused, 0),
+        ("class HS", message(0x0100, 1, 4, &[]), refused, 0),
+        ("class NONE", message(0x0100, 1, 254, &[]), refused, 0),
+        ("class 0", message(0x0100, 1, 0, &[]), refused, 0),
+        ("a type that nobody has defined", message(0x0100, 65_280, 1, &[]), good, 0),
+        ("HTTPS", message(0x0100, 65, 1, &[]), good, 0),
+        ("a status", message(0x1000, 1, 1, &[]), not_imp, 0),
+        ("an update", message(0x2800, 6, 1, &[]), not_imp, 0),
+        ("an opcode that nobody has defined", message(0x7800, 1, 1, &[]), not_imp, 0),
+        ("a cookie", a(&[opt(0, &[(10, &[7; 8])])]), good, 1),
+        ("padding", a(&[opt(0, &[(12, &[0; 300])])]), good, 1),
+        ("a client's subnet", a(&[opt(0, &[(8, &[0, 1, 24, 0, 10, 10, 0])])]), good, 1),
+        ("several options that nobody has defined", a(&[opt(0, &[(65_001, &[]), (65_002, b"x")])]), good, 1),
+        ("a later version of EDNS", a(&[opt(1, &[(10, &[7; 8])])]), ResponseCode::BADVERS, 0),
+        ("two OPT records", a(&[opt(0, &[]), opt(0, &[])]), ResponseCode::FormErr, 0),
+        ("an option longer than its record", a(&[cut_option]), ResponseCode::FormErr, 0),
+        ("three additional records", a(&[opt(0, &[]), opt(0, &[]), opt(0, &[])]), ResponseCode::FormErr, 0),
+    ];
+    for (what, query, code, answers) in cases {
+        let response = bytes(&handler, query.clone(), CLIENT, Protocol::Udp).await.expect("is answered");
+        let response = Message::from_vec(&response).expect("can be read");
+        assert_eq!(u16::from(response.metadata.response_code), u16::from(code), "{what}");
+        assert_eq!(response.answers.len(), answers, "{what}");
+        let Metadata { id, recursion_desired, authentic_data, truncation, .. } = response.metadata;
+        assert_eq!((id, authentic_data, truncation), (4711, false, false), "{what}");
+        assert_eq!(recursion_desired, query[2] & 1 == 1, "{what}");
+        // Nothing of what was asked beside the question comes back.
+        if let Some(edns) = response.edns {
+            assert_eq!((edns.version(), edns.options().as_ref().len()), (0, 0), "{what}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_name_of_many_bytes_of_any_kind_is_answered() {
     let handler = handler(1);

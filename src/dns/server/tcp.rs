@@ -93,7 +93,7 @@ async fn read(
         // The time is for the whole message: a byte now and then does not keep a connection open.
         let Some(query) = timeout(limits.tcp_timeout, frame(&mut stream)).await?? else { break };
         handler.counting().tcp.add();
-        if !handler.within_limits(from.ip(), Instant::now()) {
+        if handler.within_limits(std::iter::once(from.ip()), Instant::now()) != [true] {
             return Err(io::Error::other("it asked too much"));
         }
         let request = match handler.admit(query, from, Protocol::Tcp) {

@@ -1,104 +1,115 @@
 //! Queries in datagrams.
 
+use std::cell::RefCell;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
 use hickory_server::net::xfer::Protocol;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::batch::{Answers, BATCH, Queries};
 use super::repeated::Repeated;
 use super::respond;
 use crate::dns::handler::{Admission, Handler};
 
-/// The largest query that is read, in bytes: a longer one is cut, and so malformed.
-const QUERY_MAX: usize = 4096;
-/// How many datagrams are answered before others get their turn.
-const BATCH: usize = 64;
-
-/// Answers what comes in at `socket` until `stop`.
-///
-/// What the zone answers is answered here and now. Only a query that waits for somebody outside becomes a task, and
-/// of those there are never more than the forwarder lets through.
-pub(super) async fn serve(
-    socket: UdpSocket,
-    handler: Arc<Handler>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let repeated = Repeated::new(handler.zone());
-    let mut server = Datagrams { socket: Arc::new(socket), handler, stop, tasks, repeated };
-    let mut buffer = vec![0; QUERY_MAX];
-    loop {
-        tokio::select! {
-            () = server.stop.cancelled() => return,
-            ready = server.socket.readable() => if let Err(error) = ready {
-                tracing::warn!(%error, "a DNS socket cannot be read any more");
-                return;
-            },
-        }
-        server.repeated.keep_to(&server.handler.zone());
-        let now = Instant::now();
-        for _ in 0..BATCH {
-            // An error is that of a datagram sent earlier (ICMP), and the next one may be readable.
-            let (len, from) = match server.socket.try_recv_from(&mut buffer) {
-                Ok(received) => received,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
-                Err(_) => continue,
-            };
-            server.handler.counting().udp.add();
-            if server.handler.within_limits(from.ip(), now) {
-                server.answer(&mut buffer, len, from);
-            }
-        }
-        tokio::task::yield_now().await;
-    }
+thread_local! {
+    /// What a thread receives into and sends from: it does so for one socket at a time.
+    static MEMORY: RefCell<(Queries, Answers)> = RefCell::new((Queries::new(), Answers::new()));
 }
 
-struct Datagrams {
-    socket: Arc<UdpSocket>,
-    handler: Arc<Handler>,
-    stop: CancellationToken,
-    tasks: TaskTracker,
-    repeated: Repeated,
+/// One socket of a name server.
+pub(super) struct Datagrams {
+    pub socket: Arc<UdpSocket>,
+    pub handler: Arc<Handler>,
+    pub stop: CancellationToken,
+    pub tasks: TaskTracker,
+    /// Where that is done which has to wait for somebody.
+    pub elsewhere: Handle,
+    pub repeated: Repeated,
 }
 
 impl Datagrams {
-    /// Answers the query in the first `len` bytes of `buffer`.
+    /// Answers what comes in, until the end.
     ///
-    /// A full send buffer loses an answer, as any datagram may be lost: the client asks again.
-    fn answer(&mut self, buffer: &mut [u8], len: usize, from: SocketAddr) {
-        let Self { socket, handler, stop, tasks, repeated } = self;
+    /// What the zone answers is answered here and now. Only a query that waits for somebody outside becomes a task,
+    /// and of those there are never more than the forwarder lets through.
+    pub async fn serve(mut self) {
+        let stop = self.stop.clone();
+        stop.run_until_cancelled(async {
+            loop {
+                if let Err(error) = self.socket.readable().await {
+                    tracing::warn!(%error, "a DNS socket cannot be read any more");
+                    return;
+                }
+                self.repeated.keep_to(&self.handler.zone());
+                MEMORY.with_borrow_mut(|(queries, answers)| self.turn(queries, answers));
+                // Other sockets share the thread.
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    /// Takes a batch of queries, and answers it.
+    fn turn(&mut self, queries: &mut Queries, answers: &mut Answers) {
+        let socket = self.socket.clone();
+        let mut count = 0;
+        // An error is that of a datagram sent earlier (ICMP), and the next one may be readable.
+        let _ = socket.try_io(Interest::READABLE, || {
+            count = queries.receive(socket.as_fd())?;
+            // That was all: it need not be asked for once more to know that there is nothing.
+            if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        if count == 0 {
+            return;
+        }
+        self.handler.counting().udp.add_many(count);
+        let clients = queries.iter().map(|(_, from)| from.ip());
+        let admitted: Vec<bool> = self.handler.within_limits(clients, Instant::now());
+        for ((query, from), _) in queries.iter().zip(admitted).filter(|(_, admitted)| *admitted) {
+            self.answer(query, from, answers);
+        }
+        answers.send(socket.as_fd());
+    }
+
+    fn answer(&mut self, query: &[u8], from: SocketAddr, answers: &mut Answers) {
+        let Self { socket, handler, stop, tasks, elsewhere, repeated } = self;
         if handler.may_ask(from.ip())
-            && let Some(answer) = repeated.get(&buffer[..len])
+            && let Some(answer) = repeated.get(query)
         {
             handler.count_repeated(answer);
-            // The id is there already.
-            let whole = &mut buffer[..2 + answer.len()];
-            whole[2..].copy_from_slice(answer);
-            return drop(socket.try_send_to(whole, from));
+            return answers.push(&[&query[..2], answer], from);
         }
-        let query = &buffer[..len];
         let request = match handler.admit(query.to_vec(), from, Protocol::Udp) {
             Admission::Drop => return,
-            Admission::Reply(bytes) => return drop(socket.try_send_to(&bytes, from)),
+            Admission::Reply(bytes) => return answers.push(&[&bytes], from),
             Admission::Query(request) => request,
         };
         let mut response = Box::pin(respond(handler.clone(), request));
-        if let Some(response) = (&mut response).now_or_never() {
+        let now = {
+            // What it begins and does not end at once is not begun on this thread.
+            let _elsewhere = elsewhere.enter();
+            (&mut response).now_or_never()
+        };
+        if let Some(response) = now {
             let Some(bytes) = response else { return };
             repeated.put(query, &bytes);
-            return drop(socket.try_send_to(&bytes, from));
+            return answers.push(&[&bytes], from);
         }
         let (socket, stop) = (socket.clone(), stop.clone());
-        tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                response = response => drop(response.map(|bytes| socket.try_send_to(&bytes, from))),
-            }
-        });
+        let later = async move {
+            let response = stop.run_until_cancelled(response).await.flatten();
+            // As any datagram it may be lost: the client asks again.
+            drop(response.map(|bytes| socket.try_send_to(&bytes, from)));
+        };
+        tasks.spawn_on(later, elsewhere);
     }
 }

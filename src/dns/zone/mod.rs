@@ -13,6 +13,7 @@ mod offers;
 mod properties;
 mod records;
 mod reverse;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -121,14 +122,15 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The names of `network` as `view` has them; `ttl` in seconds is that of every record.
+    /// The names of `network` as `view` has them, with the services that mDNS brought to light; `ttl` in seconds is that of every record.
     ///
     /// `None` if the view has no such network.
     pub fn build(view: &ClusterView, network: NetworkId, ttl: u32) -> Option<Self> {
-        Self::with_instances(view, network, ttl, &[])
+        let instances = seen::instances(view, view.networks.get(&network)?);
+        Self::with_instances(view, network, ttl, &instances)
     }
 
-    /// The same with service instances beyond those that the endpoints advertise themselves.
+    /// The same with these service instances beyond those that were declared for the endpoints.
     pub fn with_instances(
         view: &ClusterView,
         network: NetworkId,

@@ -128,15 +128,15 @@ pub(super) fn reverse_entry(rest: &[u8]) -> Option<Entry> {
     BROWSE.iter().any(|name| *rest == *key([name, "_dns-sd", "_udp"])).then_some(Entry::Domain)
 }
 
-/// An endpoint's own advertisement: its instance is called as it is.
+/// An endpoint's own advertisement: its instance is called as it is, unless it says otherwise.
 fn advertised(endpoint: &Endpoint, service: &AdvertisedService) -> Instance {
     Instance {
-        name: endpoint.name.to_string(),
+        name: service.instance_of(&endpoint.name),
         kind: service.kind.clone(),
-        subtypes: Vec::new(),
+        subtypes: service.subtypes.iter().cloned().collect(),
         endpoint: endpoint.name.clone(),
         port: service.port,
-        txt: service.txt.iter().map(|(key, value)| format!("{key}={value}").into_bytes()).collect(),
+        txt: service.strings(),
     }
 }
 

@@ -192,7 +192,7 @@ fn a_browser_finds_every_service_from_the_domain_alone() {
              @ PTR cc-1._distcc._tcp.buildnet.lanmesh.\n\
              @ PTR cc-2._distcc._tcp.buildnet.lanmesh.\n\
              + cc-1._distcc._tcp.buildnet.lanmesh. SRV 0 0 3632 cc-1.buildnet.lanmesh.\n\
-             + cc-1._distcc._tcp.buildnet.lanmesh. TXT jobs=4txtvers=1\n\
+             + cc-1._distcc._tcp.buildnet.lanmesh. TXT txtvers=1jobs=4\n\
              + cc-2._distcc._tcp.buildnet.lanmesh. SRV 0 0 3632 cc-2.buildnet.lanmesh.\n\
              + cc-2._distcc._tcp.buildnet.lanmesh. TXT \n\
              + cc-1.buildnet.lanmesh. A 10.10.0.11\n\
@@ -207,7 +207,7 @@ fn a_browser_finds_every_service_from_the_domain_alone() {
              + cc-2.buildnet.lanmesh. A 10.10.0.12\n\
              + cc-2.buildnet.lanmesh. AAAA fd00:10::12",
         ),
-        ("cc-1._distcc._tcp.buildnet.lanmesh TXT", "NOERROR\n@ TXT jobs=4txtvers=1"),
+        ("cc-1._distcc._tcp.buildnet.lanmesh TXT", "NOERROR\n@ TXT txtvers=1jobs=4"),
         ("cc-1._distcc._tcp.buildnet.lanmesh A", "NOERROR\n| buildnet.lanmesh. SOA"),
         ("cc-3._distcc._tcp.buildnet.lanmesh SRV", "NXDOMAIN\n| buildnet.lanmesh. SOA"),
         ("_http._tcp.buildnet.lanmesh PTR", "NXDOMAIN\n| buildnet.lanmesh. SOA"),

@@ -27,11 +27,13 @@ fn network() -> DesiredNetwork {
         vni: Vni::try_from(0x80_0001).expect("a VNI"),
         port: 4789,
         local: ip("192.0.2.1"),
+        encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&ID),
         gateways: vec!["10.10.0.1/24".parse().expect("a network")],
         multicast: MulticastMode::Snoop,
         broadcast: true,
+        mdns: true,
         remotes: [(far, ip("192.0.2.2"))].into(),
         neighbours: [(ip("10.10.0.17"), mac), (ip("10.10.0.33"), far)].into(),
         flood: [ip("192.0.2.2")].into(),
@@ -72,7 +74,7 @@ fn a_new_network_is_made_from_the_inside_out() {
     aaaaaaaaaaaaaaaa create namespace
     aaaaaaaaaaaaaaaa put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on
     aaaaaaaaaaaaaaaa add gateway 10.10.0.1/24
-    aaaaaaaaaaaaaaaa create vxlan vni 8388609 port 4789 local 192.0.2.1 mtu 1450 multicast snoop broadcast on
+    aaaaaaaaaaaaaaaa create vxlan vni 8388609 port 4789 local 192.0.2.1 mtu 1450 multicast snoop broadcast on mdns on
     aaaaaaaaaaaaaaaa put neighbour 10.10.0.17 is 02:4c:0a:0a:00:11
     aaaaaaaaaaaaaaaa put neighbour 10.10.0.33 is 02:4c:0a:0a:00:21
     aaaaaaaaaaaaaaaa put remote 02:4c:0a:0a:00:21 at 192.0.2.2
@@ -173,6 +175,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
             want.mtu = 1350;
             want.multicast = MulticastMode::Off;
             want.broadcast = false;
+            want.mdns = false;
             want.local = "192.0.2.9".parse().expect("an address");
             want.ports.values_mut().for_each(|port| port.mtu = 1350);
         },
@@ -182,7 +185,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
         changed,
         [
             "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1350 snooping off",
-            "set vxlan vni 8388609 port 4789 local 192.0.2.9 mtu 1350 multicast off broadcast off",
+            "set vxlan vni 8388609 port 4789 local 192.0.2.9 mtu 1350 multicast off broadcast off mdns off",
             "set port cc-1: eth0 mac 02:4c:0a:0a:00:11 mtu 1350 10.10.0.17/24 in /run/netns/cc",
         ]
     );
@@ -192,7 +195,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
 fn what_the_kernel_cannot_change_makes_a_new_vxlan_device_with_all_its_entries_and_nothing_else() {
     let again = [
         "delete vxlan",
-        "create vxlan vni 8388609 port 8472 local 192.0.2.1 mtu 1450 multicast snoop broadcast on",
+        "create vxlan vni 8388609 port 8472 local 192.0.2.1 mtu 1450 multicast snoop broadcast on mdns on",
         "put remote 02:4c:0a:0a:00:21 at 192.0.2.2",
         "add flood to 192.0.2.2",
     ];

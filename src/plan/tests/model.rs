@@ -20,8 +20,8 @@ pub fn execute(observed: &mut Observed, op: &Op) {
 }
 
 fn vxlan(settings: &VxlanSettings) -> ObservedVxlan {
-    let VxlanSettings { vni, port, local, mtu, multicast, broadcast } = *settings;
-    ObservedVxlan { vni: vni.into(), port, local: Some(local), mtu, multicast, broadcast, ready: true }
+    let VxlanSettings { vni, port, local, encrypted: _, mtu, multicast, broadcast, mdns } = *settings;
+    ObservedVxlan { vni: vni.into(), port, local: Some(local), mtu, multicast, broadcast, mdns, ready: true }
 }
 
 fn port(wanted: &DesiredPort) -> ObservedPort {

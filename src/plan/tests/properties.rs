@@ -65,15 +65,15 @@ prop_compose! {
 prop_compose! {
     fn desired_network()(
         id in id(), local in vtep(), mtu in mtu(), mac in mac(), gateways in btree_set(gateway(), 0..3),
-        multicast in multicast(), broadcast in any::<bool>(), remotes in btree_map(mac(), vtep(), 0..4),
+        multicast in multicast(), broadcast in any::<bool>(), mdns in any::<bool>(), remotes in btree_map(mac(), vtep(), 0..4),
         neighbours in btree_map(vtep(), mac(), 0..4), flood in btree_set(vtep(), 0..3),
         groups in btree_map(group(), btree_set(vtep(), 0..3), 0..3),
         ports in proptest::collection::vec(desired_port(), 0..3),
     ) -> DesiredNetwork {
         DesiredNetwork {
-            id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local, mtu, mac,
-            gateways: gateways.into_iter().collect(),
-            multicast, broadcast, remotes, neighbours, flood, groups, ports: ports.into_iter().collect(),
+            id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local,
+            encrypted: false, mtu, mac, gateways: gateways.into_iter().collect(),
+            multicast, broadcast, mdns, remotes, neighbours, flood, groups, ports: ports.into_iter().collect(),
         }
     }
 }
@@ -88,9 +88,9 @@ prop_compose! {
     fn observed_vxlan()(
         vni in sample::select(vec![0x80_0000, 7]), port in sample::select(vec![4789, 8472]),
         local in option::of(vtep()), mtu in mtu(), multicast in multicast(),
-        broadcast in any::<bool>(), ready in any::<bool>(),
+        broadcast in any::<bool>(), mdns in any::<bool>(), ready in any::<bool>(),
     ) -> ObservedVxlan {
-        ObservedVxlan { vni, port, local, mtu, multicast, broadcast, ready }
+        ObservedVxlan { vni, port, local, mtu, multicast, broadcast, mdns, ready }
     }
 }
 

@@ -22,6 +22,7 @@ fn node(n: u8) -> Node {
         vtep: IpAddr::from([192, 0, 2, n]),
         underlay_mtu: 1500,
         networks: BTreeSet::from([NETWORK]),
+        mesh: Vec::new(),
         state: NodeState::Alive,
     }
 }
@@ -64,6 +65,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
     let network = NetworkView {
         spec: Arc::new(spec()),
         groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
         conflict: false,
         endpoints: by_node.into_iter().map(|(node, endpoints)| (node, Arc::new(endpoints))).collect(),
     };
@@ -79,7 +81,7 @@ fn wish_of(view: &ClusterView, local: &[LocalEndpoint]) -> Wish {
 }
 
 fn wish_without(view: &ClusterView, local: &[LocalEndpoint], gone: &BTreeSet<NodeId>) -> Wish {
-    wish(Situation { view, gone, vxlan_port: 4789, selective: true }, local.iter())
+    wish(Situation { view, gone, cluster: "c", vxlan_port: 4789, selective: true }, local.iter())
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -195,7 +197,7 @@ fn a_node_that_has_not_been_heard_of_keeps_what_is_there_from_being_removed() {
     there.remotes.insert(Mac::of_endpoint(ip(10)), Some(IpAddr::from([192, 0, 2, 2])));
     there.neighbours.insert(ip(20), Mac::of_endpoint(ip(20)));
     there.flood.insert(IpAddr::from([192, 0, 2, 2]));
-    keep_what_is_there(&mut desired, &observed, &view(vec![node(1), node(2)], &[]));
+    keep_what_is_there(&mut desired, &observed, "c", &view(vec![node(1), node(2)], &[]));
     let network = &desired.networks[&NETWORK];
     // What is now on this node itself is not kept as something remote.
     assert_eq!(network.remotes.keys().copied().collect::<Vec<_>>(), [Mac::of_endpoint(ip(20))]);

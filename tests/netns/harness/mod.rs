@@ -9,10 +9,13 @@
 
 mod capture;
 mod container;
+mod guest;
 mod http;
 
+mod names;
 mod netns;
 mod node;
+mod program;
 mod requirements;
 mod slots;
 mod traffic;
@@ -21,12 +24,15 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
+pub use guest::{Guest, Running};
+pub use names::{Answered, Asker, Resolver, Watch};
 pub use netns::Netns;
 pub use node::Node;
+pub use program::{Place, Program};
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
 pub use underlay::{Lab, LabConfig};
-pub use wait::{SOON, wait_until};
+pub use wait::{LATER, SOON, slowness, wait_until};
 
 /// The full path of the test function that this is written in, without the crate.
 macro_rules! test_name {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::netns::{Netns, text};
 use super::underlay::mounts_under;
-use super::{Container, SOON, http, wait_until};
+use super::{Container, SOON, http, slowness, wait_until};
 
 const LANMESH: &str = env!("CARGO_BIN_EXE_lanmesh");
 
@@ -139,11 +139,30 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
+        if slowness() > 1 && !self.config().exists() {
+            self.configure("");
+        }
+        if self.config().exists() {
+            command.arg("--config").arg(self.config());
+        }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
+    }
+
+    /// Writes the configuration file with which the agent is started from now on.
+    pub fn configure(&self, toml: &str) {
+        let mut toml = toml.to_owned();
+        if slowness() > 1 && !toml.contains("detect_ms") {
+            toml = format!("detect_ms = {}\n{toml}", 2000 * slowness());
+        }
+        std::fs::write(self.config(), toml).expect("the configuration can be written");
+    }
+
+    fn config(&self) -> PathBuf {
+        self.run_dir.with_file_name("agent.toml")
     }
 
     /// Waits until the agent answers at its socket.
@@ -162,6 +181,11 @@ impl Node {
         self.wait_ready();
     }
 
+    /// The process of the agent, or of the wrapper that it was started under and that became it.
+    pub fn pid(&self) -> u32 {
+        self.agent.borrow().as_ref().expect("the agent runs").id()
+    }
+
     /// Whether the agent runs.
     pub fn runs(&self) -> bool {
         matches!(self.agent.borrow_mut().as_mut().map(Child::try_wait), Some(Ok(None)))
@@ -176,6 +200,32 @@ impl Node {
                 UnixStream::connect(self.socket()).map_or(Ok(()), |_| Err("it answers".to_owned()))
             });
         }
+    }
+
+    /// The WireGuard processes of this node, which outlive its agent.
+    pub fn wireguard_processes(&self) -> Vec<u32> {
+        let ours = self.run_dir.to_string_lossy().into_owned();
+        let is_one = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            words.get(1).is_some_and(|word| word == "wireguard-userspace")
+                && words.iter().any(|word| Path::new(&**word).starts_with(&ours))
+        };
+        let all = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+    }
+
+    /// SIGKILL for those.
+    pub fn kill_wireguard(&self) {
+        for pid in self.wireguard_processes() {
+            let pid = Pid::from_raw(i32::try_from(pid).expect("pids are small"));
+            // It may have ended just now.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        wait_until(&format!("the WireGuard processes of {} end", self.name), SOON, || {
+            let left = self.wireguard_processes();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 
     /// SIGTERM for the agent, and the wait for its end, which has to be a good one.

@@ -147,6 +147,7 @@ impl Lab {
     /// directory stays. The agent has to be started again.
     pub fn reboot(&self, node: &Node) {
         node.kill();
+        node.kill_wireguard();
         unmount_under(node.run_dir());
         std::fs::remove_dir_all(node.run_dir()).expect("the run directory is ours");
         node.netns().remake();
@@ -200,6 +201,7 @@ impl Drop for Lab {
         }
         for node in &self.nodes {
             node.kill();
+            node.kill_wireguard();
         }
         unmount_under(self.dir.path());
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times attach at the agent's socket against the CNI reference plugins bridge and host-local, taking turns.
 
-    bench_attach.py SOCKET NETWORK ROUNDS CNI_DIRECTORY SCRATCH_DIRECTORY PREFIX
+    attach.py SOCKET NETWORK ROUNDS CNI_DIRECTORY SCRATCH_DIRECTORY PREFIX
 
 Runs in the node's network namespace, so that the plugins make their bridge there. Prints two medians in
 milliseconds: ours, theirs. Each round makes and removes two network namespaces, which is not timed.

@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# What the parts of scripts/bench have in common. Sourced by it, after lib/common.sh and lib/lab.sh.
+#
+# A part is a file PART.sh here that defines:
+#   title     prints the heading of its page
+#   needs     installs and builds what it takes; dies where something cannot be had
+#   measure   does the work in a lab of its own, with its files in $WORK; everything noted with lab_note is ended
+#   report    prints its page from what was measured, without heading, date and machine
+#   versions  may print further versions, ', '-separated, each preceded by '; '
+
+# For lab.sh.
+# shellcheck disable=SC2034
+LAB=lmbench LAB_DIR=/var/lib/lanmesh-bench
+MISSED=0
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+# percentile P: of the numbers on the lines of the input, by the nearest rank.
+percentile() { sort -n | awk -v p="$1" '{ v[NR] = $1 } END { i = int(NR * p / 100); if (i < NR * p / 100) i++; print v[i < 1 ? 1 : i] }'; }
+ratio() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'; }
+
+# promise DESCRIPTION VALUE LIMIT: whether VALUE is at most LIMIT.
+promise() {
+    if awk -v a="$2" -v b="$3" 'BEGIN { exit !(a <= b) }'; then
+        good "$1: $2, at most $3 promised"
+    else
+        bad "$1: $2, at most $3 promised"
+        MISSED=$((MISSED + 1))
+    fi
+}
+
+# promise_least DESCRIPTION VALUE LIMIT: whether VALUE is at least LIMIT.
+promise_least() {
+    if awk -v a="$2" -v b="$3" 'BEGIN { exit !(a >= b) }'; then
+        good "$1: $2, at least $3 promised"
+    else
+        bad "$1: $2, at least $3 promised"
+        MISSED=$((MISSED + 1))
+    fi
+}
+
+# machine: what it was measured on, as a list.
+machine() {
+    printf -- '- %s, %s cores, %s of memory%s\n' "$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)" \
+        "$(nproc)" "$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo)" \
+        "$(if grep -q hypervisor /proc/cpuinfo; then echo ', a virtual machine'; fi)"
+    # shellcheck disable=SC1091
+    printf -- '- Linux %s, %s\n' "$(uname -r)" "$(. /etc/os-release && echo "$PRETTY_NAME")"
+    printf -- '- %s, release build%s\n' "$(rustc --version)" "$(if declare -F versions >/dev/null; then versions; fi)"
+    printf -- '- load average before the run: %s%s\n' "$LOAD" \
+        "$(awk -v load="${LOAD%% *}" 'BEGIN { if (load > 0.5) print ": the machine was not idle, so the figures scatter" }')"
+}
+
+bench_finish() {
+    local status=$?
+    trap - EXIT
+    trap '' INT TERM HUP
+    lab_end || true
+    [[ -z ${WORK:-} ]] || rm -rf "$WORK"
+    exit "$status"
+}
+
+# bench_part PART: measures one part and writes its page.
+bench_part() {
+    local page=docs/benchmarks/$1.md
+    # shellcheck source=/dev/null
+    . "scripts/lib/bench/$1.sh"
+    section "$(title)"
+    needs
+    LOAD=$(cut -d' ' -f1-3 /proc/loadavg)
+    lab_begin
+    trap bench_finish EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    WORK=$(mktemp -d)
+    measure
+    {
+        echo "# $(title)"
+        echo
+        echo "Made by \`scripts/bench $1\` on $(date -u +%Y-%m-%d), all of it in one run."
+        echo
+        machine
+        printf '\n'
+        report
+    } >"$WORK/page"
+    mkdir -p docs/benchmarks
+    cp "$WORK/page" "$page"
+    good "written to $page"
+    ((MISSED == 0)) || die "$1: $MISSED promises were not kept"
+}

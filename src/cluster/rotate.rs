@@ -1,0 +1,95 @@
+//! New gossip keys: on a schedule, when somebody asks, and when a node is removed.
+//!
+//! Owns: when the manager makes a key, and what the agent learns of the secrets that follow from it. Does not own: how
+//! keys reach the others (`core`), which are good when (`seal`).
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::gossip_key::GossipKey;
+use super::handle::{Cluster, Inner, now_ms};
+use super::{ClusterError, store};
+use crate::mesh::MeshSecret;
+use crate::model::MeshKey;
+use crate::state::State;
+
+/// The longest wait between two looks at the clock, which may be set, and stands still while a machine sleeps.
+const LOOK: Duration = Duration::from_secs(60);
+
+impl Cluster {
+    /// Makes a new gossip key, from which the mesh's next secret follows, and hands it out. Manager only.
+    pub async fn rotate_keys(&self) -> Result<(), ClusterError> {
+        let key = self.next_key(false).await?;
+        self.0.link.with(move |core, now| core.hand_out(key, now)).await?;
+        store::rotated(&self.0.state, now_ms())?;
+        self.0.streams.persister.barrier().await
+    }
+
+    /// The newest secret of the mesh; changes when a rotation begins.
+    pub fn mesh_secret(&self) -> watch::Receiver<Option<MeshSecret>> {
+        self.0.mesh.clone()
+    }
+
+    /// Publishes under which keys this node can be reached in the mesh.
+    pub async fn set_mesh(&self, keys: Vec<MeshKey>) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_mesh(keys, now)).await
+    }
+
+    /// The next gossip key; `void` as in [`Gate::next_key`](super::join::gate::Gate::next_key).
+    pub(super) async fn next_key(&self, void: bool) -> Result<GossipKey, ClusterError> {
+        let held = self.0.link.with(|core, _| core.key_epoch()).await?;
+        self.with_gate(|gate| gate.next_key(held, void)).await
+    }
+
+    /// Rotates every `period` for as long as this node is the manager; the task ends with the cluster.
+    pub(super) fn rotate_every(&self, period: Duration) {
+        let cluster = Arc::downgrade(&self.0);
+        let (stop, state) = (self.0.streams.stop.clone(), self.0.state.clone());
+        self.0.streams.tasks.spawn(async move {
+            loop {
+                let wait = due(&state, period).min(LOOK);
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => {}
+                }
+                if due(&state, period).is_zero() && !rotate(&cluster).await {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// `false` where the cluster has stopped.
+async fn rotate(cluster: &Weak<Inner>) -> bool {
+    let Some(cluster) = cluster.upgrade().map(Cluster) else { return false };
+    match cluster.rotate_keys().await {
+        Ok(()) => info!("made a new gossip key, as its time had come"),
+        Err(ClusterError::Stopped) => return false,
+        // It is looked at again later, in case this node becomes the manager.
+        Err(ClusterError::NotManager { .. }) => tokio::time::sleep(LOOK).await,
+        Err(error) => {
+            warn!(%error, "cannot make a new gossip key");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    true
+}
+
+/// How long until the next rotation, by the wall clock. One that went back begins the period anew.
+fn due(state: &State, period: Duration) -> Duration {
+    let now = now_ms();
+    let last = match store::last_rotated(state) {
+        Ok(Some(last)) if last <= now => last,
+        found => {
+            if let Err(error) = found.map_or_else(Err, |_| store::rotated(state, now)) {
+                warn!(%error, "cannot tell when the gossip key was made");
+            }
+            now
+        }
+    };
+    period.saturating_sub(Duration::from_millis(now - last))
+}

@@ -1,0 +1,163 @@
+//! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices. No program is needed.
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+
+use super::raw::{Message, attribute, nested};
+
+const NFPROTO_NETDEV: u8 = 5;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
+const NLM_F_CREATE: u16 = 0x400;
+const NLM_F_APPEND: u16 = 0x800;
+
+pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
+pub(super) const NFT_MSG_DELTABLE: u16 = 2;
+pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
+pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
+pub(super) const NFT_MSG_NEWRULE: u16 = 6;
+pub(super) const NFT_MSG_NEWSET: u16 = 9;
+pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
+pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
+
+pub(super) const ETH_P_IP: [u8; 2] = [0x08, 0x00];
+pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
+
+pub(super) const NF_DROP: u32 = 0;
+pub(super) const NF_ACCEPT: u32 = 1;
+const REGISTER: u32 = 1;
+const REGISTER_VERDICT: u32 = 0;
+
+/// One expression of a rule.
+pub(super) type Expression = Vec<u8>;
+
+/// Where a byte of a packet is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Base {
+    Link = 0,
+    Network = 1,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Compare {
+    Equal = 0,
+    Unequal = 1,
+    AtMost = 3,
+    AtLeast = 5,
+}
+
+fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Expression {
+    nested(1, &[attribute(1, name), nested(2, attributes)])
+}
+
+pub(super) fn number(kind: u16, value: u32) -> Vec<u8> {
+    attribute(kind, &value.to_be_bytes())
+}
+
+/// Loads the packet's protocol (EtherType).
+pub(super) fn protocol() -> Expression {
+    const NFT_META_PROTOCOL: u32 = 1;
+    expression(b"meta\0", &[number(2, NFT_META_PROTOCOL), number(1, REGISTER)])
+}
+
+/// Loads one byte of the packet.
+pub(super) fn byte(base: Base, offset: u32) -> Expression {
+    bytes(base, offset, 1)
+}
+
+/// Loads at most sixteen bytes of the packet, which is what a register holds.
+pub(super) fn bytes(base: Base, offset: u32, count: u32) -> Expression {
+    let from = [number(1, REGISTER), number(2, base as u32), number(3, offset), number(4, count)];
+    expression(b"payload\0", &from)
+}
+
+/// Keeps only the bits of `mask` of the byte that was loaded.
+pub(super) fn masked(mask: u8) -> Expression {
+    expression(
+        b"bitwise\0",
+        &[
+            number(1, REGISTER),
+            number(2, REGISTER),
+            number(3, 1),
+            nested(4, &[attribute(1, &[mask])]),
+            nested(5, &[attribute(1, &[0])]),
+        ],
+    )
+}
+
+/// Goes on only if what was loaded compares with `value`.
+pub(super) fn compare(how: Compare, value: &[u8]) -> Expression {
+    expression(b"cmp\0", &[number(1, REGISTER), number(2, how as u32), nested(3, &[attribute(1, value)])])
+}
+
+pub(super) fn verdict(code: u32) -> Expression {
+    let verdict = nested(2, &[number(1, code)]);
+    expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
+}
+
+/// Notes what is in the register in a set of the table, for so many milliseconds after the last time, and counts there.
+pub(super) fn count_in(set: &[u8], milliseconds: u64) -> Expression {
+    const NFT_DYNSET_OP_UPDATE: u32 = 1;
+    let counter = [attribute(1, b"counter\0"), nested(2, &[])];
+    expression(
+        b"dynset\0",
+        &[
+            attribute(1, set),
+            number(3, NFT_DYNSET_OP_UPDATE),
+            number(4, REGISTER),
+            attribute(6, &milliseconds.to_be_bytes()),
+            nested(7, &counter),
+        ],
+    )
+}
+
+/// struct nfgenmsg: family, version, resource.
+fn header(resource: u16) -> Vec<u8> {
+    [[NFPROTO_NETDEV, 0], resource.to_be_bytes()].concat()
+}
+
+/// A message that is not one of a transaction, without the header of netlink.
+pub(super) fn question(kind: u16, attributes: &[u8]) -> Message {
+    Message {
+        kind: NFNL_SUBSYS_NFTABLES << 8 | kind,
+        flags: 0,
+        body: [header(0), attributes.to_vec()].concat(),
+    }
+}
+
+/// The type that the kernel's answers of this kind have.
+pub(super) fn answer(kind: u16) -> u16 {
+    NFNL_SUBSYS_NFTABLES << 8 | kind
+}
+
+/// A transaction: all of these, or none.
+pub(super) fn transaction(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut messages = vec![batch(NFNL_MSG_BATCH_BEGIN)];
+    messages.extend(changes);
+    messages.push(batch(NFNL_MSG_BATCH_END));
+    messages
+}
+
+/// A change that makes something.
+pub(super) fn make(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    change(kind, NLM_F_CREATE, attributes)
+}
+
+/// A change that puts something behind what is there.
+pub(super) fn append(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    change(kind, NLM_F_CREATE | NLM_F_APPEND, attributes)
+}
+
+/// A change that removes something.
+pub(super) fn remove(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    change(kind, 0, attributes)
+}
+
+fn change(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
+    let message = question(kind, attributes);
+    Message { flags, ..message }.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)
+}
+
+fn batch(kind: u16) -> Vec<u8> {
+    Message { kind, flags: 0, body: header(NFNL_SUBSYS_NFTABLES) }.bytes(NLM_F_REQUEST, 0)
+}
