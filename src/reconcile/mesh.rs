@@ -51,6 +51,11 @@ impl MeshWork {
         self.wake
     }
 
+    /// What the last pass brought about.
+    pub fn applied(&self) -> Option<&DesiredMesh> {
+        self.applied.as_ref()
+    }
+
     /// What stands in the way, for people.
     pub fn problems(&self) -> &[String] {
         &self.problems
