@@ -40,6 +40,8 @@ targets! {
     gossip,
     join_request,
     mdb,
+    mdns_packets,
+    mdns_registry,
     resolv_conf,
     token,
 }

@@ -58,19 +58,22 @@ fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
     node.id != view.me && node.networks.contains(&network)
 }
 
-/// The name that a network cannot have: the DNS needs it.
-const NODES: &str = "nodes";
+/// The names that a network cannot have: the DNS needs them for those of the nodes.
+const NODES: [&str; 2] = ["nodes", "mesh"];
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if name.as_str().eq_ignore_ascii_case(NODES) {
-        return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
+    if let Some(taken) = NODES.into_iter().find(|taken| name.as_str().eq_ignore_ascii_case(taken)) {
+        return Err(ApiError::bad_field("name", format!("{taken}.lanmesh. holds the names of the nodes"))
             .hint("give the network another name"));
     }
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
-    fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
+    // One that is there stays, whatever became of the underlay since.
+    if view.network_named(&name).is_none() {
+        fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
+    }
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -88,6 +91,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        spoofing: request.spoofing,
         dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })

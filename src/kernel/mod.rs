@@ -14,6 +14,7 @@ mod filter;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod joins;
 mod links;
 mod mdb;
@@ -22,6 +23,7 @@ mod mounts;
 mod netns;
 mod nft;
 mod observe;
+mod paths;
 mod port;
 mod raw;
 mod room;
@@ -30,7 +32,7 @@ pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,7 +44,9 @@ use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
-use crate::plan::{Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan};
+use crate::plan::{
+    Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan, PortName,
+};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
@@ -182,6 +186,20 @@ impl Kernel {
         mesh::observe(&self.inner).await
     }
 
+    /// The largest packets that pass through the mesh from `from`, an address of ours in it, to each of `peers` and
+    /// back, up to those that are named, in bytes; 0 where nothing does. Takes up to a second, and some where a path
+    /// is smaller. `None` while there is no mesh.
+    pub async fn try_mesh_paths(
+        &self,
+        from: Ipv6Addr,
+        peers: BTreeMap<Ipv6Addr, u32>,
+    ) -> Result<Option<BTreeMap<Ipv6Addr, u32>>, KernelError> {
+        match self.inner.dir.mesh().await? {
+            Some(mesh) => paths::try_out(&mesh, from, peers).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Carries out steps of the mesh; those that failed, and why. One that fails does not keep the others from
     /// being tried.
     pub async fn apply_mesh(&self, steps: &[MeshAction]) -> Vec<(MeshAction, KernelError)> {
@@ -302,6 +320,15 @@ impl Kernel {
     /// The file that is the network's namespace, for whoever wants to enter it.
     pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
         self.inner.dir.path(network)
+    }
+
+    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses,
+    /// since the port was made or repaired.
+    pub async fn spoofed(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.

@@ -10,6 +10,7 @@
 mod desire;
 mod groups;
 mod mesh;
+mod paths;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ use crate::state::State;
 
 use groups::FreshGroups;
 use mesh::MeshWork;
+
+pub use mesh::remembered_keys;
+pub use paths::MeshPath;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
@@ -112,6 +116,7 @@ struct Inner {
     settings: Settings,
     work: tokio::sync::Mutex<Work>,
     report: Mutex<Report>,
+    paths: Mutex<BTreeMap<NodeId, MeshPath>>,
     present: watch::Sender<BTreeSet<NetworkId>>,
     happenings: mpsc::UnboundedSender<Happening>,
 }
@@ -147,6 +152,7 @@ impl Reconciler {
             settings,
             work: tokio::sync::Mutex::new(work),
             report: Mutex::default(),
+            paths: Mutex::default(),
             present: watch::Sender::default(),
             happenings,
         };
@@ -183,8 +189,10 @@ impl Reconciler {
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
     /// none. All or nothing.
     pub async fn bring_up(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), KernelError> {
-        if let Some(network) = work.applied.get(&record.network) {
-            match self.0.kernel.attach(record.network, &port(record, network.mtu)).await {
+        let view = self.view();
+        let spec = view.networks.get(&record.network).map(|network| &network.spec);
+        if let (Some(network), Some(spec)) = (work.applied.get(&record.network), spec) {
+            match self.0.kernel.attach(record.network, &port(record, spec, network.mtu)).await {
                 // Somebody removed it since the last pass: make it again.
                 Err(KernelError::NoSuchNetwork { .. }) => {}
                 done => return done,

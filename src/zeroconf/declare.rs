@@ -101,7 +101,7 @@ impl Claim {
     fn clash(&mut self, now: Duration) {
         self.clashes.retain(|at| *at + CLASH_TIME > now);
         self.clashes.push_back(now);
-        let pause = if self.clashes.len() > CLASHES { CLASH_PAUSE } else { Duration::ZERO };
+        let pause = if self.clashes.len() > CLASHES { CLASH_PAUSE } else { PROBE };
         self.clashes.truncate(CLASHES + 1);
         self.probe = Some(Probe { sent: 0, next: now + pause });
     }

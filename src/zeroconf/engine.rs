@@ -1,6 +1,6 @@
 //! The engine: what it is told, what it wants done, and when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +30,8 @@ const SETTLE: Duration = Duration::from_millis(100);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Types that a new endpoint is asked for by name, at most.
 const ASK_KINDS: usize = 64;
+/// How long a node that came back has to say what it has now.
+const RETURN: Duration = Duration::from_secs(1);
 /// How long what was known before a restart is believed without being confirmed.
 const BELIEVED: u32 = 10;
 
@@ -56,8 +58,10 @@ pub struct Engine {
     /// What was published before this engine was made.
     before: Facts,
     told: BTreeMap<(EndpointName, ZeroconfKey), Duration>,
-    /// Nodes that are gone, with what they said when they were there.
-    gone: BTreeSet<NodeId>,
+    /// What endpoints had said that are detached, and can say goodbye for it themselves no more.
+    orphans: Vec<Record>,
+    /// Nodes that are gone, and when those that came back are announced again.
+    gone: BTreeMap<NodeId, Option<Duration>>,
     /// Something has changed that [`Self::settle`] has to look at.
     pub(super) unsettled: bool,
     settled: Option<Duration>,
@@ -83,7 +87,8 @@ impl Engine {
             published: Arc::default(),
             before,
             told: BTreeMap::new(),
-            gone: BTreeSet::new(),
+            orphans: Vec::new(),
+            gone: BTreeMap::new(),
             unsettled: false,
             settled: None,
             out: Vec::new(),
@@ -100,7 +105,8 @@ impl Engine {
         self.links.local = endpoints;
         self.links.set(&self.remote);
         let local = &self.links.local;
-        self.caches.retain(|name, _| local.contains_key(name));
+        let left = self.caches.extract_if(.., |name, _| !local.contains_key(name));
+        self.orphans.extend(left.flat_map(|(_, cache)| cache.records().cloned().collect::<Vec<_>>()));
         self.heard.retain(|name, _| local.contains_key(name));
         let new: Vec<_> = local.keys().filter(|name| !self.caches.contains_key(*name)).cloned().collect();
         let known: Vec<_> = self.asks.endpoints().filter(|name| !local.contains_key(name)).cloned().collect();
@@ -140,6 +146,7 @@ impl Engine {
         [self.outbox.deadline(), self.declared.deadline(), self.asks.deadline(), self.settle_due()]
             .into_iter()
             .chain(self.caches.values().map(Cache::deadline))
+            .chain(self.gone.values().copied())
             .flatten()
             .min()
     }
@@ -192,6 +199,7 @@ impl Engine {
             self.settle(now);
             return std::mem::take(&mut self.out);
         }
+        self.welcome_back(now);
         self.ask(now);
         self.probe(now);
         self.settle(now);
@@ -284,7 +292,7 @@ impl Engine {
             let told = facts.flat_map(|fact| found::records(&fact.found)).map(|told| told.record);
             known.extend(told.filter(|record| is_shared(record) && asked(record)));
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         known.retain(|record| seen.insert(key(record)));
         known
     }
@@ -326,7 +334,7 @@ impl Engine {
             self.lose(now, &endpoint, key);
         }
         if !off {
-            self.rezone(now, &before);
+            self.rezone(now);
         }
     }
 
@@ -355,7 +363,7 @@ impl Engine {
     }
 
     /// Makes the zone anew, announces what is new in it, and says goodbye for what is not there any more.
-    fn rezone(&mut self, now: Duration, before: &Facts) {
+    fn rezone(&mut self, now: Duration) {
         let mine = self.published.values().filter(|fact| fact.declared);
         let others = settle::others(&self.links, &self.published, &self.remote);
         let others = others.into_values().map(|(_, fact)| fact);
@@ -364,67 +372,70 @@ impl Engine {
         let (added, mut gone) = self.zone.replace(zone);
         let jitter = Duration::from_millis(self.rng.random_range(0..20));
         self.outbox.announce(now + jitter, added);
-        // An endpoint that is detached cannot say goodbye itself.
-        let left = before.values().filter(|f| !f.declared && !self.links.local.contains_key(&f.endpoint));
-        gone.extend(
-            left.flat_map(|fact| found::records(&fact.found)).filter(|t| t.announced).map(|t| t.record),
-        );
+        gone.append(&mut self.orphans);
         self.goodbye(gone);
     }
 
+    /// Says goodbye for records that nobody here or there says any more.
     fn goodbye(&mut self, mut gone: Vec<Record>) {
-        gone.retain(|record| !self.is_said(record));
+        if gone.is_empty() {
+            return;
+        }
+        let proxy = self.config.mode == ZeroconfMode::Proxy;
+        let nodes = self.remote.values().filter(|_| !proxy);
+        let facts = nodes.flat_map(|node| node.facts.values());
+        let there: HashSet<_> =
+            facts.flat_map(|fact| found::records(&fact.found)).map(|told| key(&told.record)).collect();
+        gone.retain(|record| {
+            let here = self.caches.values().any(|cache| cache.holds(&record.name, &record.data));
+            !here && self.zone.entry(&key(record)).is_none() && !there.contains(&key(record))
+        });
         for record in &mut gone {
             record.ttl = 0;
         }
         self.multicast(&Response { answers: gone, additionals: Vec::new() }.encode(None));
     }
 
-    /// Whether somebody here or there still says this.
-    fn is_said(&self, record: &Record) -> bool {
-        let here = self.caches.values().any(|cache| cache.holds(&record.name, &record.data));
-        let proxy = self.config.mode == ZeroconfMode::Proxy;
-        let there = || {
-            let facts = self.remote.values().flat_map(|node| node.facts.values());
-            let mut records = facts.flat_map(|fact| found::records(&fact.found));
-            records.any(|told| key(&told.record) == key(record))
-        };
-        here || self.zone.entry(&key(record)).is_some() || !proxy && there()
-    }
-
     /// In transparent mode nobody else says goodbye for the endpoints of a node that died, and nobody announces
-    /// them again when a cut has healed. One of those that are still there does it: that with the lowest id.
+    /// them again when a cut has healed. One of those that stayed does it: that with the lowest id.
     fn mourn(&mut self, now: Duration, old: &BTreeMap<NodeId, RemoteNode>) {
         let mut records = Vec::new();
-        let of = |node: &RemoteNode| {
-            let seen = node.facts.values().flat_map(|fact| found::records(&fact.found));
-            seen.filter(|told| told.announced).map(|told| told.record).collect::<Vec<_>>()
-        };
-        let stayed = |node: &NodeId| self.remote.contains_key(node) && old.contains_key(node);
-        let first = old.keys().filter(|node| stayed(node)).all(|node| *node > self.config.node);
         for (id, node) in old.iter().filter(|(id, _)| !self.remote.contains_key(*id)) {
-            self.gone.insert(*id);
-            if first {
-                records.extend(of(node));
-            }
+            self.gone.insert(*id, None);
+            records.extend(records_of(node));
         }
-        let back: Vec<_> = self
-            .gone
-            .iter()
-            .filter(|id| self.remote.get(*id).is_some_and(|n| !n.facts.is_empty()))
-            .copied()
-            .collect();
+        for (id, due) in &mut self.gone {
+            let back = self.remote.contains_key(id);
+            *due = if back { due.or(Some(now + RETURN)) } else { None };
+        }
+        if self.speaks_for_others() {
+            self.goodbye(records);
+        }
+    }
+
+    fn speaks_for_others(&self) -> bool {
+        let mut stayed = self.remote.keys().filter(|node| !self.gone.contains_key(*node));
+        stayed.all(|node| *node > self.config.node)
+    }
+
+    fn welcome_back(&mut self, now: Duration) {
+        let due = |due: &Option<Duration>| due.is_some_and(|due| due <= now);
+        let back: Vec<_> = self.gone.iter().filter(|(_, at)| due(at)).map(|(node, _)| *node).collect();
+        let speaks = self.speaks_for_others();
         let mut again = Vec::new();
-        for id in back {
-            self.gone.remove(&id);
-            if first {
-                again.extend(self.remote.get(&id).map(of).unwrap_or_default());
-            }
+        for node in back {
+            self.gone.remove(&node);
+            again.extend(self.remote.get(&node).filter(|_| speaks).map(records_of).unwrap_or_default());
         }
-        let _ = now;
-        self.goodbye(records);
         self.multicast(&Response { answers: again, additionals: Vec::new() }.encode(None));
     }
+}
+
+/// What a node says, as records to announce.
+fn records_of(node: &RemoteNode) -> Vec<Record> {
+    let mut seen = HashSet::new();
+    let told = node.facts.values().flat_map(|fact| found::records(&fact.found)).filter(|told| told.announced);
+    told.map(|told| told.record).filter(|record| seen.insert(key(record))).collect()
 }
 
 fn is_shared(record: &Record) -> bool {

@@ -133,7 +133,11 @@ fn other_kind(record: &Record) -> Option<RecordKind> {
     match &record.data {
         RData::CNAME(_) => Some(RecordKind::Cname),
         RData::HINFO(_) => Some(RecordKind::Hinfo),
-        RData::TXT(_) => Some(RecordKind::Txt),
+        // The one type that is known to have a TXT record and nothing else.
+        RData::TXT(_) => match meaning(&record.name) {
+            Meaning::Instance(_, kind) if kind == "_device-info._tcp" => Some(RecordKind::Txt),
+            _ => None,
+        },
         _ => None,
     }
 }

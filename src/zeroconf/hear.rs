@@ -18,9 +18,11 @@ use super::{Arrival, Destination, Discard, Engine, Family, Output, PORT, found};
 use crate::model::zeroconf::fold;
 use crate::model::{EndpointName, ZeroconfMode};
 
-/// Packets of one sender in a row, and in a second.
-const BURST: u32 = 200;
-const PER_SECOND: u32 = 100;
+/// Packets of one sender in a row, and in a second. Of long ones it is fewer: each [`RECORDS`] records count as one
+/// more.
+const BURST: u32 = 400;
+const PER_SECOND: u32 = 200;
+const RECORDS: usize = 8;
 /// Questions of one packet that are looked at.
 const QUESTIONS_MAX: usize = 128;
 /// How long more known answers are waited for, in milliseconds (RFC 6762 section 7.2), and how long an answer waits
@@ -33,7 +35,8 @@ const SHARED: std::ops::Range<u64> = 20..120;
 pub struct Budgets(BTreeMap<IpAddr, (u32, Duration)>);
 
 impl Budgets {
-    /// Takes one packet off. Senders are endpoints, and all strangers are one: so there are not many.
+    /// Takes a packet off, if there is one left. Senders are endpoints, and all strangers are one: so there are not
+    /// many.
     fn take(&mut self, now: Duration, sender: IpAddr) -> bool {
         let (left, since) = self.0.entry(sender).or_insert((BURST, now));
         let earned = now.saturating_sub(*since).as_millis() as u64 * u64::from(PER_SECOND) / 1000;
@@ -46,6 +49,13 @@ impl Budgets {
             self.0.retain(|_, (left, _)| *left < BURST - 1);
         }
         some
+    }
+
+    /// Takes off what the records of a packet cost.
+    fn charge(&mut self, sender: IpAddr, records: usize) {
+        if let Some((left, _)) = self.0.get_mut(&sender) {
+            *left = left.saturating_sub((records / RECORDS) as u32);
+        }
     }
 }
 
@@ -78,6 +88,9 @@ impl Engine {
             return Err(Discard::TooFast);
         }
         let message = codec::decode(bytes)?;
+        let sections = [&message.answers, &message.authorities, &message.additionals];
+        let records = message.queries.len() + sections.into_iter().map(Vec::len).sum::<usize>();
+        self.budgets.charge(payer, records);
         if message.metadata.message_type == MessageType::Query {
             self.counters.queries += 1;
             self.query(now, arrival, &sender, message);

@@ -16,13 +16,19 @@ mod counters;
 mod declare;
 mod engine;
 mod found;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hear;
 mod links;
 mod names;
 mod respond;
 mod settle;
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
 mod zone;
 

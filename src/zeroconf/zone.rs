@@ -1,6 +1,6 @@
 //! The records that this agent answers for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use hickory_proto::op::Query;
@@ -75,10 +75,11 @@ impl Zone {
     /// Of these facts.
     pub fn new<'a>(facts: impl IntoIterator<Item = &'a ZeroconfFact>) -> Self {
         let mut zone = Self::default();
+        let mut seen = HashSet::new();
         for fact in facts {
             for told in found::records(&fact.found) {
-                let node = zone.names.entry(told.record.name.clone()).or_default();
-                if !node.entries.iter().any(|entry| entry.is(&told.record.data)) {
+                if seen.insert(key(&told.record)) {
+                    let node = zone.names.entry(told.record.name.clone()).or_default();
                     let endpoint = fact.endpoint.clone();
                     node.entries.push(Entry { told, endpoint, last: Last::default() });
                 }
@@ -89,28 +90,30 @@ impl Zone {
 
     /// Becomes `new`. Gives the records that are new, and those that have gone.
     pub fn replace(&mut self, mut new: Self) -> (Vec<Key>, Vec<Record>) {
-        let (mut added, mut gone) = (Vec::new(), Vec::new());
+        let entries = |zone: Self| zone.names.into_values().flat_map(|node| node.entries);
         for (name, node) in &mut new.names {
-            let old = self.names.get(name);
-            node.denied = old.map(|old| old.denied).unwrap_or_default();
+            node.denied = self.names.get(name).map(|old| old.denied).unwrap_or_default();
+        }
+        let old = entries(std::mem::take(self)).map(|entry| (key(&entry.told.record), entry));
+        let mut old: BTreeMap<_, HashMap<RData, Entry>> =
+            old.fold(BTreeMap::new(), |mut all, ((name, data), e)| {
+                all.entry(name).or_insert_with(HashMap::new).insert(data, e);
+                all
+            });
+        let mut added = Vec::new();
+        for (name, node) in &mut new.names {
+            let mut there = old.get_mut(name);
             for entry in &mut node.entries {
-                let before =
-                    old.and_then(|old| old.entries.iter().find(|old| old.is(&entry.told.record.data)));
-                match before {
+                match there.as_mut().and_then(|there| there.remove(&entry.told.record.data)) {
                     Some(before) => entry.last = before.last,
                     None if entry.told.announced => added.push(key(&entry.told.record)),
                     None => {}
                 }
             }
         }
-        for (name, node) in &self.names {
-            let now = new.names.get(name);
-            let stays = |entry: &&Entry| {
-                now.is_some_and(|now| now.entries.iter().any(|new| new.is(&entry.told.record.data)))
-            };
-            let left = node.entries.iter().filter(|entry| entry.told.announced && !stays(entry));
-            gone.extend(left.map(|entry| entry.told.record.clone()));
-        }
+        let left = old.into_values().flat_map(HashMap::into_values).filter(|entry| entry.told.announced);
+        let mut gone: Vec<Record> = left.map(|entry| entry.told.record).collect();
+        gone.sort_by(|a, b| a.name.cmp(&b.name));
         *self = new;
         (added, gone)
     }
