@@ -136,6 +136,7 @@ impl Session {
         tasks.spawn(served.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
+        tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.close();
         Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
     }

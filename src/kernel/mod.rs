@@ -41,6 +41,7 @@ use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
+pub use links::ENDPOINT_GROUPS_MAX;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]

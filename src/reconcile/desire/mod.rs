@@ -34,6 +34,8 @@ pub struct Situation<'a> {
     pub view: &'a ClusterView,
     /// The nodes that have been dead for longer than the grace period.
     pub gone: &'a BTreeSet<NodeId>,
+    /// The dead nodes whose machines do not answer either: nothing that goes to many goes there.
+    pub silent: &'a BTreeSet<NodeId>,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
     /// Whether the kernel can send a group to its members only.
@@ -168,7 +170,7 @@ fn claims_of<'a>(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a L
 }
 
 fn desired_network(
-    Situation { view, gone, vxlan_port, selective }: Situation<'_>,
+    Situation { view, gone, silent, vxlan_port, selective }: Situation<'_>,
     me: &Node,
     network: &NetworkView,
     local: &[&LocalEndpoint],
@@ -186,7 +188,9 @@ fn desired_network(
         for endpoint in endpoints.values().filter(|endpoint| claims.win(*id, endpoint)) {
             remotes.insert(endpoint.mac, node.vtep);
             neighbours.extend(addresses_of(endpoint));
-            flood.insert(node.vtep);
+            if !silent.contains(id) {
+                flood.insert(node.vtep);
+            }
         }
     }
     for record in local {
@@ -196,7 +200,7 @@ fn desired_network(
     if selective && spec.multicast == MulticastMode::Snoop {
         let others = network.groups.iter().filter(|(id, _)| **id != view.me);
         let counting = others.filter_map(|(id, joined)| {
-            let node = view.nodes.get(id).filter(|node| counts(node, gone))?;
+            let node = view.nodes.get(id).filter(|node| counts(node, gone) && !silent.contains(id))?;
             Some((node.vtep, joined.as_ref()))
         });
         let here = network.groups.get(&view.me).map(AsRef::as_ref);

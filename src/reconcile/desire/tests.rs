@@ -81,7 +81,8 @@ fn wish_of(view: &ClusterView, local: &[LocalEndpoint]) -> Wish {
 }
 
 fn wish_without(view: &ClusterView, local: &[LocalEndpoint], gone: &BTreeSet<NodeId>) -> Wish {
-    wish(Situation { view, gone, vxlan_port: 4789, selective: true }, local.iter())
+    let silent = &BTreeSet::new();
+    wish(Situation { view, gone, silent, vxlan_port: 4789, selective: true }, local.iter())
 }
 
 fn ip(last: u8) -> IpAddr {

@@ -24,7 +24,7 @@ mod wait;
 pub use capture::Capture;
 pub use container::Container;
 pub use names::{Answered, Asker, Watch};
-pub use netns::Netns;
+pub use netns::{Netns, within};
 pub use node::Node;
 pub use program::{Place, Program};
 pub use requirements::missing;
