@@ -36,6 +36,7 @@ fn network() -> Outcome<DesiredNetwork> {
         vni: Vni::try_from(0x80_0001)?,
         port: 4789,
         local: [192, 0, 2, 1].into(),
+        encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&ID),
         gateways: vec!["10.0.0.1/8".parse()?],
@@ -151,6 +152,7 @@ async fn attach(kernel: &Kernel, make: &Plan) -> Outcome<(Duration, Duration)> {
         mac: Mac::of_endpoint([10, 0, 0, 17].into()),
         addresses: vec!["10.0.0.17/8".parse()?],
         mtu: 1450,
+        guarded: true,
     };
     let (mut attaches, mut detaches) = (vec![], vec![]);
     for _ in 0..50 {

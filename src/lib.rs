@@ -15,6 +15,7 @@ pub mod mesh;
 pub mod model;
 pub mod multicast;
 pub mod plan;
+pub mod privileges;
 pub mod reconcile;
 pub mod state;
 pub mod zeroconf;

@@ -25,12 +25,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
 
-/// The port (RFC 6762 section 3).
-pub const PORT: u16 = 5353;
-/// The group in IPv4.
-pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
-/// The group in IPv6.
-pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0xfb);
+use crate::zeroconf::{GROUP_V4, GROUP_V6, PORT};
 
 /// The most bytes that are read of one datagram: what a message may have with all its headers (RFC 6762 section 17).
 pub const MESSAGE_MAX: usize = 9000;

@@ -29,19 +29,28 @@ need_root() {
     [[ $EUID -eq 0 ]] || die "network namespaces need root: run 'sudo $0 $*'"
 }
 
-# ensure COMMAND=PACKAGE...: installs the packages whose command is not there. What cannot be had is
-# listed in MISSING, one 'command (package)' each, and the answer is 1.
+# have THING: whether a command is there; or a library, lib….so.N; or a module of Python, python3-NAME.
+have() {
+    case $1 in
+    lib*.so*) ldconfig -p | grep -qF "$1" ;;
+    python3-*) /usr/bin/python3 -c "import ${1#python3-}" 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+# ensure THING=PACKAGE...: installs the packages whose thing (see have) is not there. What cannot be had is
+# listed in MISSING, one 'thing (package)' each, and the answer is 1.
 MISSING=()
 ensure() {
     local pair packages=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
+        have "${pair%%=*}" || packages+=("${pair#*=}")
     done
     if ((${#packages[@]})); then
         install_packages "${packages[@]}" || true
     fi
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null || MISSING+=("${pair%%=*} (package ${pair#*=})")
+        have "${pair%%=*}" || MISSING+=("${pair%%=*} (package ${pair#*=})")
     done
     ((${#MISSING[@]} == 0))
 }
@@ -121,7 +130,7 @@ find_cargo() {
         done
     fi
     command -v cargo >/dev/null ||
-        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.88 or later"
+        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.95 or later"
 }
 
 # build_lanmesh PROFILE: builds the binary and sets LANMESH to its path.

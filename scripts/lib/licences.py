@@ -6,9 +6,13 @@ Reads `cargo metadata --format-version 1` from the standard input; deny.toml is 
 """
 
 import json
+import pathlib
 import re
 import sys
 import tomllib
+
+# Licences that ask for their text to be shipped with a binary, beyond the notice that all ask for.
+COPYLEFT = {"LGPL-2.1-or-later", "MPL-2.0"}
 
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
 
@@ -51,6 +55,8 @@ def main():
     with open(sys.argv[1], "rb") as file:
         rules = tomllib.load(file)
     allow = set(rules["licenses"]["allow"])
+    exceptions = {entry["crate"]: set(entry["allow"]) for entry in rules["licenses"].get("exceptions", [])}
+    texts = pathlib.Path(sys.argv[1]).resolve().parent / "LICENSES"
     banned = {entry["crate"] for entry in rules["bans"]["deny"]}
     wrong = []
     packages = json.load(sys.stdin)["packages"]
@@ -58,8 +64,11 @@ def main():
         name = f"{package['name']} {package['version']}"
         if not package["license"]:
             wrong.append(f"{name}: states no licence")
-        elif not allowed(package["license"], allow):
+        elif not allowed(package["license"], allow | exceptions.get(package["name"], set())):
             wrong.append(f"{name}: its licence {package['license']} is not in deny.toml")
+        elif not allowed(package["license"], (allow | exceptions.get(package["name"], set())) - COPYLEFT):
+            if not (texts / f"{package['license']}.txt").is_file():
+                wrong.append(f"{name}: the text of its licence {package['license']} is not in LICENSES")
         if package["name"] in banned:
             wrong.append(f"{name}: banned by deny.toml")
         if package["source"] not in (None, REGISTRY):

@@ -41,22 +41,23 @@ ROOMS = {
     "model": set(),
     "state": set(),
     "config": {"model", "mesh"},
+    "privileges": set(),
     "plan": {"model", "mesh"},
     "mesh": {"model"},
     "multicast": {"model"},
     "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
-    "dns": {"model"},
-    "mdns": set(),
+    "dns": {"model", "mesh"},
+    "mdns": {"zeroconf"},
     "local": {"model", "state"},
     "api": {"model", "config"},
     "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
-        "api", "reconcile",
+        "api", "reconcile", "mdns", "privileges",
     },
-    "cli": {"model", "config", "dns", "api", "agent"},
+    "cli": {"model", "config", "dns", "api", "agent", "privileges"},
 }
 
 

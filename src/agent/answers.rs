@@ -10,17 +10,20 @@ use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
     EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
-    ServiceRequest, TrafficAnswer,
+    NodeMesh, ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
+use crate::mesh::mesh_address;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeName,
     NodeState, Placement, ServiceName, Traffic,
 };
 use crate::multicast::Tally;
+use crate::privileges;
+use crate::reconcile::MeshPath;
 
 /// What attaching gave.
 pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachAnswer {
@@ -59,7 +62,20 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         vtep: node.vtep,
         underlay_mtu: node.underlay_mtu,
         networks: networks.map(|network| network.spec.name.clone()).collect(),
+        mesh: None,
     }
+}
+
+/// A node's place in the mesh of the cluster with this id; `None` where it has none.
+pub fn mesh(cluster: &str, node: &Node, path: Option<&MeshPath>) -> Option<NodeMesh> {
+    // What it sends with is the newest it has.
+    let key = node.mesh.iter().max_by_key(|key| key.epoch)?;
+    Some(NodeMesh {
+        address: mesh_address(cluster, node.index),
+        public_key: key.public.to_string(),
+        mtu: path.map(|path| path.mtu),
+        carries: path.map(|path| path.carries),
+    })
 }
 
 /// How many nodes are in each state.
@@ -107,6 +123,7 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
         created_ms: spec.created_ms,
@@ -135,6 +152,7 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
     }
@@ -163,17 +181,19 @@ pub fn endpoint(
         mac: endpoint.mac,
         node: node.name.clone(),
         state,
+        spoofed: None,
     })
 }
 
 /// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints. `tally`
-/// says what was sent and came.
+/// says what was sent and came, by the `vtep` of a node in that network.
 pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
     here: &BTreeSet<Membership>,
     tally: Option<&Tally>,
+    vtep: impl Fn(&Node) -> IpAddr,
 ) -> Vec<GroupAnswer> {
     /// A member's node with its VTEP, unless it is this one, and its endpoint.
     type Member = (NodeName, Option<EndpointName>, Option<IpAddr>);
@@ -186,7 +206,7 @@ pub fn groups(
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
         let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
         for group in groups.iter() {
-            found.entry(*group).or_default().insert((node.name.clone(), None, Some(node.vtep)));
+            found.entry(*group).or_default().insert((node.name.clone(), None, Some(vtep(node))));
         }
     }
     let answer = |(group, members): (Group, BTreeSet<Member>)| {
@@ -243,6 +263,18 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
     }
 }
 
+/// What the agent itself may do.
+fn privileges() -> Check {
+    let lacking = privileges::lacking();
+    Check {
+        name: "the agent's capabilities".to_owned(),
+        // Without those that are required it does not start.
+        state: if lacking.is_none() { CheckState::Ok } else { CheckState::Fallback },
+        found: lacking.map_or_else(|| privileges::held().join(", "), |lacking| format!("lacks {lacking}")),
+        instead: privileges::lacking().map(|_| "what needs it fails: start the agent with it".to_owned()),
+    }
+}
+
 /// What this machine can do.
 pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
@@ -255,6 +287,7 @@ pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
         found: capability.detail,
         instead: (!capability.available).then(|| capability.instead.to_owned()),
     };
-    let checks: Vec<Check> = capabilities.into_iter().map(check).collect();
+    let checks: Vec<Check> =
+        std::iter::once(privileges()).chain(capabilities.into_iter().map(check)).collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

@@ -1,15 +1,18 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
+use std::collections::BTreeMap;
+
 use super::session::{Join, Session};
 use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    ReconcileAnswer, RecoverRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
-use crate::model::{ClusterView, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
-use crate::reconcile::{members, network_mtu};
+use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
+use crate::plan::PortName;
+use crate::reconcile::{members, network_mtu, vtep};
 
 impl Backend for Agent {
     fn events(&self) -> &EventLog {
@@ -29,6 +32,7 @@ impl Backend for Agent {
             endpoints: 0,
             reconcile: ReconcileAnswer::default(),
             counters: Default::default(),
+            mdns: Default::default(),
         };
         let Some(session) = session else { return Ok(status) };
         let view = session.view();
@@ -46,9 +50,10 @@ impl Backend for Agent {
             passes: report.passes,
             last_ms: report.last_ms,
             last_changes: report.last_changes,
-            errors: report.errors,
+            errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
         status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        status.mdns = session.mdns.by_network();
         Ok(status)
     }
 
@@ -57,11 +62,10 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let plan = self.session().await?.reconciler.dry_run().await?;
-        Ok(PlanAnswer {
-            text: plan.to_string(),
-            operations: plan.ops.iter().map(ToString::to_string).collect(),
-        })
+        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
+        let operations: Vec<String> =
+            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
@@ -131,11 +135,19 @@ impl Backend for Agent {
         token(&session).await
     }
 
+    async fn recover(&self, request: RecoverRequest) -> Answer<TokenAnswer> {
+        let _changing = self.changing.lock().await;
+        let session = self.session().await?;
+        session.cluster.recover(request.force).await?;
+        token(&session).await
+    }
+
     async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {
         let session = self.session().await?;
         let view = session.view();
         let manager = manager(&session).await;
-        let mut nodes: Vec<_> = view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
+        let mut nodes: Vec<_> =
+            view.nodes.values().map(|node| session.node_answer(&view, node, manager)).collect();
         nodes.sort_by_key(|node| (node.index, node.id));
         Ok(nodes)
     }
@@ -147,7 +159,7 @@ impl Backend for Agent {
             ApiError::not_found(format!("no node is named {node}"))
                 .hint("`lanmesh node ls` shows those that exist")
         })?;
-        Ok(answers::node(&view, found, manager(&session).await))
+        Ok(session.node_answer(&view, found, manager(&session).await))
     }
 
     async fn remove_node(&self, node: NodeName) -> Answer<bool> {
@@ -198,10 +210,19 @@ impl Backend for Agent {
                     network.endpoints.clone()
                 }
             };
+            let spoofed = match by_node.contains_key(&view.me) {
+                true => session.kernel().spoofed(network.spec.id).await.unwrap_or_default(),
+                false => BTreeMap::new(),
+            };
             for (node, found) in &by_node {
-                let found = found.values();
-                endpoints
-                    .extend(found.filter_map(|found| answers::endpoint(&view, &network.spec, node, found)));
+                let answer = |found: &Endpoint| {
+                    let mut answer = answers::endpoint(&view, &network.spec, node, found)?;
+                    if *node == view.me {
+                        answer.spoofed = spoofed.get(&PortName::of(&found.name)).copied();
+                    }
+                    Some(answer)
+                };
+                endpoints.extend(found.values().filter_map(answer));
             }
         }
         endpoints.sort_by(|a, b| (&a.network, &a.name, &a.node).cmp(&(&b.network, &b.name, &b.node)));
@@ -228,7 +249,8 @@ impl Backend for Agent {
             let here = session.kernel().memberships(id).await?;
             let mut work = session.reconciler.work().await;
             let tally = session.reconciler.tally(&mut work, id).await;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
+            let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally, vtep));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)
@@ -344,4 +366,12 @@ fn name_or_host(name: Option<NodeName>) -> Result<NodeName, ApiError> {
         ApiError::bad_field("name", format!("this machine's host name does not do: {error}"))
             .hint("give --name")
     })
+}
+
+impl Session {
+    fn node_answer(&self, view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAnswer {
+        let paths = self.reconciler.mesh_paths();
+        let mesh = answers::mesh(self.cluster.id(), node, paths.get(&node.id));
+        NodeAnswer { mesh, ..answers::node(view, node, manager) }
+    }
 }

@@ -10,8 +10,10 @@ mod errors;
 mod names;
 mod networks;
 mod news;
+mod notify;
 mod services;
 mod session;
+mod zeroconf;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +30,10 @@ use crate::kernel::{Kernel, KernelConfig, KernelError, Without};
 use crate::model::{NetworkId, NodeId};
 use crate::state::{State, StateError};
 
+use notify::Notify;
 use session::Session;
+
+pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
 
 /// How many past events are kept for those who ask.
 const PAST_EVENTS: usize = 4096;
@@ -78,7 +83,13 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let events = agent.context.events.clone();
     events.publish(EventKind::AgentStarted, EventObject::default(), "the agent serves");
     tracing::info!(socket = %socket.path().display(), "ready");
-    serve(socket, Arc::new(agent.clone()), access, limits, stop).await;
+    let notify = Notify::from_environment();
+    notify.ready();
+    let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
+    // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
+    let alive = async || drop(agent.session.read().await);
+    tokio::join!(serving, notify.watch(stop, alive));
+    notify.stopping();
     agent.stop().await;
     tracing::info!("stopped; the networks go on");
     Ok(())
@@ -112,7 +123,12 @@ impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
     async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
-        let without = Without { mdb: config.without_vxlan_mdb, filter: config.without_egress_filter };
+        let without = Without {
+            mdb: config.without_vxlan_mdb,
+            filter: config.without_egress_filter,
+            guard: config.without_port_guard,
+            wireguard: config.without_wireguard,
+        };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;

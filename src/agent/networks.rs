@@ -10,9 +10,7 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
-use crate::model::{
-    ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni, ZeroconfMode,
-};
+use crate::model::{ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
 use crate::plan::overlay_mtu;
 
 impl Session {
@@ -60,27 +58,22 @@ fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
     node.id != view.me && node.networks.contains(&network)
 }
 
-/// The name that a network cannot have: the DNS needs it.
-const NODES: &str = "nodes";
+/// The names that a network cannot have: the DNS needs them for those of the nodes.
+const NODES: [&str; 2] = ["nodes", "mesh"];
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if request.encrypt != Encryption::None {
-        return Err(ApiError::bad_field("encrypt", "this release has no encrypted networks")
-            .hint("create the network without it, on an underlay that you trust"));
-    }
-    if request.zeroconf == ZeroconfMode::Proxy {
-        return Err(ApiError::bad_field("zeroconf", "this release does not answer mDNS itself")
-            .hint("leave it out, or use `off` to keep mDNS on each node"));
-    }
-    if name.as_str().eq_ignore_ascii_case(NODES) {
-        return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
+    if let Some(taken) = NODES.into_iter().find(|taken| name.as_str().eq_ignore_ascii_case(taken)) {
+        return Err(ApiError::bad_field("name", format!("{taken}.lanmesh. holds the names of the nodes"))
             .hint("give the network another name"));
     }
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
-    fits_underlay(view, &subnets, request.mtu)?;
+    // One that is there stays, whatever became of the underlay since.
+    if view.network_named(&name).is_none() {
+        fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
+    }
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -98,21 +91,38 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        spoofing: request.spoofing,
         dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })
 }
 
+fn inside(encrypt: Encryption) -> &'static str {
+    match encrypt {
+        Encryption::None => "VXLAN",
+        Encryption::Wireguard => "WireGuard and VXLAN",
+    }
+}
+
 /// The underlay of this node must leave enough for the network's protocols, and for the MTU that is asked for.
 ///
 /// The other nodes are not looked at: one with a small underlay cannot attach, and hurts nobody else.
-pub fn fits_underlay(view: &ClusterView, subnets: &[IpNetwork], asked: Option<u32>) -> Result<(), ApiError> {
+pub fn fits_underlay(
+    view: &ClusterView,
+    subnets: &[IpNetwork],
+    asked: Option<u32>,
+    encrypt: Encryption,
+) -> Result<(), ApiError> {
     let ipv6 = subnets.iter().any(IpNetwork::is_ipv6);
-    let derived = overlay_mtu(view.myself().map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    let underlay = view.myself().map(|node| (node.vtep, node.underlay_mtu));
+    let derived = overlay_mtu(underlay, ipv6, encrypt == Encryption::Wireguard)?;
     match (asked, derived) {
         (Some(asked), Some(most)) if asked > most => Err(ApiError::bad_field(
             "mtu",
-            format!("{asked} is more than the {most} that this node's underlay leaves inside VXLAN"),
+            format!(
+                "{asked} is more than the {most} that this node's underlay leaves inside {}",
+                inside(encrypt)
+            ),
         )
         .hint("leave it out, and it is derived")),
         _ => Ok(()),

@@ -2,12 +2,14 @@
 //!
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::zeroconf::{Tally, Zeroconf};
 use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
@@ -17,8 +19,8 @@ use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan};
-use crate::reconcile::{Reconciler, Settings, vanished};
+use crate::plan::{Desired, plan, plan_mesh};
+use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
 
 const UNDERLAY: &str = "node/underlay";
 
@@ -37,6 +39,8 @@ pub struct Session {
     pub reconciler: Reconciler,
     /// What answers for its networks' names.
     pub dns: Dns,
+    /// What mDNS has counted in its networks.
+    pub mdns: Tally,
     context: Context,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -91,6 +95,7 @@ impl Session {
             let joined = context.kernel.memberships(*network).await?;
             initial.groups.insert(*network, multicast::to_publish(&joined));
         }
+        initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
@@ -119,14 +124,15 @@ impl Session {
         }
         let settings = Settings {
             vxlan_port: context.config.vxlan_port,
+            wireguard_port: context.config.wireguard_port,
             grace: context.config.grace,
             detect: context.config.detect,
         };
         let (reconciler, happenings) =
-            Reconciler::new(cluster.clone(), context.kernel.clone(), settings, local);
+            Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
-        let dns = Dns::new(dns_config(context), cluster.view());
+        let dns = Dns::new(dns_config(context, cluster.id()), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
@@ -134,11 +140,20 @@ impl Session {
             present: reconciler.present(),
         };
         tasks.spawn(served.run(stop.clone()));
+        let mdns = Tally::default();
+        let zeroconf = Zeroconf {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            tally: mdns.clone(),
+        };
+        tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
+        tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         tasks.close();
-        Ok(Self { cluster, reconciler, dns, context: context.clone(), stop, tasks })
+        Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })
     }
 
     /// Stops without a word: everything in the kernel stays and goes on forwarding.
@@ -181,15 +196,24 @@ impl Session {
 pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     let observed = context.kernel.observe().await?;
     let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
-    match applied.failed.into_iter().next() {
-        Some((_, error)) => Err(error.into()),
+    let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
+    let failed = context.kernel.apply_mesh(&mesh).await;
+    let mut errors =
+        applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
+    match errors.next() {
+        Some(error) => Err(error.into()),
         None => Ok(()),
     }
 }
 
-fn dns_config(context: &Context) -> DnsConfig {
+fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
     let Config { dns_ttl, resolv_conf, .. } = &*context.config;
-    DnsConfig { ttl: *dns_ttl, resolv_conf: resolv_conf.clone(), ..DnsConfig::default() }
+    DnsConfig {
+        ttl: *dns_ttl,
+        resolv_conf: resolv_conf.clone(),
+        cluster: cluster.to_owned(),
+        ..DnsConfig::default()
+    }
 }
 
 fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {

@@ -8,7 +8,7 @@ mod desired;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -22,7 +22,7 @@ use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
     BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
-    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
+    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, SpoofingMode, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -119,6 +119,11 @@ pub struct StatusAnswer {
     /// What was counted since the start, by name (datagrams that did not open, events lost and so on).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// What mDNS counted in each network of this node since it has it: packets received and sent, and those dropped by
+    /// reason.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
+    pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
 }
 
 /// What a check of this machine found.
@@ -194,6 +199,15 @@ pub struct RotateRequest {
     pub replaces: String,
 }
 
+/// `PUT /v1/manager`: make this node the manager. It makes a new CA and a new token; nodes that are in stay in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverRequest {
+    /// Also where the manager answers: it steps down.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// `PUT /v1/cluster/membership`: join a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -254,6 +268,24 @@ pub struct NodeAnswer {
     /// The networks it takes part in.
     #[schema(value_type = Vec<String>)]
     pub networks: Vec<NetworkName>,
+    /// Its place in the WireGuard mesh, while the cluster has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<NodeMesh>,
+}
+
+/// A node's place in the WireGuard mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeMesh {
+    /// Its address, reachable from every node, and from those alone.
+    #[schema(value_type = String)]
+    pub address: Ipv6Addr,
+    /// Its public key, in base64.
+    pub public_key: String,
+    /// The largest packet that should pass to it through its tunnel, by both underlays, in bytes; none for the node
+    /// that answers, and until it was tried.
+    pub mtu: Option<u32>,
+    /// The largest that did when it was last tried, in bytes; 0 where nothing passed.
+    pub carries: Option<u32>,
 }
 
 /// `PUT /v1/networks/{name}`: the spec of a network, fixed once it is created.
@@ -297,6 +329,10 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its endpoints may send from addresses that are not their own.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::spoofing_mode)]
+    pub spoofing: SpoofingMode,
     /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
     #[serde(default)]
     #[schema(schema_with = super::schema::dns_forward)]
@@ -349,6 +385,9 @@ pub struct NetworkAnswer {
     /// What the VXLAN travels through.
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its endpoints may send from addresses that are not their own.
+    #[schema(schema_with = super::schema::spoofing_mode)]
+    pub spoofing: SpoofingMode,
     /// Whether its name servers ask the node's resolvers for names that are not their own.
     #[schema(schema_with = super::schema::dns_forward)]
     pub dns_forward: DnsForward,
@@ -539,4 +578,8 @@ pub struct EndpointAnswer {
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
+    /// How many packets it sent from addresses that are not its own: all dropped. Known of this node's own endpoints,
+    /// since each was attached or repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoofed: Option<u64>,
 }

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::CliError;
 use crate::config::{Config, Flags, LogFormat};
+use crate::privileges;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -37,6 +38,10 @@ enum WithoutArg {
     VxlanMdb,
     /// Filters at egress (kernel 5.16)
     EgressFilter,
+    /// Rules at ingress that keep endpoints to their addresses
+    PortGuard,
+    /// WireGuard in the kernel
+    Wireguard,
 }
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
@@ -48,8 +53,15 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         socket,
         without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
+        without_port_guard: without.contains(&WithoutArg::PortGuard),
+        without_wireguard: without.contains(&WithoutArg::Wireguard),
     })?;
     start_log(&config);
+    // Before there is a second thread.
+    privileges::settle(config.write_group)?;
+    if let Some(lacking) = privileges::lacking() {
+        tracing::warn!("this agent lacks {lacking}: what needs it fails");
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -4,10 +4,11 @@ use std::io;
 
 use lanmesh_ipam::{AllocError, PlanError};
 
-use crate::agent::AgentError;
+use crate::agent::{AgentError, ProcessError};
 use crate::api::ApiError;
 use crate::api::client::ClientError;
 use crate::config::ConfigError;
+use crate::privileges::PrivilegeError;
 
 /// Why a command failed: what is wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +19,15 @@ pub enum CliError {
     /// The agent cannot be configured so.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The agent may not do what it has to.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
     /// The agent could not run.
     #[error(transparent)]
     Agent(#[from] AgentError),
+    /// The WireGuard device could not run.
+    #[error(transparent)]
+    Device(#[from] ProcessError),
     /// The network cannot be so.
     #[error(transparent)]
     Request(#[from] ApiError),

@@ -1,7 +1,8 @@
 //! The command line: each subcommand is a client of the socket and nothing more.
 //!
 //! Owns: flags, the text and tables that people read, exit codes. Does not own: anything an agent decides. The
-//! two commands that work without an agent are `ipam plan --subnet`, which computes, and `agent` itself.
+//! commands that work without an agent are `ipam plan --subnet`, which computes, `agent` itself, and the process that
+//! it starts.
 
 mod agent;
 mod attach;
@@ -16,6 +17,7 @@ mod init;
 mod ipam;
 mod join;
 mod leave;
+mod manager;
 mod multicast;
 mod network;
 mod network_exec;
@@ -28,6 +30,7 @@ mod status;
 mod tests;
 mod token;
 mod version;
+mod wireguard_userspace;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -65,6 +68,9 @@ enum Command {
     /// Show or replace the token that admits nodes
     #[command(subcommand)]
     Token(token::Command),
+    /// Replace a manager that was lost
+    #[command(subcommand)]
+    Manager(manager::Command),
     /// List, inspect or shut out nodes
     #[command(subcommand)]
     Node(node::Command),
@@ -99,6 +105,9 @@ enum Command {
     Events(events::Args),
     /// Show the versions of this command and of the agent
     Version,
+    /// Be a WireGuard device: the agent runs this where the kernel has no WireGuard
+    #[command(hide = true)]
+    WireguardUserspace(wireguard_userspace::Args),
 }
 
 /// What every subcommand has at hand.
@@ -112,6 +121,7 @@ struct Context {
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let command = match cli.command {
         Command::Agent(args) => return agent::run(args, cli.socket),
+        Command::WireguardUserspace(args) => return wireguard_userspace::run(&args),
         command => command,
     };
     let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
@@ -137,6 +147,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Join(args) => join::run(context, args).await,
         Command::Leave => leave::run(context).await,
         Command::Token(command) => token::run(context, &command).await,
+        Command::Manager(command) => manager::run(context, &command).await,
         Command::Node(command) => node::run(context, &command).await,
         Command::Network(command) => network::run(context, command).await,
         Command::Attach(args) => attach::run(context, args).await,
@@ -152,6 +163,6 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.
-        Command::Agent(_) => Ok(()),
+        Command::Agent(_) | Command::WireguardUserspace(_) => Ok(()),
     }
 }

@@ -38,5 +38,10 @@ fn text(status: &StatusAnswer) -> String {
     for (name, count) in &status.counters {
         text.push_str(&format!("{name}: {count}\n"));
     }
+    for (network, counters) in &status.mdns {
+        for (name, count) in counters {
+            text.push_str(&format!("mdns_{name} in {network}: {count}\n"));
+        }
+    }
     text
 }

@@ -61,7 +61,7 @@ pub(super) struct Intervals {
     /// How long a probe waits before others are asked to try.
     answer: Duration,
     /// How long a suspect has to refute.
-    refute: Duration,
+    pub refute: Duration,
     /// Between two rounds of gossip, and of reminding suspects.
     pub gossip: Duration,
     /// Between two attempts to reach the members that were given up.
@@ -239,6 +239,11 @@ impl Membership {
             let _ = self.foca.announce(identity, &mut self.runtime);
         }
         self.drain(now);
+    }
+
+    /// Whether somebody was given up and is remembered for it.
+    pub fn has_dead(&self) -> bool {
+        self.foca.iter_membership_state().any(|member| member.state() == State::Down)
     }
 
     /// Gives up a node that left or was removed, without waiting for it to be silent.

@@ -9,6 +9,9 @@ mod config;
 mod counters;
 mod fit;
 mod forward;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod limit;
 mod server;

@@ -1,5 +1,6 @@
 //! Carrying out a plan: operation by operation, with the entries in between gathered into batches.
 
+use super::mesh::MeshRoom;
 use super::netns::NetnsDir;
 use super::room::Room;
 use super::{Applied, Inner, KernelError, bulk, port};
@@ -94,7 +95,14 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
         Action::AddGateway(address) => room.add_gateway(*address).await,
         Action::DeleteGateway(address) => room.delete_gateway(*address).await,
         Action::CreateVxlan(settings) => {
-            room.create_vxlan(&inner.own_session().await?, settings, inner.abilities().await).await
+            let abilities = inner.abilities().await;
+            if settings.encrypted {
+                // Where it cannot be reached from the underlay, nor send there.
+                let mesh = MeshRoom::open(inner).await?.ok_or(KernelError::NoMesh)?;
+                room.create_vxlan(mesh.session(), settings, abilities).await
+            } else {
+                room.create_vxlan(&inner.own_session().await?, settings, abilities).await
+            }
         }
         Action::SetVxlan(settings) => room.set_vxlan(settings, inner.abilities().await).await,
         Action::DeleteVxlan => room.delete_vxlan().await,

@@ -78,6 +78,19 @@ pub enum KernelError {
         /// The port.
         port: u16,
     },
+    /// A network is encrypted, and this node is not in the mesh.
+    #[error(
+        "this node is not in the WireGuard mesh yet: `lanmesh status` says what is in the way; try again"
+    )]
+    NoMesh,
+    /// A WireGuard device cannot have its UDP port.
+    #[error(
+        "WireGuard cannot listen on UDP port {port}: stop the program that has it, or set another `wireguard_port`"
+    )]
+    MeshPortInUse {
+        /// The port.
+        port: u16,
+    },
     /// No interface of this node has the address.
     #[error("no interface of this node has the address {address}: give one that it has with --advertise")]
     AddressNotLocal {

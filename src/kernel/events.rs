@@ -35,12 +35,23 @@ pub(super) struct Watcher {
 #[derive(Default)]
 struct State {
     sender: Option<mpsc::Sender<KernelEvent>>,
-    /// The listeners: one for each network, and under `None` the one in the node's own namespace.
-    listeners: HashMap<Option<NetworkId>, Listener>,
+    /// The listeners, each in one namespace.
+    listeners: HashMap<Place, Listener>,
     /// Ports that we remove ourselves, which is no event.
     removing: HashSet<(NetworkId, u32)>,
     /// The interface that was last asked for as the underlay: its index and its MTU.
     underlay: Option<(u32, u32)>,
+}
+
+/// A namespace that is listened in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    /// The node's own.
+    Own,
+    /// That of the mesh.
+    Mesh,
+    /// That of a network.
+    Network(NetworkId),
 }
 
 /// Its tasks: one moves messages, one reads them, and a network's has one that follows memberships. They end with
@@ -90,7 +101,7 @@ impl Watcher {
             std::mem::take(&mut state.listeners)
         };
         drop(before);
-        self.listen(None, own).await?;
+        self.listen(Place::Own, own).await?;
         Ok(receiver)
     }
 
@@ -98,9 +109,32 @@ impl Watcher {
     pub async fn watch_network(&self, dir: &NetnsDir, network: NetworkId) -> Result<(), KernelError> {
         let wanted = {
             let state = self.state();
-            state.sender.is_some() && !state.listeners.contains_key(&Some(network))
+            state.sender.is_some() && !state.listeners.contains_key(&Place::Network(network))
         };
-        if wanted { self.listen(Some(network), &dir.netns(network)?).await } else { Ok(()) }
+        if wanted { self.listen(Place::Network(network), &dir.netns(network)?).await } else { Ok(()) }
+    }
+
+    /// Listens in the namespace of the mesh too, if it is there and anyone wants to hear of it.
+    pub async fn watch_mesh(&self, dir: &NetnsDir) -> Result<(), KernelError> {
+        let wanted = {
+            let state = self.state();
+            state.sender.is_some() && !state.listeners.contains_key(&Place::Mesh)
+        };
+        if !wanted {
+            return Ok(());
+        }
+        match dir.mesh().await? {
+            Some(netns) => self.listen(Place::Mesh, &netns).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Stops listening in the namespace of the mesh, and lets go of it.
+    pub async fn forget_mesh(&self) {
+        let listener = self.state().listeners.remove(&Place::Mesh);
+        if let Some(listener) = listener {
+            listener.stop().await;
+        }
     }
 
     /// Stops listening in the namespace of `network`, and lets go of it.
@@ -108,7 +142,7 @@ impl Watcher {
         let listener = {
             let mut state = self.state();
             state.removing.retain(|(of, _)| *of != network);
-            state.listeners.remove(&Some(network))
+            state.listeners.remove(&Place::Network(network))
         };
         if let Some(listener) = listener {
             listener.stop().await;
@@ -118,7 +152,7 @@ impl Watcher {
     /// The port with index `index` is about to be removed by us.
     pub fn expect_removal(&self, network: NetworkId, index: u32) {
         let mut state = self.state();
-        if state.listeners.contains_key(&Some(network)) {
+        if state.listeners.contains_key(&Place::Network(network)) {
             state.removing.insert((network, index));
         }
     }
@@ -133,7 +167,7 @@ impl Watcher {
         self.state().underlay = Some((index, mtu));
     }
 
-    async fn listen(&self, of: Option<NetworkId>, netns: &Netns) -> Result<(), KernelError> {
+    async fn listen(&self, of: Place, netns: &Netns) -> Result<(), KernelError> {
         let Some(sender) = self.state().sender.clone() else { return Ok(()) };
         let runtime = Runtime::current();
         let opened = netns.run(move || {
@@ -169,7 +203,7 @@ impl Watcher {
             let _ = sender.send(KernelEvent::Lost).await;
         });
         let mut tasks = vec![reading, moving];
-        if let Some(network) = of {
+        if let Place::Network(network) = of {
             tasks.push(joins::follow(netns, network, Arc::clone(&self.joins)).await?);
         }
         self.state().listeners.insert(of, Listener(tasks));
@@ -196,7 +230,7 @@ impl Looks {
 
 /// Turns link messages of one namespace into events.
 struct Ear {
-    of: Option<NetworkId>,
+    of: Place,
     state: Arc<Mutex<State>>,
     known: HashMap<u32, Looks>,
 }
@@ -204,17 +238,27 @@ struct Ear {
 impl Ear {
     fn hear(&mut self, message: RouteNetlinkMessage) -> Option<KernelEvent> {
         match (self.of, message) {
-            (None, RouteNetlinkMessage::NewLink(message)) => self.own(&Link::from_message(message)),
+            (Place::Own, RouteNetlinkMessage::NewLink(message)) => self.own(&Link::from_message(message)),
             // Messages of the family "bridge" tell of the port, not of the link.
-            (Some(network), RouteNetlinkMessage::DelLink(message))
+            (Place::Network(network), RouteNetlinkMessage::DelLink(message))
                 if u8::from(message.header.interface_family) == 0 =>
             {
                 self.gone(network, &Link::from_message(message))
             }
-            (Some(network), RouteNetlinkMessage::NewLink(message))
+            (Place::Network(network), RouteNetlinkMessage::NewLink(message))
                 if u8::from(message.header.interface_family) == 0 =>
             {
                 self.changed(network, &Link::from_message(message))
+            }
+            (Place::Mesh, RouteNetlinkMessage::DelLink(message))
+                if u8::from(message.header.interface_family) == 0 =>
+            {
+                Some(KernelEvent::MeshChanged)
+            }
+            (Place::Mesh, RouteNetlinkMessage::NewLink(message)) => {
+                let link = Link::from_message(message);
+                // What is not marked yet is our own doing.
+                (link.is_marked() && !link.up).then_some(KernelEvent::MeshChanged)
             }
             _ => None,
         }

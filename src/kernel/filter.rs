@@ -7,7 +7,7 @@
 //! Where mDNS is to stay on its node, what is sent to its groups does, whatever it is.
 //!
 //! A table of nf_tables in the network's namespace, with a chain at the device's egress (kernel 5.16) and one at its
-//! ingress. What passes them to a group is counted there ([`counts`](super::counts)).
+//! ingress. What passes them to a group is counted there ([`counts`]).
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};

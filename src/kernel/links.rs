@@ -16,7 +16,7 @@ use crate::model::{EndpointName, Mac, MulticastMode};
 use crate::plan::{DesiredPort, PortName, VxlanSettings};
 
 /// The bridge of a network, in the network's namespace.
-pub(super) const BRIDGE: &str = "br0";
+pub const BRIDGE: &str = "br0";
 /// The VXLAN device of a network, in the network's namespace.
 pub(super) const VXLAN: &str = "vx0";
 /// What the aliases of all our devices begin with.
@@ -29,9 +29,12 @@ const GROUPS_MAX: u32 = 16384;
 pub const ENDPOINT_GROUPS_MAX: u32 = 2048;
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
-/// The routes we make in the namespaces of endpoints carry this protocol number; the kernel's rt_protos leaves
-/// it free.
-const ROUTE_PROTOCOL: u8 = 76;
+/// The routes we make carry this protocol number; the kernel's rt_protos leaves it free.
+pub(super) const ROUTE_PROTOCOL: u8 = 76;
+/// The node's end of what connects it with the mesh, in the node's namespace.
+pub(super) const NODE_LINK: &str = "lanmesh0";
+/// The other end, in the mesh's namespace.
+pub(super) const MESH_LINK: &str = "node0";
 
 /// What matters to us of a link.
 #[derive(Debug, Clone)]
@@ -115,6 +118,11 @@ impl Link {
     /// Its name as that of a port of ours, if it has the form of one and is a veth.
     pub fn port_name(&self) -> Option<PortName> {
         (self.kind == Some(InfoKind::Veth)).then(|| PortName::recognise(&self.name)).flatten()
+    }
+
+    /// Whether it is a device of the kernel's WireGuard module.
+    pub fn is_wireguard(&self) -> bool {
+        self.kind == Some(InfoKind::Wireguard)
     }
 
     /// The settings of a VXLAN device.
@@ -253,6 +261,26 @@ pub(super) fn set_vxlan_port(index: u32, settings: &VxlanSettings) -> LinkMessag
         .append_info_data(InfoBridgePort::BroadcastFlood(settings.broadcast))
         .append_info_data(InfoBridgePort::MulticastRouter(router))
         .build()
+}
+
+/// A new WireGuard device of the kernel's, to be asked for in the node's own namespace, where its socket stays; the
+/// device itself is made in the namespace `netns`.
+pub(super) fn new_wireguard(name: &str, netns: RawFd) -> LinkMessage {
+    LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Wireguard)
+        .name(name)
+        .setns_by_fd(netns)
+        .build()
+}
+
+/// What connects a node with the mesh's namespace `netns`: a veth pair, down.
+pub(super) fn new_node_link(mtu: u32, netns: RawFd) -> LinkMessage {
+    let far = LinkUnspec::new_with_name(MESH_LINK).mtu(mtu).setns_by_fd(netns).build();
+    LinkVeth::new(NODE_LINK, "").set_info_data(InfoData::Veth(InfoVeth::Peer(far))).mtu(mtu).build()
+}
+
+/// A device of the mesh or an end of what leads there, to be set up.
+pub(super) fn set_mesh_link(index: u32, mtu: u32) -> LinkMessage {
+    LinkUnspec::new_with_index(index).mtu(mtu).alias(alias("mesh", "")).up().build()
 }
 
 /// An endpoint's veth pair: our end on the bridge, the other in the namespace `netns`, complete but for what

@@ -130,7 +130,8 @@ pub(super) fn entries() -> io::Result<Vec<Entry>> {
     Ok(messages.iter().flat_map(|message| parse(message)).collect())
 }
 
-fn parse(message: &[u8]) -> Vec<Entry> {
+/// The entries in a message without its header.
+pub(super) fn parse(message: &[u8]) -> Vec<Entry> {
     // struct br_port_msg: family, padding, ifindex.
     let Some(header) = message.first_chunk::<8>() else { return Vec::new() };
     let device = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
@@ -185,6 +186,22 @@ pub(super) fn delete(vxlan: u32, group: Group, to: Option<IpAddr>) -> Message {
     attributes.extend(group.source().map(|source| attribute(MDBE_ATTR_SOURCE, &bytes_of(source))));
     body.extend(nested(MDBA_SET_ENTRY_ATTRS, &attributes));
     Message { kind: RTM_DELMDB, flags: 0, body }
+}
+
+/// The message in which a bridge would list `group`.
+#[cfg(feature = "fuzzing")]
+pub(super) fn listing(group: Group) -> Message {
+    let mut info = entry_message(1, group.address())[12..].to_vec();
+    info.extend(
+        group
+            .source()
+            .map(|source| attribute(MDBA_MDB_EATTR_SOURCE, &bytes_of(source)))
+            .into_iter()
+            .flatten(),
+    );
+    let entry = nested(MDBA_MDB_ENTRY, &[attribute(MDBA_MDB_ENTRY_INFO, &info)]);
+    let body = [port_message(1), nested(MDBA_MDB, &[entry])].concat();
+    Message { kind: RTM_NEWMDB, flags: 0, body }
 }
 
 fn port_message(index: u32) -> Vec<u8> {

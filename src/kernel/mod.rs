@@ -11,21 +11,28 @@ mod counts;
 mod error;
 mod events;
 mod filter;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod guard;
 mod joins;
 mod links;
 mod mdb;
+mod mesh;
 mod mounts;
 mod netns;
 mod nft;
 mod observe;
+mod paths;
 mod port;
 mod raw;
 mod room;
 mod session;
+pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -37,10 +44,13 @@ use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
-use crate::plan::{Action, DesiredPort, Observed, ObservedNetwork, Op, Plan};
+use crate::plan::{
+    Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan, PortName,
+};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
+pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
 
 /// Where the kernel part keeps what has to have a path.
@@ -59,6 +69,7 @@ pub struct Kernel {
 }
 
 struct Inner {
+    run_dir: PathBuf,
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
@@ -125,6 +136,8 @@ pub enum KernelEvent {
         /// The network.
         network: NetworkId,
     },
+    /// A device of the mesh went away or down, perhaps by our own hand: observe the mesh again.
+    MeshChanged,
     /// The interface that was last asked for with [`Kernel::underlay`] has another MTU.
     UnderlayChanged {
         /// The new MTU, in bytes.
@@ -139,6 +152,7 @@ impl Kernel {
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
         let inner = Inner {
+            run_dir: config.run_dir,
             dir,
             own: Netns::current()?,
             without: config.without,
@@ -166,6 +180,31 @@ impl Kernel {
             Some(room) => room.observe(self.inner.abilities().await).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// What of the mesh is on this node.
+    pub async fn observe_mesh(&self) -> Result<ObservedMesh, KernelError> {
+        mesh::observe(&self.inner).await
+    }
+
+    /// The largest packets that pass through the mesh from `from`, an address of ours in it, to each of `peers` and
+    /// back, up to those that are named, in bytes; 0 where nothing does. Takes up to a second, and some where a path
+    /// is smaller. `None` while there is no mesh.
+    pub async fn try_mesh_paths(
+        &self,
+        from: Ipv6Addr,
+        peers: BTreeMap<Ipv6Addr, u32>,
+    ) -> Result<Option<BTreeMap<Ipv6Addr, u32>>, KernelError> {
+        match self.inner.dir.mesh().await? {
+            Some(mesh) => paths::try_out(&mesh, from, peers).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Carries out steps of the mesh; those that failed, and why. One that fails does not keep the others from
+    /// being tried.
+    pub async fn apply_mesh(&self, steps: &[MeshAction]) -> Vec<(MeshAction, KernelError)> {
+        mesh::apply(&self.inner, steps).await
     }
 
     /// Whether a VXLAN device of this kernel can send a group to its members only.
@@ -268,6 +307,7 @@ impl Kernel {
     /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
     pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
         let receiver = self.inner.watcher.start(&self.inner.own).await?;
+        self.inner.watcher.watch_mesh(&self.inner.dir).await?;
         for network in self.inner.dir.list()? {
             match self.inner.watcher.watch_network(&self.inner.dir, network).await {
                 // A file that a crash left without a namespace.
@@ -281,6 +321,15 @@ impl Kernel {
     /// The file that is the network's namespace, for whoever wants to enter it.
     pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
         self.inner.dir.path(network)
+    }
+
+    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses,
+    /// since the port was made or repaired.
+    pub async fn spoofed(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.

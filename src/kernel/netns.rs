@@ -20,6 +20,9 @@ use crate::model::NetworkId;
 /// The calling thread's own namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
+/// The file of the mesh's namespace, beside those of the networks.
+const MESH: &str = "mesh";
+
 /// An open network namespace. As long as it is held, the namespace lives.
 #[derive(Debug, Clone)]
 pub(super) struct Netns {
@@ -52,6 +55,11 @@ impl Netns {
     /// The descriptor, for netlink attributes.
     pub fn fd(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+
+    /// Its file, to be given to another process.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Runs `work` in the namespace, on a thread of its own.
@@ -132,6 +140,41 @@ impl NetnsDir {
         self.path.join(network.to_string())
     }
 
+    /// The namespace of the mesh; `None` if it has none, or only a file that a crash left.
+    pub async fn mesh(&self) -> Result<Option<Netns>, KernelError> {
+        let path = self.mesh_path();
+        let netns = match Netns::opened(&path, self.mounts.open(&path)?) {
+            Ok(netns) => netns,
+            Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match netns.run(|| ()).await {
+            Ok(()) => Ok(Some(netns)),
+            Err(KernelError::NotANamespace { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the namespace of the mesh is mounted.
+    pub fn mesh_path(&self) -> PathBuf {
+        self.path.join(MESH)
+    }
+
+    /// Makes the namespace of the mesh, or finds it.
+    pub async fn create_mesh(&self) -> Result<Netns, KernelError> {
+        if let Some(there) = self.mesh().await? {
+            return Ok(there);
+        }
+        let path = self.mesh_path();
+        self.mount_new(&path).await?;
+        Netns::opened(&path, self.mounts.open(&path)?)
+    }
+
+    /// Unmounts the namespace of the mesh and removes its file. No error if it is gone already.
+    pub fn remove_mesh(&self) -> Result<(), KernelError> {
+        self.remove_at(&self.mesh_path())
+    }
+
     /// The networks that have a file here, whatever state it is in. Files with other names are not ours.
     pub fn list(&self) -> Result<Vec<NetworkId>, KernelError> {
         let failed = |source| KernelError::File { what: "read", path: self.path.clone(), source };
@@ -153,32 +196,41 @@ impl NetnsDir {
         {
             return Ok(there);
         }
-        File::create(&path).map_err(|source| KernelError::File {
+        self.mount_new(&path).await?;
+        self.netns(network)
+    }
+
+    /// Makes a namespace and mounts it at `path`.
+    async fn mount_new(&self, path: &Path) -> Result<(), KernelError> {
+        File::create(path).map_err(|source| KernelError::File {
             what: "make",
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })?;
-        let (mounts, dir, target) = (self.mounts.clone(), self.path.clone(), path.clone());
+        let (mounts, dir, target) = (self.mounts.clone(), self.path.clone(), path.to_owned());
         let made = in_throwaway(move || mounts.mount_current(&dir, &target)).await.flatten();
-        if let Err(error) = made {
+        if made.is_err() {
             // The error at hand says more than one about the file would.
-            let _ = std::fs::remove_file(&path);
-            return Err(error);
+            let _ = std::fs::remove_file(path);
         }
-        self.netns(network)
+        made
     }
 
     /// Unmounts the namespace of `network` and removes its file. No error if it is gone already.
     pub fn remove(&self, network: NetworkId) -> Result<(), KernelError> {
-        let path = self.path(network);
-        self.mounts.unmount(&path)?;
-        match std::fs::remove_file(&path) {
+        self.remove_at(&self.path(network))
+    }
+
+    fn remove_at(&self, path: &Path) -> Result<(), KernelError> {
+        self.mounts.unmount(path)?;
+        match std::fs::remove_file(path) {
             Ok(()) => Ok(()),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(KernelError::File { what: "remove", path, source }),
+            Err(source) => Err(KernelError::File { what: "remove", path: path.to_owned(), source }),
         }?;
         // The last one takes the shared mount with it: nothing is left behind.
-        if self.list()?.is_empty() { self.mounts.unmount(&self.path) } else { Ok(()) }
+        let last = self.list()?.is_empty() && !self.mesh_path().exists();
+        if last { self.mounts.unmount(&self.path) } else { Ok(()) }
     }
 }
 

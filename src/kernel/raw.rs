@@ -143,14 +143,14 @@ fn open(protocol: isize) -> io::Result<Socket> {
 }
 
 /// What is read of a header.
-struct Header {
+pub(super) struct Header {
     kind: u16,
     flags: u16,
     sequence: u32,
 }
 
 /// The messages in one datagram from the kernel.
-struct Messages<'a>(&'a [u8]);
+pub(super) struct Messages<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
     type Item = (Header, &'a [u8]);

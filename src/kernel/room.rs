@@ -1,6 +1,6 @@
 //! One network's namespace, opened: what is done to its devices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -11,9 +11,9 @@ use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
-use super::{KernelError, counts, filter, mdb};
+use super::{KernelError, counts, filter, guard, mdb};
 use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
-use crate::plan::{Action, ObservedNetwork, VxlanSettings};
+use crate::plan::{Action, ObservedNetwork, PortGuard, PortName, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
 pub(super) struct Room {
@@ -72,7 +72,9 @@ impl Room {
 
     /// What is there.
     pub async fn observe(&self, abilities: Abilities) -> Result<ObservedNetwork, KernelError> {
-        let mut observed = observe::network(&self.session, &self.mdb().await?).await?;
+        // Before the links: what an attach makes meanwhile has a link that is seen then.
+        let guards = if abilities.guard { Some(self.guards().await?) } else { None };
+        let mut observed = observe::network(&self.session, &self.mdb().await?, guards.as_ref()).await?;
         if let Some(vxlan) = observed.vxlan.as_mut().filter(|_| abilities.filter) {
             let filter = self.filter().await?;
             vxlan.ready &= filter.is_some();
@@ -123,6 +125,36 @@ impl Room {
         }
     }
 
+    /// Keeps the endpoint behind a port to its own addresses.
+    pub async fn guard(&self, device: &PortName, guard: PortGuard) -> Result<(), KernelError> {
+        let what = || format!("keep what is behind {device} to its own addresses");
+        let name = device.to_string();
+        match self.netns.run(move || guard::put(&name, &guard)).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
+    }
+
+    /// Lets the endpoint behind a port send from any address.
+    pub async fn unguard(&self, device: &PortName) -> Result<(), KernelError> {
+        let name = device.to_string();
+        let removed = self.netns.run(move || guard::remove(&name)).await?;
+        removed
+            .map_err(|source| KernelError::Refused { what: format!("remove the rules of {device}"), source })
+    }
+
+    /// How many packets of each port were dropped because they were not from its own addresses.
+    pub async fn spoofed(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        let listed = self.netns.run(guard::dropped).await?;
+        listed.map_err(|source| KernelError::Refused { what: "count what was dropped".to_owned(), source })
+    }
+
+    async fn guards(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        let listed = self.netns.run(guard::list).await?;
+        listed.map_err(|source| KernelError::Refused { what: "list the rules of ports".to_owned(), source })
+    }
+
     /// The link with this name.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
         self.session.link_named(name).await.map_err(|failure| failure.doing(format!("find {name}")))
@@ -155,21 +187,24 @@ impl Room {
         let set =
             self.session.change_link(links::set_bridge(there.index, name, new_mac, mtu, snooping)).await;
         set.map_err(|failure| failure.doing("set the bridge"))?;
-        if snooping { self.begin_to_ask(there.index, mac, mtu).await } else { Ok(()) }
+        // On a smaller link there is no IPv6 (RFC 8200 section 5).
+        if mtu >= 1280 {
+            self.give_link_local(there.index, mac).await?;
+        }
+        if snooping {
+            let set = self.session.change_link(links::ask_for_members(there.index)).await;
+            set.map_err(|failure| failure.doing("let the bridge ask for members"))?;
+        }
+        Ok(())
     }
 
-    /// Lets the bridge ask for memberships. For MLD it needs a link-local address (RFC 3810 section 5.1.14), the
-    /// same on every node, since nothing of it leaves the node.
-    async fn begin_to_ask(&self, bridge: u32, mac: Mac, mtu: u32) -> Result<(), KernelError> {
-        // On a smaller link there is no IPv6 (RFC 8200 section 5), and so no MLD.
-        if mtu >= 1280 {
-            self.speak_ipv6().await?;
-            let address = IpNetwork::V6(mac.link_local());
-            let added = self.session.add_address(bridge, address).await;
-            added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))?;
-        }
-        let set = self.session.change_link(links::ask_for_members(bridge)).await;
-        set.map_err(|failure| failure.doing("let the bridge ask for members"))
+    /// Gives the bridge a link-local address, the same on every node: what asks for members by MLD needs one (RFC
+    /// 3810 section 5.1.14), and so does what answers mDNS where there is no IPv6 subnet.
+    async fn give_link_local(&self, bridge: u32, mac: Mac) -> Result<(), KernelError> {
+        self.speak_ipv6().await?;
+        let address = IpNetwork::V6(mac.link_local());
+        let added = self.session.add_address(bridge, address).await;
+        added.map_err(|failure| failure.doing(format!("give the bridge the address {address}")))
     }
 
     async fn speak_ipv6(&self) -> Result<(), KernelError> {
@@ -201,7 +236,7 @@ impl Room {
         deleted.map_err(|failure| failure.doing(format!("delete gateway {address}")))
     }
 
-    /// Makes the VXLAN device. `own` is in the node's own namespace: the device's socket stays there.
+    /// Makes the VXLAN device. `own` is in the node's own namespace, or in the mesh's: the device's socket stays there.
     pub async fn create_vxlan(
         &self,
         own: &Session,

@@ -11,14 +11,14 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::route::{RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use tokio::runtime::Handle as Runtime;
 use tokio::task::JoinHandle;
 
 use super::KernelError;
-use super::links::Link;
+use super::links::{Link, ROUTE_PROTOCOL};
 use super::netns::Netns;
 
 /// How a request ended that did not succeed.
@@ -194,6 +194,34 @@ impl Session {
             Ok(_) | Err(Failure::Refused(Errno::EEXIST)) => Ok(()),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Adds a route, in the place of one to the same destination.
+    pub async fn put_route(&self, message: RouteMessage) -> Result<(), Failure> {
+        let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+        self.request(RouteNetlinkMessage::NewRoute(message), flags).await.map(drop)
+    }
+
+    /// Removes a route; one that is gone already is no error.
+    pub async fn delete_route(&self, message: RouteMessage) -> Result<(), Failure> {
+        match self.request(RouteNetlinkMessage::DelRoute(message), NLM_F_ACK).await {
+            Ok(_) | Err(Failure::Refused(Errno::ESRCH | Errno::ENODEV)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// The IPv6 routes that we made.
+    pub async fn own_routes(&self) -> Result<Vec<RouteMessage>, Failure> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+        let found = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await?;
+        let ours = found.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
+            _ => None,
+        });
+        // A kernel that does not check strictly lists all.
+        Ok(ours.filter(|route| route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)).collect())
     }
 
     /// Adds a neighbour or forwarding entry, over one that is there.

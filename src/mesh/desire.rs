@@ -49,6 +49,8 @@ pub struct MeshDevice {
     pub port: u16,
     /// Its key.
     pub private: PrivateKey,
+    /// The public half.
+    pub public: PublicKey,
     /// The largest packet inside it, in bytes, by this node's underlay.
     pub mtu: u32,
     /// Its peers.
@@ -86,6 +88,7 @@ pub fn desire<'a>(
         slot: key.slot,
         port: port.saturating_add(key.slot.into()),
         private: key.private.clone(),
+        public: key.public,
         mtu: inside(me),
         peers: peers(cluster, view, key),
     };
@@ -115,13 +118,12 @@ pub(super) fn others(view: &ClusterView) -> impl Iterator<Item = &Node> {
 }
 
 fn peers(cluster: &str, view: &ClusterView, own: &OwnKey) -> BTreeMap<PublicKey, MeshPeer> {
-    let mine = own.private.public();
     let mut found: Vec<(&Node, PublicKey, u16)> = others(view)
         .filter_map(|node| {
             let key = node.mesh.iter().find(|key| key.epoch == own.epoch())?;
             Some((node, key.public, key.port))
         })
-        .filter(|(_, public, _)| *public != mine)
+        .filter(|(_, public, _)| *public != own.public)
         .collect();
     // Of two nodes that show one key, which only a copied or a hostile state can bring about, the older stays.
     found.sort_by_key(|(node, ..)| std::cmp::Reverse(node.index));
@@ -141,8 +143,17 @@ fn peers(cluster: &str, view: &ClusterView, own: &OwnKey) -> BTreeMap<PublicKey,
 /// The largest packet inside a node's tunnels: its underlay, less the outer IP header (20 or 40), UDP (8), WireGuard's
 /// header (16) and tag (16). The WireGuard paper, section 5.4.6.
 fn inside(node: &Node) -> u32 {
-    node.underlay_mtu.saturating_sub(mesh_overhead(node.vtep))
+    mesh_mtu(node.vtep, node.underlay_mtu)
 }
+
+/// What fits into a tunnel on an underlay, in bytes.
+pub fn mesh_mtu(vtep: IpAddr, underlay: u32) -> u32 {
+    underlay.saturating_sub(mesh_overhead(vtep)).min(MESH_MTU_MAX)
+}
+
+/// The most that fits into a tunnel, whatever its underlay: gotatun takes packets of 4096 bytes from the wire, of
+/// which WireGuard's header and tag are 32, and the rest is a multiple of 16.
+const MESH_MTU_MAX: u32 = 4064;
 
 /// The bytes that a tunnel takes from each underlay packet.
 pub fn mesh_overhead(vtep: IpAddr) -> u32 {

@@ -55,6 +55,13 @@ impl fmt::Debug for PrivateKey {
 pub struct PresharedKey([u8; 32]);
 
 impl PresharedKey {
+    /// The key with exactly these bytes, as a device says that it has it.
+    pub fn from_bytes(mut bytes: [u8; 32]) -> Self {
+        let key = Self(bytes);
+        bytes.zeroize();
+        key
+    }
+
     /// The bytes, for the device.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -14,9 +14,14 @@ mod key;
 mod rotation;
 
 pub use address::{mesh_address, mesh_prefix};
-pub use desire::{DesiredMesh, Handshakes, KEEPALIVE, MeshDevice, MeshPeer, Routes, desire};
+pub use desire::{
+    DesiredMesh, Handshakes, KEEPALIVE, MeshDevice, MeshPeer, MeshRoute, Routes, desire, mesh_mtu,
+    mesh_overhead,
+};
 pub use key::{MeshSecret, PresharedKey, PrivateKey};
 pub use rotation::{MAX_LIVE, OwnKey, Rotation, Step};
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::desire::{Handshakes, Routes, desire, others};
 use super::{DesiredMesh, MeshSecret, PrivateKey};
-use crate::model::{ClusterView, MeshEpoch, MeshKey, Node, NodeId, NodeState};
+use crate::model::{ClusterView, MeshEpoch, MeshKey, NodeId, NodeState, PublicKey};
 
 /// How many keys, and thus devices and UDP ports, a node has at most. One is the rule, two during a rotation; more
 /// where nodes are removed faster than the others follow.
@@ -27,6 +27,8 @@ const SETTLE: Duration = Duration::from_secs(3);
 pub struct OwnKey {
     /// The private key.
     pub private: PrivateKey,
+    /// Its public half.
+    pub public: PublicKey,
     /// What the cluster shares in its epoch.
     pub secret: MeshSecret,
     /// Its device's place, below [`MAX_LIVE`]: the UDP port is that of slot 0 and so many more.
@@ -38,7 +40,7 @@ pub struct OwnKey {
 impl OwnKey {
     /// A key that nobody was told of yet.
     pub fn new(private: PrivateKey, secret: MeshSecret, slot: u8) -> Self {
-        Self { private, secret, slot, sending: true }
+        Self { public: private.public(), private, secret, slot, sending: true }
     }
 
     /// Its epoch.
@@ -129,6 +131,9 @@ impl Rotation {
     ) -> Option<Step> {
         view.myself()?;
         self.note_down(view, now);
+        // A node that was given up is back, and has nothing newer.
+        let wanted: BTreeSet<MeshEpoch> = self.sent_with(view).collect();
+        self.withdrawn.retain(|epoch, _| !wanted.contains(epoch));
         let mut remember = self.take_up(secret, generate);
         self.choose_routes(view, handshakes);
         remember |= self.note_sending();
@@ -199,11 +204,9 @@ impl Rotation {
     /// Takes back the keys that nobody has sent with for a while, and forgets those that were taken back.
     fn retire(&mut self, view: &ClusterView, now: Duration) -> bool {
         let newest = self.newest();
-        let others: Vec<&Node> = others(view).filter(|node| !self.given_up.contains(&node.id)).collect();
-        let in_use = |epoch: MeshEpoch| {
-            let sends = |node: &&Node| node.mesh.iter().any(|key| key.epoch == epoch && key.sending);
-            others.iter().any(sends) || self.is_sending(epoch) || Some(epoch) == newest
-        };
+        let sent: BTreeSet<MeshEpoch> = self.sent_with(view).collect();
+        let in_use =
+            |epoch: MeshEpoch| sent.contains(&epoch) || self.is_sending(epoch) || Some(epoch) == newest;
         let idle: Vec<MeshEpoch> = self.keys.keys().copied().filter(|epoch| !in_use(*epoch)).collect();
         self.idle.retain(|epoch, _| idle.contains(epoch));
         for epoch in idle {
@@ -227,11 +230,17 @@ impl Rotation {
         !gone.is_empty()
     }
 
+    /// The epochs with which somebody else says that he sends.
+    fn sent_with(&self, view: &ClusterView) -> impl Iterator<Item = MeshEpoch> {
+        let nodes = others(view).filter(|node| !self.given_up.contains(&node.id));
+        nodes.flat_map(|node| &node.mesh).filter(|key| key.sending).map(|key| key.epoch)
+    }
+
     fn publish(&self) -> Vec<MeshKey> {
         let live = self.keys.values().filter(|key| self.is_live(key.epoch()));
         live.map(|key| MeshKey {
             epoch: key.epoch(),
-            public: key.private.public(),
+            public: key.public,
             port: self.port.saturating_add(key.slot.into()),
             sending: key.sending,
         })

@@ -17,7 +17,7 @@ mod node;
 pub(crate) mod testing;
 mod view;
 mod vni;
-mod zeroconf;
+pub(crate) mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{Claim, Claims, claim};
@@ -28,7 +28,8 @@ pub use mac::{Mac, MacParseError};
 pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
 pub use network::{
-    BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, ZeroconfMode,
+    BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, SpoofingMode,
+    ZeroconfMode,
 };
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{
-    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
-    Plan, VxlanSettings,
+    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedGuard, ObservedNetwork, ObservedPort,
+    ObservedVxlan, Op, Plan, VxlanSettings,
 };
 use crate::model::{Group, Mac, MulticastMode, NetworkId};
 
@@ -31,6 +31,7 @@ impl DesiredNetwork {
             vni: self.vni,
             port: self.port,
             local: self.local,
+            encrypted: self.encrypted,
             mtu: self.mtu,
             multicast: self.multicast,
             broadcast: self.broadcast,
@@ -40,15 +41,30 @@ impl DesiredNetwork {
 
     /// Whether it is as `other` is, but perhaps for its groups.
     pub fn is_but_for_groups(&self, other: &Self) -> bool {
-        let Self { id, name, vni, port, local, mtu, mac, gateways, multicast, broadcast, mdns, .. } = self;
+        let Self {
+            id,
+            name,
+            vni,
+            port,
+            local,
+            encrypted,
+            mtu,
+            mac,
+            gateways,
+            multicast,
+            broadcast,
+            mdns,
+            ..
+        } = self;
         let Self { remotes, neighbours, flood, groups: _, ports, .. } = self;
-        (*id, name, *vni, *port, *local, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
+        (*id, name, *vni, *port, *local, *encrypted, *mtu, *mac, gateways, *multicast, *broadcast, *mdns)
             == (
                 other.id,
                 &other.name,
                 other.vni,
                 other.port,
                 other.local,
+                other.encrypted,
                 other.mtu,
                 other.mac,
                 &other.gateways,
@@ -108,6 +124,11 @@ fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
         && have.mac == want.mac
         && have.mtu == want.mtu
         && want.addresses.iter().all(|address| have.addresses.contains(address))
+        && match (want.guard(), have.guard) {
+            (_, ObservedGuard::Impossible) | (None, ObservedGuard::Absent) => true,
+            (Some(guard), ObservedGuard::Present(found)) => guard.fingerprint() == found,
+            (Some(_), ObservedGuard::Absent) | (None, ObservedGuard::Present(_)) => false,
+        }
 }
 
 /// The entries that are still there when it comes to them.

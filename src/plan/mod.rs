@@ -5,16 +5,21 @@
 //! (`reconcile`), or how anything is read from or written to the kernel (`kernel`). No I/O, no clock.
 
 mod diff;
+mod mesh;
 mod mtu;
 mod ops;
 mod state;
 
 pub use diff::{plan, plan_groups};
+pub use mesh::{
+    DeviceName, MeshAction, ObservedDevice, ObservedLink, ObservedMesh, ObservedPeer, ObservedTunnel,
+    PeerChange, mesh_nodes, mesh_vtep, plan_mesh,
+};
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
 pub use state::{
-    Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
-    ObservedVxlan, PortName,
+    Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedGuard, ObservedNetwork,
+    ObservedPort, ObservedVxlan, PortGuard, PortName,
 };
 
 #[cfg(test)]

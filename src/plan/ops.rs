@@ -107,6 +107,8 @@ pub struct VxlanSettings {
     pub port: u16,
     /// The address its packets come from.
     pub local: IpAddr,
+    /// Whether its socket is in the mesh's namespace, and not in the node's.
+    pub encrypted: bool,
     /// Its MTU, in bytes.
     pub mtu: u32,
     /// What multicast goes through it.
@@ -175,26 +177,28 @@ fn somewhere(to: &Option<IpAddr>) -> String {
 
 impl fmt::Display for VxlanSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { vni, port, local, mtu, multicast, broadcast, mdns } = self;
+        let Self { vni, port, local, encrypted, mtu, multicast, broadcast, mdns } = self;
         let multicast = match multicast {
             MulticastMode::Snoop => "snoop",
             MulticastMode::Flood => "flood",
             MulticastMode::Off => "off",
         };
         let (broadcast, mdns) = (on(*broadcast), on(*mdns));
-        write!(f, "vni {vni} port {port} local {local} mtu {mtu} ")?;
+        let through = if *encrypted { " through the mesh" } else { "" };
+        write!(f, "vni {vni} port {port} local {local}{through} mtu {mtu} ")?;
         write!(f, "multicast {multicast} broadcast {broadcast} mdns {mdns}")
     }
 }
 
 impl fmt::Display for DesiredPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, placement, ifname, mac, addresses, mtu } = self;
+        let Self { name, placement, ifname, mac, addresses, mtu, guarded } = self;
         write!(f, "{name}: {ifname} mac {mac} mtu {mtu}")?;
         addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
         match placement {
             Placement::Netns(path) => write!(f, " in {}", path.display()),
             Placement::Host => write!(f, " on the node itself"),
-        }
+        }?;
+        if *guarded { Ok(()) } else { write!(f, ", any sender") }
     }
 }

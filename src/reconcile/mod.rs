@@ -9,6 +9,8 @@
 
 mod desire;
 mod groups;
+mod mesh;
+mod paths;
 mod run;
 mod silence;
 
@@ -23,17 +25,24 @@ use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, EndpointName, NetworkId, NodeId, NodeState};
 use crate::multicast::Tally;
-use crate::plan::{Action, Desired, DesiredNetwork, Observed, Op, Plan, plan};
+use crate::plan::{Action, Desired, DesiredNetwork, MeshAction, Observed, Op, Plan, plan};
+use crate::state::State;
 
 use groups::FreshGroups;
+use mesh::MeshWork;
 
-pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, wish};
+pub use mesh::remembered_keys;
+pub use paths::MeshPath;
+
+pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
 /// How a node is set where its kernel is concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// The first UDP port of the mesh.
+    pub wireguard_port: u16,
     /// How long the entries of a dead node stay.
     pub grace: Duration,
     /// After how long a node that does not answer is dead.
@@ -86,6 +95,7 @@ pub struct Work {
     fresh: FreshGroups,
     /// How much went to which group and node.
     tallies: BTreeMap<NetworkId, Tally>,
+    mesh: MeshWork,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -103,9 +113,11 @@ enum Scope {
 struct Inner {
     cluster: Cluster,
     kernel: Kernel,
+    state: State,
     settings: Settings,
     work: tokio::sync::Mutex<Work>,
     report: Mutex<Report>,
+    paths: Mutex<BTreeMap<NodeId, MeshPath>>,
     present: watch::Sender<BTreeSet<NetworkId>>,
     /// The nodes that are dead and whose machines do not answer either.
     silent: watch::Sender<BTreeSet<NodeId>>,
@@ -123,6 +135,7 @@ impl Reconciler {
     pub fn new(
         cluster: Cluster,
         kernel: Kernel,
+        state: State,
         settings: Settings,
         local: Local,
     ) -> (Self, mpsc::UnboundedReceiver<Happening>) {
@@ -133,15 +146,18 @@ impl Reconciler {
             applied: BTreeMap::new(),
             fresh: FreshGroups::default(),
             tallies: BTreeMap::new(),
+            mesh: MeshWork::default(),
             started: Instant::now(),
             settled: false,
         };
         let inner = Inner {
             cluster,
             kernel,
+            state,
             settings,
             work: tokio::sync::Mutex::new(work),
             report: Mutex::default(),
+            paths: Mutex::default(),
             present: watch::Sender::default(),
             silent: watch::Sender::default(),
             crowded: Mutex::default(),
@@ -168,21 +184,24 @@ impl Reconciler {
     }
 
     /// What a full pass would do now.
-    pub async fn dry_run(&self) -> Result<Plan, KernelError> {
+    pub async fn dry_run(&self) -> Result<(Vec<MeshAction>, Plan), KernelError> {
         let mut work = self.work().await;
+        let mesh = self.dry_run_mesh(&work).await?;
         let mut wish = self.wish(&mut work, None).await;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
-            keep_what_is_there(&mut wish.desired, &observed, &self.view());
+            keep_what_is_there(&mut wish.desired, &observed, self.0.cluster.id(), &self.view());
         }
-        Ok(plan(&wish.desired, &observed))
+        Ok((mesh, plan(&wish.desired, &observed)))
     }
 
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
     /// none. All or nothing.
     pub async fn bring_up(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), KernelError> {
-        if let Some(network) = work.applied.get(&record.network) {
-            match self.0.kernel.attach(record.network, &port(record, network.mtu)).await {
+        let view = self.view();
+        let spec = view.networks.get(&record.network).map(|network| &network.spec);
+        if let (Some(network), Some(spec)) = (work.applied.get(&record.network), spec) {
+            match self.0.kernel.attach(record.network, &port(record, spec, network.mtu)).await {
                 // Somebody removed it since the last pass: make it again.
                 Err(KernelError::NoSuchNetwork { .. }) => {}
                 done => return done,
@@ -230,6 +249,7 @@ impl Reconciler {
             view: &view,
             gone: &gone,
             silent: &silent,
+            cluster: self.0.cluster.id(),
             vxlan_port: self.0.settings.vxlan_port,
             selective: self.0.kernel.has_vxlan_mdb().await,
         };
@@ -249,7 +269,13 @@ impl Reconciler {
         scope: Scope,
         extra: Option<&LocalEndpoint>,
     ) -> Result<Vec<(Op, KernelError)>, KernelError> {
+        if scope == Scope::Everything {
+            work.mesh.look();
+        }
+        // Before the networks that go through it.
+        let meshed = self.pass_mesh(work).await;
         let mut wish = self.wish(work, extra).await;
+        wish.problems.extend(work.mesh.problems().iter().cloned());
         for key in std::mem::take(&mut wish.displaced) {
             // One that is only about to be attached is its caller's to drop.
             if extra.is_none_or(|record| record.key() != key) {
@@ -283,7 +309,7 @@ impl Reconciler {
             desired.networks.retain(|id, _| looked_at.contains(id));
         }
         if !work.settled {
-            keep_what_is_there(&mut desired, &observed, &self.view());
+            keep_what_is_there(&mut desired, &observed, self.0.cluster.id(), &self.view());
         }
         let mut plan = plan(&desired, &observed);
         for (id, groups) in regrouped {
@@ -308,7 +334,7 @@ impl Reconciler {
         });
         let mut errors = wish.problems;
         errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
-        self.conclude(applied.done, errors);
+        self.conclude(meshed + applied.done, errors);
         Ok(applied.failed)
     }
 

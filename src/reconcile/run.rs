@@ -30,7 +30,9 @@ impl Reconciler {
         let mut silent = self.0.silent.subscribe();
         let mut next_full = Instant::now();
         let mut next_partial: Option<Instant> = None;
+        let mut secrets = self.0.cluster.mesh_secret();
         let mut dirty = BTreeSet::new();
+        let mut mesh_dirty = false;
         let mut retry = RETRY;
         loop {
             let wake = next_partial.map_or(next_full, |at| at.min(next_full));
@@ -50,6 +52,13 @@ impl Reconciler {
                     }
                     continue;
                 }
+                changed = secrets.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    sooner(&mut next_partial, GATHER);
+                    continue;
+                }
                 event = events.recv() => {
                     match event {
                         // The pass finds out whether the container went too.
@@ -60,6 +69,10 @@ impl Reconciler {
                         Some(KernelEvent::LinkChanged { network }) => {
                             dirty.insert(network);
                             sooner(&mut next_partial, GATHER_KERNEL);
+                        }
+                        Some(KernelEvent::MeshChanged) => {
+                            mesh_dirty = true;
+                            sooner(&mut next_partial, GATHER);
                         }
                         Some(KernelEvent::UnderlayChanged { mtu }) => self.underlay_changed(mtu).await,
                         Some(KernelEvent::Lost) => next_full = Instant::now(),
@@ -75,7 +88,7 @@ impl Reconciler {
             }
             let full = Instant::now() >= next_full;
             let scope = if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
-            let (well, again, fresh) = self.one(scope).await;
+            let (well, again, fresh) = self.one(scope, std::mem::take(&mut mesh_dirty)).await;
             next_partial = fresh;
             if full {
                 dirty.clear();
@@ -94,8 +107,11 @@ impl Reconciler {
     }
 
     /// One pass: whether all went well, when a full one is due at the latest, and when one is over what changed.
-    async fn one(&self, scope: Scope) -> (bool, Option<Instant>, Option<Instant>) {
+    async fn one(&self, scope: Scope, mesh_dirty: bool) -> (bool, Option<Instant>, Option<Instant>) {
         let mut work = self.work().await;
+        if mesh_dirty {
+            work.mesh.look();
+        }
         let was_settled = work.settled;
         self.settle(&mut work);
         let scope = if work.settled && !was_settled { Scope::Everything } else { scope };
@@ -117,8 +133,8 @@ impl Reconciler {
             let soon = Instant::now() + self.0.settings.detect / 2;
             again = Some(again.map_or(soon, |again| again.min(soon)));
         }
-        let fresh = work.fresh.next().map(Instant::from_std);
-        (well, again, fresh)
+        let soon = work.fresh.next().into_iter().chain(work.mesh.wake()).min();
+        (well, again, soon.map(Instant::from_std))
     }
 
     /// Notes when everybody has been heard. Until then entries for unknown endpoints stay: after a restart the

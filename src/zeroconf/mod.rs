@@ -3,11 +3,37 @@
 //! Owns: what is learned from the packets of this node's endpoints, what is announced for endpoints that speak no
 //! mDNS, and what is answered for those of other nodes. Pure: takes the time and what arrives, gives out what to
 //! send and what to publish. Does not own: sockets, kernel filters (`kernel`), how facts travel (`cluster`).
+//!
+//! `codec` reads and writes packets. What a local endpoint says goes into its `cache`; `found` makes services and
+//! hosts of that; `settle` decides who has which name. `zone` has the records that this agent answers for: those that
+//! `declare` has won for declared services and, in proxy mode, those of other nodes. `respond` sends them at the right
+//! time, `ask` puts this agent's own questions, and `engine` and `hear` hold it together.
 
+mod ask;
+mod cache;
+mod codec;
 mod counters;
+mod declare;
+mod engine;
+mod found;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+mod hear;
+mod links;
+mod names;
+mod respond;
+mod settle;
+#[cfg(test)]
+mod sim;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
+mod zone;
 
 pub use counters::{Counters, Discard};
+pub use engine::Engine;
 pub use types::{
     Arrival, Config, Destination, Facts, Family, GROUP_V4, GROUP_V6, LocalEndpoint, Offer, Output, PORT,
     Registry, RemoteNode,

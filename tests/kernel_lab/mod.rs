@@ -119,6 +119,7 @@ pub fn network(node: &Node, number: u8) -> DesiredNetwork {
         vni: Vni::try_from(0x80_0000 + u32::from(number)).expect("a VNI"),
         port: 4789,
         local: node.vtep,
+        encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&id),
         gateways: ["10.10.0.1/24", "fd00:10::1/64"].map(|g| g.parse().expect("a network")).into(),
@@ -148,6 +149,7 @@ pub fn port(endpoint: &str, container: &str, last: u8) -> DesiredPort {
         mac: Mac::of_endpoint([10, 10, 0, last].into()),
         addresses: addresses.map(|address| address.parse().expect("a network")).into(),
         mtu: 1450,
+        guarded: true,
     }
 }
 

@@ -58,6 +58,7 @@ impl Fake {
             vtep: "192.0.2.1".parse().unwrap(),
             underlay_mtu: 1500,
             networks: vec!["net".parse().unwrap()],
+            mesh: None,
         }
     }
 
@@ -86,6 +87,7 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         mtu: request.mtu,
         multicast: request.multicast,
         broadcast: request.broadcast,
+        spoofing: request.spoofing,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
         dns_forward: request.dns_forward,
@@ -129,6 +131,7 @@ impl Backend for Fake {
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
+            mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
         })
     }
 
@@ -172,6 +175,10 @@ impl Backend for Fake {
     }
 
     async fn token(&self) -> Answer<TokenAnswer> {
+        Ok(self.token_answer(self.inner.lock().unwrap().token))
+    }
+
+    async fn recover(&self, _: RecoverRequest) -> Answer<TokenAnswer> {
         Ok(self.token_answer(self.inner.lock().unwrap().token))
     }
 
@@ -249,6 +256,7 @@ impl Backend for Fake {
                     addresses,
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
+                    spoofed: None,
                 });
             }
         }

@@ -147,6 +147,38 @@ impl Core {
         }
     }
 
+    /// Says hello to those who were given up, so that cuts heal.
+    ///
+    /// Whoever hears nobody at all is itself the one that was cut off: what it believes of the others is worth nothing,
+    /// and must not spread when they hear it again. It begins anew.
+    pub(super) fn reach(&mut self, now: Duration) {
+        if self.membership.count() > 0 {
+            self.membership.announce_to_dead(now);
+        } else {
+            if self.membership.has_dead() {
+                let identity = self.membership.identity();
+                let identity = Identity { renewals: identity.renewals.saturating_add(1), ..identity };
+                self.membership = Membership::new(identity, self.timing, self.random.random());
+            }
+            let mut others = self.others();
+            others.shuffle(&mut self.random);
+            others.truncate(2 * FAN_OUT);
+            self.say_hello(&others, now);
+        }
+        self.follow_membership(now);
+    }
+
+    /// Announces this node to others, whatever is known of them: an announcement is taken whatever identity it is
+    /// addressed to, as long as the node is right.
+    fn say_hello(&mut self, others: &[NodeId], now: Duration) {
+        for node in others {
+            if let Some(address) = self.address(*node) {
+                let identity = Identity { node: *node, incarnation: 0, renewals: 0, address };
+                self.membership.announce(identity, now);
+            }
+        }
+    }
+
     /// Sends a summary to the next `count` members.
     pub(super) fn offer(&mut self, count: usize, now: Duration) {
         let up: BTreeSet<NodeId> = self.up().into_iter().collect();
@@ -208,15 +240,10 @@ impl Core {
             core.said(node).is_some_and(|fact| fact.networks.iter().any(|id| wanted.contains(id)))
         };
         others.sort_by_key(|node| !shares(self, *node));
-        for (n, node) in others.into_iter().take(2 * FAN_OUT).enumerate() {
-            if let Some(address) = self.address(node) {
-                // An announcement is taken whatever identity it is addressed to, as long as the node is right.
-                let identity = Identity { node, incarnation: 0, renewals: 0, address };
-                self.membership.announce(identity, now);
-            }
-            if n < FAN_OUT {
-                self.request_sync(node, self.timing.sync / 4, now);
-            }
+        others.truncate(2 * FAN_OUT);
+        self.say_hello(&others, now);
+        for node in others.into_iter().take(FAN_OUT) {
+            self.request_sync(node, self.timing.sync / 4, now);
         }
         self.follow_membership(now);
     }

@@ -87,6 +87,25 @@ impl Core {
         self.ledger.nodes().map(|admission| (admission.node, state(admission.node))).collect()
     }
 
+    /// `state`, or that it is a suspect, where a living node is said to be dead that was heard less than the time to
+    /// refute ago: so fast nobody dies. Somebody who was cut off says so of those who did not hear him, and they refute.
+    fn believed(&mut self, node: NodeId, state: NodeState, now: Duration) -> NodeState {
+        let was_up = self.states.get(&node).is_some_and(|state| state.is_up());
+        if state != NodeState::Dead || !was_up {
+            self.doubted.remove(&node);
+            return state;
+        }
+        let refute = self.membership.intervals().refute;
+        let heard = self.heard.get(&node).map_or(now, |heard| *heard + refute);
+        let until = *self.doubted.entry(node).or_insert(heard);
+        if now >= until {
+            self.doubted.remove(&node);
+            return state;
+        }
+        self.states_due = Some(self.states_due.map_or(until, |due| due.min(until)));
+        NodeState::Suspect
+    }
+
     /// Tells of the states that changed, where that is due.
     pub(super) fn refresh_states(&mut self, now: Duration) {
         if self.states_due.is_none_or(|due| now < due) {
@@ -97,6 +116,7 @@ impl Core {
         self.states_due = waiting.filter(|due| *due > now).min();
         self.stats.members = self.membership.count() as u64;
         for (node, state) in observed {
+            let state = self.believed(node, state, now);
             if self.states.insert(node, state) == Some(state) {
                 continue;
             }

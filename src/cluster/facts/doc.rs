@@ -167,6 +167,34 @@ impl Doc {
         Applied::Changed(changed)
     }
 
+    /// Whether what is counted and shared is what the entries say.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn is_consistent(&self) -> bool {
+        let values = || self.entries.iter().filter_map(|(key, (_, value))| Some((key, value.as_ref()?)));
+        let endpoints = values().filter_map(|(_, value)| match value {
+            Fact::Endpoint(endpoint) => Some((&endpoint.name, endpoint)),
+            Fact::Node(_) | Fact::Joined | Fact::Zeroconf(_) => None,
+        });
+        let groups = values().filter_map(|(key, _)| match key {
+            FactKey::Group(group) => Some(group),
+            FactKey::Node | FactKey::Endpoint(_) | FactKey::Zeroconf(_) => None,
+        });
+        let zeroconf = values().filter_map(|(key, value)| match (key, value) {
+            (FactKey::Zeroconf(key), Fact::Zeroconf(fact)) => Some((key, fact)),
+            _ => None,
+        });
+        let size = |(key, (version, value)): (&FactKey, &(Version, Option<Fact>))| {
+            encoded(key, *version, value.as_ref())
+        };
+        endpoints.eq(self.endpoints.iter())
+            && groups.eq(self.groups.iter())
+            && zeroconf.eq(self.zeroconf.iter())
+            && self.dead == self.entries.values().filter(|(_, value)| value.is_none()).count()
+            && self.dead <= MAX_TOMBSTONES
+            && self.bytes == self.entries.iter().map(size).sum::<usize>()
+            && self.entries.values().all(|(version, _)| *version <= self.version)
+    }
+
     fn set(&mut self, key: FactKey, version: Version, value: Option<Fact>) {
         if let FactKey::Endpoint(name) = &key {
             let endpoint = match &value {
@@ -305,12 +333,7 @@ mod tests {
             let mut by_whole = Doc::unknown();
             by_whole.apply(&states[to].since(WRITER, SCOPE, 0, 0));
             prop_assert_eq!(content(&by_delta), content(&states[to]));
-            let size = |(key, (version, value)): (&FactKey, &(Version, Option<Fact>))| {
-                encoded(key, *version, value.as_ref())
-            };
-            let dead = by_delta.entries.values().filter(|(_, value)| value.is_none()).count();
-            prop_assert_eq!(by_delta.dead, dead);
-            prop_assert_eq!(by_delta.bytes, by_delta.entries.iter().map(size).sum::<usize>());
+            prop_assert!(by_delta.is_consistent());
             if states[to].version > 0 {
                 prop_assert_eq!(content(&by_whole), content(&states[to]));
             }

@@ -277,6 +277,12 @@ impl FactStore {
         changes
     }
 
+    /// Whether every document is.
+    #[cfg(feature = "fuzzing")]
+    pub fn is_consistent(&self) -> bool {
+        self.docs.values().all(Doc::is_consistent)
+    }
+
     /// Publishes everything of this node afresh, above an incarnation that others know of it.
     pub fn overtake(&mut self, seen: Incarnation) {
         self.incarnation = seen + 1;

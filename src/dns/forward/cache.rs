@@ -81,11 +81,13 @@ pub(super) struct Cache {
     kept: HashMap<Key, Kept>,
     queue: VecDeque<(u64, Key)>,
     number: u64,
+    /// How often everything was forgotten.
+    cleared: u64,
 }
 
 impl Cache {
     pub fn new(most: usize) -> Self {
-        Self { most, kept: HashMap::new(), queue: VecDeque::new(), number: 0 }
+        Self { most, kept: HashMap::new(), queue: VecDeque::new(), number: 0, cleared: 0 }
     }
 
     pub fn get(&self, key: &Key, now: Instant) -> Option<Outside> {
@@ -107,7 +109,13 @@ impl Cache {
         }
     }
 
+    /// How often it was cleared: what was asked for before the last time is not to be kept after it.
+    pub fn cleared(&self) -> u64 {
+        self.cleared
+    }
+
     pub fn clear(&mut self) {
+        self.cleared += 1;
         self.kept.clear();
         self.queue.clear();
     }

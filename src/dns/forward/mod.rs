@@ -23,6 +23,8 @@ use super::zone;
 use cache::Cache;
 pub(super) use cache::{Key, Outside};
 use resolv_conf::Followed;
+#[cfg(feature = "fuzzing")]
+pub(super) use resolv_conf::name_servers;
 use upstream::Order;
 pub(super) use upstream::PAYLOAD;
 
@@ -104,10 +106,12 @@ impl Forwarder {
         if self.stays_here(query.name()) {
             return Err(NoAnswer::Nowhere);
         }
+        // Also where it is known: another resolver may know otherwise.
+        let upstreams = self.0.upstreams().await;
         if let Some(answer) = lock(&self.0.cache).get(&key, Instant::now()) {
             return Ok(Told { answer, cached: true });
         }
-        match self.flight(query, key)?.await {
+        match self.flight(query, key, upstreams)?.await {
             Some(answer) => Ok(Told { answer: Outside::clone(&answer), cached: false }),
             None => Err(NoAnswer::Silence),
         }
@@ -121,7 +125,7 @@ impl Forwarder {
 
     /// Joins the same question if it is under way: also when a resolver of the node asks us what we asked it,
     /// that ends in a timeout and not in a storm.
-    fn flight(&self, query: &Query, key: Key) -> Result<Flight, NoAnswer> {
+    fn flight(&self, query: &Query, key: Key, upstreams: Vec<SocketAddr>) -> Result<Flight, NoAnswer> {
         let mut flights = lock(&self.0.flights);
         if let Some(flight) = flights.get(&key) {
             return Ok(flight.clone());
@@ -131,11 +135,15 @@ impl Forwarder {
         }
         let (this, query) = (self.0.clone(), query.clone());
         let landing = Landing { inner: self.0.clone(), key: key.clone() };
-        let question = key.clone();
+        let (question, cleared) = (key.clone(), lock(&self.0.cache).cleared());
         let flight = async move {
             let _landing = landing;
-            let answer = Arc::new(this.order.ask(&this.upstreams().await, &query, &question).await?);
-            lock(&this.cache).put(question, answer.clone(), Instant::now());
+            let answer = Arc::new(this.order.ask(&upstreams, &query, &question).await?);
+            let mut cache = lock(&this.cache);
+            if cache.cleared() == cleared {
+                cache.put(question, answer.clone(), Instant::now());
+            }
+            drop(cache);
             Some(answer)
         };
         let flight = flight.boxed().shared();
@@ -147,9 +155,13 @@ impl Forwarder {
 }
 
 impl Inner {
-    /// The node's resolvers, less our own servers.
+    /// The node's resolvers, less our own servers. When they are others than before, what the former ones said is
+    /// forgotten.
     async fn upstreams(&self) -> Vec<SocketAddr> {
-        let mut servers = self.servers.servers().await;
+        let (mut servers, others) = self.servers.servers().await;
+        if others {
+            lock(&self.cache).clear();
+        }
         let ours = lock(&self.ours);
         servers.retain(|server| !ours.addresses.contains(&server.ip()));
         if let Some(port) = self.port {

@@ -1,6 +1,7 @@
 //! The node's resolver configuration, and what it is after a change.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,10 +10,16 @@ use tokio::sync::Mutex;
 /// How often it is looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The name servers in the text of a `resolv.conf`, in order.
-pub(super) fn name_servers(text: &str) -> Vec<SocketAddr> {
+/// How many servers are asked at most; the C library asks three.
+const MOST: usize = 16;
+
+/// The first name servers in the text of a `resolv.conf`, in order.
+pub(in crate::dns) fn name_servers(text: &str) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
+        if servers.len() == MOST {
+            break;
+        }
         let mut words = line.split_whitespace();
         if words.next() != Some("nameserver") {
             continue;
@@ -25,7 +32,7 @@ pub(super) fn name_servers(text: &str) -> Vec<SocketAddr> {
 }
 
 /// What tells two states of a file apart.
-type Stamp = Option<(SystemTime, u64)>;
+type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// A `resolv.conf` that is read again when it has changed.
 #[derive(Debug)]
@@ -46,14 +53,16 @@ impl Followed {
         Self { path, read: Mutex::default() }
     }
 
-    /// The servers it names now, or named at the last look within the last second.
-    pub async fn servers(&self) -> Vec<SocketAddr> {
+    /// The servers it names now, or named at the last look within the last second; and whether they have just become
+    /// others.
+    pub async fn servers(&self) -> (Vec<SocketAddr>, bool) {
         let mut read = self.read.lock().await;
         if read.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return read.servers.clone();
+            return (read.servers.clone(), false);
         }
+        let before = read.servers.clone();
         let stamp = match tokio::fs::metadata(&self.path).await {
-            Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len())),
+            Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len(), metadata.ino())),
             Err(_) => None,
         };
         if read.looked.is_none() || stamp != read.stamp || stamp.is_none() {
@@ -67,7 +76,7 @@ impl Followed {
             read.stamp = stamp;
         }
         read.looked = Some(Instant::now());
-        read.servers.clone()
+        (read.servers.clone(), read.servers != before)
     }
 }
 
@@ -89,12 +98,14 @@ mod tests {
         let path = dir.path().join("resolv.conf");
         std::fs::write(&path, "nameserver 192.0.2.1\n").expect("writes");
         let followed = Followed::new(path.clone());
-        assert_eq!(followed.servers().await.len(), 1);
+        let told = followed.servers().await;
+        assert_eq!((told.0.len(), told.1), (1, true));
+        assert!(!followed.servers().await.1);
         std::fs::write(&path, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").expect("writes");
         tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
-        assert_eq!(followed.servers().await.len(), 2);
+        assert_eq!(followed.servers().await.0.len(), 2);
         std::fs::remove_file(&path).expect("removes");
         tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
-        assert_eq!(followed.servers().await.len(), 2);
+        assert_eq!(followed.servers().await.0.len(), 2);
     }
 }

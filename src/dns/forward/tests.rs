@@ -201,4 +201,6 @@ async fn another_resolver_is_asked_when_the_configuration_says_so() {
     std::fs::write(lab.dir.path().join("resolv.conf"), "nameserver 127.0.0.3\n").expect("writes");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(lab.ask("b.example.").await, Ok(3));
+    // What the former one said counts no more.
+    assert_eq!(lab.ask("a.example.").await, Ok(3));
 }

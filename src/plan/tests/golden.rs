@@ -20,6 +20,7 @@ fn network() -> DesiredNetwork {
         mac,
         addresses: vec!["10.10.0.17/24".parse().expect("a network")],
         mtu: 1450,
+        guarded: true,
     };
     DesiredNetwork {
         id: ID,
@@ -27,6 +28,7 @@ fn network() -> DesiredNetwork {
         vni: Vni::try_from(0x80_0001).expect("a VNI"),
         port: 4789,
         local: ip("192.0.2.1"),
+        encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&ID),
         gateways: vec!["10.10.0.1/24".parse().expect("a network")],

@@ -9,12 +9,15 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::local::LocalEndpoint;
+use crate::mesh::mesh_address;
 use crate::model::{
-    BroadcastMode, Claims, ClusterView, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId, NetworkSpec,
-    NetworkView, Node, NodeId, NodeState, ZeroconfMode,
+    BroadcastMode, Claims, ClusterView, Encryption, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId,
+    NetworkSpec, NetworkView, Node, NodeId, NodeState, SpoofingMode, ZeroconfMode,
 };
 use crate::multicast;
-use crate::plan::{Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, overlay_mtu};
+use crate::plan::{
+    Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, mesh_vtep, overlay_mtu,
+};
 
 /// What this node should have in its kernel, and what stands in the way.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub struct Situation<'a> {
     pub gone: &'a BTreeSet<NodeId>,
     /// The dead nodes whose machines do not answer either: nothing that goes to many goes there.
     pub silent: &'a BTreeSet<NodeId>,
+    /// The cluster's id.
+    pub cluster: &'a str,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
     /// Whether the kernel can send a group to its members only.
@@ -83,11 +88,13 @@ pub fn wish<'a>(situation: Situation<'_>, local: impl Iterator<Item = &'a LocalE
 /// An underlay is too small for the network's protocols.
 pub fn network_mtu<'a>(spec: &NetworkSpec, members: impl Iterator<Item = &'a Node>) -> Result<u32, MtuError> {
     let ipv6 = spec.subnets.iter().any(IpNetwork::is_ipv6);
-    let derived = overlay_mtu(members.map(|node| (node.vtep, node.underlay_mtu)), ipv6)?;
+    let members = members.map(|node| (node.vtep, node.underlay_mtu));
+    let derived = overlay_mtu(members, ipv6, spec.encrypt == Encryption::Wireguard)?;
     Ok(match (spec.mtu, derived) {
         (Some(given), _) => given,
         (None, Some(derived)) => derived,
-        // Nobody is there whose underlay is known: what Ethernet leaves (1500 less 50).
+        // Nobody is there whose underlay is known: what Ethernet leaves (1500 less 50, or less 130).
+        (None, None) if spec.encrypt == Encryption::Wireguard => 1370,
         (None, None) => 1450,
     })
 }
@@ -109,7 +116,7 @@ fn counts(node: &Node, gone: &BTreeSet<NodeId>) -> bool {
 
 /// Leaves alone what is there for other nodes in `desired`: while this node has not yet heard from everybody, an
 /// entry it knows nothing of is not wrong.
-pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed, view: &ClusterView) {
+pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed, cluster: &str, view: &ClusterView) {
     for (id, network) in &mut desired.networks {
         let Some(observed) = observed.networks.get(id) else { continue };
         for (mac, vtep) in &observed.remotes {
@@ -123,19 +130,29 @@ pub fn keep_what_is_there(desired: &mut Desired, observed: &Observed, view: &Clu
             network.neighbours.entry(*address).or_insert(*mac);
         }
         network.flood.extend(&observed.flood);
-        keep_groups(network, observed, &unheard(view, *id));
+        let unheard = unheard(view, *id).map(|node| match view.networks.get(id) {
+            Some(known) => vtep(cluster, &known.spec, node),
+            None => node.vtep,
+        });
+        keep_groups(network, observed, &unheard.collect());
     }
 }
 
-/// The VTEPs of the nodes that answer and have endpoints in a network that have not been heard of yet.
-fn unheard(view: &ClusterView, network: NetworkId) -> BTreeSet<IpAddr> {
+/// Where a node's VXLAN packets of a network come from and go to.
+pub fn vtep(cluster: &str, spec: &NetworkSpec, node: &Node) -> IpAddr {
+    match spec.encrypt {
+        Encryption::None => node.vtep,
+        Encryption::Wireguard => mesh_vtep(mesh_address(cluster, node.index)).into(),
+    }
+}
+
+/// The nodes that answer and have endpoints in a network that have not been heard of yet.
+fn unheard(view: &ClusterView, network: NetworkId) -> impl Iterator<Item = &Node> {
     let heard = view.networks.get(&network).map(|network| &network.endpoints);
     let others = view.nodes.values().filter(|node| node.id != view.me && node.state.is_up());
     others
-        .filter(|node| node.networks.contains(&network))
-        .filter(|node| !heard.is_some_and(|heard| heard.contains_key(&node.id)))
-        .map(|node| node.vtep)
-        .collect()
+        .filter(move |node| node.networks.contains(&network))
+        .filter(move |node| !heard.is_some_and(|heard| heard.contains_key(&node.id)))
 }
 
 /// What a node has not said yet it may have joined: its receivers stay, and no group is kept from it.
@@ -153,7 +170,10 @@ fn keep_groups(network: &mut DesiredNetwork, observed: &ObservedNetwork, unheard
 /// The networks of this node in which a node that answers has endpoints that have not been heard of yet.
 pub fn is_settled(view: &ClusterView) -> bool {
     let Some(me) = view.myself() else { return true };
-    me.networks.iter().filter(|id| view.networks.contains_key(id)).all(|id| unheard(view, *id).is_empty())
+    me.networks
+        .iter()
+        .filter(|id| view.networks.contains_key(id))
+        .all(|id| unheard(view, *id).next().is_none())
 }
 
 /// The claims of everybody else as they were published, and of this node as its own records tell them.
@@ -170,7 +190,7 @@ fn claims_of<'a>(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a L
 }
 
 fn desired_network(
-    Situation { view, gone, silent, vxlan_port, selective }: Situation<'_>,
+    Situation { view, gone, silent, cluster, vxlan_port, selective }: Situation<'_>,
     me: &Node,
     network: &NetworkView,
     local: &[&LocalEndpoint],
@@ -186,10 +206,10 @@ fn desired_network(
             continue;
         };
         for endpoint in endpoints.values().filter(|endpoint| claims.win(*id, endpoint)) {
-            remotes.insert(endpoint.mac, node.vtep);
+            remotes.insert(endpoint.mac, vtep(cluster, spec, node));
             neighbours.extend(addresses_of(endpoint));
             if !silent.contains(id) {
-                flood.insert(node.vtep);
+                flood.insert(vtep(cluster, spec, node));
             }
         }
     }
@@ -201,7 +221,7 @@ fn desired_network(
         let others = network.groups.iter().filter(|(id, _)| **id != view.me);
         let counting = others.filter_map(|(id, joined)| {
             let node = view.nodes.get(id).filter(|node| counts(node, gone) && !silent.contains(id))?;
-            Some((node.vtep, joined.as_ref()))
+            Some((vtep(cluster, spec, node), joined.as_ref()))
         });
         let here = network.groups.get(&view.me).map(AsRef::as_ref);
         groups = multicast::entries(counting, here.unwrap_or(&BTreeSet::new()));
@@ -216,7 +236,8 @@ fn desired_network(
         name: spec.name.to_string(),
         vni: spec.vni,
         port: vxlan_port,
-        local: me.vtep,
+        local: vtep(cluster, spec, me),
+        encrypted: spec.encrypt == Encryption::Wireguard,
         mtu,
         mac: Mac::of_bridge(&spec.id),
         gateways: gateways(spec),
@@ -227,7 +248,7 @@ fn desired_network(
         neighbours,
         flood,
         groups,
-        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
+        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, spec, mtu))).collect(),
     }
 }
 
@@ -236,7 +257,7 @@ fn addresses_of(endpoint: &Endpoint) -> impl Iterator<Item = (IpAddr, Mac)> + '_
 }
 
 /// The interface of an endpoint of this node, in a network with this MTU.
-pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
+pub fn port(record: &LocalEndpoint, spec: &NetworkSpec, mtu: u32) -> DesiredPort {
     DesiredPort {
         name: record.endpoint.name.clone(),
         placement: record.placement.clone(),
@@ -244,6 +265,7 @@ pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
         mac: record.endpoint.mac,
         addresses: record.endpoint.addresses.clone(),
         mtu,
+        guarded: spec.spoofing == SpoofingMode::Deny,
     }
 }
 

@@ -82,7 +82,8 @@ fn wish_of(view: &ClusterView, local: &[LocalEndpoint]) -> Wish {
 
 fn wish_without(view: &ClusterView, local: &[LocalEndpoint], gone: &BTreeSet<NodeId>) -> Wish {
     let silent = &BTreeSet::new();
-    wish(Situation { view, gone, silent, vxlan_port: 4789, selective: true }, local.iter())
+    let situation = Situation { view, gone, silent, cluster: "c", vxlan_port: 4789, selective: true };
+    wish(situation, local.iter())
 }
 
 fn ip(last: u8) -> IpAddr {
@@ -198,7 +199,7 @@ fn a_node_that_has_not_been_heard_of_keeps_what_is_there_from_being_removed() {
     there.remotes.insert(Mac::of_endpoint(ip(10)), Some(IpAddr::from([192, 0, 2, 2])));
     there.neighbours.insert(ip(20), Mac::of_endpoint(ip(20)));
     there.flood.insert(IpAddr::from([192, 0, 2, 2]));
-    keep_what_is_there(&mut desired, &observed, &view(vec![node(1), node(2)], &[]));
+    keep_what_is_there(&mut desired, &observed, "c", &view(vec![node(1), node(2)], &[]));
     let network = &desired.networks[&NETWORK];
     // What is now on this node itself is not kept as something remote.
     assert_eq!(network.remotes.keys().copied().collect::<Vec<_>>(), [Mac::of_endpoint(ip(20))]);

@@ -13,6 +13,7 @@ fn desired(groups: &[&str]) -> Desired {
         vni: Vni::pick(&NET, |_| false).expect("is free"),
         port: 4789,
         local: [192, 0, 2, 1].into(),
+        encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&NET),
         gateways: Vec::new(),

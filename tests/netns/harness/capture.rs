@@ -1,13 +1,14 @@
 //! Counting packets on the underlay.
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Netns;
+use super::{Container, Netns};
 
 /// A capture that runs until it is asked for its count.
 pub struct Capture {
@@ -18,9 +19,23 @@ pub struct Capture {
 impl Capture {
     /// Starts to count what matches `filter` (pcap-filter(7)) on a link, and returns when it counts.
     pub fn start(netns: &Netns, link: &str, filter: &str) -> Self {
-        let mut command = netns.command("setpriv");
+        Self::with(netns.command("setpriv"), link, filter, Path::new("/dev/null"))
+    }
+
+    /// The same in a container.
+    pub fn within(container: &Container, link: &str, filter: &str) -> Self {
+        Self::with(container.command("setpriv"), link, filter, Path::new("/dev/null"))
+    }
+
+    /// Starts to write what matches `filter` on a link, `any` included, to a file, and returns when it does.
+    pub fn written(netns: &Netns, link: &str, filter: &str, file: &Path) -> Self {
+        Self::with(netns.command("setpriv"), link, filter, file)
+    }
+
+    fn with(mut command: Command, link: &str, filter: &str, file: &Path) -> Self {
         command.args(["--pdeathsig", "KILL", "tcpdump", "--immediate-mode", "-n", "-p", "-i", link]);
-        command.args(["-w", "/dev/null", filter]);
+        // Where it cannot change its user it could not write the file.
+        command.args(["-U", "-Z", "root", "-w"]).arg(file).arg(filter);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

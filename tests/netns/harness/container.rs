@@ -45,6 +45,11 @@ impl Container {
         this
     }
 
+    /// One that lives as long as `child`, which has a namespace of its own or is about to make it.
+    pub(super) fn of(child: Child) -> Self {
+        Self { path: format!("/proc/{}/ns/net", child.id()).into(), kind: Kind::Process(child) }
+    }
+
     /// The path of its namespace, as an argument.
     pub fn path_text(&self) -> &str {
         self.path.to_str().expect("our own paths are text")

@@ -9,6 +9,7 @@
 
 mod capture;
 mod container;
+mod guest;
 mod http;
 
 mod names;
@@ -23,7 +24,8 @@ mod wait;
 
 pub use capture::Capture;
 pub use container::Container;
-pub use names::{Answered, Asker, Watch};
+pub use guest::{Guest, Running};
+pub use names::{Answered, Asker, Resolver, Watch};
 pub use netns::{Netns, within};
 pub use node::Node;
 pub use program::{Place, Program};

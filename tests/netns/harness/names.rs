@@ -1,15 +1,17 @@
 //! Questions to a network's name server from within a container, and what became of them.
 
-use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
+use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::Container;
+use super::netns::within;
+use super::{Container, Node};
 
 /// How long an answer is waited for: a name server that is busy is not one that is wrong.
 const PATIENCE: Duration = Duration::from_millis(1500);
@@ -23,7 +25,7 @@ pub struct Answered {
     pub asked: Instant,
     /// When the answer was there.
     pub answered: Instant,
-    /// The addresses, sorted; `None` where the name does not exist or nobody answers.
+    /// The addresses, sorted as text; `None` where the name does not exist or nobody answers.
     pub addresses: Option<Vec<String>>,
 }
 
@@ -65,11 +67,46 @@ impl Asker {
                 continue;
             }
             let addresses = message.answers.iter().filter_map(|record| record.data.ip_addr());
-            let mut addresses: Vec<IpAddr> = addresses.collect();
+            let mut addresses: Vec<String> = addresses.map(|address| address.to_string()).collect();
             addresses.sort();
-            let exists = message.metadata.response_code == ResponseCode::NoError;
-            return exists.then(|| addresses.iter().map(IpAddr::to_string).collect());
+            return (message.metadata.response_code == ResponseCode::NoError).then_some(addresses);
         }
+    }
+}
+
+/// A resolver in a node's namespace: answers every question for addresses with one, and remembers what it was asked.
+pub struct Resolver {
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Resolver {
+    /// Begins to answer on port 53 of `address`, for as long as the test runs.
+    pub fn start(node: &Node, address: &str, answer: [u8; 4]) -> Self {
+        let place = node.netns().path();
+        let socket = within(&place, || UdpSocket::bind((address, 53)).expect("a loopback address is free"));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let kept = asked.clone();
+        // It ends with the process, as it waits for nobody else.
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                let Ok(query) = Message::from_vec(&buffer[..len]) else { continue };
+                let name = query.queries[0].name().clone();
+                kept.lock().expect("nobody panics with it").push(name.to_string());
+                let mut message = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+                message.add_query(query.queries[0].clone());
+                if query.queries[0].query_type() == RecordType::A {
+                    message.add_answer(Record::from_rdata(name, 60, RData::A(A(answer.into()))));
+                }
+                let _ = socket.send_to(&message.to_vec().expect("an answer can be written"), from);
+            }
+        });
+        Self { asked }
+    }
+
+    /// The names it was asked for.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("nobody panics with it").clone()
     }
 }
 

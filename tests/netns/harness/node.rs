@@ -24,9 +24,12 @@ pub struct Node {
     number: usize,
     netns: Netns,
     mtu: u32,
+    ipv6: bool,
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    /// TOML.
+    config: RefCell<String>,
     agent: RefCell<Option<Child>>,
 }
 
@@ -74,13 +77,24 @@ impl std::fmt::Display for Reply {
 }
 
 impl Node {
-    pub(super) fn new(number: usize, mtu: u32, dir: &Path, logs: &Path) -> Self {
+    pub(super) fn new(number: usize, mtu: u32, ipv6: bool, dir: &Path, logs: &Path) -> Self {
         let name = format!("n{number}");
         let netns = Netns::new(&name);
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self {
+            name,
+            number,
+            netns,
+            mtu,
+            ipv6,
+            run_dir,
+            data_dir,
+            log,
+            config: RefCell::default(),
+            agent: RefCell::new(None),
+        }
     }
 
     /// Its name in the lab and in the cluster.
@@ -93,9 +107,13 @@ impl Node {
         self.number
     }
 
-    /// Its address on the underlay.
+    /// Its address on the underlay, as it advertises it.
     pub fn address(&self) -> String {
-        format!("192.0.2.{}", self.number)
+        if self.ipv6 {
+            format!("[2001:db8::{}]:7979", self.number)
+        } else {
+            format!("192.0.2.{}", self.number)
+        }
     }
 
     /// Its namespace.
@@ -139,17 +157,25 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
+        let mut config = self.config.borrow().clone();
         if slowness() > 1 {
-            let config = self.run_dir.join("agent.toml");
-            let detect = format!("detect_ms = {}\n", 2000 * slowness());
-            std::fs::write(&config, detect).expect("the run directory is ours");
-            command.arg("--config").arg(config);
+            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
+        }
+        if !config.is_empty() {
+            let path = self.run_dir.join("agent.toml");
+            std::fs::write(&path, config).expect("the run directory is ours");
+            command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
+    }
+
+    /// Sets the configuration with which the agent is started from now on.
+    pub fn configure(&self, toml: &str) {
+        toml.clone_into(&mut self.config.borrow_mut());
     }
 
     /// Waits until the agent answers at its socket.
@@ -166,6 +192,11 @@ impl Node {
     pub fn start_and_wait(&self) {
         self.start();
         self.wait_ready();
+    }
+
+    /// The process of the agent, or of the wrapper that it was started under and that became it.
+    pub fn pid(&self) -> u32 {
+        self.agent.borrow().as_ref().expect("the agent runs").id()
     }
 
     /// Whether the agent runs.
@@ -188,6 +219,32 @@ impl Node {
                 UnixStream::connect(self.socket()).map_or(Ok(()), |_| Err("it answers".to_owned()))
             });
         }
+    }
+
+    /// The WireGuard processes of this node, which outlive its agent.
+    pub fn wireguard_processes(&self) -> Vec<u32> {
+        let ours = self.run_dir.to_string_lossy().into_owned();
+        let is_one = |pid: &u32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            words.get(1).is_some_and(|word| word == "wireguard-userspace")
+                && words.iter().any(|word| Path::new(&**word).starts_with(&ours))
+        };
+        let all = std::fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect()
+    }
+
+    /// SIGKILL for those.
+    pub fn kill_wireguard(&self) {
+        for pid in self.wireguard_processes() {
+            let pid = Pid::from_raw(i32::try_from(pid).expect("pids are small"));
+            // It may have ended just now.
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        wait_until(&format!("the WireGuard processes of {} end", self.name), SOON, || {
+            let left = self.wireguard_processes();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
     }
 
     /// SIGTERM for the agent, and the wait for its end, which has to be a good one.

@@ -21,11 +21,7 @@ pub fn missing(test: &str, commands: &[&str]) -> bool {
     static COMMON: OnceLock<Option<String>> = OnceLock::new();
     let lacking = |command: &&str| !has_command(command);
     let why = COMMON.get_or_init(common).clone().or_else(|| {
-        commands
-            .iter()
-            .copied()
-            .find(|command| lacking(command))
-            .map(|command| format!("no {command} command"))
+        commands.iter().copied().find(|command| lacking(command)).map(|command| format!("no {command}"))
     });
     let Some(why) = why else { return false };
     assert!(std::env::var_os("CI").is_none(), "{test} cannot run here: {why} (and CI must have it)");
@@ -57,7 +53,17 @@ fn common() -> Option<String> {
     }
 }
 
+/// Whether a command is there; or a library, `lib….so.N`; or a module of Python, `python3-NAME`.
 fn has_command(command: &str) -> bool {
+    let succeeds = |program: &str, arguments: &[&str]| {
+        Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+    };
+    if command.starts_with("lib") {
+        return succeeds("sh", &["-c", "ldconfig -p | grep -qF \"$0\"", command]);
+    }
+    if let Some(module) = command.strip_prefix("python3-") {
+        return succeeds("/usr/bin/python3", &["-c", &format!("import {module}")]);
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(command).is_file())
 }

@@ -1,0 +1,388 @@
+//! mDNS on each network that this node has: the engine between its sockets, the cluster and the clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ipnetwork::IpNetwork;
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cluster::Cluster;
+use crate::kernel::{BRIDGE, Kernel};
+use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
+use crate::model::{
+    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView, NodeId,
+    ZeroconfMode,
+};
+use crate::zeroconf::{
+    Arrival, Config, Counters, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, LocalEndpoint, Output,
+    PORT, RemoteNode,
+};
+
+/// How long after the sockets of a network could not be made it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a network's bridge is still the one that the sockets are on.
+const CHECK: Duration = Duration::from_secs(5);
+
+/// What the engines of all networks have counted.
+#[derive(Debug, Clone, Default)]
+pub struct Tally(Arc<Mutex<BTreeMap<NetworkId, (NetworkName, Counters)>>>);
+
+impl Tally {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NetworkId, (NetworkName, Counters)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By network, and by the name of what was counted.
+    pub fn by_network(&self) -> BTreeMap<NetworkName, BTreeMap<String, u64>> {
+        self.lock().values().map(|(name, counters)| (name.clone(), by_name(counters))).collect()
+    }
+}
+
+fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
+    let Counters { received, queries, responses, discarded, sent, suppressed, conflicts, renamed } = counters;
+    let plain = [
+        ("received", received),
+        ("queries", queries),
+        ("responses", responses),
+        ("sent", sent),
+        ("suppressed", suppressed),
+        ("conflicts", conflicts),
+        ("renamed", renamed),
+    ];
+    let plain = plain.into_iter().map(|(name, count)| (name.to_owned(), *count));
+    let dropped =
+        discarded.iter().map(|(why, count)| (format!("dropped_{}", why.as_str().replace('-', "_")), *count));
+    plain.chain(dropped).collect()
+}
+
+/// Keeps mDNS going in every network that this node has.
+pub struct Zeroconf {
+    /// Where facts go and come from.
+    pub cluster: Cluster,
+    /// Where the networks' namespaces are.
+    pub kernel: Kernel,
+    /// The networks that this node has.
+    pub present: watch::Receiver<BTreeSet<NetworkId>>,
+    /// Where the engines' counters go.
+    pub tally: Tally,
+}
+
+impl Zeroconf {
+    /// Keeps at it until `stop`; then no socket is left.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut running: BTreeMap<NetworkId, CancellationToken> = BTreeMap::new();
+        let tasks = TaskTracker::new();
+        loop {
+            let present = self.present.borrow_and_update().clone();
+            running.retain(|id, token| {
+                let stays = present.contains(id);
+                if !stays {
+                    token.cancel();
+                }
+                stays
+            });
+            for id in present {
+                running.entry(id).or_insert_with(|| {
+                    let token = stop.child_token();
+                    let network = Network {
+                        id,
+                        cluster: self.cluster.clone(),
+                        kernel: self.kernel.clone(),
+                        tally: self.tally.clone(),
+                        started: Instant::now(),
+                    };
+                    let ending = token.clone();
+                    tasks.spawn(async move { ending.run_until_cancelled(network.run()).await });
+                    token
+                });
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                // An error means that the reconciler is gone, and this is about to be stopped.
+                changed = self.present.changed() => if changed.is_err() { break },
+            }
+        }
+        drop(running);
+        stop.cancelled().await;
+        tasks.close();
+        tasks.wait().await;
+    }
+}
+
+/// mDNS in one network.
+struct Network {
+    id: NetworkId,
+    cluster: Cluster,
+    kernel: Kernel,
+    tally: Tally,
+    started: Instant,
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.tally.lock().remove(&self.id);
+    }
+}
+
+/// What an engine was last told, to see what is new: each part is replaced when it changes.
+#[derive(Default)]
+struct Told {
+    own: Arc<BTreeMap<EndpointName, Endpoint>>,
+    others: BTreeMap<NodeId, RemoteNode>,
+}
+
+impl Told {
+    fn of(view: &ClusterView, network: &NetworkView) -> Self {
+        let up = |id: &NodeId| *id != view.me && view.nodes.get(id).is_some_and(|node| node.state.is_up());
+        let other = |id: &NodeId| RemoteNode {
+            endpoints: network.endpoints.get(id).cloned().unwrap_or_default(),
+            facts: network.zeroconf.get(id).cloned().unwrap_or_default(),
+        };
+        Self {
+            own: network.endpoints.get(&view.me).cloned().unwrap_or_default(),
+            others: network.endpoints.keys().filter(|id| up(id)).map(|id| (*id, other(id))).collect(),
+        }
+    }
+
+    fn same_others(&self, than: &Self) -> bool {
+        let alike = |(a, b): (&RemoteNode, &RemoteNode)| {
+            Arc::ptr_eq(&a.endpoints, &b.endpoints) && Arc::ptr_eq(&a.facts, &b.facts)
+        };
+        self.others.keys().eq(than.others.keys()) && self.others.values().zip(than.others.values()).all(alike)
+    }
+}
+
+/// An engine and what goes on around it.
+struct Talk {
+    engine: Engine,
+    families: BTreeSet<Family>,
+    told: Told,
+    /// Packets to be sent.
+    unsent: Vec<(Destination, Vec<u8>)>,
+    /// What is to be published and is not yet.
+    unsaid: Option<Arc<Facts>>,
+    /// What was published last: it is lost if that was before this node took part in the network.
+    said: Arc<Facts>,
+    takes_part: bool,
+}
+
+impl Talk {
+    fn take(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send { to, bytes } => self.unsent.push((to, bytes)),
+                Output::Publish(facts) => self.unsaid = Some(facts),
+            }
+        }
+    }
+}
+
+impl Network {
+    async fn run(self) {
+        let mut views = self.cluster.view();
+        let mut talk: Option<Talk> = None;
+        let mut failing = false;
+        loop {
+            let view = views.borrow_and_update().clone();
+            let Some(network) = view.networks.get(&self.id) else {
+                if views.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let spec = &network.spec;
+            let sockets = match self.sockets(spec).await {
+                Ok(sockets) => sockets,
+                Err(error) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(network = %spec.name, %error, "no mDNS");
+                    }
+                    sleep(RETRY).await;
+                    continue;
+                }
+            };
+            failing = false;
+            let (v4, v6) = sockets.as_ref().map_or((false, false), Sockets::families);
+            let families: BTreeSet<Family> = [(v4, Family::V4), (v6, Family::V6)]
+                .into_iter()
+                .filter_map(|(open, family)| open.then_some(family))
+                .collect();
+            let before = talk.as_ref().map(|talk| Arc::clone(&talk.said)).unwrap_or_default();
+            let mut going_on = match talk.take().filter(|talk| talk.families == families) {
+                Some(talk) => talk,
+                None => self.begin(&view, spec, families, &before),
+            };
+            self.update(&mut going_on, &view);
+            match self.serve(&mut going_on, sockets.as_ref(), &mut views).await {
+                Ok(()) => tracing::debug!(network = %spec.name, "another bridge: mDNS begins anew"),
+                Err(error) => tracing::debug!(network = %spec.name, %error, "mDNS broke off"),
+            }
+            talk = Some(going_on);
+            sleep(RETRY / 10).await;
+        }
+    }
+
+    /// The sockets of a network; `None` where it is to have none.
+    async fn sockets(&self, spec: &NetworkSpec) -> Result<Option<Sockets>, MdnsError> {
+        if spec.zeroconf == ZeroconfMode::Off {
+            return Ok(None);
+        }
+        let ipv4 = spec.subnets.iter().any(IpNetwork::is_ipv4);
+        Sockets::open(&self.kernel.namespace_path(self.id), BRIDGE, ipv4).await.map(Some)
+    }
+
+    fn begin(
+        &self,
+        view: &ClusterView,
+        spec: &NetworkSpec,
+        families: BTreeSet<Family>,
+        before: &Facts,
+    ) -> Talk {
+        let link_local = Mac::of_bridge(&self.id).link_local().ip();
+        let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
+        self.tally.lock().insert(self.id, (spec.name.clone(), Counters::default()));
+        let seed = rand::random();
+        let config = Config { mode: spec.zeroconf, node: view.me, own, families: families.clone(), seed };
+        Talk {
+            engine: Engine::new(config, before.clone()),
+            families,
+            told: Told::default(),
+            unsent: Vec::new(),
+            unsaid: None,
+            said: Arc::default(),
+            takes_part: false,
+        }
+    }
+
+    /// Until the sockets are of no use any more.
+    async fn serve(
+        &self,
+        talk: &mut Talk,
+        sockets: Option<&Sockets>,
+        views: &mut watch::Receiver<Arc<ClusterView>>,
+    ) -> io::Result<()> {
+        // One byte more than a message may have: what takes it is too long.
+        let mut buffer = vec![0; MESSAGE_MAX + 1];
+        let path = self.kernel.namespace_path(self.id);
+        let mut check = tokio::time::Instant::now() + CHECK;
+        loop {
+            self.carry_out(talk, sockets).await?;
+            let deadline = talk.engine.deadline();
+            tokio::select! {
+                received = receive(sockets, &mut buffer) => {
+                    let received = received?;
+                    let arrival = arrival(&received);
+                    let outputs = talk.engine.packet(self.now(), &arrival, &buffer[..received.length]);
+                    talk.take(outputs);
+                }
+                () = self.at(deadline) => {
+                    let outputs = talk.engine.poll(self.now());
+                    talk.take(outputs);
+                }
+                changed = views.changed() => {
+                    if changed.is_err() {
+                        return Ok(());
+                    }
+                    let view = views.borrow_and_update().clone();
+                    self.update(talk, &view);
+                }
+                () = sleep_until(check) => {
+                    if let Some(sockets) = sockets && !sockets.are_current(&path, BRIDGE).await {
+                        return Ok(());
+                    }
+                    check = tokio::time::Instant::now() + CHECK;
+                }
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn at(&self, time: Option<Duration>) {
+        match time {
+            Some(time) => sleep_until((self.started + time).into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells the engine what is new.
+    fn update(&self, talk: &mut Talk, view: &ClusterView) {
+        let Some(network) = view.networks.get(&self.id) else { return };
+        let told = Told::of(view, network);
+        if !talk.told.same_others(&told) {
+            let outputs = talk.engine.set_remote(self.now(), told.others.clone());
+            talk.take(outputs);
+        }
+        if !Arc::ptr_eq(&told.own, &talk.told.own) {
+            let local = |(name, endpoint): (&EndpointName, &Endpoint)| (name.clone(), endpoint.into());
+            let local: BTreeMap<EndpointName, LocalEndpoint> = told.own.iter().map(local).collect();
+            let outputs = talk.engine.set_local(self.now(), local);
+            talk.take(outputs);
+        }
+        talk.told = told;
+        let takes_part = view.myself().is_some_and(|me| me.networks.contains(&self.id));
+        if takes_part && !talk.takes_part && talk.unsaid.is_none() {
+            talk.unsaid = Some(Arc::clone(&talk.said));
+        }
+        talk.takes_part = takes_part;
+    }
+
+    /// Does what the engine wants done.
+    async fn carry_out(&self, talk: &mut Talk, sockets: Option<&Sockets>) -> io::Result<()> {
+        if let Some((_, counters)) = self.tally.lock().get_mut(&self.id) {
+            *counters = talk.engine.counters();
+        }
+        for (to, bytes) in std::mem::take(&mut talk.unsent) {
+            if let Some(sockets) = sockets {
+                send(sockets, to, &bytes)?;
+            }
+        }
+        if talk.takes_part
+            && let Some(facts) = talk.unsaid.take()
+        {
+            if let Err(error) = self.cluster.set_zeroconf(self.id, facts.as_ref().clone()).await {
+                tracing::warn!(network = %self.id, %error, "cannot publish what mDNS brought to light");
+            }
+            talk.said = facts;
+        }
+        Ok(())
+    }
+}
+
+async fn receive(sockets: Option<&Sockets>, buffer: &mut [u8]) -> io::Result<Received> {
+    match sockets {
+        Some(sockets) => sockets.receive(buffer).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn arrival(received: &Received) -> Arrival {
+    Arrival { from: received.from, multicast: received.to.is_multicast(), port: None }
+}
+
+/// # Errors
+/// The device is gone. What cannot be sent for another reason is dropped, as any datagram may be.
+fn send(sockets: &Sockets, to: Destination, bytes: &[u8]) -> io::Result<()> {
+    let to = match to {
+        Destination::Group(Family::V4) => (GROUP_V4, PORT).into(),
+        Destination::Group(Family::V6) => (GROUP_V6, PORT).into(),
+        Destination::Unicast(to) => to,
+    };
+    match sockets.send(bytes, to) {
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO)) => {
+            Err(error)
+        }
+        Err(error) => {
+            tracing::debug!(%to, %error, "cannot send mDNS");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
+    }
+}

@@ -1,0 +1,71 @@
+//! Services that mDNS brought to light, as instances of the zone.
+
+use super::Instance;
+use crate::model::{ClusterView, Found, NetworkView, NodeId};
+
+/// What endpoints of nodes that answer announce themselves. What was declared for them the zone has from the endpoints.
+pub(super) fn instances(view: &ClusterView, network: &NetworkView) -> Vec<Instance> {
+    let up = |id: &NodeId| *id == view.me || view.nodes.get(id).is_some_and(|node| node.state.is_up());
+    let mut found = Vec::new();
+    for (id, facts) in network.zeroconf.iter().filter(|(id, _)| up(id)) {
+        for fact in facts.values().filter(|fact| !fact.declared) {
+            let Found::Service(service) = &fact.found else { continue };
+            // A node speaks for its own endpoints alone.
+            if !network.endpoints.get(id).is_some_and(|own| own.contains_key(&fact.endpoint)) {
+                continue;
+            }
+            found.push(Instance {
+                name: service.instance.clone(),
+                kind: service.kind.clone(),
+                subtypes: service.subtypes.iter().cloned().collect(),
+                endpoint: fact.endpoint.clone(),
+                port: service.port,
+                txt: service.txt.clone(),
+            });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dns::testing::{Lab, NETWORK};
+    use crate::model::{NodeState, SeenService, ZeroconfFact};
+
+    /// What is shown of a service of `endpoint` that node 2 speaks of, where endpoint `a` is on node 2 and `b` on node 3.
+    fn shown(endpoint: &str, declared: bool, state: NodeState) -> usize {
+        let mut lab = Lab::new(&["10.10.0.0/24"]);
+        lab.endpoint(2, "a", &["10.10.0.5"], |_| {});
+        lab.endpoint(3, "b", &["10.10.0.6"], |_| {});
+        lab.set_state(2, state);
+        let mut view = lab.view();
+        let service = SeenService {
+            instance: "Build farm".into(),
+            kind: "_distcc._tcp".into(),
+            subtypes: BTreeSet::new(),
+            host: "other".into(),
+            port: 3632,
+            priority: 0,
+            weight: 0,
+            txt: Vec::new(),
+        };
+        let found = Found::Service(service);
+        let key = found.key();
+        let fact = ZeroconfFact { endpoint: endpoint.parse().unwrap(), declared, found };
+        let network = view.networks.get_mut(&NETWORK).unwrap();
+        network.zeroconf.insert(NodeId::from_bytes([2; 16]), Arc::new([(key, fact)].into()));
+        instances(&view, &view.networks[&NETWORK]).len()
+    }
+
+    #[test]
+    fn what_a_live_node_heard_of_its_own_endpoints_is_shown() {
+        assert_eq!(shown("a", false, NodeState::Alive), 1);
+        assert_eq!(shown("a", false, NodeState::Dead), 0);
+        assert_eq!(shown("b", false, NodeState::Alive), 0, "another node's endpoint");
+        assert_eq!(shown("a", true, NodeState::Alive), 0, "the endpoint has it already");
+    }
+}

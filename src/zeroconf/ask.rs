@@ -1,0 +1,93 @@
+//! What this agent asks of its own endpoints: what they offer, and whether they still do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use hickory_proto::rr::{Name, RecordType};
+
+use crate::model::EndpointName;
+
+/// When a question is put after the one before: first to the endpoint alone, then to the group, for software that
+/// listens there only. More often it is not asked: what comes later announces itself.
+const LATER: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
+
+/// A question for an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ask {
+    pub endpoint: EndpointName,
+    pub name: Name,
+    pub kind: u16,
+}
+
+impl Ask {
+    pub fn new(endpoint: &EndpointName, name: Name, kind: RecordType) -> Self {
+        Self { endpoint: endpoint.clone(), name, kind: kind.into() }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    asked: usize,
+    /// None: it was asked often enough.
+    due: Option<Duration>,
+    /// Asked whatever is known, not in order to fill a gap.
+    browsing: bool,
+}
+
+/// The questions that are open.
+#[derive(Debug, Default)]
+pub struct Asks(BTreeMap<Ask, State>);
+
+impl Asks {
+    /// Asks what an endpoint has, beginning at `due`.
+    pub fn browse(&mut self, ask: Ask, due: Duration) {
+        self.0.insert(ask, State { asked: 0, due: Some(due), browsing: true });
+    }
+
+    /// Asks for what is missing of an endpoint, and for nothing else any more. Each is asked for once, until it
+    /// was not missing for a while.
+    pub fn fill(&mut self, endpoint: &EndpointName, missing: BTreeSet<(Name, u16)>, due: Duration) {
+        self.0.retain(|ask, state| {
+            ask.endpoint != *endpoint || state.browsing || missing.contains(&(ask.name.clone(), ask.kind))
+        });
+        for (name, kind) in missing {
+            let state = State { asked: 0, due: Some(due), browsing: false };
+            self.0.entry(Ask { endpoint: endpoint.clone(), name, kind }).or_insert(state);
+        }
+    }
+
+    /// It has been answered.
+    pub fn answered(&mut self, ask: &Ask) {
+        if self.0.get(ask).is_some_and(|state| state.asked > 0) {
+            self.0.remove(ask);
+        }
+    }
+
+    /// The endpoints that are asked something.
+    pub fn endpoints(&self) -> impl Iterator<Item = &EndpointName> {
+        self.0.keys().map(|ask| &ask.endpoint)
+    }
+
+    /// Forgets an endpoint.
+    pub fn forget(&mut self, endpoint: &EndpointName) {
+        self.0.retain(|ask, _| ask.endpoint != *endpoint);
+    }
+
+    /// What is to be asked now, and how often it was asked before.
+    pub fn poll(&mut self, now: Duration) -> Vec<(Ask, usize)> {
+        let mut due = Vec::new();
+        for (ask, state) in &mut self.0 {
+            if state.due.is_some_and(|at| at <= now) {
+                due.push((ask.clone(), state.asked));
+                state.due = LATER.get(state.asked).map(|later| now + *later);
+                state.asked += 1;
+            }
+        }
+        due
+    }
+
+    /// When the next question is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        self.0.values().filter_map(|state| state.due).min()
+    }
+}

@@ -1,0 +1,241 @@
+//! Answers and announcements that wait for their time (RFC 6762 sections 6 and 7).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hickory_proto::rr::{Name, Record};
+
+use super::codec::{Legacy, Response};
+use super::zone::{Key, Zone, key};
+use super::{Destination, Family};
+
+/// A record is multicast no more often than this, and in defence of a name no more often than [`DEFENCE`]
+/// (RFC 6762 section 6).
+const AGAIN: Duration = Duration::from_secs(1);
+const DEFENCE: Duration = Duration::from_millis(250);
+/// Answers that wait, at most: of one who asks, and of all.
+const OF_ONE: usize = 32;
+const OF_ALL: usize = 512;
+
+/// An answer that waits.
+#[derive(Debug)]
+pub struct Pending {
+    pub due: Duration,
+    pub to: Destination,
+    pub records: Vec<Key>,
+    /// Names of which it is said which types they have.
+    pub denied: BTreeSet<Name>,
+    /// Who asked.
+    pub from: SocketAddr,
+    /// A name is defended against who wants to take it.
+    pub defence: bool,
+    /// More known answers may follow the question.
+    pub partial: bool,
+    pub legacy: Option<Legacy>,
+}
+
+/// Records that are announced.
+#[derive(Debug)]
+struct Announcement {
+    due: Duration,
+    left: u8,
+    records: Vec<Key>,
+}
+
+/// Everything that waits.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pending: Vec<Pending>,
+    announcements: Vec<Announcement>,
+}
+
+impl Outbox {
+    /// Has an answer sent when it is due. Gives whether there was room.
+    pub fn answer(&mut self, pending: Pending) -> bool {
+        if pending.records.is_empty() && pending.denied.is_empty() {
+            return true;
+        }
+        let his = self.pending.iter().filter(|other| other.from == pending.from).count();
+        let room = his < OF_ONE && self.pending.len() < OF_ALL;
+        if room {
+            self.pending.push(pending);
+        }
+        room
+    }
+
+    /// Has records announced, twice (RFC 6762 section 8.3).
+    pub fn announce(&mut self, due: Duration, records: Vec<Key>) {
+        if !records.is_empty() {
+            self.announcements.push(Announcement { due, left: 2, records });
+        }
+    }
+
+    /// Who asked knows this already (RFC 6762 section 7.2). Gives how many answers that spares.
+    pub fn known(&mut self, from: SocketAddr, known: &[Record], zone: &Zone) -> u64 {
+        let mut spared = 0;
+        for pending in self.pending.iter_mut().filter(|pending| pending.partial && pending.from == from) {
+            let before = pending.records.len();
+            pending.records.retain(|key| !is_known(zone, key, known));
+            spared += (before - pending.records.len()) as u64;
+        }
+        spared
+    }
+
+    /// Somebody else has just told everybody of a family this (RFC 6762 section 7.4). Gives how many answers that
+    /// spares.
+    pub fn told(&mut self, family: Family, record: &Record, zone: &Zone) -> u64 {
+        let told = std::slice::from_ref(record);
+        let mut spared = 0;
+        for pending in self.pending.iter_mut().filter(|p| p.to == Destination::Group(family) && !p.defence) {
+            let before = pending.records.len();
+            pending.records.retain(|key| !is_known(zone, key, told));
+            spared += (before - pending.records.len()) as u64;
+        }
+        spared
+    }
+
+    /// What is to be sent now.
+    pub fn poll(
+        &mut self,
+        now: Duration,
+        families: &BTreeSet<Family>,
+        zone: &mut Zone,
+    ) -> Vec<(Destination, Vec<u8>)> {
+        let mut packets = Vec::new();
+        let (due, later) = std::mem::take(&mut self.pending).into_iter().partition(|p| p.due <= now);
+        self.pending = later;
+        let mut groups: Vec<(Family, Vec<Pending>)> = families.iter().map(|f| (*f, Vec::new())).collect();
+        for pending in due {
+            match pending.to {
+                Destination::Group(family) => {
+                    if let Some((_, of)) = groups.iter_mut().find(|(of, _)| *of == family) {
+                        of.push(pending);
+                    }
+                }
+                Destination::Unicast(_) => packets.extend(unicast(&pending, zone)),
+            }
+        }
+        let announced = self.announcements_due(now, zone);
+        for (family, pending) in groups {
+            let response = self.multicast(now, family, pending, &announced, zone);
+            let encoded = response.encode(None).into_iter();
+            packets.extend(encoded.map(|bytes| (Destination::Group(family), bytes)));
+        }
+        packets
+    }
+
+    fn announcements_due(&mut self, now: Duration, zone: &Zone) -> Vec<Key> {
+        let mut announced: Vec<Key> = Vec::new();
+        self.announcements.retain_mut(|announcement| {
+            if announcement.due <= now {
+                announcement.records.retain(|key| zone.entry(key).is_some());
+                announced.extend(announcement.records.iter().cloned());
+                announcement.left -= 1;
+                announcement.due = now + AGAIN;
+            }
+            announcement.left > 0 && !announcement.records.is_empty()
+        });
+        announced
+    }
+
+    fn multicast(
+        &mut self,
+        now: Duration,
+        family: Family,
+        due: Vec<Pending>,
+        announced: &[Key],
+        zone: &mut Zone,
+    ) -> Response {
+        let mut response = Response::default();
+        let mut keys: Vec<Key> = Vec::new();
+        for key in announced {
+            if let Some(entry) = zone.entry_mut(key).filter(|_| !keys.contains(key)) {
+                entry.last.set(now, family);
+                response.answers.push(entry.told.record.clone());
+                keys.push(key.clone());
+            }
+        }
+        for mut pending in due {
+            let pause = if pending.defence { DEFENCE } else { AGAIN };
+            let mut later = None;
+            pending.records.retain(|key| {
+                let Some(entry) = zone.entry_mut(key).filter(|_| !keys.contains(key)) else { return false };
+                match entry.last.age(now, family).filter(|age| *age < pause) {
+                    // Who wants a name hears this one defence, and needs no second.
+                    Some(_) if pending.defence => false,
+                    Some(age) => {
+                        later = later.max(Some(now + (pause - age)));
+                        true
+                    }
+                    None => {
+                        entry.last.set(now, family);
+                        response.answers.push(entry.told.record.clone());
+                        keys.push(key.clone());
+                        false
+                    }
+                }
+            });
+            for name in std::mem::take(&mut pending.denied) {
+                let Some(node) = zone.node_mut(&name) else { continue };
+                if node.denied.age(now, family).is_none_or(|age| age >= AGAIN) {
+                    response.answers.extend(node.denial());
+                    node.denied.set(now, family);
+                }
+            }
+            if let Some(due) = later {
+                self.pending.push(Pending { due, partial: false, ..pending });
+            }
+        }
+        let recent = |record: &Record| {
+            let age = zone.entry(&key(record)).and_then(|entry| entry.last.age(now, family));
+            age.is_some_and(|age| age < AGAIN)
+        };
+        response.additionals = zone.additionals(&response.answers);
+        response.additionals.retain(|record| !recent(record));
+        for record in &response.additionals {
+            if let Some(entry) = zone.entry_mut(&key(record)) {
+                entry.last.set(now, family);
+            }
+        }
+        response
+    }
+
+    /// When something is due.
+    pub fn deadline(&self) -> Option<Duration> {
+        let pending = self.pending.iter().map(|pending| pending.due);
+        pending.chain(self.announcements.iter().map(|announcement| announcement.due)).min()
+    }
+
+    /// How many answers wait.
+    pub fn len(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+/// Whether a record is among those that are known with at least half of its time left (RFC 6762 section 7.1).
+pub fn is_known(zone: &Zone, of: &Key, known: &[Record]) -> bool {
+    let ttl = zone.entry(of).map_or(0, |entry| entry.told.record.ttl);
+    known
+        .iter()
+        .any(|known| known.ttl.saturating_mul(2) >= ttl && (&known.name, &known.data) == (&of.0, &of.1))
+}
+
+fn unicast(pending: &Pending, zone: &Zone) -> Vec<(Destination, Vec<u8>)> {
+    let record = |key: &Key| Some(zone.entry(key)?.told.record.clone());
+    let mut answers: Vec<_> = pending.records.iter().filter_map(record).collect();
+    if pending.legacy.is_none() {
+        answers.extend(pending.denied.iter().filter_map(|name| zone.node(name)?.denial()));
+    }
+    let mut additionals = zone.additionals(&answers);
+    if pending.legacy.is_some() {
+        additionals.retain(|record| record.record_type() != hickory_proto::rr::RecordType::NSEC);
+        // It caches without knowing of goodbyes, and takes the top bit for a part of the class (section 6.7).
+        for record in answers.iter_mut().chain(&mut additionals) {
+            record.ttl = record.ttl.min(10);
+            record.mdns_cache_flush = false;
+        }
+    }
+    let response = Response { answers, additionals };
+    response.encode(pending.legacy.as_ref()).into_iter().map(|bytes| (pending.to, bytes)).collect()
+}
