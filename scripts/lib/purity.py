@@ -48,7 +48,7 @@ ROOMS = {
     "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
     "cluster": {"model", "state", "mesh"},
-    "dns": {"model"},
+    "dns": {"model", "mesh"},
     "mdns": {"zeroconf"},
     "local": {"model", "state"},
     "api": {"model", "config"},

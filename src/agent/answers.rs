@@ -10,18 +10,20 @@ use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
     EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
-    ServiceRequest, TrafficAnswer,
+    NodeMesh, ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
+use crate::mesh::mesh_address;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeName,
     NodeState, Placement, ServiceName, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
+use crate::reconcile::MeshPath;
 
 /// What attaching gave.
 pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachAnswer {
@@ -60,7 +62,20 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         vtep: node.vtep,
         underlay_mtu: node.underlay_mtu,
         networks: networks.map(|network| network.spec.name.clone()).collect(),
+        mesh: None,
     }
+}
+
+/// A node's place in the mesh of the cluster with this id; `None` where it has none.
+pub fn mesh(cluster: &str, node: &Node, path: Option<&MeshPath>) -> Option<NodeMesh> {
+    // What it sends with is the newest it has.
+    let key = node.mesh.iter().max_by_key(|key| key.epoch)?;
+    Some(NodeMesh {
+        address: mesh_address(cluster, node.index),
+        public_key: key.public.to_string(),
+        mtu: path.map(|path| path.mtu),
+        carries: path.map(|path| path.carries),
+    })
 }
 
 /// How many nodes are in each state.

@@ -47,7 +47,7 @@ impl Backend for Agent {
             passes: report.passes,
             last_ms: report.last_ms,
             last_changes: report.last_changes,
-            errors: report.errors,
+            errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
         status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
         status.mdns = session.mdns.by_network();
@@ -136,7 +136,8 @@ impl Backend for Agent {
         let session = self.session().await?;
         let view = session.view();
         let manager = manager(&session).await;
-        let mut nodes: Vec<_> = view.nodes.values().map(|node| answers::node(&view, node, manager)).collect();
+        let mut nodes: Vec<_> =
+            view.nodes.values().map(|node| session.node_answer(&view, node, manager)).collect();
         nodes.sort_by_key(|node| (node.index, node.id));
         Ok(nodes)
     }
@@ -148,7 +149,7 @@ impl Backend for Agent {
             ApiError::not_found(format!("no node is named {node}"))
                 .hint("`lanmesh node ls` shows those that exist")
         })?;
-        Ok(answers::node(&view, found, manager(&session).await))
+        Ok(session.node_answer(&view, found, manager(&session).await))
     }
 
     async fn remove_node(&self, node: NodeName) -> Answer<bool> {
@@ -345,4 +346,12 @@ fn name_or_host(name: Option<NodeName>) -> Result<NodeName, ApiError> {
         ApiError::bad_field("name", format!("this machine's host name does not do: {error}"))
             .hint("give --name")
     })
+}
+
+impl Session {
+    fn node_answer(&self, view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAnswer {
+        let paths = self.reconciler.mesh_paths();
+        let mesh = answers::mesh(self.cluster.id(), node, paths.get(&node.id));
+        NodeAnswer { mesh, ..answers::node(view, node, manager) }
+    }
 }

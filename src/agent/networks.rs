@@ -58,13 +58,13 @@ fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
     node.id != view.me && node.networks.contains(&network)
 }
 
-/// The name that a network cannot have: the DNS needs it.
-const NODES: &str = "nodes";
+/// The names that a network cannot have: the DNS needs them for those of the nodes.
+const NODES: [&str; 2] = ["nodes", "mesh"];
 
 /// Checks a request as a whole and completes it: gateways, id, VNI.
 fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Result<NetworkSpec, ApiError> {
-    if name.as_str().eq_ignore_ascii_case(NODES) {
-        return Err(ApiError::bad_field("name", format!("{NODES}.lanmesh. holds the names of the nodes"))
+    if let Some(taken) = NODES.into_iter().find(|taken| name.as_str().eq_ignore_ascii_case(taken)) {
+        return Err(ApiError::bad_field("name", format!("{taken}.lanmesh. holds the names of the nodes"))
             .hint("give the network another name"));
     }
     let plan = request.address_plan()?;

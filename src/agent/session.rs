@@ -20,7 +20,7 @@ use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
 use crate::plan::{Desired, plan, plan_mesh};
-use crate::reconcile::{Reconciler, Settings, vanished};
+use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
 
 const UNDERLAY: &str = "node/underlay";
 
@@ -95,6 +95,7 @@ impl Session {
             let joined = context.kernel.memberships(*network).await?;
             initial.groups.insert(*network, multicast::to_publish(&joined));
         }
+        initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
@@ -131,7 +132,7 @@ impl Session {
             Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
-        let dns = Dns::new(dns_config(context), cluster.view());
+        let dns = Dns::new(dns_config(context, cluster.id()), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
@@ -149,6 +150,7 @@ impl Session {
         tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
+        tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         tasks.close();
         Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })
     }
@@ -203,9 +205,14 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     }
 }
 
-fn dns_config(context: &Context) -> DnsConfig {
+fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
     let Config { dns_ttl, resolv_conf, .. } = &*context.config;
-    DnsConfig { ttl: *dns_ttl, resolv_conf: resolv_conf.clone(), ..DnsConfig::default() }
+    DnsConfig {
+        ttl: *dns_ttl,
+        resolv_conf: resolv_conf.clone(),
+        cluster: cluster.to_owned(),
+        ..DnsConfig::default()
+    }
 }
 
 fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {

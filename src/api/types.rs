@@ -8,7 +8,7 @@ mod desired;
 mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
@@ -259,6 +259,24 @@ pub struct NodeAnswer {
     /// The networks it takes part in.
     #[schema(value_type = Vec<String>)]
     pub networks: Vec<NetworkName>,
+    /// Its place in the WireGuard mesh, while the cluster has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<NodeMesh>,
+}
+
+/// A node's place in the WireGuard mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeMesh {
+    /// Its address, reachable from every node, and from those alone.
+    #[schema(value_type = String)]
+    pub address: Ipv6Addr,
+    /// Its public key, in base64.
+    pub public_key: String,
+    /// The largest packet that should pass to it through its tunnel, by both underlays, in bytes; none for the node
+    /// that answers, and until it was tried.
+    pub mtu: Option<u32>,
+    /// The largest that did when it was last tried, in bytes; 0 where nothing passed.
+    pub carries: Option<u32>,
 }
 
 /// `PUT /v1/networks/{name}`: the spec of a network, fixed once it is created.

@@ -37,9 +37,13 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
                     output::word(&node.state),
                     output::list(role),
                     output::list(&node.networks),
+                    output::list(node.mesh.as_ref().map(|mesh| mesh.address)),
                 ]
             });
-            output::print(&output::table(["NAME", "INDEX", "ADDRESS", "STATE", "ROLE", "NETWORKS"], rows))
+            output::print(&output::table(
+                ["NAME", "INDEX", "ADDRESS", "STATE", "ROLE", "NETWORKS", "MESH"],
+                rows,
+            ))
         }
         Command::Inspect { node } => output::json(&context.client.node(node).await?),
         Command::Rm { node } => {

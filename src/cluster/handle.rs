@@ -152,7 +152,7 @@ impl Cluster {
                 vtep: config.vtep.unwrap_or(membership.address.ip()),
                 underlay_mtu: config.underlay_mtu,
                 networks: Default::default(),
-                mesh: Vec::new(),
+                mesh: initial.mesh.clone(),
             },
             incarnation,
             ledger,

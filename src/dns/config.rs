@@ -17,6 +17,8 @@ pub struct DnsConfig {
     /// How long others may keep an answer, in networks that say nothing else: a name is gone this long after its
     /// endpoint at the latest.
     pub ttl: Duration,
+    /// The cluster's id, from which the nodes' addresses in the mesh follow.
+    pub cluster: String,
     /// The port to listen on, UDP and TCP. 53 but in tests.
     pub port: u16,
     /// The node's resolver configuration, followed when it changes; names from outside go where it says.
@@ -29,6 +31,7 @@ impl Default for DnsConfig {
     fn default() -> Self {
         Self {
             ttl: Duration::from_secs(5),
+            cluster: String::new(),
             port: 53,
             resolv_conf: "/etc/resolv.conf".into(),
             limits: Limits::default(),

@@ -207,7 +207,8 @@ impl Dns {
         // RFC 2181 section 8: a TTL has 31 bits.
         let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX);
         let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
-        let zone = build(view, id, ttl, 1).await.ok_or(DnsError::Unknown(id))?;
+        let zone =
+            build(view, id, self.0.config.cluster.clone(), ttl, 1).await.ok_or(DnsError::Unknown(id))?;
         let forwarder = served.forward.then(|| self.0.forwarder.clone());
         let counting = self.0.counting.clone();
         let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
@@ -245,7 +246,7 @@ impl Dns {
             }
             _ => return,
         };
-        let Some(zone) = build(view, id, ttl, serial).await else { return };
+        let Some(zone) = build(view, id, self.0.config.cluster.clone(), ttl, serial).await else { return };
         if let Some(answering) = self.answering().get_mut(&id) {
             answering.handler.set_zone(zone);
             (answering.source, answering.serial) = (source, serial);
@@ -257,8 +258,15 @@ impl Dns {
     }
 }
 
-async fn build(view: Arc<ClusterView>, id: NetworkId, ttl: u32, serial: u32) -> Option<Arc<Zone>> {
-    let work = move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_serial(serial)));
+async fn build(
+    view: Arc<ClusterView>,
+    id: NetworkId,
+    cluster: String,
+    ttl: u32,
+    serial: u32,
+) -> Option<Arc<Zone>> {
+    let work =
+        move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_mesh(&view, &cluster).with_serial(serial)));
     tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 

@@ -22,6 +22,7 @@ mod mounts;
 mod netns;
 mod nft;
 mod observe;
+mod paths;
 mod port;
 mod raw;
 mod room;
@@ -30,7 +31,7 @@ pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -180,6 +181,20 @@ impl Kernel {
     /// What of the mesh is on this node.
     pub async fn observe_mesh(&self) -> Result<ObservedMesh, KernelError> {
         mesh::observe(&self.inner).await
+    }
+
+    /// The largest packets that pass through the mesh from `from`, an address of ours in it, to each of `peers` and
+    /// back, up to those that are named, in bytes; 0 where nothing does. Takes up to a second, and some where a path
+    /// is smaller. `None` while there is no mesh.
+    pub async fn try_mesh_paths(
+        &self,
+        from: Ipv6Addr,
+        peers: BTreeMap<Ipv6Addr, u32>,
+    ) -> Result<Option<BTreeMap<Ipv6Addr, u32>>, KernelError> {
+        match self.inner.dir.mesh().await? {
+            Some(mesh) => paths::try_out(&mesh, from, peers).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Carries out steps of the mesh; those that failed, and why. One that fails does not keep the others from

@@ -331,7 +331,7 @@ impl World {
                 .entry((a, b))
                 .and_modify(|since| {
                     if !both {
-                        *since = tick
+                        *since = tick;
                     }
                 })
                 .or_insert(tick);

@@ -293,9 +293,7 @@ impl Diff<'_> {
         let there = self.have.devices.get(name);
         let tunnel = there.and_then(|there| there.tunnel.as_ref());
         let right = there.is_some_and(|there| there.up && there.mtu == want.mtu)
-            && tunnel.is_some_and(|tunnel| {
-                tunnel.public == Some(want.private.public()) && tunnel.port == want.port
-            });
+            && tunnel.is_some_and(|tunnel| tunnel.public == Some(want.public) && tunnel.port == want.port);
         if !right {
             self.steps.push(MeshAction::PutDevice {
                 device: name.clone(),

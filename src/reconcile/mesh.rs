@@ -51,6 +51,11 @@ impl MeshWork {
         self.wake
     }
 
+    /// What the last pass brought about.
+    pub fn applied(&self) -> Option<&DesiredMesh> {
+        self.applied.as_ref()
+    }
+
     /// What stands in the way, for people.
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -187,6 +192,18 @@ impl Reconciler {
             Err(error) => tracing::warn!(%error, "cannot publish this node's keys"),
         }
     }
+}
+
+/// What a node told the others of its keys before it was restarted. Until it says so again, they would take it to have
+/// none, and forget its tunnels.
+pub fn remembered_keys(state: &State, port: u16) -> Result<Vec<MeshKey>, StateError> {
+    let keys = load(state)?.into_iter().map(|key| MeshKey {
+        epoch: key.epoch(),
+        public: key.private.public(),
+        port: port.saturating_add(key.slot.into()),
+        sending: key.sending,
+    });
+    Ok(keys.collect())
 }
 
 fn load(state: &State) -> Result<Vec<OwnKey>, StateError> {

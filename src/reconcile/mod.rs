@@ -10,6 +10,7 @@
 mod desire;
 mod groups;
 mod mesh;
+mod paths;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,9 @@ use crate::state::State;
 
 use groups::FreshGroups;
 use mesh::MeshWork;
+
+pub use mesh::remembered_keys;
+pub use paths::MeshPath;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
@@ -112,6 +116,7 @@ struct Inner {
     settings: Settings,
     work: tokio::sync::Mutex<Work>,
     report: Mutex<Report>,
+    paths: Mutex<BTreeMap<NodeId, MeshPath>>,
     present: watch::Sender<BTreeSet<NetworkId>>,
     happenings: mpsc::UnboundedSender<Happening>,
 }
@@ -147,6 +152,7 @@ impl Reconciler {
             settings,
             work: tokio::sync::Mutex::new(work),
             report: Mutex::default(),
+            paths: Mutex::default(),
             present: watch::Sender::default(),
             happenings,
         };

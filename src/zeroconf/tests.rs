@@ -1,7 +1,7 @@
 //! What RFC 6762 asks of a responder, one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, Query};
@@ -305,7 +305,7 @@ fn one_who_floods_is_cut_off_and_others_are_not() {
     }
     assert!(bench.engine.counters().discarded[&Discard::TooFast] > 1500);
     bench.wait(200);
-    let b = SocketAddr::new(IpAddr::from(address(3)), PORT).to_string();
+    let b = SocketAddr::new(address(3), PORT).to_string();
     assert!(
         !bench.ask(&b, query(names::host("far"), RecordType::A)).is_empty() || !bench.wait(1100).is_empty()
     );

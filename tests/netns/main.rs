@@ -14,6 +14,8 @@ mod clusters;
 mod desired;
 mod distcc;
 mod encrypted;
+mod encrypted_changes;
+mod encrypted_leaks;
 mod isolation;
 mod join;
 mod membership;

@@ -58,6 +58,7 @@ impl Fake {
             vtep: "192.0.2.1".parse().unwrap(),
             underlay_mtu: 1500,
             networks: vec!["net".parse().unwrap()],
+            mesh: None,
         }
     }
 

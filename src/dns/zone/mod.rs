@@ -3,7 +3,8 @@
 //! Owns: which names a network has, what each type of record says for them, and which names are ours at all. Does
 //! not own: messages, their sizes and flags (`handler`), names from outside (`forward`).
 //!
-//! Three zones: `NETWORK.lanmesh.`; `lanmesh.` above it, in which the nodes are and nothing of any other network is;
+//! Three zones: `NETWORK.lanmesh.`; `lanmesh.` above it, in which the nodes are (`nodes`, and
+//! `mesh` for their addresses in the WireGuard mesh) and nothing of any other network is;
 //! and the reverse zones of the network's subnets.
 
 mod build;
@@ -25,7 +26,8 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use ipnetwork::IpNetwork;
 
 use super::config::DOMAIN;
-use crate::model::{ClusterView, EndpointName, NetworkId};
+use crate::mesh::mesh_address;
+use crate::model::{ClusterView, EndpointName, NetworkId, Node};
 use build::Index;
 use key::{Lower, key, labels};
 use offers::Offer;
@@ -119,6 +121,8 @@ pub struct Zone {
     index: Index,
     /// Names relative to `nodes.lanmesh.`
     nodes: HashMap<Box<[u8]>, Entry>,
+    /// Names relative to `mesh.lanmesh.`
+    mesh: HashMap<Box<[u8]>, Entry>,
 }
 
 impl Zone {
@@ -151,7 +155,17 @@ impl Zone {
             subnets: spec.subnets.clone(),
             index: Index::of(view, network, instances),
             nodes: up.map(|node| (key([node.name.as_str()]), Entry::Node(node.address.ip()))).collect(),
+            mesh: HashMap::new(),
         })
+    }
+
+    /// The same zone with the addresses that the nodes of this cluster have in the WireGuard mesh.
+    pub fn with_mesh(mut self, view: &ClusterView, cluster: &str) -> Self {
+        let up = view.nodes.values().filter(|node| node.id == view.me || node.state.is_up());
+        let meshed = up.filter(|node| !node.mesh.is_empty());
+        let entry = |node: &Node| Entry::Node(mesh_address(cluster, node.index).into());
+        self.mesh = meshed.map(|node| (key([node.name.as_str()]), entry(node))).collect();
+        self
     }
 
     /// The same zone with this serial number in its SOA.
@@ -201,13 +215,15 @@ impl Zone {
     }
 
     fn in_parent(&self, below: &[u8]) -> Option<Is<'_>> {
-        let nodes = key(["nodes"]);
-        match below.strip_suffix(&*nodes) {
-            _ if below.is_empty() => Some(Is::This(Entry::Apex)),
-            Some([]) => Some(Is::This(Entry::Empty)),
-            Some(node) => self.nodes.get(node).map(Is::Known),
-            None => None,
+        if below.is_empty() {
+            return Some(Is::This(Entry::Apex));
         }
+        [("nodes", &self.nodes), ("mesh", &self.mesh)].into_iter().find_map(|(label, names)| {
+            match below.strip_suffix(&*key([label]))? {
+                [] => Some(Is::This(Entry::Empty)),
+                node => names.get(node).map(Is::Known),
+            }
+        })
     }
 
     /// `None` where the name belongs to none of the subnets.

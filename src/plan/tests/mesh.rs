@@ -33,10 +33,12 @@ fn peer(n: u8) -> MeshPeer {
 }
 
 fn device(slot: u8, peers: &[u8]) -> MeshDevice {
+    let private = PrivateKey::from_bytes([slot + 100; 32]);
     MeshDevice {
         slot,
         port: 51840 + u16::from(slot),
-        private: PrivateKey::from_bytes([slot + 100; 32]),
+        public: private.public(),
+        private,
         mtu: 1440,
         peers: peers.iter().map(|n| (key(*n), peer(*n))).collect(),
     }

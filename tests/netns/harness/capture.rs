@@ -1,6 +1,7 @@
 //! Counting packets on the underlay.
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -18,9 +19,15 @@ pub struct Capture {
 impl Capture {
     /// Starts to count what matches `filter` (pcap-filter(7)) on a link, and returns when it counts.
     pub fn start(netns: &Netns, link: &str, filter: &str) -> Self {
+        Self::written(netns, link, filter, Path::new("/dev/null"))
+    }
+
+    /// Starts to write what matches `filter` on a link, `any` included, to a file, and returns when it does.
+    pub fn written(netns: &Netns, link: &str, filter: &str, file: &Path) -> Self {
         let mut command = netns.command("setpriv");
         command.args(["--pdeathsig", "KILL", "tcpdump", "--immediate-mode", "-n", "-p", "-i", link]);
-        command.args(["-w", "/dev/null", filter]);
+        // Where it cannot change its user it could not write the file.
+        command.args(["-U", "-Z", "root", "-w"]).arg(file).arg(filter);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -26,7 +26,7 @@ pub use capture::Capture;
 pub use container::Container;
 pub use guest::{Guest, Running};
 pub use names::{Answered, Asker, Resolver, Watch};
-pub use netns::Netns;
+pub use netns::{Netns, within};
 pub use node::Node;
 pub use program::{Place, Program};
 pub use requirements::missing;

@@ -24,9 +24,12 @@ pub struct Node {
     number: usize,
     netns: Netns,
     mtu: u32,
+    ipv6: bool,
     run_dir: PathBuf,
     data_dir: PathBuf,
     log: PathBuf,
+    /// TOML.
+    config: RefCell<String>,
     agent: RefCell<Option<Child>>,
 }
 
@@ -74,13 +77,24 @@ impl std::fmt::Display for Reply {
 }
 
 impl Node {
-    pub(super) fn new(number: usize, mtu: u32, dir: &Path, logs: &Path) -> Self {
+    pub(super) fn new(number: usize, mtu: u32, ipv6: bool, dir: &Path, logs: &Path) -> Self {
         let name = format!("n{number}");
         let netns = Netns::new(&name);
         let run_dir = dir.join(&name).join("run");
         let data_dir = dir.join(&name).join("data");
         let log = logs.join(format!("{name}.log"));
-        Self { name, number, netns, mtu, run_dir, data_dir, log, agent: RefCell::new(None) }
+        Self {
+            name,
+            number,
+            netns,
+            mtu,
+            ipv6,
+            run_dir,
+            data_dir,
+            log,
+            config: RefCell::default(),
+            agent: RefCell::new(None),
+        }
     }
 
     /// Its name in the lab and in the cluster.
@@ -93,9 +107,13 @@ impl Node {
         self.number
     }
 
-    /// Its address on the underlay.
+    /// Its address on the underlay, as it advertises it.
     pub fn address(&self) -> String {
-        format!("192.0.2.{}", self.number)
+        if self.ipv6 {
+            format!("[2001:db8::{}]:7979", self.number)
+        } else {
+            format!("192.0.2.{}", self.number)
+        }
     }
 
     /// Its namespace.
@@ -139,11 +157,14 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        if slowness() > 1 && !self.config().exists() {
-            self.configure("");
+        let mut config = self.config.borrow().clone();
+        if slowness() > 1 {
+            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
         }
-        if self.config().exists() {
-            command.arg("--config").arg(self.config());
+        if !config.is_empty() {
+            let path = self.run_dir.join("agent.toml");
+            std::fs::write(&path, config).expect("the run directory is ours");
+            command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
@@ -152,17 +173,9 @@ impl Node {
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
     }
 
-    /// Writes the configuration file with which the agent is started from now on.
+    /// Sets the configuration with which the agent is started from now on.
     pub fn configure(&self, toml: &str) {
-        let mut toml = toml.to_owned();
-        if slowness() > 1 && !toml.contains("detect_ms") {
-            toml = format!("detect_ms = {}\n{toml}", 2000 * slowness());
-        }
-        std::fs::write(self.config(), toml).expect("the configuration can be written");
-    }
-
-    fn config(&self) -> PathBuf {
-        self.run_dir.with_file_name("agent.toml")
+        toml.clone_into(&mut self.config.borrow_mut());
     }
 
     /// Waits until the agent answers at its socket.

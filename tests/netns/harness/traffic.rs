@@ -39,8 +39,13 @@ pub struct Pings {
 impl Pings {
     /// Starts `count` pings, 20 each second.
     pub fn start(from: &Container, to: &str, count: u32) -> Self {
+        Self::with_interval(from, to, count, "0.05")
+    }
+
+    /// Starts `count` pings, one each `interval` seconds.
+    pub fn with_interval(from: &Container, to: &str, count: u32, interval: &str) -> Self {
         let mut command = from.command("ping");
-        command.args(["-n", "-q", "-i", "0.05", "-W", "2", "-c", &count.to_string(), to]);
+        command.args(["-n", "-q", "-i", interval, "-W", "2", "-c", &count.to_string(), to]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("ping can be started");
         Self { child: Some(child) }
     }

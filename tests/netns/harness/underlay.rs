@@ -20,11 +20,13 @@ pub struct LabConfig {
     pub mtus: Vec<u32>,
     /// No other test runs meanwhile.
     pub alone: bool,
+    /// The nodes speak IPv6 with each other.
+    pub ipv6: bool,
 }
 
 impl From<usize> for LabConfig {
     fn from(nodes: usize) -> Self {
-        Self { mtus: vec![1500; nodes], alone: false }
+        Self { mtus: vec![1500; nodes], alone: false, ipv6: false }
     }
 }
 
@@ -34,9 +36,14 @@ impl LabConfig {
         Self { alone: true, ..nodes.into() }
     }
 
+    /// So many nodes on an IPv6 underlay.
+    pub fn over_ipv6(nodes: usize) -> Self {
+        Self { ipv6: true, ..nodes.into() }
+    }
+
     /// Nodes with these MTUs.
     pub fn mtus(mtus: &[u32]) -> Self {
-        Self { mtus: mtus.to_vec(), alone: false }
+        Self { mtus: mtus.to_vec(), alone: false, ipv6: false }
     }
 }
 
@@ -73,7 +80,7 @@ impl Lab {
         underlay.ip("link set br0 up");
         let mut lab = Self { nodes: Vec::new(), underlay, dir, logs, _slot: slot };
         for (i, mtu) in config.mtus.iter().enumerate() {
-            lab.add_node(i + 1, *mtu);
+            lab.add_node(i + 1, *mtu, config.ipv6);
         }
         for node in &lab.nodes {
             node.start();
@@ -164,15 +171,15 @@ impl Lab {
         self.underlay
             .ip(&format!("link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {name}"));
         self.underlay.ip(&format!("link set {name} master br0 up"));
-        node.netns().ip(&format!("address add {}/24 dev eth0", node.address()));
+        node.netns().ip(&format!("address add 192.0.2.{number}/24 dev eth0"));
         if mtu >= 1280 {
             node.netns().ip(&format!("address add 2001:db8::{number}/64 dev eth0 nodad"));
         }
         node.netns().ip("link set eth0 up");
     }
 
-    fn add_node(&mut self, number: usize, mtu: u32) {
-        let node = Node::new(number, mtu, self.dir.path(), &self.logs);
+    fn add_node(&mut self, number: usize, mtu: u32, ipv6: bool) {
+        let node = Node::new(number, mtu, ipv6, self.dir.path(), &self.logs);
         self.wire(&node);
         self.nodes.push(node);
     }

@@ -1,0 +1,126 @@
+//! Whether what should fit into the tunnels to the other nodes does: a path that is smaller than its ends is said, not
+//! suffered.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Reconciler;
+use crate::model::{ClusterView, NodeId};
+use crate::plan::mesh_vtep;
+
+/// How often the paths are tried out, at least; and the share of it for each node, so that many do not add up.
+const PERIOD: Duration = Duration::from_secs(10);
+const PER_NODE: Duration = Duration::from_millis(200);
+
+/// How large a packet passes to another node through the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeshPath {
+    /// What should, by the MTUs of both underlays, in bytes.
+    pub mtu: u32,
+    /// What did when it was last tried, and came back; 0: nothing.
+    pub carries: u32,
+}
+
+impl Reconciler {
+    /// How large a packet passes to each node that was last tried.
+    pub fn mesh_paths(&self) -> BTreeMap<NodeId, MeshPath> {
+        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What of that is less than it should be, for people.
+    pub fn path_problems(&self) -> Vec<String> {
+        let view = self.view();
+        let small = self.mesh_paths().into_iter().filter_map(|(id, path)| {
+            let node = view.nodes.get(&id).filter(|node| node.state.is_up())?;
+            let MeshPath { mtu, carries } = path;
+            match carries {
+                0 => Some(format!(
+                    "mesh: nothing passes to {} through its tunnel: let UDP to its WireGuard port ({}) pass",
+                    node.name,
+                    node.mesh.iter().map(|key| key.port.to_string()).collect::<Vec<_>>().join(", ")
+                )),
+                carries if carries < mtu => Some(format!(
+                    "mesh: packets of {mtu} bytes should pass to {} through its tunnel, and only {carries} do: \
+                     something on the way between {} and this node has an MTU that is {} smaller; raise it there, \
+                     or create networks with `--mtu {}`",
+                    node.name,
+                    node.vtep,
+                    mtu - carries,
+                    carries.saturating_sub(70)
+                )),
+                _ => None,
+            }
+        });
+        small.collect()
+    }
+
+    /// Tries the paths out every so often, until `stop`.
+    pub async fn follow_paths(self, stop: CancellationToken) {
+        let mut views = self.0.cluster.view();
+        loop {
+            let nodes = u32::try_from(self.view().nodes.len()).unwrap_or(u32::MAX);
+            let period = PERIOD.max(PER_NODE.saturating_mul(nodes));
+            let rest = async {
+                sleep(PERIOD / 5).await;
+                // News of nodes may have made a path; in between it is tried out less often.
+                let _ = timeout(period.saturating_sub(PERIOD / 5), views.changed()).await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = rest => {}
+            }
+            self.try_paths().await;
+        }
+    }
+
+    async fn try_paths(&self) {
+        let view = self.view();
+        let (from, peers) = {
+            let work = self.work().await;
+            match work.mesh.paths(&view) {
+                Some(paths) => paths,
+                None => {
+                    self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    return;
+                }
+            }
+        };
+        let sizes = peers.iter().map(|(peer, (_, mtu))| (*peer, *mtu)).collect();
+        let found = match self.0.kernel.try_mesh_paths(from, sizes).await {
+            Ok(found) => found.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "cannot try out the mesh");
+                return;
+            }
+        };
+        let paths = found.into_iter().filter_map(|(peer, carries)| {
+            let (node, mtu) = peers.get(&peer)?;
+            Some((*node, MeshPath { mtu: *mtu, carries }))
+        });
+        let before = self.path_problems();
+        *self.0.paths.lock().unwrap_or_else(PoisonError::into_inner) = paths.collect();
+        for problem in self.path_problems().iter().filter(|problem| !before.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+    }
+}
+
+impl super::mesh::MeshWork {
+    /// This node's VTEP in the mesh, and those of the nodes that answer: who each is, and what should pass there.
+    #[allow(clippy::type_complexity, reason = "a pair of what is tried and what for")]
+    fn paths(&self, view: &ClusterView) -> Option<(Ipv6Addr, BTreeMap<Ipv6Addr, (NodeId, u32)>)> {
+        let applied = self.applied()?;
+        let peers = applied.devices.values().flat_map(|device| device.peers.values());
+        let up = peers.filter(|peer| view.nodes.get(&peer.node).is_some_and(|node| node.state.is_up()));
+        let tried = up.filter_map(|peer| {
+            let route = applied.routes.get(&peer.address)?;
+            Some((mesh_vtep(peer.address), (peer.node, route.mtu)))
+        });
+        Some((mesh_vtep(applied.address), tried.collect()))
+    }
+}

@@ -1,0 +1,223 @@
+//! What the underlay sees of an encrypted network, and what it can put into one: nothing.
+
+use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::encrypted::{BOTH, all_reach_each_other, attach, encrypted, mesh_of};
+use crate::harness::{Capture, Container, Lab, Listener, Netns, Node, SOON, lab, need, wait_until};
+use crate::unicast::address;
+
+const MARKER: &[u8] = b"nobody-may-read-this-on-the-way";
+const PORT: u16 = 5680;
+
+/// How often the marker is in a file.
+fn markers(file: &Path) -> usize {
+    let bytes = std::fs::read(file).expect("the capture was written");
+    bytes.windows(MARKER.len()).filter(|window| *window == MARKER).count()
+}
+
+/// Sends the marker to everybody in the network, again and again, until `stop`. What cannot be sent is not.
+fn shout(from: &Container, to: &[String], stop: &AtomicBool) {
+    from.within(|| {
+        let four = UdpSocket::bind(("0.0.0.0", 0)).expect("a port is free");
+        four.set_broadcast(true).expect("broadcast can be allowed");
+        let six = UdpSocket::bind(("::", 0)).expect("a port is free");
+        while !stop.load(Ordering::Relaxed) {
+            for to in to {
+                let to: IpAddr = to.parse().expect("an address");
+                // While nothing leads there it fails, as it should.
+                let _ = if to.is_ipv4() { &four } else { &six }.send_to(MARKER, (to, PORT));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    });
+}
+
+fn everybody(endpoints: &[(Container, Value)]) -> Vec<String> {
+    let mut all: Vec<String> = ["10.70.0.255", "239.1.7.8", "224.0.0.251"].map(str::to_owned).into();
+    for (_, answer) in endpoints {
+        all.extend([address(answer, 0), address(answer, 1)]);
+    }
+    all
+}
+
+/// Runs a command in the mesh's namespace of a node.
+fn in_mesh(node: &Node, command: &[&str]) {
+    let path = node.run_dir().join("netns/mesh");
+    let mut entered = std::process::Command::new("nsenter");
+    entered.arg(format!("--net={}", path.display())).arg("--").args(command);
+    let output = entered.output().expect("nsenter can be run");
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+fn links_in_mesh(node: &Node) -> Vec<String> {
+    let path = node.run_dir().join("netns/mesh");
+    let links = std::process::Command::new("nsenter")
+        .arg(format!("--net={}", path.display()))
+        .args(["--", "ip", "-j", "link", "show"])
+        .output()
+        .expect("nsenter can be run");
+    let links: Value = serde_json::from_slice(&links.stdout).unwrap_or_default();
+    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+    names.filter(|name| name.starts_with("lw")).map(str::to_owned).collect()
+}
+
+#[test]
+fn nothing_is_ever_readable_whatever_of_the_mesh_is_missing() {
+    need!("tcpdump");
+    let lab = lab!(4);
+    lab.join_all(&[1, 2, 3]);
+    let endpoints = encrypted_on(&lab, &[1, 2, 3]);
+    let (everything, strange) = (lab.dir().join("everything.pcap"), lab.dir().join("strange.pcap"));
+    let all = Capture::written(lab.underlay(), "any", "", &everything);
+    // The mesh, what the nodes tell each other, and what every underlay has (MLD begins with a hop-by-hop header).
+    let known = "not (udp portrange 51840-51843 or port 7979 or arp or icmp or icmp6 or ip6[6] = 0)";
+    let others = Capture::written(lab.underlay(), "any", known, &strange);
+    let stop = AtomicBool::new(false);
+    let everybody = everybody(&endpoints);
+    std::thread::scope(|scope| {
+        for (container, _) in &endpoints {
+            let (everybody, stop) = (&everybody, &stop);
+            scope.spawn(move || shout(container, everybody, stop));
+        }
+        let finish = Finish(&stop);
+        let (one, two) = (lab.node(1), lab.node(2));
+        // A device is taken away, with the agent there.
+        for device in links_in_mesh(one) {
+            in_mesh(one, &["ip", "link", "delete", &device]);
+        }
+        all_reach_each_other(&endpoints);
+        // Its process is killed.
+        one.kill_wireguard();
+        all_reach_each_other(&endpoints);
+        // The agent is killed, and then the process: nobody makes it anew.
+        one.kill();
+        one.kill_wireguard();
+        for device in links_in_mesh(one) {
+            in_mesh(one, &["ip", "link", "delete", &device]);
+        }
+        std::thread::sleep(Duration::from_secs(1));
+        // The other side goes as well, and both come back.
+        two.kill();
+        two.kill_wireguard();
+        one.start_and_wait();
+        std::thread::sleep(Duration::from_secs(1));
+        two.start_and_wait();
+        all_reach_each_other(&endpoints);
+        // A node comes; its peers have no key of it yet.
+        let token = one.lanmesh(["token", "show", "--json"]).json();
+        lab.node(4).join(token["token"].as_str().expect("a token"), one);
+        let four = Container::named("c4");
+        let answer = attach(lab.node(4), "c4", &four);
+        wait_until("c4 is reached", SOON, || crate::harness::ping(&endpoints[0].0, &address(&answer, 0)));
+        // One is shut out, which makes all keys anew.
+        one.lanmesh(["node", "rm", "n3"]).success();
+        std::thread::sleep(Duration::from_secs(3));
+        drop(finish);
+    });
+    let (packets, strangers) = (all.count(), others.count());
+    assert!(packets > 1000, "the capture sees what there is: {packets} packets");
+    assert_eq!(markers(&everything), 0, "times the marker was readable");
+    assert_eq!(strangers, 0, "packets that are neither the mesh's nor the nodes' own: {}", strange.display());
+}
+
+/// Ends the shouting, also when the test fails.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn encrypted_on(lab: &Lab, nodes: &[usize]) -> Vec<(Container, Value)> {
+    lab.node(1).create_network("net", &[&BOTH[..], &["--encrypt", "wireguard"]].concat());
+    let endpoints: Vec<_> = nodes
+        .iter()
+        .map(|n| {
+            let container = Container::named(&format!("c{n}"));
+            wait_until("the network is known", SOON, || {
+                lab.node(*n).lanmesh(["network", "inspect", "net", "--json"]).ok()
+            });
+            let answer = attach(lab.node(*n), &format!("c{n}"), &container);
+            (container, answer)
+        })
+        .collect();
+    all_reach_each_other(&endpoints);
+    endpoints
+}
+
+/// A VXLAN packet (RFC 7348) with a broadcast datagram of the marker inside.
+fn forged(vni: u32) -> Vec<u8> {
+    let mut packet = vec![0x08, 0, 0, 0];
+    packet.extend((vni << 8).to_be_bytes());
+    packet.extend([0xff; 6]);
+    packet.extend([0x02, 0, 0, 0, 0, 0x99]);
+    packet.extend([0x08, 0]);
+    let udp = u16::try_from(8 + MARKER.len()).expect("is short");
+    let mut header = vec![0x45, 0];
+    header.extend((20 + udp).to_be_bytes());
+    header.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 70, 0, 99, 10, 70, 0, 255]);
+    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("is folded");
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend(header);
+    packet.extend(PORT.to_be_bytes());
+    packet.extend(PORT.to_be_bytes());
+    packet.extend(udp.to_be_bytes());
+    // No checksum (RFC 768).
+    packet.extend([0, 0]);
+    packet.extend(MARKER);
+    packet
+}
+
+/// A host on the underlay that belongs to nobody, with a way to the mesh's addresses through n2.
+fn stranger(lab: &Lab) -> Netns {
+    let host = Netns::new("stranger");
+    lab.underlay().ip("link add stranger type veth peer name eth0 netns stranger");
+    lab.underlay().ip("link set stranger master br0 up");
+    host.ip("link set eth0 up");
+    host.ip("address add 192.0.2.99/24 dev eth0");
+    host.ip("address add 2001:db8::99/64 dev eth0 nodad");
+    host.ip("route add fd00::/8 via 2001:db8::2");
+    host
+}
+
+#[test]
+fn a_host_on_the_underlay_can_put_packets_into_a_plain_network_and_not_into_an_encrypted_one() {
+    let lab = lab!(2).cluster();
+    let secret = encrypted(&lab, &BOTH);
+    lab.network("plain", &["--subnet", "10.70.0.0/24"]);
+    let open = Container::named("open");
+    lab.node(2).attach("plain", "open", &open);
+    let host = stranger(&lab);
+    let vni = |network: &str| {
+        let answer = lab.node(1).lanmesh(["network", "inspect", network, "--json"]).json();
+        u32::try_from(answer["vni"].as_u64().expect("a number")).expect("has 24 bits")
+    };
+    // Every address of n2 there is.
+    let own = wait_until("n2 is in the mesh", SOON, || mesh_of(lab.node(1), "n2"));
+    let own: Ipv6Addr = own["address"].as_str().and_then(|a| a.parse().ok()).expect("an address");
+    let vtep: Ipv6Addr = (u128::from(own) | 1 << 64).into();
+    let targets: [IpAddr; 4] =
+        ["192.0.2.2".parse().expect("v4"), "2001:db8::2".parse().expect("v6"), own.into(), vtep.into()];
+    let text = std::str::from_utf8(MARKER).expect("is text");
+    for (container, network, expected) in [(&open, "plain", 1), (&secret[1].0, "net", 0)] {
+        let listener = Listener::open(container, PORT, None);
+        let packet = forged(vni(network));
+        crate::harness::within(&host.path(), || {
+            for to in targets {
+                let any: IpAddr =
+                    if to.is_ipv4() { "0.0.0.0".parse() } else { "::".parse() }.expect("is one");
+                let socket = UdpSocket::bind((any, 0)).expect("a port is free");
+                // One that nothing answers for is refused the second time.
+                let _ = socket.send_to(&packet, (to, 4789));
+            }
+        });
+        assert_eq!(listener.count(text), expected, "forged datagrams that an endpoint of {network} got");
+    }
+}
