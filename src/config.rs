@@ -77,6 +77,8 @@ pub struct Config {
     pub without_vxlan_mdb: bool,
     /// The same for the filter at egress.
     pub without_egress_filter: bool,
+    /// The same for the rules that keep endpoints to their addresses.
+    pub without_port_guard: bool,
     /// The same for WireGuard.
     pub without_wireguard: bool,
 }
@@ -96,6 +98,8 @@ pub struct Flags {
     pub without_vxlan_mdb: bool,
     /// Not to use the filter at egress.
     pub without_egress_filter: bool,
+    /// Not to keep endpoints to their addresses.
+    pub without_port_guard: bool,
     /// Not to use WireGuard of the kernel.
     pub without_wireguard: bool,
 }
@@ -125,6 +129,7 @@ impl Default for Config {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_port_guard: false,
             without_wireguard: false,
         }
     }
@@ -309,6 +314,7 @@ impl Config {
         }
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
+        config.without_port_guard = flags.without_port_guard;
         config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
@@ -360,6 +366,7 @@ impl Config {
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
+            without_port_guard: default.without_port_guard,
             without_wireguard: default.without_wireguard,
         })
     }
@@ -419,6 +426,7 @@ mod tests {
             resolv_conf: "/c".into(),
             without_vxlan_mdb: false,
             without_egress_filter: false,
+            without_port_guard: false,
             without_wireguard: false,
         };
         assert_eq!(config, expected);

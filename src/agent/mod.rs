@@ -126,6 +126,7 @@ impl Agent {
         let without = Without {
             mdb: config.without_vxlan_mdb,
             filter: config.without_egress_filter,
+            guard: config.without_port_guard,
             wireguard: config.without_wireguard,
         };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;

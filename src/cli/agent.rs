@@ -38,6 +38,8 @@ enum WithoutArg {
     VxlanMdb,
     /// Filters at egress (kernel 5.16)
     EgressFilter,
+    /// Rules at ingress that keep endpoints to their addresses
+    PortGuard,
     /// WireGuard in the kernel
     Wireguard,
 }
@@ -51,6 +53,7 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         socket,
         without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
+        without_port_guard: without.contains(&WithoutArg::PortGuard),
         without_wireguard: without.contains(&WithoutArg::Wireguard),
     })?;
     start_log(&config);

@@ -87,6 +87,7 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         mtu: request.mtu,
         multicast: request.multicast,
         broadcast: request.broadcast,
+        spoofing: request.spoofing,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
         dns_forward: request.dns_forward,
@@ -177,6 +178,10 @@ impl Backend for Fake {
         Ok(self.token_answer(self.inner.lock().unwrap().token))
     }
 
+    async fn recover(&self, _: RecoverRequest) -> Answer<TokenAnswer> {
+        Ok(self.token_answer(self.inner.lock().unwrap().token))
+    }
+
     async fn rotate_token(&self, request: RotateRequest) -> Answer<TokenAnswer> {
         let mut inner = self.inner.lock().unwrap();
         if request.replaces != self.token_answer(inner.token).token {
@@ -251,6 +256,7 @@ impl Backend for Fake {
                     addresses,
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
+                    spoofed: None,
                 });
             }
         }
