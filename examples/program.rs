@@ -152,6 +152,7 @@ async fn attach(kernel: &Kernel, make: &Plan) -> Outcome<(Duration, Duration)> {
         mac: Mac::of_endpoint([10, 0, 0, 17].into()),
         addresses: vec!["10.0.0.17/8".parse()?],
         mtu: 1450,
+        guarded: true,
     };
     let (mut attaches, mut detaches) = (vec![], vec![]);
     for _ in 0..50 {

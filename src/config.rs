@@ -79,6 +79,8 @@ pub struct Config {
     pub without_egress_filter: bool,
     /// The same for WireGuard.
     pub without_wireguard: bool,
+    /// The same for the rules that keep endpoints to their addresses.
+    pub without_port_guard: bool,
 }
 
 /// What the command line says; each goes before the file.
@@ -98,6 +100,8 @@ pub struct Flags {
     pub without_egress_filter: bool,
     /// Not to use WireGuard of the kernel.
     pub without_wireguard: bool,
+    /// Not to keep endpoints to their addresses.
+    pub without_port_guard: bool,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -126,6 +130,7 @@ impl Default for Config {
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_wireguard: false,
+            without_port_guard: false,
         }
     }
 }
@@ -310,6 +315,7 @@ impl Config {
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
         config.without_wireguard = flags.without_wireguard;
+        config.without_port_guard = flags.without_port_guard;
         Ok(config)
     }
 
@@ -361,6 +367,7 @@ impl Config {
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
             without_wireguard: default.without_wireguard,
+            without_port_guard: default.without_port_guard,
         })
     }
 }
@@ -420,6 +427,7 @@ mod tests {
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_wireguard: false,
+            without_port_guard: false,
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));

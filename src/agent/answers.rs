@@ -123,6 +123,7 @@ pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnsw
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
         created_ms: spec.created_ms,
@@ -151,6 +152,7 @@ fn network_request(spec: &NetworkSpec) -> NetworkRequest {
         broadcast: spec.broadcast,
         zeroconf: spec.zeroconf,
         encrypt: spec.encrypt,
+        spoofing: spec.spoofing,
         dns_forward: spec.dns.forward,
         dns_ttl: spec.dns.ttl,
     }
@@ -179,6 +181,7 @@ pub fn endpoint(
         mac: endpoint.mac,
         node: node.name.clone(),
         state,
+        spoofed: None,
     })
 }
 

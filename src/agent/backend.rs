@@ -1,5 +1,7 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
+use std::collections::BTreeMap;
+
 use super::session::{Join, Session};
 use super::{Agent, answers, attach, services};
 use crate::api::types::{
@@ -8,7 +10,8 @@ use crate::api::types::{
     ReconcileAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
-use crate::model::{ClusterView, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
+use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
+use crate::plan::PortName;
 use crate::reconcile::{members, network_mtu};
 
 impl Backend for Agent {
@@ -200,10 +203,19 @@ impl Backend for Agent {
                     network.endpoints.clone()
                 }
             };
+            let spoofed = match by_node.contains_key(&view.me) {
+                true => session.kernel().spoofed(network.spec.id).await.unwrap_or_default(),
+                false => BTreeMap::new(),
+            };
             for (node, found) in &by_node {
-                let found = found.values();
-                endpoints
-                    .extend(found.filter_map(|found| answers::endpoint(&view, &network.spec, node, found)));
+                let answer = |found: &Endpoint| {
+                    let mut answer = answers::endpoint(&view, &network.spec, node, found)?;
+                    if *node == view.me {
+                        answer.spoofed = spoofed.get(&PortName::of(&found.name)).copied();
+                    }
+                    Some(answer)
+                };
+                endpoints.extend(found.values().filter_map(answer));
             }
         }
         endpoints.sort_by(|a, b| (&a.network, &a.name, &a.node).cmp(&(&b.network, &b.name, &b.node)));

@@ -88,6 +88,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         broadcast: request.broadcast,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
+        spoofing: request.spoofing,
         dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
         created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
     })

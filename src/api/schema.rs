@@ -3,7 +3,9 @@
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
 
-use crate::model::{BroadcastMode, DnsForward, Encryption, MulticastMode, NodeState, ZeroconfMode};
+use crate::model::{
+    BroadcastMode, DnsForward, Encryption, MulticastMode, NodeState, SpoofingMode, ZeroconfMode,
+};
 
 /// A string that is one of `values` as they are written in JSON.
 fn one_of<T: Serialize>(values: &[T]) -> Object {
@@ -24,6 +26,11 @@ pub fn multicast_mode() -> Object {
 /// Whether there is broadcast.
 pub fn broadcast_mode() -> Object {
     one_of(&[BroadcastMode::On, BroadcastMode::Off])
+}
+
+/// Whether endpoints may send from others' addresses.
+pub fn spoofing_mode() -> Object {
+    one_of(&[SpoofingMode::Deny, SpoofingMode::Allow])
 }
 
 /// The ways of zeroconf.

@@ -22,7 +22,7 @@ use super::address::{AdvertiseAddr, ManagerAddr};
 use super::ranges::Ranges;
 use crate::model::{
     BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
-    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, Vni, ZeroconfMode,
+    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, SpoofingMode, Vni, ZeroconfMode,
 };
 
 /// Which agent answers.
@@ -320,6 +320,10 @@ pub struct NetworkRequest {
     #[serde(default)]
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its endpoints may send from addresses that are not their own.
+    #[serde(default)]
+    #[schema(schema_with = super::schema::spoofing_mode)]
+    pub spoofing: SpoofingMode,
     /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
     #[serde(default)]
     #[schema(schema_with = super::schema::dns_forward)]
@@ -372,6 +376,9 @@ pub struct NetworkAnswer {
     /// What the VXLAN travels through.
     #[schema(schema_with = super::schema::encryption)]
     pub encrypt: Encryption,
+    /// Whether its endpoints may send from addresses that are not their own.
+    #[schema(schema_with = super::schema::spoofing_mode)]
+    pub spoofing: SpoofingMode,
     /// Whether its name servers ask the node's resolvers for names that are not their own.
     #[schema(schema_with = super::schema::dns_forward)]
     pub dns_forward: DnsForward,
@@ -562,4 +569,8 @@ pub struct EndpointAnswer {
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
+    /// How many packets it sent from addresses that are not its own: all dropped. Known of this node's own endpoints,
+    /// since each was attached or repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spoofed: Option<u64>,
 }

@@ -8,7 +8,8 @@ use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
 use crate::api::types::NetworkRequest;
 use crate::model::{
-    BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MulticastMode, NetworkName, ZeroconfMode,
+    BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MulticastMode, NetworkName, SpoofingMode,
+    ZeroconfMode,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -55,6 +56,9 @@ pub(super) struct CreateArgs {
     /// How zeroconf travels
     #[arg(long, value_enum, default_value_t = ZeroconfArg::Transparent)]
     zeroconf: ZeroconfArg,
+    /// Whether endpoints may send from addresses that are not their own
+    #[arg(long, value_enum, default_value_t = SpoofingArg::Deny)]
+    spoofing: SpoofingArg,
     /// Whether its name servers ask the node's resolvers for other names
     #[arg(long, value_enum, default_value_t = DnsForwardArg::On)]
     dns_forward: DnsForwardArg,
@@ -98,6 +102,14 @@ enum ZeroconfArg {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
+enum SpoofingArg {
+    /// Dropped on the endpoint's node
+    Deny,
+    /// For containers that route, bridge or take over addresses
+    Allow,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
 enum DnsForwardArg {
     /// They do
     On,
@@ -122,6 +134,10 @@ impl CreateArgs {
                 ZeroconfArg::Transparent => ZeroconfMode::Transparent,
                 ZeroconfArg::Proxy => ZeroconfMode::Proxy,
                 ZeroconfArg::Off => ZeroconfMode::Off,
+            },
+            spoofing: match self.spoofing {
+                SpoofingArg::Deny => SpoofingMode::Deny,
+                SpoofingArg::Allow => SpoofingMode::Allow,
             },
             dns_forward: match self.dns_forward {
                 DnsForwardArg::On => DnsForward::On,

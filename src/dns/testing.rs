@@ -109,6 +109,7 @@ impl Lab {
             broadcast: Default::default(),
             zeroconf: ZeroconfMode::default(),
             encrypt: Encryption::default(),
+            spoofing: Default::default(),
             dns: DnsOptions::default(),
             created_ms: 0,
         };

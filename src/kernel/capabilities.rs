@@ -1,5 +1,6 @@
 //! What this kernel can do: tried out in a namespace that goes away again.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 
@@ -12,8 +13,9 @@ use serde::Serialize;
 use super::links::VXLAN;
 use super::netns::{Netns, in_throwaway};
 use super::session::{Failure, Session};
-use super::{KernelError, filter, mdb, raw};
-use crate::model::{Group, GroupError};
+use super::{KernelError, filter, guard, mdb, raw};
+use crate::model::{Group, GroupError, Mac};
+use crate::plan::PortGuard;
 
 /// One thing that this kernel can or cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -67,9 +69,12 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
     };
     found.push(tun());
-    for (name, without) in
-        [(VXLAN_MDB, without.mdb), (EGRESS_FILTER, without.filter), (WIREGUARD, without.wireguard)]
-    {
+    for (name, without) in [
+        (VXLAN_MDB, without.mdb),
+        (EGRESS_FILTER, without.filter),
+        (WIREGUARD, without.wireguard),
+        (PORT_GUARD, without.guard),
+    ] {
         for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
             capability.available = false;
             capability.detail = "the agent was told to do without".to_owned();
@@ -122,8 +127,11 @@ pub(super) const VXLAN_MDB: &str = "multicast to members only (VXLAN MDB)";
 /// IGMP and MLD kept off the underlay.
 pub(super) const EGRESS_FILTER: &str = "IGMP and MLD kept on the node (nf_tables at egress)";
 
+/// Endpoints kept to their own addresses.
+pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_tables at ingress)";
+
 /// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
-async fn multicast(netns: &Netns, session: &Session) -> [Capability; 2] {
+async fn multicast(netns: &Netns, session: &Session) -> [Capability; 3] {
     let prepared = async {
         session.create_link(LinkVxlan::new(VXLAN, 1).port(4789).build()).await.map_err(told)?;
         session.link_named(VXLAN).await.map_err(told)?.ok_or_else(|| "it went away".to_owned())
@@ -138,6 +146,11 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 2] {
         prepared.clone()?;
         answered(netns.run(|| filter::put(false)).await)
     };
+    let guarded = async {
+        prepared.clone()?;
+        let guard = PortGuard { mac: Mac([2; 6]), addresses: BTreeSet::new() };
+        answered(netns.run(move || guard::put(VXLAN, &guard)).await)
+    };
     [
         Capability::new(
             VXLAN_MDB,
@@ -151,6 +164,12 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 2] {
             filtered.await,
             "IGMP and MLD cross the overlay; memberships are right all the same. Entries of the FDB keep mDNS back",
         ),
+        Capability::new(
+            PORT_GUARD,
+            "put rules on a device",
+            guarded.await,
+            "an endpoint can send from any address of its network: attach only what you trust",
+        ),
     ]
 }
 
@@ -163,6 +182,8 @@ pub(super) struct Abilities {
     pub filter: bool,
     /// [`WIREGUARD`].
     pub wireguard: bool,
+    /// [`PORT_GUARD`].
+    pub guard: bool,
 }
 
 impl Abilities {
@@ -170,7 +191,12 @@ impl Abilities {
     pub async fn find(without: &Without) -> Self {
         let found = probe(without).await;
         let has = |name| found.iter().any(|capability| capability.name == name && capability.available);
-        Self { mdb: has(VXLAN_MDB), filter: has(EGRESS_FILTER), wireguard: has(WIREGUARD) }
+        Self {
+            mdb: has(VXLAN_MDB),
+            filter: has(EGRESS_FILTER),
+            wireguard: has(WIREGUARD),
+            guard: has(PORT_GUARD),
+        }
     }
 }
 
@@ -183,6 +209,8 @@ pub struct Without {
     pub filter: bool,
     /// WireGuard.
     pub wireguard: bool,
+    /// The rules at ingress.
+    pub guard: bool,
 }
 
 fn tun() -> Capability {

@@ -14,6 +14,7 @@ mod filter;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod joins;
 mod links;
 mod mdb;
@@ -43,7 +44,9 @@ use self::netns::{Netns, NetnsDir};
 use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
-use crate::plan::{Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan};
+use crate::plan::{
+    Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan, PortName,
+};
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
@@ -317,6 +320,15 @@ impl Kernel {
     /// The file that is the network's namespace, for whoever wants to enter it.
     pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
         self.inner.dir.path(network)
+    }
+
+    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses,
+    /// since the port was made or repaired.
+    pub async fn spoofed(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        match Room::open(&self.inner.dir, network).await? {
+            Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
+            _ => Ok(BTreeMap::new()),
+        }
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.

@@ -36,6 +36,8 @@ pub(super) type Expression = Vec<u8>;
 pub(super) enum Base {
     Link = 0,
     Network = 1,
+    /// Behind the extension headers of IPv6 too; not of a later fragment.
+    Transport = 2,
 }
 
 #[derive(Clone, Copy)]
@@ -58,6 +60,17 @@ pub(super) fn number(kind: u16, value: u32) -> Vec<u8> {
 pub(super) fn protocol() -> Expression {
     const NFT_META_PROTOCOL: u32 = 1;
     expression(b"meta\0", &[number(2, NFT_META_PROTOCOL), number(1, REGISTER)])
+}
+
+/// Loads the number of the protocol behind the IP header and its extensions.
+pub(super) fn layer_4() -> Expression {
+    const NFT_META_L4PROTO: u32 = 16;
+    expression(b"meta\0", &[number(2, NFT_META_L4PROTO), number(1, REGISTER)])
+}
+
+/// Counts the packets that come so far.
+pub(super) fn count() -> Expression {
+    expression(b"counter\0", &[])
 }
 
 /// Loads one byte of the packet.

@@ -14,12 +14,13 @@ use super::links::{BRIDGE, Link, VXLAN};
 use super::session::Session;
 use super::{KernelError, mdb};
 use crate::model::{EndpointName, Mac, Membership, MulticastMode};
-use crate::plan::{ObservedBridge, ObservedNetwork, ObservedPort, ObservedVxlan};
+use crate::plan::{ObservedBridge, ObservedGuard, ObservedNetwork, ObservedPort, ObservedVxlan, PortName};
 
 /// Everything in the namespace that `session` is in.
 pub(super) async fn network(
     session: &Session,
     groups: &[mdb::Entry],
+    guards: Option<&BTreeMap<PortName, u64>>,
 ) -> Result<ObservedNetwork, KernelError> {
     let links = session.links().await.map_err(|failure| failure.doing("list links"))?;
     let bridge = links.iter().find(|link| link.name == BRIDGE);
@@ -46,13 +47,20 @@ pub(super) async fn network(
         let Some(device) = link.port_name() else { continue };
         match link.endpoint() {
             Some(name) => {
-                if let Some(port) = port(session, link, bridge_index, &entries).await? {
+                let guard = guards.map_or(ObservedGuard::Impossible, |guards| {
+                    guards.get(&device).copied().map_or(ObservedGuard::Absent, ObservedGuard::Present)
+                });
+                if let Some(port) = port(session, link, bridge_index, &entries, guard).await? {
                     observed.ports.insert(name, port);
                 }
             }
             None => drop(observed.half_made.insert(device)),
         }
     }
+    // Their links went with the container.
+    let left = guards.into_iter().flatten().map(|(device, _)| device);
+    let left = left.filter(|device| !links.iter().any(|link| link.name == device.as_str()));
+    observed.half_made.extend(left.cloned());
     Ok(observed)
 }
 
@@ -230,6 +238,7 @@ async fn port(
     near: &Link,
     bridge: Option<u32>,
     entries: &[Entry],
+    guard: ObservedGuard,
 ) -> Result<Option<ObservedPort>, KernelError> {
     let Some(peer) = near.peer else { return Ok(None) };
     let doing = || format!("look at the endpoint's end of {}", near.name);
@@ -246,5 +255,6 @@ async fn port(
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.mtu),
         ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all,
+        guard,
     }))
 }

@@ -29,6 +29,7 @@ pub(super) async fn add(inner: &Inner, room: &Room, port: &DesiredPort) -> Resul
         Some(near) if near.endpoint().as_ref() == Some(&port.name) => {
             let far = Far::open(&inner.own, port).await?;
             if let Some(index) = far.index_of_peer(&near).await? {
+                guard(inner, room, port).await?;
                 return repair(room, bridge, &near, &far, index, port).await;
             }
             // It leads elsewhere: another container takes the endpoint over.
@@ -61,7 +62,9 @@ pub(super) async fn delete_half_made(
         Some(link) if link.endpoint().is_none() && link.port_name().is_some() => {
             delete_near(inner, room, &link).await
         }
-        _ => Ok(()),
+        // The container went, and took the link with it.
+        None => room.unguard(device).await,
+        Some(_) => Ok(()),
     }
 }
 
@@ -85,7 +88,23 @@ async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), Kern
     deleted.map_err(|failure| {
         inner.watcher.expect_no_removal(room.network(), near.index);
         failure.doing(format!("remove {}", near.name))
-    })
+    })?;
+    match near.port_name() {
+        Some(device) if inner.abilities().await.guard => room.unguard(&device).await,
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the endpoint to its own addresses, or no longer does. Before its end goes up: nothing that it sends gets by.
+async fn guard(inner: &Inner, room: &Room, port: &DesiredPort) -> Result<(), KernelError> {
+    if !inner.abilities().await.guard {
+        return Ok(());
+    }
+    let device = PortName::of(&port.name);
+    match port.guard() {
+        Some(guard) => room.guard(&device, guard).await,
+        None => room.unguard(&device).await,
+    }
 }
 
 async fn create(
@@ -108,6 +127,7 @@ async fn create(
         let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
         let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
         pin(room, &near, port).await?;
+        guard(inner, room, port).await?;
         let up = far.session.change_link(links::set_up(index)).await;
         up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
         far.address(index, &port.ifname, port).await?;

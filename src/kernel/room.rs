@@ -1,6 +1,6 @@
 //! One network's namespace, opened: what is done to its devices.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -11,9 +11,9 @@ use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::session::{Failure, Session};
-use super::{KernelError, counts, filter, mdb};
+use super::{KernelError, counts, filter, guard, mdb};
 use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
-use crate::plan::{Action, ObservedNetwork, VxlanSettings};
+use crate::plan::{Action, ObservedNetwork, PortGuard, PortName, VxlanSettings};
 
 /// An opened namespace of ours. It lives on as long as this is held.
 pub(super) struct Room {
@@ -72,7 +72,9 @@ impl Room {
 
     /// What is there.
     pub async fn observe(&self, abilities: Abilities) -> Result<ObservedNetwork, KernelError> {
-        let mut observed = observe::network(&self.session, &self.mdb().await?).await?;
+        // Before the links: what an attach makes meanwhile has a link that is seen then.
+        let guards = if abilities.guard { Some(self.guards().await?) } else { None };
+        let mut observed = observe::network(&self.session, &self.mdb().await?, guards.as_ref()).await?;
         if let Some(vxlan) = observed.vxlan.as_mut().filter(|_| abilities.filter) {
             let filter = self.filter().await?;
             vxlan.ready &= filter.is_some();
@@ -121,6 +123,36 @@ impl Room {
             Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
             Err(source) => Err(KernelError::Refused { what: what(), source }),
         }
+    }
+
+    /// Keeps the endpoint behind a port to its own addresses.
+    pub async fn guard(&self, device: &PortName, guard: PortGuard) -> Result<(), KernelError> {
+        let what = || format!("keep what is behind {device} to its own addresses");
+        let name = device.to_string();
+        match self.netns.run(move || guard::put(&name, &guard)).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
+    }
+
+    /// Lets the endpoint behind a port send from any address.
+    pub async fn unguard(&self, device: &PortName) -> Result<(), KernelError> {
+        let name = device.to_string();
+        let removed = self.netns.run(move || guard::remove(&name)).await?;
+        removed
+            .map_err(|source| KernelError::Refused { what: format!("remove the rules of {device}"), source })
+    }
+
+    /// How many packets of each port were dropped because they were not from its own addresses.
+    pub async fn spoofed(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        let listed = self.netns.run(guard::dropped).await?;
+        listed.map_err(|source| KernelError::Refused { what: "count what was dropped".to_owned(), source })
+    }
+
+    async fn guards(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        let listed = self.netns.run(guard::list).await?;
+        listed.map_err(|source| KernelError::Refused { what: "list the rules of ports".to_owned(), source })
     }
 
     /// The link with this name.

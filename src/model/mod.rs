@@ -28,7 +28,8 @@ pub use mac::{Mac, MacParseError};
 pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
 pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
 pub use network::{
-    BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, ZeroconfMode,
+    BroadcastMode, DNS_TTL_MAX, DnsForward, DnsOptions, Encryption, MulticastMode, NetworkSpec, SpoofingMode,
+    ZeroconfMode,
 };
 pub use node::{Node, NodeState};
 pub use view::{ClusterView, NetworkView};

@@ -32,6 +32,17 @@ pub enum BroadcastMode {
     Off,
 }
 
+/// Whether an endpoint of a network may send from addresses that are not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SpoofingMode {
+    /// Dropped on its node.
+    #[default]
+    Deny,
+    /// For containers that route, bridge or take over each other's addresses.
+    Allow,
+}
+
 /// How zeroconf of a network travels between the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -108,6 +119,8 @@ pub struct NetworkSpec {
     pub zeroconf: ZeroconfMode,
     /// What the VXLAN travels through.
     pub encrypt: Encryption,
+    /// Whether its endpoints may send from others' addresses.
+    pub spoofing: SpoofingMode,
     /// What its name servers do.
     pub dns: DnsOptions,
     /// When it was created, in milliseconds since 1970 by the creator's clock: the older of two owns a name.

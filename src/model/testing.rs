@@ -18,6 +18,7 @@ pub fn network(id: NetworkId) -> NetworkSpec {
         broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
+        spoofing: Default::default(),
         dns: Default::default(),
         created_ms: 0,
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::{
-    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
-    Plan, VxlanSettings,
+    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedGuard, ObservedNetwork, ObservedPort,
+    ObservedVxlan, Op, Plan, VxlanSettings,
 };
 use crate::model::{Group, Mac, MulticastMode, NetworkId};
 
@@ -124,6 +124,11 @@ fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
         && have.mac == want.mac
         && have.mtu == want.mtu
         && want.addresses.iter().all(|address| have.addresses.contains(address))
+        && match (want.guard(), have.guard) {
+            (_, ObservedGuard::Impossible) | (None, ObservedGuard::Absent) => true,
+            (Some(guard), ObservedGuard::Present(found)) => guard.fingerprint() == found,
+            (Some(_), ObservedGuard::Absent) | (None, ObservedGuard::Present(_)) => false,
+        }
 }
 
 /// The entries that are still there when it comes to them.

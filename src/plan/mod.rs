@@ -18,8 +18,8 @@ pub use mesh::{
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
 pub use state::{
-    Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
-    ObservedVxlan, PortName,
+    Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedGuard, ObservedNetwork,
+    ObservedPort, ObservedVxlan, PortGuard, PortName,
 };
 
 #[cfg(test)]

@@ -192,12 +192,13 @@ impl fmt::Display for VxlanSettings {
 
 impl fmt::Display for DesiredPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, placement, ifname, mac, addresses, mtu } = self;
+        let Self { name, placement, ifname, mac, addresses, mtu, guarded } = self;
         write!(f, "{name}: {ifname} mac {mac} mtu {mtu}")?;
         addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
         match placement {
             Placement::Netns(path) => write!(f, " in {}", path.display()),
             Placement::Host => write!(f, " on the node itself"),
-        }
+        }?;
+        if *guarded { Ok(()) } else { write!(f, ", any sender") }
     }
 }

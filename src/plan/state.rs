@@ -72,6 +72,37 @@ pub struct DesiredPort {
     pub addresses: Vec<IpNetwork>,
     /// Its MTU, in bytes.
     pub mtu: u32,
+    /// Whether it may send from its own addresses only.
+    pub guarded: bool,
+}
+
+/// What an endpoint may send from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortGuard {
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses, besides the link-local one that follows from the MAC.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+impl PortGuard {
+    /// Raised when other rules are made for the same addresses.
+    const VERSION: u8 = 1;
+
+    /// A number that is another one where anything is.
+    pub fn fingerprint(&self) -> u64 {
+        let addresses = self.addresses.iter().map(IpAddr::to_string);
+        let text = format!("{} {} {}", Self::VERSION, self.mac, addresses.collect::<Vec<_>>().join(" "));
+        stable_hash(text.as_bytes())
+    }
+}
+
+impl DesiredPort {
+    /// What it may send from; `None`: anything.
+    pub fn guard(&self) -> Option<PortGuard> {
+        let addresses = self.addresses.iter().map(IpNetwork::ip).collect();
+        self.guarded.then_some(PortGuard { mac: self.mac, addresses })
+    }
 }
 
 /// Everything of ours that is in the kernel.
@@ -99,7 +130,7 @@ pub struct ObservedNetwork {
     pub groups: BTreeMap<Group, BTreeSet<Option<IpAddr>>>,
     /// The endpoints' interfaces.
     pub ports: BTreeMap<EndpointName, ObservedPort>,
-    /// Interfaces that were begun for an endpoint and not finished.
+    /// Interfaces that were begun for an endpoint and not finished, and those of which only the rules are left.
     pub half_made: BTreeSet<PortName>,
 }
 
@@ -151,6 +182,19 @@ pub struct ObservedPort {
     pub mtu: u32,
     /// Our end is up, on the bridge, gets every group there, and its MAC is pinned.
     pub ready: bool,
+    /// What keeps it to its own addresses.
+    pub guard: ObservedGuard,
+}
+
+/// What keeps an endpoint to its own addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObservedGuard {
+    /// This kernel has nothing to do it with.
+    Impossible,
+    /// Nothing.
+    Absent,
+    /// Rules with this number ([`PortGuard::fingerprint`]).
+    Present(u64),
 }
 
 /// The name of our end of an endpoint's veth pair: computed, so that it is found without asking.

@@ -189,8 +189,10 @@ impl Reconciler {
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
     /// none. All or nothing.
     pub async fn bring_up(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), KernelError> {
-        if let Some(network) = work.applied.get(&record.network) {
-            match self.0.kernel.attach(record.network, &port(record, network.mtu)).await {
+        let view = self.view();
+        let spec = view.networks.get(&record.network).map(|network| &network.spec);
+        if let (Some(network), Some(spec)) = (work.applied.get(&record.network), spec) {
+            match self.0.kernel.attach(record.network, &port(record, spec, network.mtu)).await {
                 // Somebody removed it since the last pass: make it again.
                 Err(KernelError::NoSuchNetwork { .. }) => {}
                 done => return done,

@@ -149,6 +149,7 @@ pub fn port(endpoint: &str, container: &str, last: u8) -> DesiredPort {
         mac: Mac::of_endpoint([10, 10, 0, last].into()),
         addresses: addresses.map(|address| address.parse().expect("a network")).into(),
         mtu: 1450,
+        guarded: true,
     }
 }
 

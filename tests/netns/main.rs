@@ -33,5 +33,6 @@ mod recovery;
 mod resolvers;
 mod selftest;
 mod software;
+mod spoofing;
 mod unicast;
 mod zeroconf;

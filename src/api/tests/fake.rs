@@ -87,6 +87,7 @@ fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer
         mtu: request.mtu,
         multicast: request.multicast,
         broadcast: request.broadcast,
+        spoofing: request.spoofing,
         zeroconf: request.zeroconf,
         encrypt: request.encrypt,
         dns_forward: request.dns_forward,
@@ -251,6 +252,7 @@ impl Backend for Fake {
                     addresses,
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
+                    spoofed: None,
                 });
             }
         }

@@ -257,6 +257,7 @@ fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
         ("broadcast mode", a.broadcast == b.broadcast),
         ("zeroconf mode", a.zeroconf == b.zeroconf),
         ("encryption", a.encrypt == b.encrypt),
+        ("spoofing mode", a.spoofing == b.spoofing),
         ("DNS forwarding", a.dns.forward == b.dns.forward),
         ("DNS TTL", a.dns.ttl == b.dns.ttl),
     ];

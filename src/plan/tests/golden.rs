@@ -20,6 +20,7 @@ fn network() -> DesiredNetwork {
         mac,
         addresses: vec!["10.10.0.17/24".parse().expect("a network")],
         mtu: 1450,
+        guarded: true,
     };
     DesiredNetwork {
         id: ID,

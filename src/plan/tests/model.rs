@@ -1,8 +1,8 @@
 //! What the kernel does with an operation, as far as a plan can rely on it.
 
 use super::super::{
-    Action, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort, ObservedVxlan, Op,
-    PortName, VxlanSettings,
+    Action, DesiredPort, Observed, ObservedBridge, ObservedGuard, ObservedNetwork, ObservedPort,
+    ObservedVxlan, Op, PortName, VxlanSettings,
 };
 
 /// Carries out `op`, and panics where the real kernel would refuse it.
@@ -26,7 +26,9 @@ fn vxlan(settings: &VxlanSettings) -> ObservedVxlan {
 
 fn port(wanted: &DesiredPort) -> ObservedPort {
     let addresses = wanted.addresses.iter().copied().collect();
-    ObservedPort { mac: wanted.mac, addresses, mtu: wanted.mtu, ready: true }
+    let guard =
+        wanted.guard().map_or(ObservedGuard::Absent, |guard| ObservedGuard::Present(guard.fingerprint()));
+    ObservedPort { mac: wanted.mac, addresses, mtu: wanted.mtu, ready: true, guard }
 }
 
 fn within(network: &mut ObservedNetwork, action: &Action) {

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::{option, sample};
 
 use super::super::{
-    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedNetwork, ObservedPort,
-    ObservedVxlan, PortName, plan, plan_groups,
+    Action, Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedGuard, ObservedNetwork,
+    ObservedPort, ObservedVxlan, PortName, plan, plan_groups,
 };
 use super::model::execute;
 use crate::model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
@@ -52,11 +52,12 @@ fn multicast() -> impl Strategy<Value = MulticastMode> {
 
 prop_compose! {
     fn desired_port()(
-        name in endpoint(), mac in mac(), mtu in mtu(), addresses in btree_set(gateway(), 0..3),
+        name in endpoint(), mac in mac(), mtu in mtu(), addresses in btree_set(gateway(), 0..3), guarded in any::<bool>(),
     ) -> (EndpointName, DesiredPort) {
         let addresses = addresses.into_iter().collect();
         let port = DesiredPort {
             name: name.clone(), placement: Placement::Host, ifname: "eth0".to_owned(), mac, addresses, mtu,
+            guarded,
         };
         (name, port)
     }
@@ -94,11 +95,15 @@ prop_compose! {
     }
 }
 
+fn guard() -> impl Strategy<Value = ObservedGuard> {
+    sample::select(vec![ObservedGuard::Impossible, ObservedGuard::Absent, ObservedGuard::Present(7)])
+}
+
 prop_compose! {
     fn observed_port()(
-        mac in mac(), addresses in btree_set(gateway(), 0..3), mtu in mtu(), ready in any::<bool>(),
+        mac in mac(), addresses in btree_set(gateway(), 0..3), mtu in mtu(), ready in any::<bool>(), guard in guard(),
     ) -> ObservedPort {
-        ObservedPort { mac, addresses, mtu, ready }
+        ObservedPort { mac, addresses, mtu, ready, guard }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
     BroadcastMode, Claims, ClusterView, Encryption, Endpoint, EndpointKey, Mac, MulticastMode, NetworkId,
-    NetworkSpec, NetworkView, Node, NodeId, NodeState, ZeroconfMode,
+    NetworkSpec, NetworkView, Node, NodeId, NodeState, SpoofingMode, ZeroconfMode,
 };
 use crate::multicast;
 use crate::plan::{
@@ -244,7 +244,7 @@ fn desired_network(
         neighbours,
         flood,
         groups,
-        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, mtu))).collect(),
+        ports: local.iter().map(|record| (record.endpoint.name.clone(), port(record, spec, mtu))).collect(),
     }
 }
 
@@ -253,7 +253,7 @@ fn addresses_of(endpoint: &Endpoint) -> impl Iterator<Item = (IpAddr, Mac)> + '_
 }
 
 /// The interface of an endpoint of this node, in a network with this MTU.
-pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
+pub fn port(record: &LocalEndpoint, spec: &NetworkSpec, mtu: u32) -> DesiredPort {
     DesiredPort {
         name: record.endpoint.name.clone(),
         placement: record.placement.clone(),
@@ -261,6 +261,7 @@ pub fn port(record: &LocalEndpoint, mtu: u32) -> DesiredPort {
         mac: record.endpoint.mac,
         addresses: record.endpoint.addresses.clone(),
         mtu,
+        guarded: spec.spoofing == SpoofingMode::Deny,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Netns;
+use super::{Container, Netns};
 
 /// A capture that runs until it is asked for its count.
 pub struct Capture {
@@ -24,7 +24,15 @@ impl Capture {
 
     /// Starts to write what matches `filter` on a link, `any` included, to a file, and returns when it does.
     pub fn written(netns: &Netns, link: &str, filter: &str, file: &Path) -> Self {
-        let mut command = netns.command("setpriv");
+        Self::with(netns.command("setpriv"), link, filter, file)
+    }
+
+    /// Counts in a container.
+    pub fn within(container: &Container, link: &str, filter: &str) -> Self {
+        Self::with(container.command("setpriv"), link, filter, Path::new("/dev/null"))
+    }
+
+    fn with(mut command: Command, link: &str, filter: &str, file: &Path) -> Self {
         command.args(["--pdeathsig", "KILL", "tcpdump", "--immediate-mode", "-n", "-p", "-i", link]);
         // Where it cannot change its user it could not write the file.
         command.args(["-U", "-Z", "root", "-w"]).arg(file).arg(filter);
