@@ -77,10 +77,10 @@ pub struct Config {
     pub without_vxlan_mdb: bool,
     /// The same for the filter at egress.
     pub without_egress_filter: bool,
-    /// The same for WireGuard.
-    pub without_wireguard: bool,
     /// The same for the rules that keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// The same for WireGuard.
+    pub without_wireguard: bool,
 }
 
 /// What the command line says; each goes before the file.
@@ -98,10 +98,10 @@ pub struct Flags {
     pub without_vxlan_mdb: bool,
     /// Not to use the filter at egress.
     pub without_egress_filter: bool,
-    /// Not to use WireGuard of the kernel.
-    pub without_wireguard: bool,
     /// Not to keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// Not to use WireGuard of the kernel.
+    pub without_wireguard: bool,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -129,8 +129,8 @@ impl Default for Config {
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             without_vxlan_mdb: false,
             without_egress_filter: false,
-            without_wireguard: false,
             without_port_guard: false,
+            without_wireguard: false,
         }
     }
 }
@@ -314,8 +314,8 @@ impl Config {
         }
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
-        config.without_wireguard = flags.without_wireguard;
         config.without_port_guard = flags.without_port_guard;
+        config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
 
@@ -366,8 +366,8 @@ impl Config {
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
-            without_wireguard: default.without_wireguard,
             without_port_guard: default.without_port_guard,
+            without_wireguard: default.without_wireguard,
         })
     }
 }
@@ -426,8 +426,8 @@ mod tests {
             resolv_conf: "/c".into(),
             without_vxlan_mdb: false,
             without_egress_filter: false,
-            without_wireguard: false,
             without_port_guard: false,
+            without_wireguard: false,
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));

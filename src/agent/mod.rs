@@ -126,8 +126,8 @@ impl Agent {
         let without = Without {
             mdb: config.without_vxlan_mdb,
             filter: config.without_egress_filter,
-            wireguard: config.without_wireguard,
             guard: config.without_port_guard,
+            wireguard: config.without_wireguard,
         };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };

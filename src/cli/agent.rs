@@ -38,10 +38,10 @@ enum WithoutArg {
     VxlanMdb,
     /// Filters at egress (kernel 5.16)
     EgressFilter,
-    /// WireGuard in the kernel
-    Wireguard,
     /// Rules at ingress that keep endpoints to their addresses
     PortGuard,
+    /// WireGuard in the kernel
+    Wireguard,
 }
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
@@ -53,8 +53,8 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         socket,
         without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
-        without_wireguard: without.contains(&WithoutArg::Wireguard),
         without_port_guard: without.contains(&WithoutArg::PortGuard),
+        without_wireguard: without.contains(&WithoutArg::Wireguard),
     })?;
     start_log(&config);
     // Before there is a second thread.

@@ -72,8 +72,8 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
     for (name, without) in [
         (VXLAN_MDB, without.mdb),
         (EGRESS_FILTER, without.filter),
-        (WIREGUARD, without.wireguard),
         (PORT_GUARD, without.guard),
+        (WIREGUARD, without.wireguard),
     ] {
         for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
             capability.available = false;
@@ -180,10 +180,10 @@ pub(super) struct Abilities {
     pub mdb: bool,
     /// [`EGRESS_FILTER`].
     pub filter: bool,
-    /// [`WIREGUARD`].
-    pub wireguard: bool,
     /// [`PORT_GUARD`].
     pub guard: bool,
+    /// [`WIREGUARD`].
+    pub wireguard: bool,
 }
 
 impl Abilities {
@@ -194,8 +194,8 @@ impl Abilities {
         Self {
             mdb: has(VXLAN_MDB),
             filter: has(EGRESS_FILTER),
-            wireguard: has(WIREGUARD),
             guard: has(PORT_GUARD),
+            wireguard: has(WIREGUARD),
         }
     }
 }
@@ -207,10 +207,10 @@ pub struct Without {
     pub mdb: bool,
     /// The filter at egress.
     pub filter: bool,
-    /// WireGuard.
-    pub wireguard: bool,
     /// The rules at ingress.
     pub guard: bool,
+    /// WireGuard.
+    pub wireguard: bool,
 }
 
 fn tun() -> Capability {

@@ -19,17 +19,17 @@ pub struct Capture {
 impl Capture {
     /// Starts to count what matches `filter` (pcap-filter(7)) on a link, and returns when it counts.
     pub fn start(netns: &Netns, link: &str, filter: &str) -> Self {
-        Self::written(netns, link, filter, Path::new("/dev/null"))
+        Self::with(netns.command("setpriv"), link, filter, Path::new("/dev/null"))
+    }
+
+    /// The same in a container.
+    pub fn within(container: &Container, link: &str, filter: &str) -> Self {
+        Self::with(container.command("setpriv"), link, filter, Path::new("/dev/null"))
     }
 
     /// Starts to write what matches `filter` on a link, `any` included, to a file, and returns when it does.
     pub fn written(netns: &Netns, link: &str, filter: &str, file: &Path) -> Self {
         Self::with(netns.command("setpriv"), link, filter, file)
-    }
-
-    /// Counts in a container.
-    pub fn within(container: &Container, link: &str, filter: &str) -> Self {
-        Self::with(container.command("setpriv"), link, filter, Path::new("/dev/null"))
     }
 
     fn with(mut command: Command, link: &str, filter: &str, file: &Path) -> Self {
