@@ -37,7 +37,8 @@ avahi-daemon --file /run/avahi.conf --daemonize --no-chroot
 until [ -S /run/avahi-daemon/socket ]; do sleep 0.1; done
 until [ -e "$4/go" ]; do sleep 0.2; done
 while :; do
-    avahi-browse --resolve --parsable --terminate _bench._tcp 2>/dev/null | grep -c "^=;eth0;IPv4" >"$4/found-$1" || true
+    avahi-browse --resolve --parsable --terminate _bench._tcp 2>/dev/null | grep -c "^=;eth0;IPv4" >"$4/next-$1" || true
+    mv "$4/next-$1" "$4/found-$1"
     sleep "$3" &
     wait $!
 done
