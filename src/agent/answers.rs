@@ -186,13 +186,14 @@ pub fn endpoint(
 }
 
 /// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints. `tally`
-/// says what was sent and came.
+/// says what was sent and came, by the `vtep` of a node in that network.
 pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
     here: &BTreeSet<Membership>,
     tally: Option<&Tally>,
+    vtep: impl Fn(&Node) -> IpAddr,
 ) -> Vec<GroupAnswer> {
     /// A member's node with its VTEP, unless it is this one, and its endpoint.
     type Member = (NodeName, Option<EndpointName>, Option<IpAddr>);
@@ -205,7 +206,7 @@ pub fn groups(
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
         let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
         for group in groups.iter() {
-            found.entry(*group).or_default().insert((node.name.clone(), None, Some(node.vtep)));
+            found.entry(*group).or_default().insert((node.name.clone(), None, Some(vtep(node))));
         }
     }
     let answer = |(group, members): (Group, BTreeSet<Member>)| {

@@ -12,7 +12,7 @@ use crate::api::types::{
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
 use crate::plan::PortName;
-use crate::reconcile::{members, network_mtu};
+use crate::reconcile::{members, network_mtu, vtep};
 
 impl Backend for Agent {
     fn events(&self) -> &EventLog {
@@ -249,7 +249,8 @@ impl Backend for Agent {
             let here = session.kernel().memberships(id).await?;
             let mut work = session.reconciler.work().await;
             let tally = session.reconciler.tally(&mut work, id).await;
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally));
+            let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally, vtep));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)

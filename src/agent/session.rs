@@ -152,6 +152,7 @@ impl Session {
         tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
+        tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         tasks.close();
         Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })

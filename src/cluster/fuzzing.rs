@@ -95,6 +95,7 @@ fn network(id: NetworkId, name: &str) -> NetworkSpec {
         zeroconf: Default::default(),
         encrypt: Default::default(),
         dns: Default::default(),
+        spoofing: Default::default(),
         created_ms: 1,
     }
 }

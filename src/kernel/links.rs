@@ -22,8 +22,11 @@ pub(super) const VXLAN: &str = "vx0";
 /// What the aliases of all our devices begin with.
 const ALIAS: &str = "lanmesh:";
 const ENDPOINT_ALIAS: &str = "lanmesh:endpoint:";
-/// How many groups a bridge can know.
+/// How many groups a bridge can know. With one more it gives up snooping.
 const GROUPS_MAX: u32 = 16384;
+/// How many groups a bridge tells apart for one endpoint (kernel 6.3): those that are beyond go to every node. So one that
+/// joins without end does not spoil it for the others.
+pub const ENDPOINT_GROUPS_MAX: u32 = 2048;
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
 /// The routes we make carry this protocol number; the kernel's rt_protos leaves it free.
@@ -302,10 +305,12 @@ pub(super) fn set_near(index: u32, port: &DesiredPort, bridge: u32) -> LinkMessa
 }
 
 /// Lets an endpoint hear every group that reaches its node. Its kernel reports a membership some 10 ms after the
-/// program has it, and the bridge would drop what comes in between; it drops what nobody wants itself.
-pub(super) fn hear_all_groups(index: u32) -> LinkMessage {
+/// program has it, and the bridge would drop what comes in between; it drops what nobody wants itself. And limits what
+/// it can join.
+pub(super) fn set_port_for_groups(index: u32) -> LinkMessage {
     LinkBridgePort::new(index)
         .append_info_data(InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent))
+        .append_info_data(InfoBridgePort::MulticastMaxGroups(ENDPOINT_GROUPS_MAX))
         .build()
 }
 

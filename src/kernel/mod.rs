@@ -51,6 +51,7 @@ use crate::plan::{
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
 pub use links::BRIDGE;
+pub use links::ENDPOINT_GROUPS_MAX;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]

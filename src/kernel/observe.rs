@@ -250,11 +250,13 @@ async fn port(
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
     let hears_all =
         near.bridge_port().contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent));
+    // A kernel that knows no limit shows none.
+    let unlimited = near.bridge_port().contains(&InfoBridgePort::MulticastMaxGroups(0));
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.mtu),
-        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all,
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all && !unlimited,
         guard,
     }))
 }

@@ -184,7 +184,7 @@ async fn repair(
 async fn pin(room: &Room, near: &Link, port: &DesiredPort) -> Result<(), KernelError> {
     let pinned = room.session().put_neighbour(bulk::pinned(near.index, port.mac)).await;
     pinned.map_err(|failure| failure.doing(format!("pin {} to its port", port.mac)))?;
-    let set = room.session().change_link(links::hear_all_groups(near.index)).await;
+    let set = room.session().change_link(links::set_port_for_groups(near.index)).await;
     set.map_err(|failure| failure.doing(format!("set the bridge's port of {}", port.name)))
 }
 

@@ -2,14 +2,15 @@
 //! here goes to the others, and what they have joined goes to the kernel without a look at all the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{Reconciler, Scope, Work};
-use crate::kernel::KernelError;
-use crate::model::{Group, GroupAddr, MulticastMode, NetworkId};
+use crate::kernel::{ENDPOINT_GROUPS_MAX, KernelError};
+use crate::model::{EndpointName, Group, GroupAddr, Membership, MulticastMode, NetworkId};
 use crate::multicast::{self, Tally};
 use crate::plan::{Action, Desired, DesiredNetwork, Plan, plan_groups};
 
@@ -110,6 +111,7 @@ impl Reconciler {
     async fn publish_groups(&self, network: NetworkId) {
         let published = match self.0.kernel.memberships(network).await {
             Ok(memberships) => {
+                self.note_crowded(network, &memberships);
                 let groups = multicast::to_publish(&memberships);
                 self.0.cluster.set_groups(network, groups).await.map_err(|error| error.to_string())
             }
@@ -118,6 +120,33 @@ impl Reconciler {
         if let Err(error) = published {
             tracing::warn!(%network, error, "cannot publish what is joined here; it is tried again");
         }
+    }
+
+    /// Notes which endpoints have joined as many groups as are told apart, and says so of a new one.
+    fn note_crowded(&self, network: NetworkId, memberships: &BTreeSet<Membership>) {
+        let crowded = crowded(memberships);
+        let mut known = self.0.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        for endpoint in crowded.iter().filter(|name| !known.contains(&(network, (*name).clone()))) {
+            tracing::warn!(%network, %endpoint, "it has joined {ENDPOINT_GROUPS_MAX} groups: further ones go to every node");
+        }
+        known.retain(|(of, _)| *of != network);
+        known.extend(crowded.into_iter().map(|endpoint| (network, endpoint)));
+    }
+
+    /// What is wrong with the memberships of this node's endpoints, for people.
+    pub(super) fn crowded(&self) -> Vec<String> {
+        let view = self.view();
+        let known = self.0.crowded.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = known.iter().filter_map(|(id, endpoint)| Some((view.networks.get(id)?, endpoint)));
+        there
+            .map(|(network, endpoint)| {
+                format!(
+                    "network {}: endpoint {endpoint} has joined {ENDPOINT_GROUPS_MAX} multicast groups, as many as are told \
+                     apart; what it joins beyond that is sent to every node. Let it join fewer, or stop it",
+                    network.spec.name
+                )
+            })
+            .collect()
     }
 
     /// Credits what was sent so far to where it went, for the networks in which `plan` changes where groups go.
@@ -179,6 +208,19 @@ impl Reconciler {
         }
         Ok(plans)
     }
+}
+
+/// The endpoints that have joined as many groups as are told apart.
+fn crowded(memberships: &BTreeSet<Membership>) -> BTreeSet<EndpointName> {
+    let mut counts: BTreeMap<&EndpointName, u32> = BTreeMap::new();
+    for endpoint in memberships.iter().filter_map(|membership| membership.endpoint.as_ref()) {
+        *counts.entry(endpoint).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .filter(|(_, count)| *count >= ENDPOINT_GROUPS_MAX)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[cfg(test)]

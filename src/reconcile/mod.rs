@@ -12,6 +12,7 @@ mod groups;
 mod mesh;
 mod paths;
 mod run;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use tokio::sync::{MutexGuard, mpsc, watch};
 use crate::cluster::Cluster;
 use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
-use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId, NodeState};
+use crate::model::{ClusterView, EndpointKey, EndpointName, NetworkId, NodeId, NodeState};
 use crate::multicast::Tally;
 use crate::plan::{Action, Desired, DesiredNetwork, MeshAction, Observed, Op, Plan, plan};
 use crate::state::State;
@@ -118,6 +119,10 @@ struct Inner {
     report: Mutex<Report>,
     paths: Mutex<BTreeMap<NodeId, MeshPath>>,
     present: watch::Sender<BTreeSet<NetworkId>>,
+    /// The nodes that are dead and whose machines do not answer either.
+    silent: watch::Sender<BTreeSet<NodeId>>,
+    /// The endpoints of this node that have joined as many groups as are told apart.
+    crowded: Mutex<BTreeSet<(NetworkId, EndpointName)>>,
     happenings: mpsc::UnboundedSender<Happening>,
 }
 
@@ -154,6 +159,8 @@ impl Reconciler {
             report: Mutex::default(),
             paths: Mutex::default(),
             present: watch::Sender::default(),
+            silent: watch::Sender::default(),
+            crowded: Mutex::default(),
             happenings,
         };
         (Self(Arc::new(inner)), receiver)
@@ -166,7 +173,9 @@ impl Reconciler {
 
     /// What the passes have come to.
     pub fn report(&self) -> Report {
-        self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut report = self.0.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.errors.extend(self.crowded());
+        report
     }
 
     /// The networks that this node has, as they come and go.
@@ -235,9 +244,11 @@ impl Reconciler {
     async fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
         let view = self.view();
         let gone = work.gone(&view, self.0.settings.grace);
+        let silent = self.0.silent.borrow().clone();
         let situation = Situation {
             view: &view,
             gone: &gone,
+            silent: &silent,
             cluster: self.0.cluster.id(),
             vxlan_port: self.0.settings.vxlan_port,
             selective: self.0.kernel.has_vxlan_mdb().await,

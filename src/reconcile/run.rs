@@ -27,6 +27,7 @@ impl Reconciler {
     pub async fn run(self, stop: CancellationToken) {
         let mut events = self.subscribe().await;
         let mut views = self.0.cluster.view();
+        let mut silent = self.0.silent.subscribe();
         let mut next_full = Instant::now();
         let mut next_partial: Option<Instant> = None;
         let mut secrets = self.0.cluster.mesh_secret();
@@ -42,6 +43,13 @@ impl Reconciler {
                         return;
                     }
                     sooner(&mut next_partial, GATHER);
+                    continue;
+                }
+                changed = silent.changed() => {
+                    // The sender lives as long as this.
+                    if changed.is_ok() {
+                        sooner(&mut next_partial, GATHER);
+                    }
                     continue;
                 }
                 changed = secrets.changed() => {

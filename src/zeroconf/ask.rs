@@ -91,3 +91,45 @@ impl Asks {
         self.0.values().filter_map(|state| state.due).min()
     }
 }
+
+/// How many questions an endpoint is asked in [`WINDOW`]: one to the group counts as [`GROUP`]. So an endpoint that
+/// announces things without end cannot make its agent shout.
+const QUESTIONS: u32 = 1024;
+const GROUP: u32 = 4;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// How many questions were asked of each endpoint lately.
+#[derive(Debug, Default)]
+pub struct Allowance(BTreeMap<EndpointName, (Duration, u32)>);
+
+impl Allowance {
+    /// Whether one more may be asked; `attempt` 0 goes to the endpoint alone.
+    pub fn take(&mut self, now: Duration, endpoint: &EndpointName, attempt: usize) -> bool {
+        let (since, used) = self.0.entry(endpoint.clone()).or_insert((now, 0));
+        if *since + WINDOW <= now {
+            (*since, *used) = (now, 0);
+        }
+        *used = used.saturating_add(if attempt == 0 { 1 } else { GROUP });
+        *used <= QUESTIONS
+    }
+
+    /// Forgets endpoints.
+    pub fn retain(&mut self, keep: impl Fn(&EndpointName) -> bool) {
+        self.0.retain(|name, _| keep(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_asked_only_so_much() {
+        let name = EndpointName::new("a").unwrap();
+        let mut allowance = Allowance::default();
+        let mut asked = |at: u64, attempt| {
+            (0..10_000).filter(|_| allowance.take(Duration::from_secs(at), &name, attempt)).count()
+        };
+        assert_eq!([asked(0, 1), asked(9, 0), asked(10, 0), asked(19, 1)], [256, 0, 1024, 0]);
+    }
+}

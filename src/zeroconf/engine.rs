@@ -10,7 +10,7 @@ use hickory_proto::rr::{Record, RecordType};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::ask::{Ask, Asks};
+use super::ask::{Allowance, Ask, Asks};
 use super::cache::Cache;
 use super::codec::{Questions, Response};
 use super::declare::Declared;
@@ -19,8 +19,8 @@ use super::links::Links;
 use super::respond::Outbox;
 use super::zone::{Zone, key};
 use super::{
-    Config, Counters, Destination, Facts, Family, LocalEndpoint, Output, PORT, Registry, RemoteNode, found,
-    names, settle,
+    Config, Counters, Destination, Discard, Facts, Family, LocalEndpoint, Output, PORT, Registry, RemoteNode,
+    found, names, settle,
 };
 use crate::model::{EndpointName, NodeId, ZeroconfFact, ZeroconfKey, ZeroconfMode};
 
@@ -30,8 +30,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// Types that a new endpoint is asked for by name, at most.
 const ASK_KINDS: usize = 64;
-/// How long a node that came back has to say what it has now.
-const RETURN: Duration = Duration::from_secs(1);
 /// How long what was known before a restart is believed without being confirmed.
 const BELIEVED: u32 = 10;
 
@@ -50,6 +48,7 @@ pub struct Engine {
     pub(super) heard: BTreeMap<EndpointName, SocketAddr>,
     pub(super) declared: Declared,
     pub(super) asks: Asks,
+    allowance: Allowance,
     pub(super) zone: Zone,
     pub(super) outbox: Outbox,
     pub(super) budgets: Budgets,
@@ -61,7 +60,7 @@ pub struct Engine {
     /// What endpoints had said that are detached, and can say goodbye for it themselves no more.
     orphans: Vec<Record>,
     /// Nodes that are gone, and when those that came back are announced again.
-    gone: BTreeMap<NodeId, Option<Duration>>,
+    pub(super) gone: BTreeMap<NodeId, Option<Duration>>,
     /// Something has changed that [`Self::settle`] has to look at.
     pub(super) unsettled: bool,
     settled: Option<Duration>,
@@ -80,6 +79,7 @@ impl Engine {
             heard: BTreeMap::new(),
             declared: Declared::default(),
             asks: Asks::default(),
+            allowance: Allowance::default(),
             zone: Zone::default(),
             outbox: Outbox::default(),
             budgets: Budgets::default(),
@@ -108,6 +108,7 @@ impl Engine {
         let left = self.caches.extract_if(.., |name, _| !local.contains_key(name));
         self.orphans.extend(left.flat_map(|(_, cache)| cache.records().cloned().collect::<Vec<_>>()));
         self.heard.retain(|name, _| local.contains_key(name));
+        self.allowance.retain(|name| local.contains_key(name));
         let new: Vec<_> = local.keys().filter(|name| !self.caches.contains_key(*name)).cloned().collect();
         let known: Vec<_> = self.asks.endpoints().filter(|name| !local.contains_key(name)).cloned().collect();
         known.iter().for_each(|name| self.asks.forget(name));
@@ -215,7 +216,7 @@ impl Engine {
         self.out.push(Output::Send { to, bytes });
     }
 
-    fn multicast(&mut self, packets: &[Vec<u8>]) {
+    pub(super) fn multicast(&mut self, packets: &[Vec<u8>]) {
         for family in self.config.families.clone() {
             packets.iter().for_each(|bytes| self.send(Destination::Group(family), bytes.clone()));
         }
@@ -248,6 +249,9 @@ impl Engine {
         let mut together: BTreeMap<Family, Questions> = BTreeMap::new();
         for (ask, attempt) in due {
             let Some(address) = self.address_of(&ask.endpoint) else { continue };
+            if !self.allowance.take(now, &ask.endpoint, attempt) {
+                continue;
+            }
             let mut query = Query::query(ask.name, ask.kind.into());
             if attempt == 0 {
                 query.mdns_unicast_response = true;
@@ -347,11 +351,15 @@ impl Engine {
             ZeroconfKey::Host(host) => names::host(host),
             ZeroconfKey::Records(labels, _) => names::labels(labels),
         };
+        let first = self.told.insert((endpoint.clone(), key), now).is_none();
+        if first {
+            self.counters.discard(Discard::ForeignName);
+        }
         let Some(name) = name.filter(|_| self.config.mode == ZeroconfMode::Proxy) else { return };
         if let Some(cache) = self.caches.get_mut(endpoint) {
             cache.forget(&name);
         }
-        if self.told.insert((endpoint.clone(), key), now).is_none() {
+        if first {
             self.counters.conflicts += 1;
             // What is new in the zone is announced anyway.
             let entries = self.zone.node(&name).into_iter().flat_map(|node| &node.entries);
@@ -375,67 +383,6 @@ impl Engine {
         gone.append(&mut self.orphans);
         self.goodbye(gone);
     }
-
-    /// Says goodbye for records that nobody here or there says any more.
-    fn goodbye(&mut self, mut gone: Vec<Record>) {
-        if gone.is_empty() {
-            return;
-        }
-        let proxy = self.config.mode == ZeroconfMode::Proxy;
-        let nodes = self.remote.values().filter(|_| !proxy);
-        let facts = nodes.flat_map(|node| node.facts.values());
-        let there: HashSet<_> =
-            facts.flat_map(|fact| found::records(&fact.found)).map(|told| key(&told.record)).collect();
-        gone.retain(|record| {
-            let here = self.caches.values().any(|cache| cache.holds(&record.name, &record.data));
-            !here && self.zone.entry(&key(record)).is_none() && !there.contains(&key(record))
-        });
-        for record in &mut gone {
-            record.ttl = 0;
-        }
-        self.multicast(&Response { answers: gone, additionals: Vec::new() }.encode(None));
-    }
-
-    /// In transparent mode nobody else says goodbye for the endpoints of a node that died, and nobody announces
-    /// them again when a cut has healed. One of those that stayed does it: that with the lowest id.
-    fn mourn(&mut self, now: Duration, old: &BTreeMap<NodeId, RemoteNode>) {
-        let mut records = Vec::new();
-        for (id, node) in old.iter().filter(|(id, _)| !self.remote.contains_key(*id)) {
-            self.gone.insert(*id, None);
-            records.extend(records_of(node));
-        }
-        for (id, due) in &mut self.gone {
-            let back = self.remote.contains_key(id);
-            *due = if back { due.or(Some(now + RETURN)) } else { None };
-        }
-        if self.speaks_for_others() {
-            self.goodbye(records);
-        }
-    }
-
-    fn speaks_for_others(&self) -> bool {
-        let mut stayed = self.remote.keys().filter(|node| !self.gone.contains_key(*node));
-        stayed.all(|node| *node > self.config.node)
-    }
-
-    fn welcome_back(&mut self, now: Duration) {
-        let due = |due: &Option<Duration>| due.is_some_and(|due| due <= now);
-        let back: Vec<_> = self.gone.iter().filter(|(_, at)| due(at)).map(|(node, _)| *node).collect();
-        let speaks = self.speaks_for_others();
-        let mut again = Vec::new();
-        for node in back {
-            self.gone.remove(&node);
-            again.extend(self.remote.get(&node).filter(|_| speaks).map(records_of).unwrap_or_default());
-        }
-        self.multicast(&Response { answers: again, additionals: Vec::new() }.encode(None));
-    }
-}
-
-/// What a node says, as records to announce.
-fn records_of(node: &RemoteNode) -> Vec<Record> {
-    let mut seen = HashSet::new();
-    let told = node.facts.values().flat_map(|fact| found::records(&fact.found)).filter(|told| told.announced);
-    told.map(|told| told.record).filter(|record| seen.insert(key(record))).collect()
 }
 
 fn is_shared(record: &Record) -> bool {

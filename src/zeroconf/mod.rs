@@ -7,7 +7,7 @@
 //! `codec` reads and writes packets. What a local endpoint says goes into its `cache`; `found` makes services and
 //! hosts of that; `settle` decides who has which name. `zone` has the records that this agent answers for: those that
 //! `declare` has won for declared services and, in proxy mode, those of other nodes. `respond` sends them at the right
-//! time, `ask` puts this agent's own questions, and `engine` and `hear` hold it together.
+//! time, `ask` puts this agent's own questions, `farewell` speaks for those who died, and `engine` and `hear` hold it together.
 
 mod ask;
 mod cache;
@@ -15,6 +15,7 @@ mod codec;
 mod counters;
 mod declare;
 mod engine;
+mod farewell;
 mod found;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;

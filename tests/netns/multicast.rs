@@ -9,12 +9,12 @@ use crate::broadcast::endpoints;
 use crate::harness::{Capture, Container, Lab, Listener, Node, SOON, lab, need, send, wait_until};
 
 const PORT: u16 = 5602;
-const BOTH: [&str; 4] = ["--subnet", "10.82.0.0/24", "--subnet", "fd00:82::/64"];
+pub const BOTH: [&str; 4] = ["--subnet", "10.82.0.0/24", "--subnet", "fd00:82::/64"];
 /// IGMP, and ICMPv6 after a hop-by-hop header, inside VXLAN (8 bytes of UDP, 8 of VXLAN, 14 of Ethernet).
 const IGMP_OR_MLD: &str =
     "udp port 4789 and ((udp[28:2] = 0x0800 and udp[39] = 2) or (udp[28:2] = 0x86dd and udp[36] = 0))";
 
-fn ip(text: &str) -> IpAddr {
+pub fn ip(text: &str) -> IpAddr {
     text.parse().expect("is written right")
 }
 
@@ -36,7 +36,7 @@ pub fn copies(group: &str) -> String {
 }
 
 /// Starts to count the copies of datagrams to `group` at each node of `lab`.
-fn captures(lab: &Lab, group: &str) -> Vec<Capture> {
+pub fn captures(lab: &Lab, group: &str) -> Vec<Capture> {
     let names = lab.nodes().iter().map(Node::name);
     names.map(|name| Capture::start(lab.underlay(), name, &copies(group))).collect()
 }
@@ -49,7 +49,7 @@ fn members(node: &Node, group: &str) -> Result<Vec<String>, String> {
     Ok(found.into_iter().flat_map(|g| g["members"].as_array().into_iter().flatten()).map(name).collect())
 }
 
-fn wait_members(nodes: &[Node], group: &str, expected: &[&str]) {
+pub fn wait_members(nodes: &[Node], group: &str, expected: &[&str]) {
     for node in nodes {
         wait_until(&format!("{} sees {group} joined on {expected:?}", node.name()), SOON, || {
             let found = members(node, group)?;

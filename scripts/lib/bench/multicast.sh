@@ -46,9 +46,8 @@ hand_made() {
             ((i == 1)) || bridge -n "$LAB-n1" fdb append "01:00:5e:09:00:0$count" dev vxh dst "192.0.2.$i"
         done
     done
-    for ((i = 2; i <= NODES; i++)); do
-        bridge -n "$LAB-n1" fdb append 01:00:5e:09:00:09 dev vxh dst "192.0.2.$i"
-    done
+    # What has no entry goes to n2, for the floor of a join.
+    bridge -n "$LAB-n1" fdb append 00:00:00:00:00:00 dev vxh dst 192.0.2.2
 }
 
 over_lanmesh() {
@@ -135,17 +134,22 @@ rates() {
                 cost "$WORK/$who" >>"$WORK/cost-$who$count"
             done
             awk -v a="$(per_second "$WORK/o")" -v b="$(per_second "$WORK/h")" 'BEGIN { print a / b }' >>"$WORK/ratios$count"
+            awk -v a="$(cost "$WORK/o")" -v b="$(cost "$WORK/h")" 'BEGIN { print b / a }' >>"$WORK/cpu-ratios$count"
         done
         for who in h o h o; do
             load "$who" "$count" "$RATE" >>"$WORK/given-$who$count"
         done
         say "lanmesh $(shown "most-o$count"), by hand $(shown "most-h$count") datagrams/s; lost $(lost "o$count") and $(lost "h$count")"
         say "one datagram costs $(tenth "cost-o$count") and $(tenth "cost-h$count") µs of CPU"
-        promise_least "median of the ratios" "$(median <"$WORK/ratios$count" | awk '{ printf "%.3f", $1 }')" 0.97
+        if idle; then promise_least "median of the ratios of datagrams/s" "$(thousandth "ratios$count")" 0.97; fi
+        promise_least "median of the ratios of datagrams by second of CPU" "$(thousandth "cpu-ratios$count")" 0.97
     done
 }
 
 shown() { median <"$WORK/$1" | awk '{ printf "%.0f", $1 }'; }
+# idle: whether the machine was, when it began. Otherwise the clock tells who else ran, and only the CPU counts.
+idle() { awk -v load="${LOAD%% *}" 'BEGIN { exit !(load <= 0.5) }'; }
+thousandth() { median <"$WORK/$1" | awk '{ printf "%.3f", $1 }'; }
 tenth() { median <"$WORK/$1" | awk '{ printf "%.1f", $1 }'; }
 # lost WORD: of the datagrams at the given rate, in per cent of what the members should have got.
 lost() { awk '{ for (i = 4; i <= NF; i++) { n += $i; of += $1 } } END { printf "%.3f %%", (1 - n / of) * 100 }' "$WORK/given-$1"; }
@@ -155,8 +159,7 @@ joins() {
     section "Joins and leaves, $SAMPLES each, one datagram each millisecond"
     "$LOADER" join 239.9.1.1 "$SAMPLES" "/run/netns/$LAB-o1" "/run/netns/$LAB-o2" "/run/netns/$LAB-o3" >"$WORK/joins"
     "$LOADER" join 239.9.2.1 "$SAMPLES" "/run/netns/$LAB-o1" "/run/netns/$LAB-o2" >"$WORK/fresh"
-    # The same group all the time: it has a static entry.
-    "$LOADER" join 239.9.0.9 "$SAMPLES" "/run/netns/$LAB-h1" "/run/netns/$LAB-h2" "/run/netns/$LAB-h3" >"$WORK/floor"
+    "$LOADER" join 239.9.3.1 "$SAMPLES" "/run/netns/$LAB-h1" "/run/netns/$LAB-h2" >"$WORK/floor"
     say "report, first datagram, last copy; p50 and p99 in ms"
     say "lanmesh, others are members: $(of joins 1) | $(of joins 2) | $(of joins 3)"
     say "lanmesh, nobody is: $(of fresh 1) | $(of fresh 2)"
@@ -237,17 +240,18 @@ ${COPIES[*]}, so each datagram crosses exactly twice.
 ## Datagrams a second
 
 Datagrams of 512 bytes, as many as go for $ROUND_MS ms, median of $ROUNDS rounds that take turns; what each member gets until the last has
-come. At least 0.97 is promised for the median of the rounds' ratios. The CPU is what the sending thread takes, which on one
-machine is all of the kernel's way to the receivers' sockets. Then the loss at $RATE/s. With members on $NODES nodes, one is on
-the sender's.
+come. The CPU is what the sending thread takes, which on one machine is all of the kernel's way to the receivers' sockets:
+what one datagram costs, and datagrams by second of CPU, ours over those by hand. Ratios are medians of the rounds' ratios; at
+least 0.97 is promised for that by CPU, and where the machine was idle also for that by the clock, which on a busy one
+tells who else ran. Then the loss at $RATE/s. With members on $NODES nodes, one is on the sender's.
 
-| nodes with members | lanmesh, /s | by hand, /s | ratio | CPU for one, µs | by hand | lost of $RATE/s | by hand |
-|---|---|---|---|---|---|---|---|
+| nodes with members | lanmesh, /s | by hand, /s | ratio | CPU for one, µs | by hand | ratio by CPU | lost of $RATE/s | by hand |
+|---|---|---|---|---|---|---|---|---|
 PAGE
     for count in 1 4 8; do
-        printf '| %s | %s | %s | %s | %s | %s | %s | %s |\n' "$count" "$(shown "most-o$count")" "$(shown "most-h$count")" \
-            "$(median <"$WORK/ratios$count" | awk '{ printf "%.3f", $1 }')" "$(tenth "cost-o$count")" \
-            "$(tenth "cost-h$count")" "$(lost "o$count")" "$(lost "h$count")"
+        printf '| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n' "$count" "$(shown "most-o$count")" \
+            "$(shown "most-h$count")" "$(thousandth "ratios$count")" "$(tenth "cost-o$count")" "$(tenth "cost-h$count")" \
+            "$(thousandth "cpu-ratios$count")" "$(lost "o$count")" "$(lost "h$count")"
     done
     cat <<PAGE
 

@@ -37,6 +37,8 @@ pub struct Situation<'a> {
     pub view: &'a ClusterView,
     /// The nodes that have been dead for longer than the grace period.
     pub gone: &'a BTreeSet<NodeId>,
+    /// The dead nodes whose machines do not answer either: nothing that goes to many goes there.
+    pub silent: &'a BTreeSet<NodeId>,
     /// The cluster's id.
     pub cluster: &'a str,
     /// The UDP port of VXLAN.
@@ -188,7 +190,7 @@ fn claims_of<'a>(view: &'a ClusterView, network: &'a NetworkView, local: &[&'a L
 }
 
 fn desired_network(
-    Situation { view, gone, cluster, vxlan_port, selective }: Situation<'_>,
+    Situation { view, gone, silent, cluster, vxlan_port, selective }: Situation<'_>,
     me: &Node,
     network: &NetworkView,
     local: &[&LocalEndpoint],
@@ -206,7 +208,9 @@ fn desired_network(
         for endpoint in endpoints.values().filter(|endpoint| claims.win(*id, endpoint)) {
             remotes.insert(endpoint.mac, vtep(cluster, spec, node));
             neighbours.extend(addresses_of(endpoint));
-            flood.insert(vtep(cluster, spec, node));
+            if !silent.contains(id) {
+                flood.insert(vtep(cluster, spec, node));
+            }
         }
     }
     for record in local {
@@ -216,7 +220,7 @@ fn desired_network(
     if selective && spec.multicast == MulticastMode::Snoop {
         let others = network.groups.iter().filter(|(id, _)| **id != view.me);
         let counting = others.filter_map(|(id, joined)| {
-            let node = view.nodes.get(id).filter(|node| counts(node, gone))?;
+            let node = view.nodes.get(id).filter(|node| counts(node, gone) && !silent.contains(id))?;
             Some((vtep(cluster, spec, node), joined.as_ref()))
         });
         let here = network.groups.get(&view.me).map(AsRef::as_ref);

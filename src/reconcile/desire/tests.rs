@@ -81,7 +81,9 @@ fn wish_of(view: &ClusterView, local: &[LocalEndpoint]) -> Wish {
 }
 
 fn wish_without(view: &ClusterView, local: &[LocalEndpoint], gone: &BTreeSet<NodeId>) -> Wish {
-    wish(Situation { view, gone, cluster: "c", vxlan_port: 4789, selective: true }, local.iter())
+    let silent = &BTreeSet::new();
+    let situation = Situation { view, gone, silent, cluster: "c", vxlan_port: 4789, selective: true };
+    wish(situation, local.iter())
 }
 
 fn ip(last: u8) -> IpAddr {

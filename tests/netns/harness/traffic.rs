@@ -125,11 +125,16 @@ impl Listener {
 
     /// How many datagrams with exactly this text have come, once none came for half a second.
     pub fn count(&self, text: &str) -> usize {
+        self.count_bytes(text.as_bytes())
+    }
+
+    /// The same of any bytes.
+    pub fn count_bytes(&self, bytes: &[u8]) -> usize {
         self.socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout can be set");
-        let mut buffer = [0; 2048];
+        let mut buffer = vec![0; 1 << 16];
         let mut count = 0;
         while let Ok(length) = self.socket.recv(&mut buffer) {
-            count += usize::from(&buffer[..length] == text.as_bytes());
+            count += usize::from(&buffer[..length] == bytes);
         }
         count
     }
