@@ -30,7 +30,8 @@ pub fn check(view: &ClusterView) {
         })
     });
     let own: Vec<LocalEndpoint> = own.collect();
-    let situation = Situation { view, gone: &gone, cluster: CLUSTER, vxlan_port: 4789, selective: true };
+    let situation =
+        Situation { view, gone: &gone, silent: &gone, cluster: CLUSTER, vxlan_port: 4789, selective: true };
     let wish = wish(situation, own.iter());
     for (id, network) in &wish.desired.networks {
         let spec = &view.networks[id].spec;
