@@ -130,7 +130,7 @@ find_cargo() {
         done
     fi
     command -v cargo >/dev/null ||
-        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.89 or later"
+        die "no cargo found: install a Rust toolchain (https://rustup.rs), 1.95 or later"
 }
 
 # build_lanmesh PROFILE: builds the binary and sets LANMESH to its path.

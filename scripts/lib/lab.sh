@@ -95,6 +95,7 @@ lab_end() {
             end_process "$pid" "$start" "$signal"
         done < <(tac "$LAB_DIR/processes")
     fi
+    lab_end_wireguard
     while read -r name _; do
         [[ $name != "$LAB"-* ]] || ip netns delete "$name"
     done < <(ip netns list)
@@ -104,6 +105,18 @@ lab_end() {
     done < <(awk -v dir="$LAB_DIR/" 'index($5, dir) == 1 { print $5 }' /proc/self/mountinfo | tac)
     exec 9>&-
     rm -rf --one-file-system "$LAB_DIR"
+}
+
+# lab_end_wireguard: ends the WireGuard processes that the lab's agents started, and that outlive them.
+lab_end_wireguard() {
+    local file words
+    for file in /proc/[0-9]*/cmdline; do
+        mapfile -d '' -t words <"$file" 2>/dev/null || continue
+        if [[ ${words[1]:-} == wireguard-userspace && ${words[*]} == *" $LAB_DIR/"* ]]; then
+            file=${file%/cmdline}
+            kill "${file##*/}" || true
+        fi
+    done
 }
 
 # lab_leftovers: what is still there of all that, one in a line.

@@ -39,19 +39,28 @@ impl Session {
         let spec = &network.spec;
         let key = EndpointKey { network: spec.id, name: name.clone() };
         let wanted = Wanted::new(&view, spec, request)?;
-        let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()))?;
-        networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)
-            .map_err(|error| error.at("network"))?;
+        let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()));
         if let Some(existing) = work.local.endpoints.get(&key) {
             wanted.same_as(existing)?;
-            return Ok(answers::attached(spec, existing, mtu));
+            // An underlay that shrank since takes nothing away: the interface has what the protocols need at least.
+            return Ok(answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed)));
         }
+        let mtu = mtu?;
+        networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)
+            .map_err(|error| error.at("network"))?;
         if network.conflict {
             return Err(ApiError::conflict(format!(
                 "an older network owns the name {}, so this one takes no new endpoints",
                 spec.name
             ))
             .hint("detach what is in it, remove it by its id, and create it under another name"));
+        }
+        if let Some((other, index)) = self.cluster.overruled_by().await? {
+            return Err(ApiError::conflict(format!(
+                "index {index} or this node's name was given to {other} too, while the cluster was cut, so this node \
+                 takes no new endpoints"
+            ))
+            .hint("run `lanmesh leave` on it and let it join again"));
         }
         let others = self.others(&view, network).await?;
         let claim = claim(&view, &others, &name, &wanted)?;

@@ -7,7 +7,7 @@ use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    ReconcileAnswer, RecoverRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
@@ -132,6 +132,13 @@ impl Backend for Agent {
                 .hint("`lanmesh token show` prints the current one"));
         }
         session.cluster.token_rotate().await?;
+        token(&session).await
+    }
+
+    async fn recover(&self, request: RecoverRequest) -> Answer<TokenAnswer> {
+        let _changing = self.changing.lock().await;
+        let session = self.session().await?;
+        session.cluster.recover(request.force).await?;
         token(&session).await
     }
 

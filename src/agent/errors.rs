@@ -17,6 +17,7 @@ impl From<ClusterError> for ApiError {
             | ClusterError::NetworkExists { .. }
             | ClusterError::VniTaken { .. }
             | ClusterError::RemoveSelf(_)
+            | ClusterError::ManagerAnswers { .. }
             | ClusterError::TooLarge { .. } => ErrorKind::Conflict,
             ClusterError::NoSuchNetwork(_) | ClusterError::NoSuchNode(_) => ErrorKind::NotFound,
             ClusterError::NotManager { .. } | ClusterError::NoAnswer { .. } | ClusterError::Stopped => {

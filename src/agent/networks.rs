@@ -70,7 +70,10 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     let plan = request.address_plan()?;
     let pools = request.to_ipam().pools;
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
-    fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
+    // One that is there stays, whatever became of the underlay since.
+    if view.network_named(&name).is_none() {
+        fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
+    }
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -20,7 +20,7 @@ use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
 use crate::plan::{Desired, plan, plan_mesh};
-use crate::reconcile::{Reconciler, Settings, vanished};
+use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
 
 const UNDERLAY: &str = "node/underlay";
 
@@ -95,6 +95,7 @@ impl Session {
             let joined = context.kernel.memberships(*network).await?;
             initial.groups.insert(*network, multicast::to_publish(&joined));
         }
+        initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {

@@ -10,8 +10,8 @@ use super::error::ApiError;
 use super::events::EventLog;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer,
-    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RotateRequest,
-    ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest,
+    RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -49,6 +49,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Replaces the token; `Conflict` when `replaces` is not the current one.
     fn rotate_token(&self, request: RotateRequest) -> impl Future<Output = Answer<TokenAnswer>> + Send;
+
+    /// Makes this node the manager; the same again gives the same answer. `Conflict` while another answers that is
+    /// not to be overruled.
+    fn recover(&self, request: RecoverRequest) -> impl Future<Output = Answer<TokenAnswer>> + Send;
 
     /// Every node, by index.
     fn nodes(&self) -> impl Future<Output = Answer<Vec<NodeAnswer>>> + Send;

@@ -20,7 +20,8 @@ use super::events::Event;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
     GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
-    RemovedAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer, VersionAnswer,
+    RecoverRequest, RemovedAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -209,6 +210,11 @@ impl Client {
     /// Replaces the token.
     pub async fn rotate_token(&self, request: &RotateRequest) -> Result<TokenAnswer> {
         self.put("/v1/token", request).await
+    }
+
+    /// Makes the agent's node the manager.
+    pub async fn recover(&self, request: &RecoverRequest) -> Result<TokenAnswer> {
+        self.put("/v1/manager", request).await
     }
 
     /// Every node.

@@ -20,8 +20,8 @@ use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
-    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RemovedAnswer, RotateRequest, ServiceAnswer,
-    StatusAnswer, TokenAnswer, VersionAnswer,
+    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RemovedAnswer, RotateRequest,
+    ServiceAnswer, StatusAnswer, TokenAnswer, VersionAnswer,
 };
 
 const FOLLOW: &[QueryDoc] = &[
@@ -131,6 +131,10 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
         .with_body(put("/v1/token", "Replace the token"), |api, _, request: RotateRequest| async move {
             api.backend.rotate_token(request).await
         })
+        .with_body(
+            put("/v1/manager", "Make this node the manager"),
+            |api, _, request: RecoverRequest| async move { api.backend.recover(request).await },
+        )
         .without_body(get("/v1/nodes", "Every node"), Shape::many::<NodeAnswer>(), |api, _| async move {
             api.backend.nodes().await
         })

@@ -199,6 +199,15 @@ pub struct RotateRequest {
     pub replaces: String,
 }
 
+/// `PUT /v1/manager`: make this node the manager. It makes a new CA and a new token; nodes that are in stay in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RecoverRequest {
+    /// Also where the manager answers: it steps down.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// `PUT /v1/cluster/membership`: join a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -32,7 +32,8 @@ pub(super) struct Args {
     /// A further name
     #[arg(long = "alias", value_name = "NAME")]
     aliases: Vec<EndpointName>,
-    /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4'
+    /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4', or with its own name and
+    /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'
     #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
     advertise_service: Vec<AdvertisedService>,
     /// Write how to ask the network's name server to this file, like /etc/netns/NAME/resolv.conf

@@ -17,6 +17,7 @@ mod init;
 mod ipam;
 mod join;
 mod leave;
+mod manager;
 mod multicast;
 mod network;
 mod network_exec;
@@ -67,6 +68,9 @@ enum Command {
     /// Show or replace the token that admits nodes
     #[command(subcommand)]
     Token(token::Command),
+    /// Replace a manager that was lost
+    #[command(subcommand)]
+    Manager(manager::Command),
     /// List, inspect or shut out nodes
     #[command(subcommand)]
     Node(node::Command),
@@ -143,6 +147,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Join(args) => join::run(context, args).await,
         Command::Leave => leave::run(context).await,
         Command::Token(command) => token::run(context, &command).await,
+        Command::Manager(command) => manager::run(context, &command).await,
         Command::Node(command) => node::run(context, &command).await,
         Command::Network(command) => network::run(context, command).await,
         Command::Attach(args) => attach::run(context, args).await,

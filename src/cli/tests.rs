@@ -34,6 +34,8 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "join --token t manager:7979 --index 3",
             "token show",
             "token rotate",
+            "manager recover",
+            "manager recover --force",
             "node ls",
             "node inspect n1",
             "node rm n9",

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::JoinError;
-use crate::model::{Endpoint, Group, NetworkId, NodeIndex, NodeName};
+use crate::model::{Endpoint, Group, MeshKey, NetworkId, NodeIndex, NodeName};
 use crate::state::State;
 
 /// The port of gossip (UDP) and streams (TCP).
@@ -96,6 +96,8 @@ pub struct Initial {
     pub networks: BTreeMap<NetworkId, Vec<Endpoint>>,
     /// The multicast groups that are joined on this node in those networks.
     pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
+    /// The keys under which this node can be reached in the mesh.
+    pub mesh: Vec<MeshKey>,
 }
 
 /// Reads `IP` or `IP:PORT` (`[IP]:PORT` for IPv6); the port is [`DEFAULT_PORT`] where none is given.

@@ -115,6 +115,9 @@ fn write_all(state: &State, writes: &blocking::Receiver<Write>) {
     }
 }
 
+/// Takes certificates, in DER.
+type TakeCertificates = Box<dyn Fn(&[Vec<u8>]) + Send>;
+
 /// What the thread gives out.
 pub(super) struct Outlets {
     /// What this node knows.
@@ -131,6 +134,8 @@ pub(super) struct Outlets {
     pub persister: Persister,
     /// Begins a stream.
     pub sync: Box<dyn Fn(NodeId, SocketAddr) + Send>,
+    /// Takes the cluster's CAs.
+    pub trust: TakeCertificates,
 }
 
 /// The gossip socket.
@@ -239,6 +244,7 @@ impl Driver {
                 // A datagram that finds no room is lost, as any may be.
                 Output::Datagram(to, datagram) => drop(self.socket.try_send_to(&datagram, to)),
                 Output::Sync(peer, address) => (self.outlets.sync)(peer, address),
+                Output::Trust(authorities) => (self.outlets.trust)(&authorities),
                 Output::Persist(change) => persist.push(change),
                 Output::Event(event) => drop(self.outlets.events.send(event)),
             }

@@ -26,6 +26,12 @@ pub enum ClusterError {
         /// The manager's name and address, as far as they are known.
         manager: String,
     },
+    /// `manager recover` while the manager answers.
+    #[error("{manager} is the manager, and answers: use it, or move its role here all the same with --force")]
+    ManagerAnswers {
+        /// The manager's name and address.
+        manager: String,
+    },
     /// A network with this name and another spec exists.
     #[error(
         "a network named {name} exists with another {what}: give this one another name, or remove that one first"
@@ -142,7 +148,8 @@ pub enum JoinError {
     /// Whoever answers is not of the cluster that made the token.
     #[error(
         "the certificate that {address} shows does not come from the CA that the token names: \
-         the token is of another cluster, or somebody is in between; nothing was sent to it"
+         the token is of another cluster, or of another manager than the one that answers there, or somebody is in \
+         between; nothing was sent to it"
     )]
     WrongFingerprint {
         /// Who was asked.

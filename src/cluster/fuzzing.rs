@@ -55,7 +55,8 @@ fn name(n: u8) -> NodeName {
 
 fn admission(n: u8) -> Admission {
     let node = NodeId::from_bytes([n; 16]);
-    Admission { node, name: name(n), index: NodeIndex(n.into()), address: ([10, 0, 0, n], 7979).into() }
+    let address = ([10, 0, 0, n], 7979).into();
+    Admission { node, name: name(n), index: NodeIndex(n.into()), address, term: 1 }
 }
 
 fn fact(n: u8, networks: &[NetworkId]) -> NodeFact {
@@ -93,6 +94,7 @@ fn network(id: NetworkId, name: &str) -> NetworkSpec {
         broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
+        spoofing: Default::default(),
         dns: Default::default(),
         created_ms: 1,
     }
@@ -105,6 +107,7 @@ fn ledger() -> Ledger {
     }
     ledger.merge(Claim::Removed(REMOVED));
     ledger.merge(Claim::Manager { term: 1, node: ME });
+    ledger.merge(Claim::Authority { term: 1, certificate: vec![1; 100] });
     for (id, name) in [(NETWORK, "net"), (ELSEWHERE, "elsewhere")] {
         ledger.merge(Claim::Network(network(id, name)));
     }
@@ -372,7 +375,10 @@ pub fn frame_seeds() -> Vec<Vec<u8>> {
 pub fn deltas(input: &[u8]) {
     let Ok(deltas) = postcard::from_bytes::<Vec<Delta>>(input) else { return };
     let mut doc = Doc::unknown();
-    for delta in deltas.iter().filter(|delta| delta.is_sound()) {
+    // Of one document, which those of a scope and a writer are.
+    let of = deltas.first().map(|delta| (delta.scope, delta.writer));
+    let same = deltas.iter().filter(|delta| Some((delta.scope, delta.writer)) == of);
+    for delta in same.filter(|delta| delta.is_sound()) {
         let before = doc.clone();
         let applied = doc.apply(delta);
         assert!(doc.place() >= before.place(), "a copy went back");

@@ -18,9 +18,10 @@ use super::join::client::Caller;
 use super::join::gate::Gate;
 use super::join::token::{Token, cluster_id};
 use super::ledger::{Admission, Claim, Ledger};
-use super::pki::{self, Authority, Tls};
+use super::pki::{self, Authority};
 use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
+use super::trust::Trusted;
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
 use crate::mesh::MeshSecret;
 use crate::model::{
@@ -87,9 +88,10 @@ impl Cluster {
         let ca = gate.authority().certificate().to_vec();
         let certificate = gate.authority().sign(node, &request)?;
         let mut ledger = Ledger::default();
-        let admission = Admission { node, name: name.clone(), index, address: advertise };
+        let admission = Admission { node, name: name.clone(), index, address: advertise, term: 1 };
         ledger.merge(Claim::Admitted(admission));
         ledger.merge(Claim::Manager { term: 1, node });
+        ledger.merge(Claim::Authority { term: 1, certificate: ca.clone() });
         let cluster = cluster_id(&pki::fingerprint(&ca));
         let membership = Membership { cluster, node, name, index, address: advertise, ca, certificate, key };
         let entered = Remembered {
@@ -130,7 +132,10 @@ impl Cluster {
         }
         let sockets = Sockets::bind(&config, remembered.membership.address).await?;
         let ca = remembered.membership.ca.clone();
-        let gate = remembered.authority.take().map(|stored| Gate::restore(ca, stored)).transpose()?;
+        // The agent may have stopped between hearing of another manager and forgetting the secrets.
+        let manages = remembered.ledger.manager().is_some_and(|(_, node)| node == remembered.membership.node);
+        let stored = remembered.authority.take().filter(|_| manages);
+        let gate = stored.map(|stored| Gate::restore(ca, stored)).transpose()?;
         Self::start(config, remembered, gate, initial, sockets).map(Some)
     }
 
@@ -143,6 +148,9 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let Remembered { membership, keys, ledger, peers, .. } = remembered;
         let incarnation = store::next_incarnation(&config.state)?;
+        let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
+        let tls =
+            Trusted::new(&membership, authorities, gate.as_ref().and_then(|gate| gate.chain().cloned()))?;
         let boot = Boot {
             me: membership.node,
             fact: NodeFact {
@@ -152,7 +160,7 @@ impl Cluster {
                 vtep: config.vtep.unwrap_or(membership.address.ip()),
                 underlay_mtu: config.underlay_mtu,
                 networks: Default::default(),
-                mesh: Vec::new(),
+                mesh: initial.mesh.clone(),
             },
             incarnation,
             ledger,
@@ -166,23 +174,26 @@ impl Cluster {
         };
         let (link, calls) = Link::new();
         let (persister, writer) = Persister::start(config.state.clone())?;
+        let empty = ClusterView { me: membership.node, nodes: Arc::default(), networks: BTreeMap::new() };
+        let (view_sender, view) = watch::channel(Arc::new(empty));
+        let (settled_sender, settled) = watch::channel(false);
         let (inbound, outbound) = streams::limits();
         let streams = Arc::new(Streams {
             me: membership.node,
             link: link.clone(),
-            tls: Tls::new(&membership.ca, &membership.certificate, &membership.key)?,
+            tls,
             persister: persister.clone(),
-            gate: gate.map(Mutex::new),
+            gate: Mutex::new(gate),
             counters: Counters::default(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             outbound,
             inbound,
+            slots: Arc::default(),
+            view: view.clone(),
+            settled: settled.clone(),
             clock: now_ms,
         });
-        let empty = ClusterView { me: membership.node, nodes: Arc::default(), networks: BTreeMap::new() };
-        let (view_sender, view) = watch::channel(Arc::new(empty));
-        let (settled_sender, settled) = watch::channel(false);
         let (mesh_sender, mesh) = watch::channel(None);
         let (events, _) = broadcast::channel(EVENTS);
         let stats = Arc::new(Mutex::new(Stats::default()));
@@ -192,6 +203,12 @@ impl Cluster {
             if let Some(streams) = syncs.upgrade() {
                 let tasks = streams.tasks.clone();
                 tasks.spawn_on(streams.sync(peer, address), &runtime);
+            }
+        };
+        let trusts = Arc::downgrade(&streams);
+        let trust = move |authorities: &[Vec<u8>]| {
+            if let Some(streams) = trusts.upgrade() {
+                streams.tls.follow(authorities);
             }
         };
         let core = Core::start(boot, std::time::Duration::ZERO);
@@ -206,6 +223,7 @@ impl Cluster {
             mesh: mesh_sender,
             persister,
             sync: Box::new(sync),
+            trust: Box::new(trust),
         };
         let gossip = driver::spawn(core, sockets.udp, calls, outlets, streams.stop.clone())?;
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
@@ -224,14 +242,14 @@ impl Cluster {
         self.0.me
     }
 
-    /// The cluster's id: 16 hexadecimal digits, the beginning of its CA's fingerprint.
+    /// The cluster's id: 16 hexadecimal digits, the beginning of its first CA's fingerprint.
     pub fn id(&self) -> &str {
         &self.0.id
     }
 
     /// Whether `token` lets nodes into this cluster, or once did.
     pub fn is_of(&self, token: &str) -> bool {
-        token.parse::<Token>().is_ok_and(|token| token.cluster_id() == self.0.id)
+        token.parse::<Token>().is_ok_and(|token| self.0.streams.tls.knows(&token.fingerprint))
     }
 
     /// What this node knows; changes whenever that does.
@@ -383,15 +401,17 @@ impl Cluster {
 
     /// The token that lets nodes in. Manager only.
     pub async fn token_show(&self) -> Result<String, ClusterError> {
-        Ok(lock(self.gate().await?).token().to_string())
+        self.with_gate(|gate| Ok(gate.token().to_string())).await
     }
 
     /// Makes a new token and refuses the old one from now on. Manager only.
     pub async fn token_rotate(&self) -> Result<String, ClusterError> {
-        let mut gate = lock(self.gate().await?);
-        gate.rotate();
-        store::save_authority(&self.0.state, &gate.to_store())?;
-        Ok(gate.token().to_string())
+        self.with_gate(|gate| {
+            gate.rotate();
+            store::save_authority(&self.0.state, &gate.to_store())?;
+            Ok(gate.token().to_string())
+        })
+        .await
     }
 
     /// Shuts a node out for good and rotates the gossip key. Manager only. Returns its index, which is
@@ -401,6 +421,37 @@ impl Cluster {
         let index = self.0.link.with(move |core, now| core.remove_node(node, key, now)).await??;
         self.0.streams.persister.barrier().await?;
         Ok(index)
+    }
+
+    /// Makes this node the manager, with a new CA and a new token; what it has already changes nothing. A manager that
+    /// answers has to be overruled (`force`), and steps down.
+    pub async fn recover(&self, force: bool) -> Result<(), ClusterError> {
+        let (manages, manager, name) =
+            self.with(|core| (core.is_manager(), core.ledger().manager(), core.manager_name())).await?;
+        let streams = &self.0.streams;
+        if manages && lock(&streams.gate).is_some() {
+            return Ok(());
+        }
+        let view = self.0.view.borrow().clone();
+        let node = manager.and_then(|(_, node)| view.nodes.get(&node)).filter(|node| node.id != self.0.me);
+        if !force && node.is_some_and(|node| node.state.is_up()) {
+            return Err(ClusterError::ManagerAnswers { manager: name });
+        }
+        let me = view.myself().ok_or(ClusterError::Stopped)?;
+        let (ca, key) = streams.tls.own();
+        let gate = Gate::take_over(me.id, &me.name, key)?;
+        let (authority, ca) = (gate.authority().certificate().to_vec(), ca.to_vec());
+        // Its own first: once the others know of the CA, this node must be able to use it.
+        store::save_authority(&self.0.state, &gate.to_store())?;
+        streams.tls.show(gate.chain().cloned());
+        *lock(&streams.gate) = Some(gate);
+        self.0.link.with(move |core, now| core.recover(authority, ca, now)).await?;
+        streams.persister.barrier().await
+    }
+
+    /// The node that has this one's index or name by right, where two managers gave one to two nodes during a cut.
+    pub async fn overruled_by(&self) -> Result<Option<(NodeName, NodeIndex)>, ClusterError> {
+        self.with(|core| core.overruled_by().map(|other| (other.name, other.index))).await
     }
 
     /// Tells the others that this node goes, stops, and forgets the cluster (all of `cluster/` but the count of
@@ -436,11 +487,18 @@ impl Cluster {
         self.0.link.with(move |core, _| f(core)).await
     }
 
-    pub(super) async fn gate(&self) -> Result<&Mutex<Gate>, ClusterError> {
-        match &self.0.streams.gate {
-            Some(gate) => Ok(gate),
-            None => Err(ClusterError::NotManager { manager: self.with(|core| core.manager_name()).await? }),
+    /// Does what only the manager can.
+    pub(super) async fn with_gate<R>(
+        &self,
+        f: impl FnOnce(&mut Gate) -> Result<R, ClusterError>,
+    ) -> Result<R, ClusterError> {
+        let (manages, manager) = self.with(|core| (core.is_manager(), core.manager_name())).await?;
+        let mut gate = lock(&self.0.streams.gate);
+        if !manages {
+            // Its secrets were forgotten on disk when another took the role over.
+            *gate = None;
         }
+        gate.as_mut().map_or(Err(ClusterError::NotManager { manager }), f)
     }
 }
 

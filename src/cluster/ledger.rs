@@ -4,6 +4,7 @@
 //! who owns a name that was given twice. Does not own: what a node says of itself (`facts`), who is alive
 //! (`membership`).
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub(super) struct Admission {
     pub index: NodeIndex,
     /// Where it listened then.
     pub address: SocketAddr,
+    /// The term of the manager that let it in.
+    #[serde(default)]
+    pub term: u64,
 }
 
 /// One cluster-wide fact.
@@ -46,7 +50,20 @@ pub(super) enum Claim {
         /// Who.
         node: NodeId,
     },
+    /// Nodes whose certificates come from this CA belong to the cluster, as far as they were let in. Travels over
+    /// streams only: the gossip key, which a removed node has for a while, must not bring another CA in.
+    Authority {
+        /// The term of the manager that made it.
+        term: u64,
+        /// Its certificate, in DER.
+        certificate: Vec<u8>,
+    },
 }
+
+/// No cluster comes near so many changes of its manager.
+const MAX_TERM: u64 = u64::MAX / 2;
+/// More than a CA's certificate takes, in bytes.
+const MAX_CERTIFICATE: usize = 4096;
 
 impl Claim {
     /// Where it is kept, below the ledger's own prefix. Two claims with one key are one fact.
@@ -58,6 +75,25 @@ impl Claim {
             Self::Left(node) => format!("left/{node}"),
             Self::Removed(node) => format!("removed/{node}"),
             Self::Manager { .. } => "manager".to_owned(),
+            Self::Authority { term, certificate } => {
+                format!("authority/{term}/{:016x}", stable_hash(certificate))
+            }
+        }
+    }
+
+    /// Whether everybody can work with it. What is made here is; what comes from others is looked at.
+    pub fn is_sound(&self) -> bool {
+        match self {
+            Self::Network(spec) => {
+                !spec.subnets.is_empty()
+                    && spec.subnets.len() == spec.gateways.len()
+                    && spec.subnets.iter().zip(&spec.gateways).all(|(subnet, ip)| subnet.contains(*ip))
+            }
+            Self::Manager { term, .. } | Self::Admitted(Admission { term, .. }) => *term <= MAX_TERM,
+            Self::Authority { term, certificate } => {
+                *term <= MAX_TERM && certificate.len() <= MAX_CERTIFICATE
+            }
+            Self::NetworkDeleted(_) | Self::Left(_) | Self::Removed(_) => true,
         }
     }
 }
@@ -71,6 +107,7 @@ pub(super) struct Ledger {
     left: BTreeSet<NodeId>,
     removed: BTreeSet<NodeId>,
     manager: Option<(u64, NodeId)>,
+    authorities: BTreeSet<(u64, Vec<u8>)>,
 }
 
 impl Ledger {
@@ -111,6 +148,7 @@ impl Ledger {
                 }
                 newer
             }
+            Claim::Authority { term, certificate } => self.authorities.insert((term, certificate)),
         }
     }
 
@@ -122,7 +160,9 @@ impl Ledger {
         let left = self.left.iter().map(|node| Claim::Left(*node));
         let removed = self.removed.iter().map(|node| Claim::Removed(*node));
         let manager = self.manager.iter().map(|(term, node)| Claim::Manager { term: *term, node: *node });
-        networks.chain(deleted).chain(admitted).chain(left).chain(removed).chain(manager)
+        let authorities = self.authorities.iter().cloned();
+        let authorities = authorities.map(|(term, certificate)| Claim::Authority { term, certificate });
+        networks.chain(deleted).chain(admitted).chain(left).chain(removed).chain(manager).chain(authorities)
     }
 
     /// A number that is equal, but for accident, where the facts are.
@@ -190,6 +230,21 @@ impl Ledger {
         self.manager
     }
 
+    /// The certificates of the CAs, in DER; the cluster's first one first.
+    pub fn authorities(&self) -> impl Iterator<Item = &[u8]> {
+        self.authorities.iter().map(|(_, certificate)| &**certificate)
+    }
+
+    /// The node that has a member's index or name, where two were given one on two sides of a cut: the one that the
+    /// manager of the higher term let in, and of one manager's the one with the lower id.
+    pub fn overruled_by(&self, node: NodeId) -> Option<&Admission> {
+        let place = |admission: &Admission| (admission.term, Reverse(admission.node));
+        let own = self.node(node)?;
+        let others = self.nodes().filter(|other| self.is_member(other.node));
+        let clash = others.filter(|other| other.index == own.index || other.name == own.name);
+        clash.filter(|other| place(other) > place(own)).max_by_key(|other| place(other))
+    }
+
     /// The lowest index that was never given, not even to a node that was removed since.
     pub fn free_index(&self) -> NodeIndex {
         let given: BTreeSet<u32> = self.admitted.values().map(|admission| admission.index.0).collect();
@@ -219,6 +274,7 @@ mod tests {
             name: NodeName::new(format!("n{n}")).unwrap(),
             index: NodeIndex(index),
             address: ([10, 0, 0, n], 7979).into(),
+            term: 1,
         }
     }
 
@@ -232,6 +288,7 @@ mod tests {
             (0u8..4).prop_map(|n| Claim::Left(node(n))),
             (0u8..4).prop_map(|n| Claim::Removed(node(n))),
             (0u64..3, 0u8..4).prop_map(|(term, n)| Claim::Manager { term, node: node(n) }),
+            (0u64..3, 0u8..2).prop_map(|(term, n)| Claim::Authority { term, certificate: vec![n] }),
         ]
     }
 
@@ -291,5 +348,30 @@ mod tests {
         ]);
         assert_eq!(ledger.free_index(), NodeIndex(2));
         assert_eq!(ledger.nodes().count(), 2);
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_index_the_one_that_the_later_manager_let_in_keeps_it() {
+        let (first, second) = (admission(1, 4), Admission { term: 2, ..admission(2, 4) });
+        let mut ledger = ledger(&[Claim::Admitted(first), Claim::Admitted(second.clone())]);
+        assert_eq!(ledger.overruled_by(node(1)), Some(&second));
+        assert_eq!(ledger.overruled_by(node(2)), None);
+        assert_ne!(ledger.free_index(), NodeIndex(4));
+        // Under one manager, which two at once can only be by a fault, all agree all the same.
+        ledger.merge(Claim::Admitted(Admission { term: 2, ..admission(3, 4) }));
+        assert_eq!(ledger.overruled_by(node(3)).map(|other| other.node), Some(node(2)));
+        ledger.merge(Claim::Removed(node(2)));
+        assert_eq!(ledger.overruled_by(node(3)), None);
+    }
+
+    #[test]
+    fn what_nobody_could_work_with_is_not_sound() {
+        let spec = network("a", 1, 1);
+        assert!(Claim::Network(spec.clone()).is_sound());
+        let without = NetworkSpec { gateways: Vec::new(), ..spec.clone() };
+        let elsewhere = NetworkSpec { gateways: vec![[192, 0, 2, 1].into()], ..spec };
+        assert!(!Claim::Network(without).is_sound() && !Claim::Network(elsewhere).is_sound());
+        assert!(!Claim::Manager { term: u64::MAX, node: node(1) }.is_sound());
+        assert!(!Claim::Authority { term: 1, certificate: vec![0; 5000] }.is_sound());
     }
 }

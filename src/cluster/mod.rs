@@ -29,12 +29,14 @@ mod rotate;
 mod seal;
 #[cfg(test)]
 mod sim;
+mod slots;
 mod store;
 mod streams;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};

@@ -16,7 +16,8 @@ use rustls::crypto::{CryptoProvider, ring as provider, verify_tls12_signature, v
 use rustls::pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime,
 };
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
     version,
@@ -115,6 +116,13 @@ pub(super) fn new_key() -> Result<(Vec<u8>, Vec<u8>), ClusterError> {
     Ok((key.serialize_der(), request.der().to_vec()))
 }
 
+/// A request for a certificate of a key (PKCS #8), in DER.
+pub(super) fn request(key: &[u8]) -> Result<Vec<u8>, ClusterError> {
+    let key = KeyPair::try_from(key).map_err(failed("key"))?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(failed("request"))?;
+    Ok(request.der().to_vec())
+}
+
 /// Which node a certificate names.
 pub(super) fn node_of(certificate: &[u8]) -> Option<NodeId> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -134,6 +142,15 @@ pub(super) fn public_key(certificate: &[u8]) -> Result<Vec<u8>, ClusterError> {
     Ok(certificate.public_key().subject_public_key.data.to_vec())
 }
 
+/// How a node shows who it is: its certificate and the CA that it is from, in DER.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chain<'a> {
+    /// The CA's certificate.
+    pub ca: &'a [u8],
+    /// The node's certificate.
+    pub certificate: &'a [u8],
+}
+
 /// What TLS needs, on both sides of a stream between members.
 #[derive(Clone)]
 pub(super) struct Tls {
@@ -144,33 +161,64 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// From the CA's certificate, and this node's certificate and key.
-    pub fn new(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<Self, ClusterError> {
+    /// From the certificates of all CAs of the cluster (DER), this node's own with its key (PKCS #8), and what it
+    /// shows to those who join, where that is another one.
+    pub fn new<'a>(
+        authorities: impl IntoIterator<Item = &'a [u8]>,
+        own: Chain<'_>,
+        key: &[u8],
+        join: Option<Chain<'_>>,
+    ) -> Result<Self, ClusterError> {
         let provider = Arc::new(provider::default_provider());
         let mut roots = RootCertStore::empty();
-        let ca = CertificateDer::from(ca.to_vec());
-        roots.add(ca.clone()).map_err(failed("CA certificate"))?;
+        roots.add(CertificateDer::from(own.ca.to_vec())).map_err(failed("CA certificate"))?;
+        for authority in authorities.into_iter().filter(|authority| *authority != own.ca) {
+            // What is no certificate lets nobody in, and keeps nobody out.
+            let _ = roots.add(CertificateDer::from(authority.to_vec()));
+        }
         let roots = Arc::new(roots);
         let clients = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .allow_unauthenticated()
             .build()
             .map_err(failed("CA certificate"))?;
-        // The CA goes with it, so that a node that joins can find it by its fingerprint.
-        let chain = vec![CertificateDer::from(certificate.to_vec()), ca];
-        let key = || PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
+        let signing = provider::sign::any_ecdsa_type(&key).map_err(failed("key"))?;
+        let certified = |chain: Chain<'_>| Arc::new(CertifiedKey::new(chain.der(), Arc::clone(&signing)));
+        let shown = Shown { to_members: certified(own), to_others: certified(join.unwrap_or(own)) };
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed("TLS"))?
             .with_client_cert_verifier(clients)
-            .with_single_cert(chain.clone(), key())
-            .map_err(failed("certificate"))?;
+            .with_cert_resolver(Arc::new(shown));
         let client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed("TLS"))?
             .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key())
+            .with_client_auth_cert(own.der(), key)
             .map_err(failed("certificate"))?;
         Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+    }
+}
+
+impl Chain<'_> {
+    /// The CA goes with it, so that a node that joins can find it by its fingerprint.
+    fn der(&self) -> Vec<CertificateDer<'static>> {
+        [self.certificate, self.ca].map(|der| CertificateDer::from(der.to_vec())).to_vec()
+    }
+}
+
+/// Whom this node shows which certificate. A member asks for a node, and may not know the latest CA yet; whoever
+/// joins asks for any member, and knows the latest one only.
+#[derive(Debug)]
+struct Shown {
+    to_members: Arc<CertifiedKey>,
+    to_others: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let joins = hello.server_name() == Some(ANY_MEMBER);
+        Some(Arc::clone(if joins { &self.to_others } else { &self.to_members }))
     }
 }
 
@@ -261,7 +309,10 @@ mod tests {
         let (key, request) = new_key().unwrap();
         let certificate = restored.sign(node, &request).unwrap();
         assert_eq!(node_of(&certificate), Some(node));
-        assert!(Tls::new(authority.certificate(), &certificate, &key).is_ok());
+        let own = Chain { ca: authority.certificate(), certificate: &certificate };
+        assert!(Tls::new([own.ca, b"no certificate"], own, &key, None).is_ok());
+        let again = restored.sign(node, &super::request(&key).unwrap()).unwrap();
+        assert_eq!(node_of(&again), Some(node));
         assert!(authority.sign(node, b"no request").is_err());
         assert_eq!(node_of(b"no certificate"), None);
     }

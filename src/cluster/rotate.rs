@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::gossip_key::GossipKey;
-use super::handle::{Cluster, Inner, lock, now_ms};
+use super::handle::{Cluster, Inner, now_ms};
 use super::{ClusterError, store};
 use crate::mesh::MeshSecret;
 use crate::model::MeshKey;
@@ -40,9 +40,8 @@ impl Cluster {
 
     /// The next gossip key; `void` as in [`Gate::next_key`](super::join::gate::Gate::next_key).
     pub(super) async fn next_key(&self, void: bool) -> Result<GossipKey, ClusterError> {
-        let gate = self.gate().await?;
         let held = self.0.link.with(|core, _| core.key_epoch()).await?;
-        lock(gate).next_key(held, void)
+        self.with_gate(|gate| gate.next_key(held, void)).await
     }
 
     /// Rotates every `period` for as long as this node is the manager; the task ends with the cluster.

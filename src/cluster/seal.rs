@@ -12,7 +12,7 @@
 //! The clear part before the nonce is authenticated too (RFC 8439 section 2.8, as additional data). Each sender has a
 //! key of its own, derived from the gossip key and its id, so that random nonces suffice: docs/decisions/cluster.md.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ring::aead::{Aad, LessSafeKey, Nonce};
@@ -70,8 +70,8 @@ struct Held {
 /// The keys that are good now.
 pub(super) struct Keyring {
     me: NodeId,
-    /// The CA's public key: it signs every gossip key.
-    ca: Vec<u8>,
+    /// The public keys of the CAs: one of them signs every gossip key.
+    authorities: BTreeSet<Vec<u8>>,
     /// By epoch, then id: also where two managers made one of the same epoch, all nodes prefer the same.
     held: BTreeMap<(u32, [u8; 4]), Held>,
     /// How long a new key waits for the others to have it before it is used for sending.
@@ -87,15 +87,23 @@ impl Keyring {
             .into_iter()
             .map(|key| ((key.epoch, key.id()), Held { key, since: None, senders: BTreeMap::new() }))
             .collect();
-        Self { me, ca, held, settle, sequence: 0, random: SystemRandom::new() }
+        Self { me, authorities: [ca].into(), held, settle, sequence: 0, random: SystemRandom::new() }
     }
 
-    /// Takes a key; `true` where it was not known. One that the CA did not sign is not taken, nor one that is older
+    /// Takes keys from now on that the CA with this public key signed.
+    pub fn trust(&mut self, authority: Vec<u8>) {
+        self.authorities.insert(authority);
+    }
+
+    /// Takes a key; `true` where it was not known. One that no CA signed is not taken, nor one that is older
     /// than all that are held or void by one of them. Those that it makes void are forgotten at once.
     pub fn learn(&mut self, key: GossipKey, now: Duration) -> bool {
         let at = (key.epoch, key.id());
         let outdated = self.held.first_key_value().is_some_and(|(oldest, _)| at < *oldest);
-        if outdated || key.epoch < self.floor() || self.held.contains_key(&at) || !key.is_genuine(&self.ca) {
+        if outdated || key.epoch < self.floor() || self.held.contains_key(&at) {
+            return false;
+        }
+        if !self.authorities.iter().any(|authority| key.is_genuine(authority)) {
             return false;
         }
         self.held.insert(at, Held { key, since: Some(now), senders: BTreeMap::new() });

@@ -52,6 +52,18 @@ pub(super) struct StoredAuthority {
     pub secret: [u8; 16],
     /// SHA-256 of the secrets that were rotated out, the newest last.
     pub rotated: Vec<[u8; 32]>,
+    /// Of a node that took the role over: the CA that it made.
+    #[serde(default)]
+    pub taken_over: Option<TakenOver>,
+}
+
+/// The CA of a node that took the manager's role over.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TakenOver {
+    /// The CA's certificate, in DER.
+    pub ca: Vec<u8>,
+    /// This node's certificate by that CA, in DER: what it shows to those who join.
+    pub certificate: Vec<u8>,
 }
 
 /// Everything that is remembered.
@@ -150,6 +162,7 @@ pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError>
             Persist::Keys(keys) => batch.put(KEYS, keys),
             Persist::Peer(node, fact) => batch.put(format!("{PEERS}{node}"), fact),
             Persist::Incarnation(incarnation) => batch.put(INCARNATION, incarnation),
+            Persist::SteppedDown => batch.delete(AUTHORITY),
         }
     }
     state.write(batch)

@@ -4,7 +4,7 @@
 //! is exchanged (`core`), who may join (`join`), certificates (`pki`).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,17 +24,23 @@ use tracing::{debug, info, warn};
 use super::driver::{Link, Persister};
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
-use super::pki::{self, Tls};
+use super::pki;
+use super::slots::{Guest, Slots};
+use super::trust::Trusted;
 use super::wire::{
     self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, PROTOCOL, Part, Reply, Request, STEP_TIMEOUT, Welcome,
 };
 use super::{ClusterError, Refusal};
-use crate::model::{NetworkId, NodeId};
+use crate::model::{ClusterView, NetworkId, NodeId};
 
-/// How many streams of others are served at once; further ones wait for one to end.
+/// How many streams of others that have shown who they are, or have asked to be let in, are served at once; further
+/// ones wait for one to end.
 const MAX_INBOUND: usize = 64;
 /// How many streams this node has open at once.
 const MAX_OUTBOUND: usize = 32;
+/// How long somebody who has connected may take to show who it is, and to say what it wants. A handshake takes some
+/// milliseconds; this lets one in whose first packets were lost (RFC 6298: they are repeated after 1 s, then 2 s).
+const GREETING_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a whole exchange may take.
@@ -56,22 +63,28 @@ fn count(counter: &AtomicU64, by: u64) {
 pub(super) struct Streams {
     pub me: NodeId,
     pub link: Link,
-    pub tls: Tls,
+    pub tls: Trusted,
     pub persister: Persister,
     /// What makes this node the manager, if it is.
-    pub gate: Option<Mutex<Gate>>,
+    pub gate: Mutex<Option<Gate>>,
     pub counters: Counters,
     pub stop: CancellationToken,
     pub tasks: TaskTracker,
     pub outbound: Semaphore,
-    pub inbound: Arc<Semaphore>,
+    pub inbound: Semaphore,
+    /// Those who have not yet shown who they are.
+    pub slots: Arc<Slots>,
+    /// What this node knows: whose addresses are those of nodes.
+    pub view: watch::Receiver<Arc<ClusterView>>,
+    /// Whether this node has heard from others since it started.
+    pub settled: watch::Receiver<bool>,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
 
 /// The room for streams: of others, and of this node.
-pub(super) fn limits() -> (Arc<Semaphore>, Semaphore) {
-    (Arc::new(Semaphore::new(MAX_INBOUND)), Semaphore::new(MAX_OUTBOUND))
+pub(super) fn limits() -> (Semaphore, Semaphore) {
+    (Semaphore::new(MAX_INBOUND), Semaphore::new(MAX_OUTBOUND))
 }
 
 /// Runs an operation, for so long at most.
@@ -127,7 +140,6 @@ impl Streams {
     /// Serves the streams that others open, until it is stopped.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         loop {
-            let Ok(permit) = Arc::clone(&self.inbound).acquire_owned().await else { return };
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
@@ -141,9 +153,14 @@ impl Streams {
                     continue;
                 }
             };
+            let Some(guest) = self.slots.enter(from.ip(), self.is_node(from.ip())) else {
+                count(&self.counters.refused, 1);
+                debug!(%from, "too many streams from there say nothing");
+                continue;
+            };
             let this = Arc::clone(&self);
             self.tasks.spawn(async move {
-                let served = within(EXCHANGE_TIMEOUT, this.serve_one(stream, from));
+                let served = within(EXCHANGE_TIMEOUT, this.serve_one(stream, from, guest));
                 let served = tokio::select! {
                     () = this.stop.cancelled() => return,
                     served = served => served,
@@ -152,15 +169,24 @@ impl Streams {
                     count(&this.counters.refused, 1);
                     debug!(%from, %error, "a stream ended early");
                 }
-                drop(permit);
             });
         }
     }
 
-    async fn serve_one(&self, stream: TcpStream, from: SocketAddr) -> io::Result<()> {
+    /// Whether a node listens at this address, as far as this one knows.
+    fn is_node(&self, ip: IpAddr) -> bool {
+        self.view.borrow().nodes.values().any(|node| node.address.ip() == ip.to_canonical())
+    }
+
+    /// The handshake and the first message, for which a guest has its time, and until it has to make room.
+    async fn greet(
+        &self,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<NodeId>, Result<Request, u16>)> {
         stream.set_nodelay(true)?;
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.tls.server));
-        let mut stream = match within(STEP_TIMEOUT, acceptor.accept(stream)).await {
+        let acceptor = TlsAcceptor::from(self.tls.now().server);
+        let mut stream = match acceptor.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
                 if refused_our_certificate(&error) {
@@ -175,7 +201,19 @@ impl Streams {
         };
         let peer = stream.get_ref().1.peer_certificates().and_then(|chain| pki::node_of(chain.first()?));
         let limit = if peer.is_some() { MAX_FRAME } else { MAX_JOIN_FRAME };
-        let request = match receive::<Request>(&mut stream, limit).await? {
+        let request = receive::<Request>(&mut stream, limit).await?;
+        Ok((stream, peer, request))
+    }
+
+    async fn serve_one(&self, stream: TcpStream, from: SocketAddr, guest: Guest) -> io::Result<()> {
+        let greeted = tokio::select! {
+            () = guest.evicted.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            greeted = within(GREETING_TIMEOUT, self.greet(stream, from)) => greeted,
+        };
+        let (mut stream, peer, request) = greeted?;
+        let _permit = self.inbound.acquire().await.map_err(io::Error::other)?;
+        drop(guest);
+        let request = match request {
             Ok(request) => request,
             Err(theirs) => {
                 let refusal = Refusal::Version { theirs, ours: PROTOCOL };
@@ -321,7 +359,7 @@ impl Streams {
         address: SocketAddr,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
         let name = pki::server_name(peer).ok_or(io::ErrorKind::InvalidInput)?;
-        let connector = TlsConnector::from(Arc::clone(&self.tls.client));
+        let connector = TlsConnector::from(self.tls.now().client);
         let stream = within(CONNECT_TIMEOUT, TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
         within(STEP_TIMEOUT, connector.connect(name, stream)).await
@@ -368,17 +406,26 @@ impl Streams {
     /// Decides about a node that wants in.
     async fn let_in(&self, request: JoinRequest) -> Result<Welcome, Refusal> {
         let failed = |error: ClusterError| Refusal::Failed(error.to_string());
-        let Some(gate) = &self.gate else {
-            let manager = self.link.with(|core, _| core.manager_name()).await.map_err(failed)?;
-            return Err(Refusal::NotManager { manager });
-        };
+        // A manager that comes back may have been replaced meanwhile, and the others know.
+        let mut settled = self.settled.clone();
+        let heard = within(STEP_TIMEOUT, async {
+            settled.wait_for(|settled| *settled).await.map_err(io::Error::other).map(drop)
+        });
+        heard.await.map_err(|_| Refusal::Failed("it has just started: try again".to_owned()))?;
+        let asked = self.link.with(|core, _| (core.is_manager(), core.manager_name()));
+        let (manages, manager) = asked.await.map_err(failed)?;
+        let not_manager = Refusal::NotManager { manager };
         let certificate = {
-            let gate = gate.lock().map_err(|_| failed(ClusterError::Stopped))?;
+            let gate = self.gate.lock().map_err(|_| failed(ClusterError::Stopped))?;
+            let Some(gate) = gate.as_ref().filter(|_| manages) else { return Err(not_manager) };
             gate.check(&request, (self.clock)())?;
             gate.authority().sign(request.node, &request.csr).map_err(failed)?
         };
         // Deciding and admitting is one step of the core, so that two nodes never get one index.
         let decided = self.link.with(move |core, now| {
+            if !core.is_manager() {
+                return Err(not_manager);
+            }
             let admission = gate::place(&request, core.ledger())?;
             core.admit(admission.clone(), now);
             Ok((admission.index, core.keys(), core.ledger().claims().collect(), core.node_documents()))

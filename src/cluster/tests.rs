@@ -86,6 +86,12 @@ fn is_alive(view: &ClusterView, n: u8) -> bool {
     state_of(view, n) == Some(NodeState::Alive)
 }
 
+async fn all_are_alive(nodes: &[u8], clusters: &[&Cluster]) {
+    for cluster in clusters {
+        until(cluster, "all alive", |view| nodes.iter().all(|n| is_alive(view, *n))).await;
+    }
+}
+
 async fn all_see_each_other(clusters: &[&Cluster]) {
     for cluster in clusters {
         until(cluster, "all alive", |view| (1..=clusters.len() as u8).all(|n| is_alive(view, n))).await;
@@ -240,6 +246,47 @@ async fn somebody_without_a_certificate_gets_nothing_but_a_refusal() {
     assert!(streams::receive::<wire::Reply>(&mut stream, wire::MAX_FRAME).await.is_err());
 }
 
+/// Connects from `from` and says nothing, or as much as `begin`.
+async fn silent(from: [u8; 4], to: SocketAddr, begin: &[u8]) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let _ = stream.write_all(begin).await;
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_connect_and_say_nothing_keep_nobody_out() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    // One with hundreds of connections, and hundreds with one; some begin a handshake and stop.
+    let mut held = Vec::new();
+    for n in 0..150u8 {
+        held.push(silent([127, 66, 66, 66], place.address(1), b"").await);
+        held.push(silent([127, 66, 67, n + 1], place.address(1), &[0x16, 3, 1, 0x02, 0, 1]).await);
+    }
+    let begin = Instant::now();
+    let n3 = place.join(3, &n1).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    // Too much for datagrams: it has to come over a stream.
+    let initial = (0..300).map(|n| endpoint(&format!("e{n}"), 1)).collect();
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = place.resume(2, Initial { networks: [(net.id, initial)].into(), ..Initial::default() }).await;
+    n1.take_part(net.id).await.unwrap();
+    until(&n1, "all endpoints of n2", |view| {
+        view.networks[&net.id].endpoints.get(&n2.me()).is_some_and(|endpoints| endpoints.len() == 300)
+    })
+    .await;
+    let took = begin.elapsed();
+    println!("a join and an exchange among {} silent connections: {took:?}", held.len());
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert!(n1.stats().streams_refused >= 142, "{:?}", n1.stats());
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_comes_back_after_a_restart_without_a_token_and_loses_nothing_on_the_way() {
     let place = Place::new();
@@ -332,6 +379,89 @@ async fn a_node_that_leaves_is_shown_as_left_and_may_come_back_to_its_place_with
     all_see_each_other(&[&n1, &n2]).await;
     assert_eq!(n1.view().borrow().nodes.len(), 2, "the old entry is gone");
     assert_eq!(n1.view().borrow().node_named(&name(2)).unwrap().index, NodeIndex(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_manager_is_lost_another_node_takes_its_role_and_the_old_one_hands_out_nothing_more() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let (id, old) = (n2.id().to_owned(), n1.token_show().await.unwrap());
+    let error = n2.recover(false).await.unwrap_err().to_string();
+    assert!(error.contains("n1 (") && error.contains("--force"), "{error}");
+
+    n1.shutdown().await;
+    drop(n1);
+    until(&n2, "n1 dead", |view| state_of(view, 1) == Some(NodeState::Dead)).await;
+    n2.recover(false).await.unwrap();
+    let token = n2.token_show().await.unwrap();
+    n2.recover(false).await.unwrap();
+    assert_eq!(n2.token_show().await.unwrap(), token, "the same again made another CA");
+    assert!(token != old && n2.is_of(&token) && n2.is_of(&old));
+
+    let manager = place.address(2).to_string();
+    let joining = JoinConfig { manager: manager.clone(), ..place.joining(4, &token) };
+    let n4 = Cluster::join(joining).await.unwrap();
+    assert_eq!(n4.id(), id, "it is the same cluster");
+    all_are_alive(&[2, 3, 4], &[&n2, &n3, &n4]).await;
+    assert_eq!(n4.view().borrow().myself().unwrap().index, NodeIndex(3), "n1 keeps its index");
+    // Streams go both ways between nodes of both CAs: each asks the other for what it does not take part in.
+    let (one, two) = (network("a", 1, 1), network("b", 2, 1));
+    n2.create_network(one.clone()).await.unwrap();
+    n2.create_network(two.clone()).await.unwrap();
+    for (has, asks, net) in [(&n3, &n4, one.id), (&n4, &n3, two.id)] {
+        until(has, "the network", |view| view.networks.contains_key(&net)).await;
+        has.put_endpoint(net, endpoint("x", 1)).await.unwrap();
+        until(asks, "who has it", |view| view.nodes[&has.me()].networks.contains(&net)).await;
+        assert_eq!(asks.fetch_endpoints(net).await.unwrap()[&has.me()].len(), 1);
+    }
+    let error = refused(JoinConfig { manager, ..place.joining(5, &old) }).await;
+    assert!(error.contains("does not come from the CA"), "{error}");
+
+    // The old manager comes back, and knows what happened before it says anything.
+    let n1 = place.resume(1, Initial::default()).await;
+    let error = refused(place.joining(5, &old)).await;
+    assert!(error.contains("not the manager") && error.contains(&place.address(2).to_string()), "{error}");
+    all_see_each_other(&[&n1, &n2, &n3, &n4]).await;
+    let error = n1.token_show().await.unwrap_err().to_string();
+    assert!(error.contains("only the manager") && error.contains("n2"), "{error}");
+    assert!(n1.remove_node(n3.me()).await.is_err());
+    n1.shutdown().await;
+    drop(n1);
+    let kept = store::load(&place.common(1).state).unwrap().unwrap();
+    assert!(kept.authority.is_none(), "the CA's key is still on the old manager");
+
+    // And the new one stays what it is.
+    n2.shutdown().await;
+    drop(n2);
+    let n2 = place.resume(2, Initial::default()).await;
+    assert_eq!(n2.token_show().await.unwrap(), token);
+    let joining = JoinConfig { manager: place.address(2).to_string(), ..place.joining(5, &token) };
+    let n5 = Cluster::join(joining).await.unwrap();
+    all_are_alive(&[2, 3, 4, 5], &[&n2, &n3, &n4, &n5]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_answers_steps_down_when_another_is_to_be_it_all_the_same() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    n2.recover(true).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(10);
+    while n1.token_show().await.is_ok() {
+        assert!(Instant::now() < end, "two managers");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // And back again: a term of its own, and a CA of its own.
+    let first = n2.token_show().await.unwrap();
+    n1.recover(true).await.unwrap();
+    let token = n1.token_show().await.unwrap();
+    assert_ne!(token, first);
+    let n3 = Cluster::join(place.joining(3, &token)).await.unwrap();
+    all_see_each_other(&[&n1, &n2, &n3]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,8 @@ impl MeshRoom {
             // No device here makes itself an address, so none has anything to say of its own.
             set_sysctl("ipv6/conf/default/addr_gen_mode", "1")?;
             set_sysctl("ipv6/conf/default/accept_dad", "0")?;
+            // Whoever runs the agent may try out the paths, without a raw socket.
+            set_sysctl("ipv4/ping_group_range", "0 2147483647")?;
             // Between the node and the mesh.
             set_sysctl("ipv6/conf/all/forwarding", "1")
         };

@@ -57,6 +57,11 @@ impl Netns {
         self.file.as_raw_fd()
     }
 
+    /// Its file, to be given to another process.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Runs `work` in the namespace, on a thread of its own.
     pub async fn run<T: Send + 'static>(
         &self,

@@ -43,17 +43,16 @@ pub(super) async fn try_out(
 
 struct Trial {
     socket: Socket,
-    id: u16,
 }
 
 impl Trial {
     fn open(from: Ipv6Addr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))?;
+        let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::ICMPV6))?;
         socket.bind(&SockAddr::from(SocketAddrV6::new(from, 0, 0, 0)))?;
         socket.set_read_timeout(Some(Duration::from_millis(20)))?;
         // Enough for the answers of many at once; less only makes some of them late.
         let _ = socket.set_recv_buffer_size(4 << 20);
-        Ok(Self { socket, id: rand::random() })
+        Ok(Self { socket })
     }
 
     fn run(&self, peers: &BTreeMap<Ipv6Addr, u32>) -> io::Result<BTreeMap<Ipv6Addr, u32>> {
@@ -113,7 +112,6 @@ impl Trial {
     fn request(&self, size: u32) -> Vec<u8> {
         let mut request = vec![0; usize::try_from(size.max(HEADERS) - HEADERS).unwrap_or_default() + 8];
         request[0] = ECHO_REQUEST;
-        request[4..6].copy_from_slice(&self.id.to_be_bytes());
         request
     }
 
@@ -125,9 +123,8 @@ impl Trial {
             Ok((_, None)) | Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-        // Other nodes ask as well: the socket hears all of ICMPv6.
-        let Some([kind, _, _, _, high, low, ..]) = buffer.get(..length) else { return Ok(None) };
-        if *kind != ECHO_REPLY || [*high, *low] != self.id.to_be_bytes() {
+        // The kernel gives such a socket an identifier of its own, and only what answers to that.
+        if length == 0 || buffer[0] != ECHO_REPLY {
             return Ok(None);
         }
         let payload = u32::try_from(length).unwrap_or_default().saturating_sub(8);

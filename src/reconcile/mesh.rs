@@ -194,6 +194,18 @@ impl Reconciler {
     }
 }
 
+/// What a node told the others of its keys before it was restarted. Until it says so again, they would take it to have
+/// none, and forget its tunnels.
+pub fn remembered_keys(state: &State, port: u16) -> Result<Vec<MeshKey>, StateError> {
+    let keys = load(state)?.into_iter().map(|key| MeshKey {
+        epoch: key.epoch(),
+        public: key.private.public(),
+        port: port.saturating_add(key.slot.into()),
+        sending: key.sending,
+    });
+    Ok(keys.collect())
+}
+
 fn load(state: &State) -> Result<Vec<OwnKey>, StateError> {
     Ok(state.get(KEYS)?.unwrap_or_default())
 }

@@ -30,6 +30,7 @@ use crate::state::State;
 use groups::FreshGroups;
 use mesh::MeshWork;
 
+pub use mesh::remembered_keys;
 pub use paths::MeshPath;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};

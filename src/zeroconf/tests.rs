@@ -1,7 +1,7 @@
 //! What RFC 6762 asks of a responder, one by one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, Query};
@@ -305,7 +305,7 @@ fn one_who_floods_is_cut_off_and_others_are_not() {
     }
     assert!(bench.engine.counters().discarded[&Discard::TooFast] > 1500);
     bench.wait(200);
-    let b = SocketAddr::new(IpAddr::from(address(3)), PORT).to_string();
+    let b = SocketAddr::new(address(3), PORT).to_string();
     assert!(
         !bench.ask(&b, query(names::host("far"), RecordType::A)).is_empty() || !bench.wait(1100).is_empty()
     );
@@ -328,4 +328,44 @@ fn off_takes_no_part_but_knows_what_is_declared() {
     let arrival = Arrival { from: A.parse().unwrap(), multicast: true, port: None };
     assert!(engine.packet(Duration::ZERO, &arrival, &pointer().encode().remove(0)).is_empty());
     assert_eq!(engine.deadline(), None);
+}
+
+/// What avahi-daemon 0.8 sent as the host `cc1` with a distcc service: three announcements and the goodbye.
+const AVAHI: &str = include_str!("avahi.txt");
+
+#[test]
+fn what_avahi_sends_is_understood() {
+    let mut bench = Bench::new(ZeroconfMode::Transparent);
+    let mut cc1 = local("cc1", 2);
+    cc1.mac = "c6:38:ce:53:53:5f".parse().unwrap();
+    bench.engine.set_local(bench.now, BTreeMap::from([(name("cc1"), cc1)]));
+    bench.wait(10_000);
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let mut packets: Vec<Vec<u8>> =
+        AVAHI.lines().map(|line| line.as_bytes().chunks(2).map(byte).collect()).collect();
+    let goodbye = packets.pop().unwrap();
+    for packet in packets {
+        bench.packet(A, true, &packet);
+    }
+    bench.wait(1000);
+    let offers = bench.engine.registry().offers;
+    let ZeroconfFact { found: crate::model::Found::Service(distcc), .. } =
+        &offers[&ZeroconfKey::service("distcc@cc1", "_distcc._tcp")].fact
+    else {
+        panic!("no service")
+    };
+    assert_eq!((distcc.host.as_str(), distcc.port, distcc.subtypes.len()), ("cc1", 3632, 1));
+    assert_eq!(distcc.txt.iter().map(Vec::len).collect::<Vec<_>>(), [9, 6]);
+    assert!(offers.contains_key(&ZeroconfKey::service("cc1 [c6:38:ce:53:53:5f]", "_workstation._tcp")));
+    let ZeroconfFact { found: crate::model::Found::Host(host), .. } =
+        &offers[&ZeroconfKey::Host("cc1".into())].fact
+    else {
+        panic!("no host")
+    };
+    assert_eq!(host.addresses.len(), 2);
+    assert!(offers.contains_key(&ZeroconfKey::Records(vec!["cc1".into()], crate::model::RecordKind::Hinfo)));
+    assert_eq!(bench.engine.counters().discarded, BTreeMap::new());
+    bench.packet(A, true, &goodbye);
+    bench.wait(1200);
+    assert_eq!(bench.engine.registry().offers.len(), 2, "only what is far is left");
 }

@@ -18,6 +18,7 @@ mod encrypted_changes;
 mod encrypted_leaks;
 mod isolation;
 mod join;
+mod manager;
 mod membership;
 mod mtu;
 mod multicast;

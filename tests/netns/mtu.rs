@@ -60,6 +60,30 @@ fn a_network_with_ipv6_is_not_created_where_the_underlay_is_too_small_for_it() {
 }
 
 #[test]
+fn an_underlay_that_shrank_changes_no_answer_about_what_was_there_before() {
+    let lab = lab!(1).cluster();
+    let n1 = lab.node(1);
+    let six = ["network", "create", "six", "--subnet", "fd00:84::/64", "--json"];
+    let created = n1.lanmesh(six).json();
+    let (one, two) = (Container::named("c1"), Container::named("c2"));
+    let attached = n1.attach("six", "c1", &one);
+    n1.netns().ip("link set eth0 mtu 1300");
+    wait_until("the agent sees the smaller underlay", SOON, || {
+        match n1.lanmesh(["node", "inspect", "n1", "--json"]).ok()?["underlay_mtu"].as_u64() {
+            Some(1300) => Ok(()),
+            mtu => Err(format!("{mtu:?}")),
+        }
+    });
+    let mut again = n1.attach("six", "c1", &one);
+    assert_eq!(again["mtu"], 1280, "what IPv6 needs at least");
+    again["mtu"] = attached["mtu"].clone();
+    assert_eq!(again, attached);
+    assert_eq!(n1.lanmesh(six).json(), created);
+    // What is new is measured by what the underlay is now.
+    names_the_numbers(&n1.try_attach("six", "c2", &two, &[]).refusal());
+}
+
+#[test]
 fn a_network_with_ipv6_can_be_created_although_another_nodes_underlay_is_too_small_for_it() {
     let lab = lab!(LabConfig::mtus(&[1500, 1300])).cluster();
     lab.network("six", &["--subnet", "fd00:84::/64"]);

@@ -178,6 +178,10 @@ impl Backend for Fake {
         Ok(self.token_answer(self.inner.lock().unwrap().token))
     }
 
+    async fn recover(&self, _: RecoverRequest) -> Answer<TokenAnswer> {
+        Ok(self.token_answer(self.inner.lock().unwrap().token))
+    }
+
     async fn rotate_token(&self, request: RotateRequest) -> Answer<TokenAnswer> {
         let mut inner = self.inner.lock().unwrap();
         if request.replaces != self.token_answer(inner.token).token {

@@ -186,6 +186,40 @@ impl Core {
         }
     }
 
+    /// Takes cluster-wide facts as if somebody had sent them.
+    #[cfg(test)]
+    pub fn take_claims(&mut self, claims: impl IntoIterator<Item = Claim>, now: Duration) {
+        for claim in claims {
+            self.take_claim(claim, now);
+        }
+    }
+
+    /// Whether this node hands out indexes.
+    pub fn is_manager(&self) -> bool {
+        self.ledger.manager().is_some_and(|(_, node)| node == self.me)
+    }
+
+    /// Takes the manager's role over, with a CA of its own; `ca` is the one that this node's certificate is from.
+    pub fn recover(&mut self, authority: Vec<u8>, ca: Vec<u8>, now: Duration) {
+        let term = self.ledger.manager().map_or(0, |(term, _)| term);
+        let known = self.ledger.authorities().any(|known| known == ca);
+        if !known {
+            self.take_claim(Claim::Authority { term, certificate: ca }, now);
+        }
+        self.take_claim(Claim::Authority { term: term + 1, certificate: authority }, now);
+        self.publish(Claim::Manager { term: term + 1, node: self.me }, now);
+        for peer in self.up() {
+            // At once and to all: whom the new CA lets in is to be let in by everybody.
+            self.synced.remove(&peer);
+            self.request_sync(peer, Duration::ZERO, now);
+        }
+    }
+
+    /// The node that has this one's index or name by right, where it was given twice.
+    pub fn overruled_by(&self) -> Option<Admission> {
+        self.ledger.overruled_by(self.me).cloned()
+    }
+
     /// Tells the others that this node goes.
     pub fn leave(&mut self, now: Duration) {
         let claim = Claim::Left(self.me);

@@ -20,6 +20,7 @@ use super::facts::{Applied, Change, Delta, FactStore, Incarnation, NodeFact, Sco
 use super::gossip_key::GossipKey;
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
+use super::pki;
 use super::seal::{Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
@@ -43,6 +44,8 @@ pub(super) enum Output {
     Persist(Persist),
     /// Tell whoever listens.
     Event(ClusterEvent),
+    /// These are the CAs of the cluster now, in DER.
+    Trust(Vec<Vec<u8>>),
 }
 
 /// Something to be remembered durably.
@@ -56,6 +59,8 @@ pub(super) enum Persist {
     Peer(NodeId, NodeFact),
     /// The incarnation, after this node found that it had lost count.
     Incarnation(Incarnation),
+    /// Another node is the manager now: its secrets are to be forgotten here.
+    SteppedDown,
 }
 
 /// What a node starts with.
@@ -147,7 +152,11 @@ impl Core {
             timing,
             facts,
             membership: Membership::new(identity, timing, seed),
-            keyring: Keyring::new(me, ca, keys, timing.detect),
+            keyring: {
+                let mut keyring = Keyring::new(me, ca, keys, timing.detect);
+                ledger.authorities().for_each(|authority| trust(&mut keyring, authority));
+                keyring
+            },
             replays: Replays::default(),
             random: SmallRng::seed_from_u64(seed.rotate_left(17)),
             out: VecDeque::new(),
@@ -303,7 +312,7 @@ impl Core {
                 }
             }
             Datagram::Claims(claims) => {
-                for claim in claims {
+                for claim in claims.into_iter().filter(|claim| !matches!(claim, Claim::Authority { .. })) {
                     self.take_claim(claim, now);
                 }
             }
@@ -325,7 +334,8 @@ impl Core {
             Claim::Removed(node) => self.ledger.node(*node).cloned(),
             _ => None,
         };
-        if !self.ledger.merge(claim.clone()) {
+        let managed = self.is_manager();
+        if !claim.is_sound() || !self.ledger.merge(claim.clone()) {
             return false;
         }
         self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
@@ -352,9 +362,18 @@ impl Core {
                 }
                 self.membership.expel(node, now);
                 self.states.remove(&node);
+                self.doubted.remove(&node);
                 self.known_since.remove(&node);
                 self.peers.remove(&node);
                 self.heard.remove(&node);
+            }
+            Claim::Manager { .. } if managed && !self.is_manager() => {
+                self.out.push_back(Output::Persist(Persist::SteppedDown));
+            }
+            Claim::Authority { certificate, .. } => {
+                trust(&mut self.keyring, &certificate);
+                let all = self.ledger.authorities().map(<[u8]>::to_vec).collect();
+                self.out.push_back(Output::Trust(all));
             }
             Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
         }
@@ -506,6 +525,13 @@ impl Core {
     fn address(&self, node: NodeId) -> Option<SocketAddr> {
         let fact = self.facts.node(node).or_else(|| self.peers.get(&node)).map(|fact| fact.address);
         fact.or_else(|| self.ledger.node(node).map(|admission| admission.address))
+    }
+}
+
+/// Takes gossip keys that this CA signed from now on. What is no certificate signs nothing.
+fn trust(keyring: &mut Keyring, authority: &[u8]) {
+    if let Ok(key) = pki::public_key(authority) {
+        keyring.trust(key);
     }
 }
 

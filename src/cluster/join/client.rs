@@ -95,6 +95,8 @@ impl Caller {
         for claim in claims {
             ledger.merge(claim);
         }
+        let first = ledger.authorities().next().unwrap_or(&self.ca);
+        let cluster = cluster_id(&pki::fingerprint(first));
         let facts = nodes.into_iter().filter(crate::cluster::facts::Delta::is_sound).flat_map(|delta| {
             let writer = delta.writer;
             delta.entries.into_iter().filter_map(move |entry| match entry.value {
@@ -104,7 +106,7 @@ impl Caller {
         });
         Ok(Remembered {
             membership: Membership {
-                cluster: cluster_id(&pki::fingerprint(&self.ca)),
+                cluster,
                 node,
                 name: config.name.clone(),
                 index,

@@ -6,8 +6,9 @@ use crate::cluster::ClusterError;
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Ledger};
 use crate::cluster::pki::{self, Authority};
-use crate::cluster::store::StoredAuthority;
+use crate::cluster::store::{StoredAuthority, TakenOver};
 use crate::cluster::wire::JoinRequest;
+use crate::model::{NodeId, NodeName};
 
 /// How many rotated secrets are recognised.
 const REMEMBERED: usize = 16;
@@ -17,6 +18,7 @@ pub(in crate::cluster) struct Gate {
     authority: Authority,
     secret: [u8; 16],
     rotated: Vec<[u8; 32]>,
+    taken_over: Option<TakenOver>,
 }
 
 impl Drop for Gate {
@@ -28,18 +30,42 @@ impl Drop for Gate {
 impl Gate {
     /// With a new secret.
     pub fn new(authority: Authority) -> Self {
-        Self { authority, secret: rand::random(), rotated: Vec::new() }
+        Self { authority, secret: rand::random(), rotated: Vec::new(), taken_over: None }
     }
 
-    /// As it was stored.
-    pub fn restore(ca: Vec<u8>, stored: StoredAuthority) -> Result<Self, ClusterError> {
+    /// Of a node that takes the role over: with a new CA, which gives this node, whose key (PKCS #8) is given, a
+    /// certificate too.
+    pub fn take_over(node: NodeId, name: &NodeName, key: &[u8]) -> Result<Self, ClusterError> {
+        let authority = Authority::generate(&format!("{name} {}", node.short()))?;
+        let certificate = authority.sign(node, &pki::request(key)?)?;
+        let taken_over = Some(TakenOver { ca: authority.certificate().to_vec(), certificate });
+        let mut gate = Self::new(authority);
+        gate.taken_over = taken_over;
+        Ok(gate)
+    }
+
+    /// As it was stored; `ca` is the one that this node's own certificate is from.
+    pub fn restore(ca: Vec<u8>, mut stored: StoredAuthority) -> Result<Self, ClusterError> {
+        let taken_over = stored.taken_over.take();
+        let ca = taken_over.as_ref().map_or(ca, |taken_over| taken_over.ca.clone());
         let authority = Authority::restore(ca, &stored.key)?;
-        Ok(Self { authority, secret: stored.secret, rotated: stored.rotated })
+        Ok(Self { authority, secret: stored.secret, rotated: stored.rotated, taken_over })
     }
 
     /// To be stored.
     pub fn to_store(&self) -> StoredAuthority {
-        StoredAuthority { key: self.authority.key(), secret: self.secret, rotated: self.rotated.clone() }
+        StoredAuthority {
+            key: self.authority.key(),
+            secret: self.secret,
+            rotated: self.rotated.clone(),
+            taken_over: self.taken_over.clone(),
+        }
+    }
+
+    /// The CA's certificate and this node's by it, both in DER, where that is not the one it came into the cluster
+    /// with.
+    pub fn chain(&self) -> Option<&TakenOver> {
+        self.taken_over.as_ref()
     }
 
     /// The CA.
@@ -104,14 +130,15 @@ pub(in crate::cluster) fn place(request: &JoinRequest, ledger: &Ledger) -> Resul
         },
         None => ledger.free_index(),
     };
-    Ok(Admission { node: request.node, name: request.name.clone(), index, address: request.address })
+    let term = ledger.manager().map_or(0, |(term, _)| term);
+    Ok(Admission { node: request.node, name: request.name.clone(), index, address: request.address, term })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::ledger::Claim;
-    use crate::model::{NodeId, NodeIndex, NodeName};
+    use crate::model::NodeIndex;
 
     fn request(n: u8, index: Option<u32>) -> JoinRequest {
         JoinRequest {
@@ -172,6 +199,12 @@ mod tests {
         assert_eq!(gate.check(&ask, ask.clock_ms), Err(Refusal::RotatedToken));
         let restored = Gate::restore(gate.authority().certificate().to_vec(), gate.to_store()).unwrap();
         assert!(restored.token() == gate.token());
+        let (node, (key, _)) = (NodeId::from_bytes([1; 16]), pki::new_key().unwrap());
+        let other = Gate::take_over(node, &NodeName::new("n1").unwrap(), &key).unwrap();
+        let certificate = gate.authority().certificate().to_vec();
+        let again = Gate::restore(certificate.clone(), other.to_store()).unwrap();
+        assert!(again.token() == other.token() && other.token().fingerprint != gate.token().fingerprint);
+        assert_eq!(other.chain().and_then(|chain| pki::node_of(&chain.certificate)), Some(node));
         assert_eq!(restored.check(&ask, ask.clock_ms), Err(Refusal::RotatedToken));
     }
 }

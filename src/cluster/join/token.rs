@@ -19,14 +19,7 @@ pub(in crate::cluster) struct Token {
     pub secret: [u8; 16],
 }
 
-impl Token {
-    /// What the cluster that it is for is called: the beginning of its CA's fingerprint.
-    pub fn cluster_id(&self) -> String {
-        cluster_id(&self.fingerprint)
-    }
-}
-
-/// What a cluster is called whose CA has this fingerprint: the beginning of it.
+/// What a cluster is called whose first CA has this fingerprint: the beginning of it.
 pub(in crate::cluster) fn cluster_id(fingerprint: &[u8; 32]) -> String {
     fingerprint[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }

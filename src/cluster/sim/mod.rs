@@ -72,7 +72,7 @@ fn address(n: usize) -> SocketAddr {
 
 fn admission(n: usize) -> Admission {
     let name = NodeName::new(format!("n{n}")).unwrap();
-    Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n) }
+    Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n), term: 1 }
 }
 
 impl Sim {
@@ -174,7 +174,7 @@ impl Sim {
                     self.post(n, delay, Arrival::Exchange(peer));
                 }
                 Output::Persist(Persist::Claim(claim)) => drop(self.nodes[n].ledger.merge(claim)),
-                Output::Persist(_) => {}
+                Output::Persist(_) | Output::Trust(_) => {}
                 Output::Event(event) => self.nodes[n].events.push((self.now, event)),
             }
         }

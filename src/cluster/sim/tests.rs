@@ -156,6 +156,34 @@ fn two_seconds_after_a_cut_everybody_is_there_with_what_changed_meanwhile() {
 }
 
 #[test]
+fn an_index_that_two_managers_gave_during_a_cut_belongs_to_the_node_of_the_later_one() {
+    for seed in 0..5 {
+        let (mut sim, _) = quiet(4, seed);
+        sim.with(0, |core, now| core.take_claims([Claim::Manager { term: 1, node: id(0) }], now));
+        sim.run(SECOND);
+        sim.side = vec![0, 0, 1, 1];
+        sim.run(3 * SECOND);
+        // The old manager knows nothing of the new one, and lets a node in, as the new one does.
+        let let_in = |n: u8, term| Admission { term, index: NodeIndex(4), ..admission(n.into()) };
+        sim.with(0, |core, now| core.admit(let_in(11, 1), now));
+        sim.with(2, |core, now| core.recover(vec![2], vec![1], now));
+        sim.with(2, |core, now| core.admit(let_in(12, 2), now));
+        assert!([0, 2].map(|n| sim.with(n, |core, _| core.is_manager())).iter().all(|manages| *manages));
+        sim.side = vec![0; 4];
+        let healed = |sim: &Sim| sim.same(&[0, 1, 2, 3]);
+        assert!(sim.until(15 * SECOND, healed).is_some(), "seed {seed}: not healed");
+        for n in 0..4 {
+            let core = sim.nodes[n].core.as_ref().unwrap();
+            assert_eq!(core.is_manager(), n == 2, "seed {seed}, node {n}");
+            let overruled = |n| core.ledger().overruled_by(id(n)).map(|other| other.node);
+            assert_eq!((overruled(11), overruled(12)), (Some(id(12)), None));
+            assert_eq!(core.ledger().authorities().count(), 2);
+            assert_eq!(core.ledger().free_index(), NodeIndex(5));
+        }
+    }
+}
+
+#[test]
 fn a_push_that_is_lost_is_made_good_by_anti_entropy() {
     let (mut sim, net) = quiet(3, 1);
     sim.loss = 1.0;

@@ -13,11 +13,13 @@ use std::path::{Path, PathBuf};
 use gotatun::device::Device;
 use gotatun::device::DeviceBuilder;
 use gotatun::device::uapi::{UapiClient, UapiServer};
+use gotatun::tun::tun::{self, AsyncDevice};
 use gotatun::tun::tun_async_device::TunDevice;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 /// Enough for a burst of packets between two turns of the process.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -70,11 +72,21 @@ pub fn serve(device: &str, socket: &Path, netns: &Path) -> Result<(), ProcessErr
     // No core dump and no debugger shows the keys.
     let _ = prctl::set_dumpable(false);
     let system = |what| move |source: io::Error| ProcessError::System { what, source };
+    let tun = open_tun(device, netns)?;
+    // While there is one thread: each has its own. The rest needs none.
+    let nothing = CapabilitySet::empty();
+    let nothing = CapabilitySets { effective: nothing, permitted: nothing, inheritable: nothing };
+    set_capabilities(None, nothing).map_err(|errno| system("give up capabilities")(errno.into()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(system("start a runtime"))?;
-    let tun = open_tun(&runtime, device, netns)?;
+    let tun = {
+        let _entered = runtime.enter();
+        let failed = |why: String| ProcessError::Device { device: device.to_owned(), why };
+        let tun = AsyncDevice::new(tun).map_err(|error| failed(error.to_string()))?;
+        TunDevice::from_tun_device(tun).map_err(|error| failed(error.to_string()))?
+    };
     let (client, server) = UapiServer::new();
     let built = runtime.block_on(
         DeviceBuilder::new()
@@ -103,11 +115,7 @@ pub fn serve(device: &str, socket: &Path, netns: &Path) -> Result<(), ProcessErr
 }
 
 /// Makes the TUN device, on a thread that enters its namespace and ends.
-fn open_tun(
-    runtime: &tokio::runtime::Runtime,
-    device: &str,
-    netns: &Path,
-) -> Result<TunDevice, ProcessError> {
+fn open_tun(device: &str, netns: &Path) -> Result<tun::Device, ProcessError> {
     let failed = |why: String| ProcessError::Device { device: device.to_owned(), why };
     let file = File::open(netns).map_err(|source| ProcessError::File {
         what: "open",
@@ -117,8 +125,9 @@ fn open_tun(
     let opened = std::thread::scope(|scope| {
         let opening = scope.spawn(|| {
             setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed(errno.desc().to_owned()))?;
-            let _entered = runtime.enter();
-            TunDevice::from_name(device).map_err(|error| failed(error.to_string()))
+            let mut wanted = tun::Configuration::default();
+            wanted.tun_name(device);
+            tun::create(&wanted).map_err(|error| failed(error.to_string()))
         });
         opening.join()
     });

@@ -12,9 +12,11 @@ use async_trait::async_trait;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::thread::{CapabilitySet, capabilities, configure_capability_in_ambient_set, set_capabilities};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::uapi::{self, AnswerError};
@@ -120,13 +122,13 @@ impl Userspace {
     async fn start(&self, device: &str) -> Result<(), KernelError> {
         let failed = |source| KernelError::File { what: "make", path: self.dir.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
-        // Whatever mount namespace its file is in, this leads there.
-        let netns = format!("/proc/{}/fd/{}", std::process::id(), self.mesh.fd());
+        // Open already: whatever mount namespace its file is in, it leads there.
+        let netns = self.mesh.file().map_err(|source| refused(device, "start", source))?;
         let mut command = Command::new(MYSELF);
         command.arg0("lanmesh").arg(SUBCOMMAND).arg(device);
-        command.arg("--at").arg(self.socket(device)).arg("--netns").arg(&netns);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut child = command.spawn().map_err(|source| refused(device, "start", source))?;
+        command.arg("--at").arg(self.socket(device)).arg("--netns").arg("/proc/self/fd/0");
+        command.stdin(netns).stdout(Stdio::null());
+        let mut child = spawn(command).map_err(|source| refused(device, "start", source))?;
         let started = Instant::now();
         loop {
             if self.connect(device).await?.is_some() {
@@ -145,6 +147,25 @@ impl Userspace {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// Starts a program that may make and enter what a device needs, whoever the agent runs as. It gives that up itself.
+fn spawn(mut command: Command) -> io::Result<Child> {
+    const NEEDED: [CapabilitySet; 2] = [CapabilitySet::NET_ADMIN, CapabilitySet::SYS_ADMIN];
+    let runtime = Handle::current();
+    let start = move || {
+        let _entered = runtime.enter();
+        // Of this thread alone, which ends with this: no other program of ours gets them.
+        let mut sets = capabilities(None)?;
+        NEEDED.into_iter().for_each(|bit| sets.inheritable |= bit & sets.permitted);
+        set_capabilities(None, sets)?;
+        for bit in NEEDED.into_iter().filter(|bit| sets.inheritable.contains(*bit)) {
+            configure_capability_in_ambient_set(bit, true)?;
+        }
+        command.spawn()
+    };
+    let thread = std::thread::Builder::new().name("lanmesh-spawn".to_owned()).spawn(start)?;
+    thread.join().map_err(|_| io::Error::other("its thread broke"))?
 }
 
 fn refused(device: &str, verb: &str, source: io::Error) -> KernelError {
