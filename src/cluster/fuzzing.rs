@@ -94,6 +94,7 @@ fn network(id: NetworkId, name: &str) -> NetworkSpec {
         broadcast: Default::default(),
         zeroconf: Default::default(),
         encrypt: Default::default(),
+        spoofing: Default::default(),
         dns: Default::default(),
         spoofing: Default::default(),
         created_ms: 1,
