@@ -38,6 +38,7 @@ IMPURE = re.compile(
 
 # What of this crate each room may import. Nobody imports cli or main.
 ROOMS = {
+    "clock": set(),
     "model": set(),
     "state": set(),
     "config": {"model", "mesh"},
@@ -47,14 +48,14 @@ ROOMS = {
     "multicast": {"model"},
     "zeroconf": {"model"},
     "kernel": {"model", "plan", "mesh"},
-    "cluster": {"model", "state", "mesh"},
+    "cluster": {"clock", "model", "state", "mesh"},
     "dns": {"model", "mesh"},
     "mdns": {"zeroconf"},
     "local": {"model", "state"},
-    "api": {"model", "config"},
-    "reconcile": {"model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
+    "api": {"clock", "model", "config"},
+    "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
+        "clock", "model", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns", "local",
         "api", "reconcile", "mdns", "privileges",
     },
     "cli": {"model", "config", "dns", "api", "agent", "privileges"},

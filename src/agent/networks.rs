@@ -1,7 +1,5 @@
 //! Creating and removing networks: from what a person asks for to a spec that every node can work with.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::SubnetPlan;
 
@@ -10,6 +8,7 @@ use super::attach::find_network;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
+use crate::clock::now_ms;
 use crate::model::{ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
 use crate::plan::overlay_mtu;
 
@@ -76,7 +75,6 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     }
     let id = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(NetworkSpec {
         id,
         name,
@@ -93,7 +91,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         encrypt: request.encrypt,
         spoofing: request.spoofing,
         dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
-        created_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+        created_ms: now_ms(),
     })
 }
 

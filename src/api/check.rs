@@ -67,16 +67,23 @@ fn pools(pools: &BTreeMap<ServiceName, Ranges>) -> Vec<Pool> {
     pools.iter().flat_map(of).collect()
 }
 
+/// The two types that say what a network is have these fields in common.
+macro_rules! plan_of {
+    ($network:expr) => {
+        NetworkConfig {
+            subnets: $network.subnets.clone(),
+            gateways: $network.gateways.clone(),
+            pools: pools(&$network.pools),
+            reserved: $network.reserve.clone(),
+            block_size: $network.block_size,
+        }
+    };
+}
+
 impl NetworkRequest {
     /// What the address plan needs to know of it.
     pub fn to_ipam(&self) -> NetworkConfig {
-        NetworkConfig {
-            subnets: self.subnets.clone(),
-            gateways: self.gateways.clone(),
-            pools: pools(&self.pools),
-            reserved: self.reserve.clone(),
-            block_size: self.block_size,
-        }
+        plan_of!(self)
     }
 
     /// The address plan it gives, or the field that makes it none.
@@ -120,13 +127,7 @@ fn indexed<T: PartialEq>(field: &str, list: &[T], value: &T) -> String {
 impl NetworkAnswer {
     /// What the address plan needs to know of it: the same plan on every node.
     pub fn to_ipam(&self) -> NetworkConfig {
-        NetworkConfig {
-            subnets: self.subnets.clone(),
-            gateways: self.gateways.clone(),
-            pools: pools(&self.pools),
-            reserved: self.reserve.clone(),
-            block_size: self.block_size,
-        }
+        plan_of!(self)
     }
 }
 

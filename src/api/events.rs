@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use utoipa::ToSchema;
 
+use crate::clock::now_ms;
 use crate::model::{EndpointName, NetworkName, NodeName};
 
 /// What happened.
@@ -91,11 +91,6 @@ struct Shared {
 /// The events of one agent. Clones share it.
 #[derive(Clone)]
 pub struct EventLog(Arc<Shared>);
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 impl EventLog {
     /// A log that keeps the last `capacity` events, at least one.

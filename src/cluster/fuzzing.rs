@@ -18,7 +18,7 @@ use super::wire::{self, Compare, Datagram, JoinRequest, Part, Reply, Request, Su
 use super::{Timing, streams};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, GroupAddr, Mac, NetworkId, NetworkName, NetworkSpec, NodeId,
-    NodeIndex, NodeName, Vni,
+    NodeIndex, NodeName, testing,
 };
 
 const ME: NodeId = NodeId::from_bytes([1; 16]);
@@ -80,25 +80,7 @@ fn endpoint(name: &str, last: u8) -> Endpoint {
 }
 
 fn network(id: NetworkId, name: &str) -> NetworkSpec {
-    NetworkSpec {
-        id,
-        name: NetworkName::new(name).expect("a name"),
-        vni: Vni::pick(&id, |_| false).expect("is free"),
-        subnets: vec!["10.10.0.0/24".parse().expect("a subnet")],
-        gateways: vec![[10, 10, 0, 1].into()],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        mtu: None,
-        multicast: Default::default(),
-        broadcast: Default::default(),
-        zeroconf: Default::default(),
-        encrypt: Default::default(),
-        spoofing: Default::default(),
-        dns: Default::default(),
-        spoofing: Default::default(),
-        created_ms: 1,
-    }
+    NetworkSpec { name: NetworkName::new(name).expect("a name"), created_ms: 1, ..testing::network(id) }
 }
 
 fn ledger() -> Ledger {

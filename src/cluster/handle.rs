@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -23,6 +22,7 @@ use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::trust::Trusted;
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
+use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NetworkView, NodeId, NodeIndex,
@@ -529,9 +529,4 @@ impl Sockets {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Whoever panicked while holding it left whole values behind: they are only replaced, never half-written.
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// The time, in milliseconds since 1970.
-pub(super) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::gossip_key::GossipKey;
-use super::handle::{Cluster, Inner, now_ms};
+use super::handle::{Cluster, Inner};
 use super::{ClusterError, store};
+use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
 use crate::model::MeshKey;
 use crate::state::State;

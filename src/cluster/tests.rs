@@ -173,7 +173,7 @@ async fn a_join_that_cannot_be_is_refused_with_its_reason() {
     let error = refused(JoinConfig { manager: manager.clone(), ..place.joining(7, &token) }).await;
     assert!(error.contains("no manager answers") && error.contains(&manager), "{error}");
 
-    let late = handle::now_ms() - 90_000;
+    let late = crate::clock::now_ms() - 90_000;
     let error = Cluster::join_at(place.joining(8, &token), late).await.err().unwrap().to_string();
     assert!(error.contains("90 s apart") && error.matches(" UTC").count() == 2, "{error}");
 

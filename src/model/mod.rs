@@ -13,7 +13,7 @@ mod mesh;
 mod name;
 mod network;
 mod node;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
 mod view;
 mod vni;

@@ -16,10 +16,11 @@ mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{MutexGuard, mpsc, watch};
 
+use crate::clock::now_ms;
 use crate::cluster::Cluster;
 use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
@@ -379,12 +380,11 @@ impl Reconciler {
     }
 
     fn conclude(&self, changes: usize, errors: Vec<String>) {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let news = {
             let mut report = self.0.report.lock().unwrap_or_else(PoisonError::into_inner);
             let news = report.errors != errors && !errors.is_empty();
             report.passes += 1;
-            report.last_ms = u64::try_from(since.as_millis()).ok();
+            report.last_ms = Some(now_ms());
             report.last_changes = changes;
             report.errors.clone_from(&errors);
             news
