@@ -35,6 +35,8 @@ targets! {
     api_bodies,
     config_file,
     deltas,
+    dns_query,
+    dns_upstream,
     exchanges,
     frames,
     gossip,

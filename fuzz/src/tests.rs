@@ -85,6 +85,8 @@ try_out! {
     api_bodies,
     config_file,
     deltas,
+    dns_query,
+    dns_upstream,
     exchanges,
     frames,
     gossip,

@@ -16,7 +16,7 @@ mod handler;
 mod limit;
 mod server;
 mod service;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 mod testing;
 pub mod zone;
 

@@ -25,6 +25,8 @@ use hickory_server::net::runtime::TokioTime;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponse;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -39,7 +41,7 @@ use repeated::Repeated;
 pub(super) use workers::Workers;
 
 /// What an UDP socket may hold that was not read yet, in bytes.
-const RECEIVE_BUFFER: usize = 1 << 20;
+const RECEIVE_BUFFER: usize = 2 << 20;
 /// Connections that were not accepted yet.
 const BACKLOG: i32 = 128;
 
@@ -167,7 +169,10 @@ fn listener(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 fn datagrams(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
     socket.set_reuse_port(true)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // Beyond what the system allows to others (net.core.rmem_max), where this is root.
+    if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }

@@ -131,7 +131,7 @@ fn two_seconds_after_a_cut_everybody_is_there_with_what_changed_meanwhile() {
         (3, 30, true),
         (3, 120, true),
     ];
-    for (seed, (n, length, alone)) in (0..4).flat_map(|seed| cuts.map(|cut| (seed, cut))) {
+    for (seed, (n, length, alone)) in (0..2).flat_map(|seed| cuts.map(|cut| (seed, cut))) {
         let (mut sim, net) = quiet(n, seed);
         sim.run(37 * MS * seed as u32);
         sim.side = (0..n).map(|node| u8::from(if alone { node == n - 1 } else { node % 2 == 1 })).collect();

@@ -76,7 +76,7 @@ struct Kept {
 
 /// The answers that are kept: the oldest goes first.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(in crate::dns) struct Cache {
     most: usize,
     kept: HashMap<Key, Kept>,
     queue: VecDeque<(u64, Key)>,

@@ -20,13 +20,14 @@ use hickory_proto::rr::Name;
 use ipnetwork::IpNetwork;
 
 use super::zone;
-use cache::Cache;
-pub(super) use cache::{Key, Outside};
+pub(super) use cache::{Cache, Key, Outside};
 use resolv_conf::Followed;
 #[cfg(feature = "fuzzing")]
 pub(super) use resolv_conf::name_servers;
 use upstream::Order;
 pub(super) use upstream::PAYLOAD;
+#[cfg(feature = "fuzzing")]
+pub(super) use upstream::answers;
 
 /// Domains that no resolver outside is to be asked for: RFC 6761 section 6.3 and 6.4, RFC 6762 section 22.1,
 /// RFC 7686 section 2.

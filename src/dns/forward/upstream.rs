@@ -88,13 +88,19 @@ async fn exchange(server: SocketAddr, query: &Query, key: &Key) -> io::Result<Ou
     let response = over_udp(server, &request, &message).await?;
     let response =
         if response.metadata.truncation { over_tcp(server, &request, &message).await? } else { response };
-    Ok(Outside {
-        rcode: response.metadata.response_code,
-        answers: response.answers,
-        authority: response.authorities,
-        additionals: response.additionals,
-        authentic: response.metadata.authentic_data,
-    })
+    Ok(response.into())
+}
+
+impl From<Message> for Outside {
+    fn from(response: Message) -> Self {
+        Self {
+            rcode: response.metadata.response_code,
+            answers: response.answers,
+            authority: response.authorities,
+            additionals: response.additionals,
+            authentic: response.metadata.authentic_data,
+        }
+    }
 }
 
 async fn over_udp(server: SocketAddr, request: &[u8], asked: &Message) -> io::Result<Message> {
@@ -125,7 +131,7 @@ async fn over_tcp(server: SocketAddr, request: &[u8], asked: &Message) -> io::Re
 }
 
 /// The message in `bytes`, if it is the answer to what was asked.
-fn answers(bytes: &[u8], asked: &Message) -> Option<Message> {
+pub(in crate::dns) fn answers(bytes: &[u8], asked: &Message) -> Option<Message> {
     let response = Message::from_vec(bytes).ok()?;
     let fits = response.metadata.message_type == MessageType::Response
         && response.metadata.id == asked.metadata.id

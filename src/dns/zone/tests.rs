@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::rr::rdata::PTR;
+use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::*;
 use crate::dns::testing::*;
@@ -248,6 +249,32 @@ fn instances_may_have_spaces_dots_and_letters_of_any_script_and_subtypes() {
     let other = ask(&zone, "büro 2\\. stock (2)._http._tcp.buildnet.lanmesh SRV");
     assert!(other.contains("@ SRV 0 0 81"), "{other}");
     assert_eq!(ask(&zone, "_sub._http._tcp.buildnet.lanmesh PTR"), "NOERROR\n| buildnet.lanmesh. SOA");
+}
+
+#[test]
+fn what_is_advertised_at_attach_keeps_its_instance_its_subtypes_and_its_keys_without_values() {
+    let mut lab = buildnet();
+    lab.endpoint(1, "farm-1", &["10.10.0.30"], |e| {
+        let text = "Bau 2. Stock=_distcc._tcp,_gcc12,_x86:3632,jobs=4,idle,empty=";
+        e.services = vec![text.parse().expect("a service")];
+    });
+    let zone = lab.zone();
+    let name = |text: &str| Name::from_labels(split(text)).expect("a name");
+    let instance = name("Bau 2\\. Stock._distcc._tcp.buildnet.lanmesh");
+    let data = |name: &Name, kind| match zone.answer(name, kind, 0) {
+        ZoneAnswer::Ours(answer) => answer.answers.into_iter().map(|record| record.data).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    for subtype in ["_gcc12", "_X86"] {
+        let subtype = name(&format!("{subtype}._sub._distcc._tcp.buildnet.lanmesh"));
+        assert_eq!(data(&subtype, RecordType::PTR), [RData::PTR(PTR(instance.clone()))], "{subtype}");
+    }
+    let srv = ask(&zone, "bau 2\\. stock._distcc._tcp.buildnet.lanmesh SRV");
+    assert!(srv.contains("@ SRV 0 0 3632 farm-1.buildnet.lanmesh."), "{srv}");
+    let [RData::TXT(txt)] = &data(&instance, RecordType::TXT)[..] else { panic!("it has one text") };
+    let mut strings: Vec<&[u8]> = txt.txt_data.iter().map(|string| &**string).collect();
+    strings.sort();
+    assert_eq!(strings, [&b"empty="[..], b"idle", b"jobs=4"]);
 }
 
 #[test]
