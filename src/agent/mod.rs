@@ -13,6 +13,7 @@ mod news;
 mod notify;
 mod services;
 mod session;
+mod tally;
 mod zeroconf;
 
 use std::path::PathBuf;

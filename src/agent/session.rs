@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::zeroconf::{Tally, Zeroconf};
+use super::tally::Tally;
+use super::zeroconf::Zeroconf;
 use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
@@ -146,6 +147,7 @@ impl Session {
             kernel: context.kernel.clone(),
             present: reconciler.present(),
             tally: mdns.clone(),
+            state: context.state.clone(),
         };
         tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(reconciler.clone().run(stop.clone()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
@@ -11,16 +11,18 @@ use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::tally::Tally;
 use crate::cluster::Cluster;
 use crate::kernel::{BRIDGE, Kernel};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView, NodeId,
+    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, ZeroconfFact,
     ZeroconfMode,
 };
+use crate::state::State;
 use crate::zeroconf::{
-    Arrival, Config, Counters, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, LocalEndpoint, Output,
-    PORT, RemoteNode,
+    Arrival, Config, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, LocalEndpoint, Output, PORT,
+    RemoteNode,
 };
 
 /// How long after the sockets of a network could not be made it is tried again.
@@ -28,37 +30,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether a network's bridge is still the one that the sockets are on.
 const CHECK: Duration = Duration::from_secs(5);
 
-/// What the engines of all networks have counted.
-#[derive(Debug, Clone, Default)]
-pub struct Tally(Arc<Mutex<BTreeMap<NetworkId, (NetworkName, Counters)>>>);
-
-impl Tally {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NetworkId, (NetworkName, Counters)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// By network, and by the name of what was counted.
-    pub fn by_network(&self) -> BTreeMap<NetworkName, BTreeMap<String, u64>> {
-        self.lock().values().map(|(name, counters)| (name.clone(), by_name(counters))).collect()
-    }
-}
-
-fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
-    let Counters { received, queries, responses, discarded, sent, suppressed, conflicts, renamed } = counters;
-    let plain = [
-        ("received", received),
-        ("queries", queries),
-        ("responses", responses),
-        ("sent", sent),
-        ("suppressed", suppressed),
-        ("conflicts", conflicts),
-        ("renamed", renamed),
-    ];
-    let plain = plain.into_iter().map(|(name, count)| (name.to_owned(), *count));
-    let dropped =
-        discarded.iter().map(|(why, count)| (format!("dropped_{}", why.as_str().replace('-', "_")), *count));
-    plain.chain(dropped).collect()
-}
+/// How long what was published is gathered before it is kept on disk.
+const KEEP: Duration = Duration::from_secs(1);
 
 /// Keeps mDNS going in every network that this node has.
 pub struct Zeroconf {
@@ -70,6 +43,8 @@ pub struct Zeroconf {
     pub present: watch::Receiver<BTreeSet<NetworkId>>,
     /// Where the engines' counters go.
     pub tally: Tally,
+    /// Where what was published is kept.
+    pub state: State,
 }
 
 impl Zeroconf {
@@ -83,6 +58,9 @@ impl Zeroconf {
                 let stays = present.contains(id);
                 if !stays {
                     token.cancel();
+                    if let Err(error) = self.state.delete(&kept_at(*id)) {
+                        tracing::warn!(network = %id, %error, "cannot forget what mDNS brought to light");
+                    }
                 }
                 stays
             });
@@ -94,6 +72,7 @@ impl Zeroconf {
                         cluster: self.cluster.clone(),
                         kernel: self.kernel.clone(),
                         tally: self.tally.clone(),
+                        state: self.state.clone(),
                         started: Instant::now(),
                     };
                     let ending = token.clone();
@@ -120,12 +99,17 @@ struct Network {
     cluster: Cluster,
     kernel: Kernel,
     tally: Tally,
+    state: State,
     started: Instant,
+}
+
+fn kept_at(network: NetworkId) -> String {
+    format!("zeroconf/{network}")
 }
 
 impl Drop for Network {
     fn drop(&mut self) {
-        self.tally.lock().remove(&self.id);
+        self.tally.end(self.id);
     }
 }
 
@@ -168,6 +152,8 @@ struct Talk {
     unsaid: Option<Arc<Facts>>,
     /// What was published last: it is lost if that was before this node took part in the network.
     said: Arc<Facts>,
+    /// When that is to be kept.
+    keep: Option<tokio::time::Instant>,
     takes_part: bool,
 }
 
@@ -212,7 +198,10 @@ impl Network {
                 .into_iter()
                 .filter_map(|(open, family)| open.then_some(family))
                 .collect();
-            let before = talk.as_ref().map(|talk| Arc::clone(&talk.said)).unwrap_or_default();
+            let before = match &talk {
+                Some(talk) => Arc::clone(&talk.said),
+                None => Arc::new(self.kept()),
+            };
             let mut going_on = match talk.take().filter(|talk| talk.families == families) {
                 Some(talk) => talk,
                 None => self.begin(&view, spec, families, &before),
@@ -224,6 +213,21 @@ impl Network {
             }
             talk = Some(going_on);
             sleep(RETRY / 10).await;
+        }
+    }
+
+    /// What was published before the agent was restarted.
+    fn kept(&self) -> Facts {
+        let kept: Option<Vec<ZeroconfFact>> = self.state.get(&kept_at(self.id)).unwrap_or_else(|error| {
+            tracing::warn!(network = %self.id, %error, "what mDNS brought to light before is lost");
+            None
+        });
+        kept.into_iter().flatten().map(|fact| (fact.found.key(), fact)).collect()
+    }
+
+    fn keep(&self, facts: &Facts) {
+        if let Err(error) = self.state.put(&kept_at(self.id), &facts.values().collect::<Vec<_>>()) {
+            tracing::warn!(network = %self.id, %error, "cannot keep what mDNS brought to light");
         }
     }
 
@@ -245,7 +249,7 @@ impl Network {
     ) -> Talk {
         let link_local = Mac::of_bridge(&self.id).link_local().ip();
         let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
-        self.tally.lock().insert(self.id, (spec.name.clone(), Counters::default()));
+        self.tally.begin(self.id, &spec.name);
         let seed = rand::random();
         let config = Config { mode: spec.zeroconf, node: view.me, own, families: families.clone(), seed };
         Talk {
@@ -255,6 +259,7 @@ impl Network {
             unsent: Vec::new(),
             unsaid: None,
             said: Arc::default(),
+            keep: None,
             takes_part: false,
         }
     }
@@ -273,6 +278,7 @@ impl Network {
         loop {
             self.carry_out(talk, sockets).await?;
             let deadline = talk.engine.deadline();
+            let keep = talk.keep;
             tokio::select! {
                 received = receive(sockets, &mut buffer) => {
                     let received = received?;
@@ -283,6 +289,10 @@ impl Network {
                 () = self.at(deadline) => {
                     let outputs = talk.engine.poll(self.now());
                     talk.take(outputs);
+                }
+                () = sleep_until(keep.unwrap_or(check)), if keep.is_some() => {
+                    talk.keep = None;
+                    self.keep(&talk.said);
                 }
                 changed = views.changed() => {
                     if changed.is_err() {
@@ -336,9 +346,7 @@ impl Network {
 
     /// Does what the engine wants done.
     async fn carry_out(&self, talk: &mut Talk, sockets: Option<&Sockets>) -> io::Result<()> {
-        if let Some((_, counters)) = self.tally.lock().get_mut(&self.id) {
-            *counters = talk.engine.counters();
-        }
+        self.tally.set(self.id, talk.engine.counters());
         for (to, bytes) in std::mem::take(&mut talk.unsent) {
             if let Some(sockets) = sockets {
                 send(sockets, to, &bytes)?;
@@ -351,6 +359,7 @@ impl Network {
                 tracing::warn!(network = %self.id, %error, "cannot publish what mDNS brought to light");
             }
             talk.said = facts;
+            talk.keep.get_or_insert_with(|| tokio::time::Instant::now() + KEEP);
         }
         Ok(())
     }

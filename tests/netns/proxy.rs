@@ -58,9 +58,11 @@ fn a_node_that_dies_takes_its_services_with_it_and_one_that_comes_back_brings_th
     let plain = Guest::plain("plain");
     let declare = ["--advertise-service", "Declared=_http._tcp:80,path=/"];
     lab.node(2).try_attach("net", "plain", plain.container(), &declare).success();
-    let _printer = guests[1].start_sh("exec avahi-publish --service printer _ipp._tcp 631");
+    let publish = "exec avahi-publish --service printer _ipp._tcp 631 --subtype _color._sub._ipp._tcp";
+    let _printer = guests[1].start_sh(publish);
     let seen = || -> Result<(), String> {
-        let printer = browse(&guests[0], "_ipp._tcp")?;
+        // By its subtype: nobody can be asked for his, so a restarted agent has to remember it.
+        let printer = browse(&guests[0], "_color._sub._ipp._tcp")?;
         let declared = browse(&guests[0], "_http._tcp")?;
         let listed = discover(lab.node(3), "_ipp._tcp")?.len() + discover(lab.node(3), "_http._tcp")?.len();
         let both = printer.iter().any(|line| line.starts_with("IPv4 printer h2.local"))

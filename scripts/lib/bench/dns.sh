@@ -13,6 +13,9 @@ CHURN=${BENCH_CHURN:-60}
 RATE=10
 # In per cent of what unbound answers at most.
 LOADS="25 50 75"
+# On a machine that does other things too: latency with servers and dnsperf before all of them, so that it is theirs that
+# is measured. It takes the processor from the others for some seconds at a time.
+REALTIME=${BENCH_REALTIME:-}
 NETNS=$LAB-dns
 
 title() { echo "Names"; }
@@ -119,7 +122,7 @@ perf() { # SERVER OPTION...
     local enter=(ip netns exec "$NETNS") to=(-a 10.0.0.2 -s "${ADDRESS[$1]}" -d "$WORK/queries")
     [[ $1 != docker ]] ||
         enter=(nsenter --net="/proc/$DOCKER_CLIENT/ns/net") to=(-s 127.0.0.11 -d "$WORK/docker-queries")
-    "${enter[@]}" dnsperf "${to[@]}" -l "$SECONDS_EACH" -c 8 -T 1 -q 400 "${@:2}"
+    "${PRIORITY[@]}" "${enter[@]}" dnsperf "${to[@]}" -l "$SECONDS_EACH" -c 8 -T 1 -q 400 "${@:2}"
 }
 # The value after a heading in dnsperf's report.
 value() { sed -n "s|^ *$1: *\([0-9.]*\).*|\1|p"; }
@@ -156,6 +159,10 @@ throughput() {
 
 latency() {
     local round server load rate
+    if [[ -n $REALTIME ]]; then
+        PRIORITY=(chrt --rr 1)
+        for server in "${SERVERS[@]}"; do chrt --all-tasks --rr --pid 1 "${PID[$server]}" >/dev/null; done
+    fi
     for load in $LOADS; do
         rate=$(median_of "${QPS[unbound]}" | awk -v load="$load" '{ print int($1 * load / 100) }')
         RATES[$load]=$rate
@@ -213,7 +220,7 @@ followed() {
 measure() {
     declare -gA ADDRESS=([lanmesh]=10.0.0.1 [dnsmasq]=10.0.0.3 [unbound]=10.0.0.4 [docker]=127.0.0.11) PID=() QPS=() LOST=() \
         COST=() RATES=() P50=() P99=() MEMORY=()
-    declare -g SERVERS=(lanmesh dnsmasq unbound) DOCKER_WHY="" INDEX=""
+    declare -g SERVERS=(lanmesh dnsmasq unbound) DOCKER_WHY="" INDEX="" PRIORITY=()
     local last size server
     ip netns add "$NETNS"
     ip -n "$NETNS" link set lo up
@@ -239,7 +246,7 @@ report() {
     local server size load
     cat <<PAGE
 \`dnsperf\` asks for $NAMES names, from one address on the same cores: $ROUNDS rounds of $SECONDS_EACH s, taking turns. A load is a share of
-what unbound (two threads) answers at most. Docker's is the name server of a network, asked from a container.
+what unbound (two threads) answers at most.$([[ -z $REALTIME ]] || echo " Servers and \`dnsperf\` had real-time priority while latency was measured, because the machine did other work.") Docker's is the name server of a network, asked from a container.
 $([[ -z $DOCKER_WHY ]] || echo "Docker could not be compared: $DOCKER_WHY.")
 | | queries/s | lost | processor time of one, µs |$(for load in $LOADS; do printf ' p50, p99 at %s %% (%s/s), ms |' "$load" "${RATES[$load]}"; done)
 |---|---|---|---|$(for load in $LOADS; do printf -- '---|'; done)

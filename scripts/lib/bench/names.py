@@ -111,10 +111,15 @@ class Asker:
                 return None
             if flags & 15:
                 return "silence"
-            # One address record each at the end of the question: a pointer, type, class, TTL, length, address.
-            at = 12 + len(labels) + 5
-            records = [answer[at + 16 * i : at + 16 * (i + 1)] for i in range(count)]
-            return [socket.inet_ntoa(record[12:]) for record in records]
+            at, found = 12 + len(labels) + 5, []
+            for _ in range(count):
+                # The owner's name, in full or as a pointer; then type, class, TTL, length, and the address.
+                while answer[at] and answer[at] < 0xC0:
+                    at += 1 + answer[at]
+                at += 2 if answer[at] >= 0xC0 else 1
+                found.append(socket.inet_ntoa(answer[at + 10 : at + 14]))
+                at += 14
+            return found
 
 
 def rank(values, percent):
