@@ -92,6 +92,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("put", "/v1/cluster/membership", "/v1/cluster/membership", r#"{"token":"t","manager":"m","index":3}"#),
     ("get", "/v1/token", "/v1/token", ""),
     ("put", "/v1/token", "/v1/token", r#"{"replaces":"token-0"}"#),
+    ("put", "/v1/manager", "/v1/manager", r#"{"force":true}"#),
     ("get", "/v1/version", "/v1/version", ""),
     ("get", "/v1/openapi.json", "/v1/openapi.json", ""),
     ("get", "/v1/status", "/v1/status", ""),
