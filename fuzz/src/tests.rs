@@ -92,6 +92,8 @@ try_out! {
     gossip,
     join_request,
     mdb,
+    mdns_packets,
+    mdns_registry,
     resolv_conf,
     token,
 }
