@@ -27,6 +27,14 @@ macro_rules! targets {
         pub const TARGETS: &[Target] = &[
             $(Target { name: stringify!($name), run: $name::run, seeds: $name::seeds }),*
         ];
+
+        #[cfg(test)]
+        mod tried_out {
+            $(#[test]
+            fn $name() {
+                crate::tests::try_out(stringify!($name));
+            })*
+        }
     };
 }
 

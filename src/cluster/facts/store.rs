@@ -285,7 +285,7 @@ impl FactStore {
 
     /// Publishes everything of this node afresh, above an incarnation that others know of it.
     pub fn overtake(&mut self, seen: Incarnation) {
-        self.incarnation = seen + 1;
+        self.incarnation = seen.saturating_add(1);
         self.counter = 0;
         let own: Vec<(Scope, Doc)> = self
             .docs
