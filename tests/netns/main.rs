@@ -27,7 +27,6 @@ mod multicast;
 mod names;
 mod names_churn;
 mod names_cut;
-mod names_hostile;
 mod names_settings;
 mod permissions;
 mod privileges;
