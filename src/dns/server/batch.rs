@@ -15,7 +15,7 @@ pub(super) const BATCH: usize = 32;
 /// The largest query that is read, in bytes: a longer one is cut, and so malformed.
 const QUERY_MAX: usize = 2048;
 
-/// Queries that came in.
+/// Queries that came in, all of them by IPv4 or all by IPv6.
 pub(super) struct Queries {
     headers: MultiHeaders<SockaddrStorage>,
     buffers: Box<[[u8; QUERY_MAX]; BATCH]>,
@@ -23,7 +23,7 @@ pub(super) struct Queries {
     received: Vec<(usize, Option<SocketAddr>)>,
 }
 
-/// Answers that are to go out.
+/// Answers that are to go out, of one family likewise.
 pub(super) struct Answers {
     headers: MultiHeaders<SockaddrStorage>,
     bytes: Vec<u8>,

@@ -21,8 +21,10 @@ use super::respond;
 use crate::dns::handler::{Admission, Handler};
 
 thread_local! {
-    /// What a thread receives into and sends from: it does so for one socket at a time.
-    static MEMORY: RefCell<(Queries, Answers)> = RefCell::new((Queries::new(), Answers::new()));
+    /// What a thread receives into and sends from: it does so for one socket at a time. IPv4 and IPv6 have their own,
+    /// because the kernel leaves the length of the last sender's address there as the room for the next.
+    static MEMORY: RefCell<[(Queries, Answers); 2]> =
+        RefCell::new([(); 2].map(|()| (Queries::new(), Answers::new())));
 }
 
 /// One socket of a name server.
@@ -43,6 +45,7 @@ impl Datagrams {
     /// and of those there are never more than the forwarder lets through.
     pub async fn serve(mut self) {
         let stop = self.stop.clone();
+        let family = usize::from(self.socket.local_addr().is_ok_and(|address| address.is_ipv6()));
         stop.run_until_cancelled(async {
             loop {
                 if let Err(error) = self.socket.readable().await {
@@ -50,7 +53,10 @@ impl Datagrams {
                     return;
                 }
                 self.repeated.keep_to(&self.handler.zone());
-                MEMORY.with_borrow_mut(|(queries, answers)| self.turn(queries, answers));
+                MEMORY.with_borrow_mut(|memory| {
+                    let (queries, answers) = &mut memory[family];
+                    self.turn(queries, answers);
+                });
                 // Other sockets share the thread.
                 tokio::task::yield_now().await;
             }
