@@ -328,6 +328,11 @@ impl Config {
         let log = match written.log {
             None => default.log,
             Some(log) => {
+                // The parser cuts at bytes, and panics inside a character of several.
+                if !log.as_ref().is_ascii() {
+                    let message = "only ASCII can be in a filter like info,lanmesh=debug";
+                    return Err(source.error(log.span().start, Some("log"), message));
+                }
                 EnvFilter::try_new(log.as_ref())
                     .map_err(|error| source.error(log.span().start, Some("log"), error))?;
                 log.into_inner()

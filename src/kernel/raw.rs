@@ -125,7 +125,7 @@ fn dumped(socket: &Socket, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> 
                 NLMSG_DONE => return Ok(Some(found)),
                 NLMSG_ERROR => {
                     let code = message.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
-                    return Err(io::Error::from_raw_os_error(-code));
+                    return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                 }
                 kind if answers.contains(&kind) => found.push(message.to_vec()),
                 _ => {}
@@ -182,7 +182,7 @@ impl Iterator for Answers<'_> {
         let (header, body) = found?;
         let code = i32::from_ne_bytes(*body.first_chunk::<4>()?);
         let place = usize::try_from(header.sequence).ok()?;
-        Some((place, (code != 0).then(|| Errno::from_raw(-code))))
+        Some((place, (code != 0).then(|| Errno::from_raw(code.saturating_neg()))))
     }
 }
 
