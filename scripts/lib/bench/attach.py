@@ -7,39 +7,14 @@ Runs in the node's network namespace, so that the plugins make their bridge ther
 milliseconds: ours, theirs. Each round makes and removes two network namespaces, which is not timed.
 """
 
-import http.client
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import time
 
-
-class Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path):
-        super().__init__("lanmesh")
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-
-def call(path, method, url, body=None):
-    """One request on a connection of its own, as a command or a plugin makes it; the answer as JSON."""
-    connection = Connection(path)
-    headers = {"content-type": "application/json"} if body is not None else {}
-    connection.request(method, url, None if body is None else json.dumps(body), headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    if answer.status != 200:
-        sys.exit(f"{method} {url}: {answer.status} {text.decode()}")
-    return json.loads(text)
+import agent
 
 
 def plugin(directory, scratch, command, netns, name):
@@ -87,7 +62,7 @@ def main():
         url = f"/v1/networks/{network}/endpoints/b{i}"
         body = {"netns": f"/run/netns/{mine}"}
         steps = [
-            lambda: ours.append(timed(lambda: call(path, "PUT", url, body))),
+            lambda: ours.append(timed(lambda: agent.call(path, "PUT", url, body))),
             lambda: theirs.append(
                 timed(lambda: plugin(directory, scratch, "ADD", f"/run/netns/{other}", other))
             ),
@@ -95,7 +70,7 @@ def main():
         # Whoever comes first in one round comes last in the next.
         for step in steps if i % 2 else reversed(steps):
             step()
-        call(path, "DELETE", url)
+        agent.call(path, "DELETE", url)
         plugin(directory, scratch, "DEL", f"/run/netns/{other}", other)
         for name in (mine, other):
             namespace("delete", name)
@@ -103,4 +78,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except agent.Refused as error:
+        sys.exit(str(error))

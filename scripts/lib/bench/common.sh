@@ -87,3 +87,21 @@ bench_part() {
     good "written to $page"
     ((MISSED == 0)) || die "$1: $MISSED promises were not kept"
 }
+
+# hand_made_pair MTU PREFIX: a VXLAN between n1 and n2, whose addresses begin with PREFIX, as one makes it by hand: bridge,
+# device, one veth, flooding to the other node.
+hand_made_pair() {
+    local mtu=$1 prefix=$2 i
+    for i in 1 2; do
+        ip netns add "$LAB-h$i"
+        ip -n "$LAB-n$i" link add brh type bridge
+        ip -n "$LAB-n$i" link add vxh type vxlan id 4242 dstport 4790 local "$prefix$i"
+        ip -n "$LAB-n$i" link set vxh mtu "$mtu" master brh up
+        bridge -n "$LAB-n$i" fdb append 00:00:00:00:00:00 dev vxh dst "$prefix$((3 - i))"
+        ip -n "$LAB-n$i" link add vh mtu "$mtu" type veth peer name eth0 mtu "$mtu" netns "$LAB-h$i"
+        ip -n "$LAB-n$i" link set vh master brh up
+        ip -n "$LAB-n$i" link set brh up
+        ip -n "$LAB-h$i" address add "10.98.0.$i/24" dev eth0
+        ip -n "$LAB-h$i" link set eth0 up
+    done
+}

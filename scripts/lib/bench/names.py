@@ -19,8 +19,6 @@ longest that it was still answered after its detach was, and the answers that we
 
 import bisect
 import ctypes
-import http.client
-import json
 import os
 import random
 import socket
@@ -29,37 +27,14 @@ import sys
 import threading
 import time
 
+import agent
+
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
 # Names that are attached again and again, for each attacher.
 NAMES = 25
 # How long a query is waited for, in seconds.
 PATIENCE = 1.0
-
-
-class Connection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path):
-        super().__init__("lanmesh")
-        self.path = path
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self.path)
-
-
-def call(path, method, url, body=None):
-    """One request on a connection of its own; the answer as JSON."""
-    connection = Connection(path)
-    headers = {"content-type": "application/json"} if body is not None else {}
-    connection.request(method, url, None if body is None else json.dumps(body), headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    connection.close()
-    if answer.status != 200:
-        raise RuntimeError(f"{method} {url}: {answer.status} {text.decode()}")
-    return json.loads(text)
 
 
 class Attacher:
@@ -71,11 +46,11 @@ class Attacher:
         self.number += 1
         # Interface names of those that are there at one time differ.
         body = {"netns": f"/run/netns/{self.netns}", "ifname": f"e{self.number}"}
-        answer = call(self.path, "PUT", f"/v1/networks/{network}/endpoints/{name}", body)
+        answer = agent.call(self.path, "PUT", f"/v1/networks/{network}/endpoints/{name}", body)
         return answer["addresses"][0].split("/")[0]
 
     def detach(self, network, name):
-        call(self.path, "DELETE", f"/v1/networks/{network}/endpoints/{name}")
+        agent.call(self.path, "DELETE", f"/v1/networks/{network}/endpoints/{name}")
 
 
 class Asker:

@@ -13,23 +13,6 @@ needs() {
 
 versions() { printf '; %s; %s' "$(ip -V | cut -d, -f2 | tr -d ' ')" "$(iperf3 --version | head -n 1 | cut -d' ' -f1-2)"; }
 
-# A VXLAN between n1 and n2 as one makes it by hand: bridge, device, one veth, flooding to the other node.
-hand_made() {
-    local i
-    for i in 1 2; do
-        ip netns add "$LAB-h$i"
-        ip -n "$LAB-n$i" link add brh type bridge
-        ip -n "$LAB-n$i" link add vxh type vxlan id 4242 dstport 4790 local "192.0.2.$i"
-        ip -n "$LAB-n$i" link set vxh mtu 1450 master brh up
-        bridge -n "$LAB-n$i" fdb append 00:00:00:00:00:00 dev vxh dst "192.0.2.$((3 - i))"
-        ip -n "$LAB-n$i" link add vh mtu 1450 type veth peer name eth0 mtu 1450 netns "$LAB-h$i"
-        ip -n "$LAB-n$i" link set vh master brh up
-        ip -n "$LAB-n$i" link set brh up
-        ip -n "$LAB-h$i" address add "10.98.0.$i/24" dev eth0
-        ip -n "$LAB-h$i" link set eth0 up
-    done
-}
-
 # An endpoint on n1 and on n2; sets TARGET to the address of the second.
 over_lanmesh() {
     local i
@@ -58,7 +41,7 @@ flow() {
 measure() {
     lab_underlay 1500
     lab_cluster 2
-    hand_made
+    hand_made_pair 1450 192.0.2.
     over_lanmesh
     serve h2
     serve o2

@@ -61,23 +61,6 @@ tunnel() {
     done
 }
 
-# A VXLAN between n1 and n2 as one makes it by hand, through the tunnel.
-hand_made() {
-    local i
-    for i in 1 2; do
-        ip netns add "$LAB-h$i"
-        ip -n "$LAB-n$i" link add brh type bridge
-        ip -n "$LAB-n$i" link add vxh type vxlan id 4242 dstport 4790 local "fd77:1::$i"
-        ip -n "$LAB-n$i" link set vxh mtu 1370 master brh up
-        bridge -n "$LAB-n$i" fdb append 00:00:00:00:00:00 dev vxh dst "fd77:1::$((3 - i))"
-        ip -n "$LAB-n$i" link add vh mtu 1370 type veth peer name eth0 mtu 1370 netns "$LAB-h$i"
-        ip -n "$LAB-n$i" link set vh master brh up
-        ip -n "$LAB-n$i" link set brh up
-        ip -n "$LAB-h$i" address add "10.98.0.$i/24" dev eth0
-        ip -n "$LAB-h$i" link set eth0 up
-    done
-}
-
 over_lanmesh() {
     local i target
     on n1 network create bench --subnet 10.97.0.0/24 --encrypt wireguard >/dev/null
@@ -117,7 +100,7 @@ measure() {
     else
         tunnel wgh 52001 fd77:1 "$LANMESH" wireguard-userspace
     fi
-    hand_made
+    hand_made_pair 1370 fd77:1::
     AT[hand]=10.98.0.2 CLIENT[hand]=h1
     AT[alone]=fd77:1::2 CLIENT[alone]=n1
     tunnel wgg 52002 fd77:2 wireguard-go --foreground
