@@ -5,7 +5,7 @@ mod removal;
 mod tests;
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -68,6 +68,18 @@ fn id(n: usize) -> NodeId {
 
 fn address(n: usize) -> SocketAddr {
     ([10, 1, (n / 250) as u8, (n % 250) as u8 + 1], 7979).into()
+}
+
+/// The node with that id, and the one with that address: what [`id`] and [`address`] were made of.
+fn with_id(id: NodeId) -> usize {
+    id.as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
+}
+
+fn with_address(address: SocketAddr) -> usize {
+    match address.ip() {
+        IpAddr::V4(v4) => usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3]) - 1,
+        IpAddr::V6(_) => usize::MAX,
+    }
 }
 
 fn admission(n: usize) -> Admission {
@@ -159,7 +171,10 @@ impl Sim {
             match output {
                 Output::Datagram(to, datagram) => {
                     assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
-                    let Some(to) = (0..self.nodes.len()).find(|n| address(*n) == to) else { continue };
+                    let to = with_address(to);
+                    if to >= self.nodes.len() {
+                        continue;
+                    }
                     if let Some(tape) = &mut self.tape {
                         tape.push((to, address(n), datagram.clone()));
                     }
@@ -169,7 +184,7 @@ impl Sim {
                     }
                 }
                 Output::Sync(peer, _) => {
-                    let peer = (0..self.nodes.len()).find(|n| id(*n) == peer).unwrap();
+                    let peer = with_id(peer);
                     let delay = if self.hears(n, peer) { 5 * MS } else { 3 * SECOND };
                     self.post(n, delay, Arrival::Exchange(peer));
                 }
@@ -276,7 +291,7 @@ impl Sim {
     }
 
     fn all_alive(&self) -> bool {
-        (0..self.nodes.len()).all(|n| self.view(n).nodes.values().all(|node| node.state == NodeState::Alive))
+        self.nodes.iter().all(|node| node.core.as_ref().unwrap().all_alive())
     }
 
     /// Runs until `test` holds, for `limit` at most, and returns how long that took.

@@ -2,12 +2,15 @@
 
 use super::*;
 
+/// Within this all nodes that start at once know of each other.
+const TOGETHER: Duration = Duration::from_secs(20);
+
 /// How long until every other node knows that one is dead, worst of several runs.
 fn detection(n: usize, seeds: u64) -> (Duration, Duration) {
     let mut took = Vec::new();
     for seed in 0..seeds {
         let mut sim = Sim::new(n, seed);
-        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.until(TOGETHER, Sim::all_alive).expect("come together");
         sim.run(SECOND + 37 * MS * seed as u32);
         sim.clear_events();
         let start = sim.now;
@@ -38,7 +41,7 @@ fn figures_of_larger_clusters() {
     for n in sizes.split(',').map(|n| n.parse().unwrap()) {
         let (median, worst) = detection(n, if n > 200 { 1 } else { 5 });
         let mut sim = Sim::new(n, 1);
-        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.until(TOGETHER, Sim::all_alive).expect("come together");
         sim.run(30 * SECOND);
         let sent =
             |sim: &Sim| sim.nodes.iter().map(|n| n.core.as_ref().unwrap().stats.bytes_out).sum::<u64>();
