@@ -182,6 +182,7 @@ pub fn endpoint(
         node: node.name.clone(),
         state,
         spoofed: None,
+        queries_dropped: None,
     })
 }
 

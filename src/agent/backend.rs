@@ -1,7 +1,5 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
-use std::collections::BTreeMap;
-
 use super::session::{Join, Session};
 use super::{Agent, answers, attach, services};
 use crate::api::types::{
@@ -53,6 +51,7 @@ impl Backend for Agent {
             errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
         status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        status.counters.insert("dns_limited_in_kernel".to_owned(), session.queries_dropped().await);
         status.mdns = session.mdns.by_network();
         Ok(status)
     }
@@ -210,15 +209,20 @@ impl Backend for Agent {
                     network.endpoints.clone()
                 }
             };
-            let spoofed = match by_node.contains_key(&view.me) {
-                true => session.kernel().spoofed(network.spec.id).await.unwrap_or_default(),
-                false => BTreeMap::new(),
+            let (spoofed, queries) = match by_node.contains_key(&view.me) {
+                true => (
+                    session.kernel().spoofed(network.spec.id).await.unwrap_or_default(),
+                    session.kernel().queries_dropped(network.spec.id).await.unwrap_or_default(),
+                ),
+                false => Default::default(),
             };
             for (node, found) in &by_node {
                 let answer = |found: &Endpoint| {
                     let mut answer = answers::endpoint(&view, &network.spec, node, found)?;
                     if *node == view.me {
-                        answer.spoofed = spoofed.get(&PortName::of(&found.name)).copied();
+                        let port = PortName::of(&found.name);
+                        answer.spoofed = spoofed.get(&port).copied();
+                        answer.queries_dropped = queries.get(&port).copied();
                     }
                     Some(answer)
                 };

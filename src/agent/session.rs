@@ -15,7 +15,7 @@ use super::{Context, names, news};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
-use crate::dns::{Dns, DnsConfig};
+use crate::dns::{Dns, DnsConfig, Limits};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
@@ -183,6 +183,17 @@ impl Session {
         &self.context.kernel
     }
 
+    /// How many DNS queries the kernel dropped because their endpoint asked too much, in the networks of this node.
+    pub async fn queries_dropped(&self) -> u64 {
+        let present = self.reconciler.present().borrow().clone();
+        let mut sum = 0;
+        for network in present {
+            // One that goes just now has nothing to say.
+            sum += self.kernel().queries_dropped(network).await.unwrap_or_default().values().sum::<u64>();
+        }
+        sum
+    }
+
     async fn halt(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -209,11 +220,12 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
 }
 
 fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
-    let Config { dns_ttl, resolv_conf, .. } = &*context.config;
+    let Config { dns_ttl, dns_rate, resolv_conf, .. } = &*context.config;
     DnsConfig {
         ttl: *dns_ttl,
         resolv_conf: resolv_conf.clone(),
         cluster: cluster.to_owned(),
+        limits: Limits { rate: *dns_rate, burst: 2 * *dns_rate, ..Limits::default() },
         ..DnsConfig::default()
     }
 }

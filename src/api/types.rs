@@ -582,4 +582,8 @@ pub struct EndpointAnswer {
     /// since each was attached or repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spoofed: Option<u64>,
+    /// How many of its DNS queries were dropped because they were too many. Known of this node's own endpoints, since the
+    /// network came to this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queries_dropped: Option<u64>,
 }

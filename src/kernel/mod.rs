@@ -25,6 +25,7 @@ mod nft;
 mod observe;
 mod paths;
 mod port;
+mod queries;
 mod raw;
 mod room;
 mod session;
@@ -41,6 +42,7 @@ use tokio::sync::{Mutex, OnceCell, mpsc};
 use self::capabilities::Abilities;
 use self::events::Watcher;
 use self::netns::{Netns, NetnsDir};
+use self::queries::QueryLimit;
 use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
@@ -60,6 +62,8 @@ pub struct KernelConfig {
     pub run_dir: PathBuf,
     /// What is to be done without, as on a kernel that has it not.
     pub without: Without,
+    /// How many DNS queries a second of each endpoint reach the name server of its network while others ask too.
+    pub queries_per_s: u32,
 }
 
 /// A handle on this node's kernel. Clones share it.
@@ -74,6 +78,7 @@ struct Inner {
     /// The node's own namespace, where the underlay is.
     own: Netns,
     without: Without,
+    queries: QueryLimit,
     /// Found out when they are first needed.
     abilities: OnceCell<Abilities>,
     watcher: Watcher,
@@ -156,6 +161,7 @@ impl Kernel {
             dir,
             own: Netns::current()?,
             without: config.without,
+            queries: QueryLimit { per_s: config.queries_per_s },
             abilities: OnceCell::new(),
             watcher: Watcher::default(),
             ports: Mutex::default(),
@@ -177,7 +183,7 @@ impl Kernel {
     /// One network as it is; `None` if it has no namespace here.
     pub async fn observe_network(&self, id: NetworkId) -> Result<Option<ObservedNetwork>, KernelError> {
         match Room::open(&self.inner.dir, id).await? {
-            Some(room) => room.observe(self.inner.abilities().await).await.map(Some),
+            Some(room) => room.observe(self.inner.abilities().await, self.inner.queries).await.map(Some),
             None => Ok(None),
         }
     }
@@ -330,6 +336,19 @@ impl Kernel {
             Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
             _ => Ok(BTreeMap::new()),
         }
+    }
+
+    /// How many DNS queries of each endpoint's port on this node were dropped because they were too many, since the
+    /// network came to this node. Nothing where the kernel has no means to.
+    pub async fn queries_dropped(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
+        if !self.inner.abilities().await.query_limit {
+            return Ok(BTreeMap::new());
+        }
+        let listed = self.inner.dir.netns(network)?.run(queries::dropped).await?;
+        listed.map_err(|source| KernelError::Refused {
+            what: "count the queries that were dropped".into(),
+            source,
+        })
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.

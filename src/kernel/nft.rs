@@ -1,10 +1,12 @@
-//! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices. No program is needed.
+//! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices unless it is said
+//! otherwise. No program is needed.
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 
-use super::raw::{Message, attribute, nested};
+use super::raw::{HEADER, Message, attribute, nested};
 
 const NFPROTO_NETDEV: u8 = 5;
+const NFPROTO_BRIDGE: u8 = 7;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
@@ -69,6 +71,23 @@ pub(super) fn layer_4() -> Expression {
     expression(b"meta\0", &[number(2, NFT_META_L4PROTO), number(1, REGISTER)])
 }
 
+/// Loads the index of the device that the packet came in by.
+pub(super) fn device() -> Expression {
+    const NFT_META_IIF: u32 = 4;
+    expression(b"meta\0", &[number(2, NFT_META_IIF), number(1, REGISTER)])
+}
+
+/// Loads the name of that device, sixteen bytes.
+pub(super) fn device_name() -> Expression {
+    const NFT_META_IIFNAME: u32 = 6;
+    expression(b"meta\0", &[number(2, NFT_META_IIFNAME), number(1, REGISTER)])
+}
+
+/// Loads `value`, at most sixteen bytes.
+pub(super) fn constant(value: &[u8]) -> Expression {
+    expression(b"immediate\0", &[number(1, REGISTER), nested(2, &[attribute(1, value)])])
+}
+
 /// Counts the packets that come so far.
 pub(super) fn count() -> Expression {
     expression(b"counter\0", &[])
@@ -109,20 +128,57 @@ pub(super) fn verdict(code: u32) -> Expression {
     expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
 }
 
-/// Notes what is in the register in a set of the table, for so many milliseconds after the last time, and counts there.
-pub(super) fn count_in(set: &[u8], milliseconds: u64) -> Expression {
+/// Goes on in another chain of the table, and does not come back.
+pub(super) fn goto(chain: &[u8]) -> Expression {
+    const NFT_GOTO: i32 = -4;
+    let verdict = nested(2, &[attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, chain)]);
+    expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
+}
+
+/// Notes what is in the register in a set of the table, for so many milliseconds after the last time. Goes on only if
+/// it was there or there was room for it, and if what is done for `each` element lets it.
+pub(super) fn note_in(set: &[u8], milliseconds: Option<u64>, each: Option<Each>) -> Expression {
     const NFT_DYNSET_OP_UPDATE: u32 = 1;
-    let counter = [attribute(1, b"counter\0"), nested(2, &[])];
-    expression(
-        b"dynset\0",
-        &[
-            attribute(1, set),
-            number(3, NFT_DYNSET_OP_UPDATE),
-            number(4, REGISTER),
-            attribute(6, &milliseconds.to_be_bytes()),
-            nested(7, &counter),
-        ],
-    )
+    let mut from = vec![attribute(1, set), number(3, NFT_DYNSET_OP_UPDATE), number(4, REGISTER)];
+    from.extend(milliseconds.map(|time| attribute(6, &time.to_be_bytes())));
+    from.extend(each.map(|each| nested(7, &each.parts())));
+    expression(b"dynset\0", &from)
+}
+
+/// What is kept of each element of a set.
+#[derive(Clone, Copy)]
+pub(super) enum Each {
+    /// How many packets and bytes there were. Always goes on.
+    Count,
+    /// A bucket of `burst` packets that fills at so many a second. Goes on only when it is empty.
+    Over { packets_per_s: u32, burst: u32 },
+}
+
+impl Each {
+    fn parts(self) -> [Vec<u8>; 2] {
+        match self {
+            Self::Count => [attribute(1, b"counter\0"), nested(2, &[])],
+            Self::Over { packets_per_s, burst } => {
+                const SECOND: u64 = 1;
+                const NFT_LIMIT_PKTS: u32 = 0;
+                const NFT_LIMIT_F_INV: u32 = 1;
+                let limit = [
+                    attribute(1, &u64::from(packets_per_s).to_be_bytes()),
+                    attribute(2, &SECOND.to_be_bytes()),
+                    number(3, burst),
+                    number(4, NFT_LIMIT_PKTS),
+                    number(5, NFT_LIMIT_F_INV),
+                ];
+                [attribute(1, b"limit\0"), nested(2, &limit)]
+            }
+        }
+    }
+}
+
+/// Goes on only if what is in the register is not in a set of the table.
+pub(super) fn not_in(set: &[u8]) -> Expression {
+    const NFT_LOOKUP_F_INV: u32 = 1;
+    expression(b"lookup\0", &[attribute(1, set), number(2, REGISTER), number(5, NFT_LOOKUP_F_INV)])
 }
 
 /// struct nfgenmsg: family, version, resource.
@@ -170,6 +226,18 @@ pub(super) fn append(kind: u16, attributes: &[u8]) -> Vec<u8> {
 /// A change that removes something.
 pub(super) fn remove(kind: u16, attributes: &[u8]) -> Vec<u8> {
     change(kind, 0, attributes)
+}
+
+/// The same change in the family of bridges.
+pub(super) fn of_bridges(mut change: Vec<u8>) -> Vec<u8> {
+    change[HEADER] = NFPROTO_BRIDGE;
+    change
+}
+
+/// The same question about the family of bridges.
+pub(super) fn about_bridges(mut question: Message) -> Message {
+    question.body[0] = NFPROTO_BRIDGE;
+    question
 }
 
 fn change(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {

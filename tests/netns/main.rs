@@ -27,6 +27,7 @@ mod multicast;
 mod names;
 mod names_churn;
 mod names_cut;
+mod names_hostile;
 mod names_settings;
 mod permissions;
 mod privileges;

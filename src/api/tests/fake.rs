@@ -257,6 +257,7 @@ impl Backend for Fake {
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
                     spoofed: None,
+                    queries_dropped: None,
                 });
             }
         }
