@@ -169,6 +169,7 @@ impl Cluster {
             peers,
             initial: initial.networks,
             groups: initial.groups,
+            zeroconf: initial.zeroconf,
             timing: config.timing,
             seed: rand::random(),
         };

@@ -132,6 +132,7 @@ impl Sim {
             peers: BTreeMap::new(),
             initial,
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
             timing: self.timing,
             seed: self.random.random(),
         };
