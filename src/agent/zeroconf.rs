@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tally::Tally;
 use crate::cluster::Cluster;
-use crate::kernel::{BRIDGE, Kernel};
+use crate::kernel::{BRIDGE, Kernel, STAYS_MARK};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, ZeroconfFact,
@@ -384,12 +384,16 @@ fn arrival(received: &Received) -> Arrival {
 /// # Errors
 /// The device is gone. What cannot be sent for another reason is dropped, as any datagram may be.
 fn send(sockets: &Sockets, to: Destination, bytes: &[u8]) -> io::Result<()> {
-    let to = match to {
-        Destination::Group(Family::V4) => (GROUP_V4, PORT).into(),
-        Destination::Group(Family::V6) => (GROUP_V6, PORT).into(),
-        Destination::Unicast(to) => to,
+    let group = |family| match family {
+        Family::V4 => (GROUP_V4, PORT).into(),
+        Family::V6 => (GROUP_V6, PORT).into(),
     };
-    match sockets.send(bytes, to) {
+    let (to, mark) = match to {
+        Destination::Group(family) => (group(family), 0),
+        Destination::Here(family) => (group(family), STAYS_MARK),
+        Destination::Unicast(to) => (to, 0),
+    };
+    match sockets.send(bytes, to, mark) {
         Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO)) => {
             Err(error)
         }

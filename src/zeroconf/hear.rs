@@ -116,6 +116,7 @@ impl Engine {
             if arrival.multicast {
                 self.counters.suppressed += self.outbox.told(family, record, &self.zone);
             }
+            self.farewells.heard(record);
             if let Err(why) = self.believe(&endpoint, arrival, record) {
                 if let (Some(why), Sender::Local(_)) = (why, sender) {
                     self.counters.discard(why);

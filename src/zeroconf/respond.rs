@@ -108,7 +108,7 @@ impl Outbox {
         let mut groups: Vec<(Family, Vec<Pending>)> = families.iter().map(|f| (*f, Vec::new())).collect();
         for pending in due {
             match pending.to {
-                Destination::Group(family) => {
+                Destination::Group(family) | Destination::Here(family) => {
                     if let Some((_, of)) = groups.iter_mut().find(|(of, _)| *of == family) {
                         of.push(pending);
                     }
