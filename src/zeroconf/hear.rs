@@ -93,6 +93,7 @@ impl Engine {
         self.budgets.charge(payer, records);
         if message.metadata.message_type == MessageType::Query {
             self.counters.queries += 1;
+            self.overhear(now, arrival, &sender, &message);
             self.query(now, arrival, &sender, message);
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! What RFC 6762 asks of a responder, one by one.
 
+mod others;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
