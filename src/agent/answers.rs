@@ -12,7 +12,7 @@ use crate::api::types::{
     EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
     NodeMesh, ServiceRequest, TrafficAnswer,
 };
-use crate::cluster::{NetworkGroups, Stats};
+use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::kernel::Capability;
 use crate::local::LocalEndpoint;
@@ -186,13 +186,14 @@ pub fn endpoint(
     })
 }
 
-/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints. `tally`
-/// says what was sent and came, by the `vtep` of a node in that network.
+/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints, and those
+/// elsewhere with what `there` says. `tally` says what was sent and came, by the `vtep` of a node in that network.
 pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
     here: &BTreeSet<Membership>,
+    there: &BTreeMap<NodeId, Members>,
     tally: Option<&Tally>,
     vtep: impl Fn(&Node) -> IpAddr,
 ) -> Vec<GroupAnswer> {
@@ -207,7 +208,13 @@ pub fn groups(
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
         let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
         for group in groups.iter() {
-            found.entry(*group).or_default().insert((node.name.clone(), None, Some(vtep(node))));
+            let endpoints = there.get(id).and_then(|members| members.get(group)).into_iter().flatten();
+            let mut endpoints: Vec<_> = endpoints.cloned().map(Some).collect();
+            if endpoints.is_empty() {
+                endpoints.push(None);
+            }
+            let members = found.entry(*group).or_default();
+            members.extend(endpoints.into_iter().map(|name| (node.name.clone(), name, Some(vtep(node)))));
         }
     }
     let answer = |(group, members): (Group, BTreeSet<Member>)| {

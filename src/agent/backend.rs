@@ -251,10 +251,11 @@ impl Backend for Agent {
                 }
             };
             let here = session.kernel().memberships(id).await?;
+            let there = session.cluster.fetch_members(id, joined.keys().copied()).await;
             let mut work = session.reconciler.work().await;
             let tally = session.reconciler.tally(&mut work, id).await;
             let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
-            groups.extend(answers::groups(&view, &network.spec, &joined, &here, tally, vtep));
+            groups.extend(answers::groups(&view, &network.spec, &joined, &here, &there, tally, vtep));
         }
         groups.sort_by(|a, b| (&a.network, a.group, a.source).cmp(&(&b.network, b.group, b.source)));
         Ok(groups)

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tally::Tally;
 use super::zeroconf::Zeroconf;
-use super::{Context, names, news};
+use super::{Context, names, news, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -95,6 +95,10 @@ impl Session {
         for network in initial.networks.keys() {
             let joined = context.kernel.memberships(*network).await?;
             initial.groups.insert(*network, multicast::to_publish(&joined));
+        }
+        for (network, endpoints) in &initial.networks {
+            let names = endpoints.iter().map(|endpoint| &endpoint.name).collect();
+            initial.zeroconf.insert(*network, zeroconf::remembered(&context.state, *network, &names));
         }
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;

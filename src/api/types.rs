@@ -541,7 +541,7 @@ pub struct MemberAnswer {
     /// The node that it is on.
     #[schema(value_type = String)]
     pub node: NodeName,
-    /// Which endpoint it is: known of the node that is asked, and not of others.
+    /// Which endpoint it is. Each node knows its own; of a node that does not say so in time it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,

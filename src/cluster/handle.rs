@@ -17,6 +17,7 @@ use super::join::client::Caller;
 use super::join::gate::Gate;
 use super::join::token::{Token, cluster_id};
 use super::ledger::{Admission, Claim, Ledger};
+use super::members::Joined;
 use super::pki::{self, Authority};
 use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
@@ -169,6 +170,7 @@ impl Cluster {
             peers,
             initial: initial.networks,
             groups: initial.groups,
+            zeroconf: initial.zeroconf,
             timing: config.timing,
             seed: rand::random(),
         };
@@ -192,6 +194,7 @@ impl Cluster {
             slots: Arc::default(),
             view: view.clone(),
             settled: settled.clone(),
+            joined: Joined::default(),
             clock: now_ms,
         });
         let (mesh_sender, mesh) = watch::channel(None);

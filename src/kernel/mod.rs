@@ -52,6 +52,7 @@ use crate::plan::{
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
+pub use filter::STAYS_MARK;
 pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
 

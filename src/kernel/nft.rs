@@ -65,6 +65,12 @@ pub(super) fn protocol() -> Expression {
     expression(b"meta\0", &[number(2, NFT_META_PROTOCOL), number(1, REGISTER)])
 }
 
+/// Loads the packet's mark, in the byte order of the machine.
+pub(super) fn mark() -> Expression {
+    const NFT_META_MARK: u32 = 3;
+    expression(b"meta\0", &[number(2, NFT_META_MARK), number(1, REGISTER)])
+}
+
 /// Loads the number of the protocol behind the IP header and its extensions.
 pub(super) fn layer_4() -> Expression {
     const NFT_META_L4PROTO: u32 = 16;

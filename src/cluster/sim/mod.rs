@@ -144,6 +144,7 @@ impl Sim {
             peers: BTreeMap::new(),
             initial,
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
             timing: self.timing,
             seed: self.random.random(),
         };
