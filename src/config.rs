@@ -79,6 +79,8 @@ pub struct Config {
     pub without_egress_filter: bool,
     /// The same for the rules that keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// The same for the rules that keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// The same for WireGuard.
     pub without_wireguard: bool,
 }
@@ -100,6 +102,8 @@ pub struct Flags {
     pub without_egress_filter: bool,
     /// Not to keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// Not to keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// Not to use WireGuard of the kernel.
     pub without_wireguard: bool,
 }
@@ -130,6 +134,7 @@ impl Default for Config {
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_port_guard: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         }
     }
@@ -315,6 +320,7 @@ impl Config {
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
         config.without_port_guard = flags.without_port_guard;
+        config.without_underlay_guard = flags.without_underlay_guard;
         config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
@@ -372,6 +378,7 @@ impl Config {
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
             without_port_guard: default.without_port_guard,
+            without_underlay_guard: default.without_underlay_guard,
             without_wireguard: default.without_wireguard,
         })
     }
@@ -432,6 +439,7 @@ mod tests {
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_port_guard: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         };
         assert_eq!(config, expected);

@@ -52,7 +52,8 @@ impl Backend for Agent {
             last_changes: report.last_changes,
             errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
-        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        let refused = session.kernel().refused().await?;
+        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters(), refused);
         status.mdns = session.mdns.by_network();
         Ok(status)
     }
@@ -62,9 +63,9 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
-        let operations: Vec<String> =
-            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        let (mesh, guard, plan) = self.session().await?.reconciler.dry_run().await?;
+        let mesh = mesh.iter().map(ToString::to_string).chain(guard.iter().map(ToString::to_string));
+        let operations: Vec<String> = mesh.chain(plan.ops.iter().map(ToString::to_string)).collect();
         Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 

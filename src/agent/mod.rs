@@ -128,6 +128,7 @@ impl Agent {
             mdb: config.without_vxlan_mdb,
             filter: config.without_egress_filter,
             guard: config.without_port_guard,
+            underlay_guard: config.without_underlay_guard,
             wireguard: config.without_wireguard,
         };
         let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;

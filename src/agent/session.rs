@@ -20,17 +20,8 @@ use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan, plan_mesh};
-use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
-
-const UNDERLAY: &str = "node/underlay";
-
-/// The underlay as it was last seen: after a reboot its interface may come up later than the agent.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct SeenUnderlay {
-    vtep: IpAddr,
-    mtu: u32,
-}
+use crate::plan::{Desired, plan, plan_mesh, plan_underlay_guard};
+use crate::reconcile::{Reconciler, SeenUnderlay, Settings, remembered_keys, vanished};
 
 /// A node's time in one cluster.
 pub struct Session {
@@ -200,6 +191,10 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
     let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
     let failed = context.kernel.apply_mesh(&mesh).await;
+    let guard = context.kernel.observe_underlay_guard().await?;
+    if let Some(step) = plan_underlay_guard(None, guard.as_ref()) {
+        context.kernel.apply_underlay_guard(step).await?;
+    }
     let mut errors =
         applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
     match errors.next() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
+use std::path::Path;
 
 use netlink_packet_route::link::{InfoKind, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -13,9 +14,9 @@ use serde::Serialize;
 use super::links::VXLAN;
 use super::netns::{Netns, in_throwaway};
 use super::session::{Failure, Session};
-use super::{KernelError, filter, guard, mdb, raw};
+use super::{KernelError, filter, guard, mdb, raw, underlay_guard};
 use crate::model::{Group, GroupError, Mac};
-use crate::plan::PortGuard;
+use crate::plan::{GuardStep, PortGuard, UnderlayGuard};
 
 /// One thing that this kernel can or cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +65,7 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
             let mut found = vec![Capability::new(PERMISSION, tried, Ok(()), NAMESPACES)];
             found.extend(links(&session).await);
             found.extend(multicast(&netns, &session).await);
+            found.push(underlay(&netns).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
@@ -73,6 +75,7 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
         (VXLAN_MDB, without.mdb),
         (EGRESS_FILTER, without.filter),
         (PORT_GUARD, without.guard),
+        (UNDERLAY_GUARD, without.underlay_guard),
         (WIREGUARD, without.wireguard),
     ] {
         for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
@@ -182,6 +185,8 @@ pub(super) struct Abilities {
     pub filter: bool,
     /// [`PORT_GUARD`].
     pub guard: bool,
+    /// [`UNDERLAY_GUARD`].
+    pub underlay_guard: bool,
     /// [`WIREGUARD`].
     pub wireguard: bool,
 }
@@ -195,6 +200,7 @@ impl Abilities {
             mdb: has(VXLAN_MDB),
             filter: has(EGRESS_FILTER),
             guard: has(PORT_GUARD),
+            underlay_guard: has(UNDERLAY_GUARD),
             wireguard: has(WIREGUARD),
         }
     }
@@ -209,6 +215,8 @@ pub struct Without {
     pub filter: bool,
     /// The rules at ingress.
     pub guard: bool,
+    /// The rules at input.
+    pub underlay_guard: bool,
     /// WireGuard.
     pub wireguard: bool,
 }

@@ -28,6 +28,7 @@ mod port;
 mod raw;
 mod room;
 mod session;
+mod underlay_guard;
 pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,13 +46,15 @@ use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
 use crate::plan::{
-    Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan, PortName,
+    Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
+    ObservedUnderlayGuard, Op, Plan, PortName,
 };
 
 pub use capabilities::{Capability, Without};
 pub use error::KernelError;
 pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
+pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]
@@ -73,6 +76,8 @@ struct Inner {
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
+    /// What keeps strangers out of plain networks, in there.
+    underlay_guard: underlay_guard::Table,
     without: Without,
     /// Found out when they are first needed.
     abilities: OnceCell<Abilities>,
@@ -151,9 +156,11 @@ impl Kernel {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
+        let run_dir = config.run_dir.canonicalize().unwrap_or_else(|_| config.run_dir.clone());
         let inner = Inner {
             run_dir: config.run_dir,
             dir,
+            underlay_guard: underlay_guard::Table::of(&run_dir),
             own: Netns::current()?,
             without: config.without,
             abilities: OnceCell::new(),
@@ -329,6 +336,48 @@ impl Kernel {
         match Room::open(&self.inner.dir, network).await? {
             Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
             _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// What keeps strangers on the underlay out of plain networks; `None` where there is nothing, or cannot be.
+    pub async fn observe_underlay_guard(&self) -> Result<Option<ObservedUnderlayGuard>, KernelError> {
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.find()).await? {
+            Ok(found) => Ok(found),
+            Err(_) if !self.has_underlay_guard().await => Ok(None),
+            Err(source) => {
+                Err(KernelError::Refused { what: "look at the underlay's guard".to_owned(), source })
+            }
+        }
+    }
+
+    /// Makes a step of what keeps strangers on the underlay out, whole or not at all.
+    pub async fn apply_underlay_guard(&self, step: GuardStep) -> Result<(), KernelError> {
+        let what = || "keep strangers on the underlay out of plain networks".to_owned();
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.apply(&step)).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
+    }
+
+    /// Whether this kernel has what keeps strangers out of plain networks.
+    pub async fn has_underlay_guard(&self) -> bool {
+        self.inner.abilities().await.underlay_guard
+    }
+
+    /// What came from the underlay and was dropped, since its guard was made.
+    pub async fn refused(&self) -> Result<Refused, KernelError> {
+        if !self.has_underlay_guard().await {
+            return Ok(Refused::default());
+        }
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.refused()).await? {
+            Ok(refused) => Ok(refused),
+            // There is no guard.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Refused::default()),
+            Err(source) => Err(KernelError::Refused { what: "count what was dropped".to_owned(), source }),
         }
     }
 

@@ -13,6 +13,7 @@ mod mesh;
 mod paths;
 mod run;
 mod silence;
+mod underlay_guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,11 +27,12 @@ use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, EndpointName, NetworkId, NodeId, NodeState};
 use crate::multicast::Tally;
-use crate::plan::{Action, Desired, DesiredNetwork, MeshAction, Observed, Op, Plan, plan};
+use crate::plan::{Action, Desired, DesiredNetwork, GuardStep, MeshAction, Observed, Op, Plan, plan};
 use crate::state::State;
 
 use groups::FreshGroups;
 use mesh::MeshWork;
+use underlay_guard::{GuardWork, Networks};
 
 pub use mesh::remembered_keys;
 pub use paths::MeshPath;
@@ -97,6 +99,7 @@ pub struct Work {
     /// How much went to which group and node.
     tallies: BTreeMap<NetworkId, Tally>,
     mesh: MeshWork,
+    guard: GuardWork,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -148,6 +151,7 @@ impl Reconciler {
             fresh: FreshGroups::default(),
             tallies: BTreeMap::new(),
             mesh: MeshWork::default(),
+            guard: GuardWork::default(),
             started: Instant::now(),
             settled: false,
         };
@@ -185,15 +189,16 @@ impl Reconciler {
     }
 
     /// What a full pass would do now.
-    pub async fn dry_run(&self) -> Result<(Vec<MeshAction>, Plan), KernelError> {
+    pub async fn dry_run(&self) -> Result<(Vec<MeshAction>, Option<GuardStep>, Plan), KernelError> {
         let mut work = self.work().await;
         let mesh = self.dry_run_mesh(&work).await?;
         let mut wish = self.wish(&mut work, None).await;
+        let guard = self.dry_run_underlay_guard(&work, &wish.desired).await?;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
             keep_what_is_there(&mut wish.desired, &observed, self.0.cluster.id(), &self.view());
         }
-        Ok((mesh, plan(&wish.desired, &observed)))
+        Ok((mesh, guard, plan(&wish.desired, &observed)))
     }
 
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
@@ -272,6 +277,7 @@ impl Reconciler {
     ) -> Result<Vec<(Op, KernelError)>, KernelError> {
         if scope == Scope::Everything {
             work.mesh.look();
+            work.guard.look();
         }
         // Before the networks that go through it.
         let meshed = self.pass_mesh(work).await;
@@ -318,7 +324,10 @@ impl Reconciler {
             looked_at.insert(id);
         }
         self.tally_before(work, &plan).await;
+        let mut guarded = self.pass_underlay_guard(work, &wish.desired, Networks::Before).await;
         let applied = self.0.kernel.apply(&plan).await;
+        guarded += self.pass_underlay_guard(work, &wish.desired, Networks::After).await;
+        wish.problems.extend(work.guard.problem().cloned());
         for id in &looked_at {
             match wish.desired.networks.remove(id) {
                 Some(network) if applied.failed.iter().all(|(op, _)| op.network != *id) => {
@@ -335,7 +344,7 @@ impl Reconciler {
         });
         let mut errors = wish.problems;
         errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
-        self.conclude(meshed + applied.done, errors);
+        self.conclude(meshed + guarded + applied.done, errors);
         Ok(applied.failed)
     }
 

@@ -37,5 +37,6 @@ mod resolvers;
 mod selftest;
 mod software;
 mod spoofing;
+mod strangers;
 mod unicast;
 mod zeroconf;

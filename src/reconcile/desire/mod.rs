@@ -19,6 +19,8 @@ use crate::plan::{
     Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, mesh_vtep, overlay_mtu,
 };
 
+pub use underlay::{needs_mesh, underlay_guard};
+
 /// What this node should have in its kernel, and what stands in the way.
 #[derive(Debug, Default)]
 pub struct Wish {
