@@ -6,8 +6,9 @@ use super::session::{Join, Session};
 use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RecoverRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    GroupAnswer, InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
+    PlanAnswer, ReconcileAnswer, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAnswer,
+    ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
@@ -134,6 +135,24 @@ impl Backend for Agent {
         }
         session.cluster.token_rotate().await?;
         token(&session).await
+    }
+
+    async fn keys(&self) -> Answer<KeysAnswer> {
+        Ok(KeysAnswer { epoch: self.session().await?.cluster.key_epoch().await? })
+    }
+
+    async fn rotate_keys(&self, request: RotateKeysRequest) -> Answer<KeysAnswer> {
+        // Two that name the same keys must not rotate twice.
+        let _changing = self.changing.lock().await;
+        let cluster = self.session().await?.cluster.clone();
+        let current = cluster.key_epoch().await?;
+        if current != request.replaces {
+            return Err(ApiError::conflict(format!("the current keys have the number {current}"))
+                .at("replaces")
+                .hint("GET /v1/keys tells it"));
+        }
+        cluster.rotate_keys().await?;
+        Ok(KeysAnswer { epoch: cluster.key_epoch().await? })
     }
 
     async fn recover(&self, request: RecoverRequest) -> Answer<TokenAnswer> {

@@ -119,6 +119,31 @@ fn keys_are_made_anew_every_so_often_and_neither_a_packet_nor_a_connection_is_lo
 }
 
 #[test]
+fn keys_are_made_anew_when_somebody_asks_the_manager_and_nobody_else() {
+    let lab = lab!(2).cluster();
+    let endpoints = encrypted(&lab, &BOTH);
+    let before = wait_until("n2 has a key", SOON, || key(lab.node(1), "n2"));
+    let pings = Pings::with_interval(&endpoints[0].0, &address(&endpoints[1].1, 0), 1000, "0.01");
+    let refused = lab.node(2).lanmesh(["manager", "rotate-keys"]).refusal();
+    assert!(refused.contains("n1 ("), "it says who can: {refused}");
+    let (_, old) = lab.node(2).http("GET", "/v1/keys", "");
+    let new = lab.node(1).lanmesh(["manager", "rotate-keys", "--json"]).json();
+    assert_eq!(new["epoch"].as_u64(), old["epoch"].as_u64().map(|epoch| epoch + 1));
+    wait_until("n2 has the new one", SOON, || match lab.node(2).http("GET", "/v1/keys", "") {
+        (200, keys) if keys == new => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    wait_until("n2 has another key in the mesh", SOON, || {
+        let now = key(lab.node(1), "n2")?;
+        if now == before { Err(now) } else { Ok(()) }
+    });
+    let (status, answer) = lab.node(1).http("PUT", "/v1/keys", &old.to_string().replace("epoch", "replaces"));
+    assert_eq!(status, 409, "the keys that were replaced: {answer}");
+    let (sent, received) = pings.finish();
+    assert_eq!(sent - received, 0, "packets lost of {sent}");
+}
+
+#[test]
 fn a_node_that_was_shut_out_reads_and_sends_nothing_and_the_others_lose_nothing() {
     let lab = lab!(3).cluster();
     let endpoints = encrypted(&lab, &BOTH);
