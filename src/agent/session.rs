@@ -3,9 +3,8 @@
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -88,7 +87,7 @@ impl Session {
             initial.groups.insert(*network, multicast::to_publish(&joined));
         }
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
-        let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
+        let seen = SeenUnderlay::load(&context.state)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
             let now = context.kernel.underlay(seen.vtep).await;
@@ -107,9 +106,9 @@ impl Session {
         let vtep = cluster.view().borrow().myself().map(|me| me.vtep);
         if let Some(vtep) = vtep {
             match context.kernel.underlay(vtep).await {
-                Ok(Underlay { mtu, .. }) => {
+                Ok(Underlay { mtu, device }) => {
                     cluster.set_self(vtep, mtu).await?;
-                    context.state.put(UNDERLAY, &SeenUnderlay { vtep, mtu })?;
+                    SeenUnderlay { vtep, mtu, device }.save(&context.state)?;
                 }
                 Err(error) => tracing::warn!(%error, "the underlay is not up yet"),
             }
@@ -119,6 +118,7 @@ impl Session {
             wireguard_port: context.config.wireguard_port,
             grace: context.config.grace,
             detect: context.config.detect,
+            follow_address: context.config.follow_address,
         };
         let (reconciler, happenings) =
             Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);

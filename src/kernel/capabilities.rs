@@ -133,6 +133,21 @@ pub(super) const EGRESS_FILTER: &str = "IGMP and MLD kept on the node (nf_tables
 /// Endpoints kept to their own addresses.
 pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_tables at ingress)";
 
+/// Strangers kept out of plain networks.
+const UNDERLAY_GUARD: &str = "strangers kept out of plain networks (nf_tables at input)";
+
+async fn underlay(netns: &Netns) -> Capability {
+    let guard = UnderlayGuard { port: 4789, vnis: BTreeSet::new(), vteps: BTreeSet::new(), mesh: None };
+    let table = underlay_guard::Table::of(Path::new(TRIAL));
+    let put = netns.run(move || table.apply(&GuardStep::Put(guard))).await;
+    Capability::new(
+        UNDERLAY_GUARD,
+        "put rules in a namespace",
+        answered(put),
+        "whoever is on the underlay can send into plain networks: use encrypted ones, or the node's firewall",
+    )
+}
+
 /// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
 async fn multicast(netns: &Netns, session: &Session) -> [Capability; 3] {
     let prepared = async {

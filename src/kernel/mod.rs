@@ -28,6 +28,7 @@ mod port;
 mod raw;
 mod room;
 mod session;
+mod underlay;
 mod underlay_guard;
 pub mod wireguard;
 
@@ -148,6 +149,8 @@ pub enum KernelEvent {
         /// The new MTU, in bytes.
         mtu: u32,
     },
+    /// An address of the node itself came or went.
+    AddressesChanged,
     /// Events were lost: observe everything again.
     Lost,
 }
@@ -293,19 +296,6 @@ impl Kernel {
             Some(room) => port::delete(&self.inner, &room, name).await,
             None => Ok(()),
         }
-    }
-
-    /// The interface of this node that has `address`, and its MTU. Its later changes are events.
-    pub async fn underlay(&self, address: IpAddr) -> Result<Underlay, KernelError> {
-        let session = self.inner.own_session().await?;
-        let failed = |failure: session::Failure| failure.doing(format!("look for {address}"));
-        let addresses = session.addresses(0, None).await.map_err(failed)?;
-        let missing = || KernelError::AddressNotLocal { address };
-        let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
-        let (index, _) = found.ok_or_else(missing)?;
-        let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
-        self.inner.watcher.watch_underlay(link.index, link.mtu);
-        Ok(Underlay { device: link.name, mtu: link.mtu })
     }
 
     /// What changes by someone else's hand from now on. A receiver that lags is told so with

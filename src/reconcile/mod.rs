@@ -13,6 +13,7 @@ mod mesh;
 mod paths;
 mod run;
 mod silence;
+mod underlay;
 mod underlay_guard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use underlay_guard::{GuardWork, Networks};
 
 pub use mesh::remembered_keys;
 pub use paths::MeshPath;
+pub use underlay::SeenUnderlay;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
@@ -50,6 +52,8 @@ pub struct Settings {
     pub grace: Duration,
     /// After how long a node that does not answer is dead.
     pub detect: Duration,
+    /// Whether the others are told by itself when the node's address on the underlay changes.
+    pub follow_address: bool,
 }
 
 /// Something that whoever watches this node wants to know.

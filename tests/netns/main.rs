@@ -22,6 +22,7 @@ mod join;
 mod manager;
 mod members;
 mod membership;
+mod moving;
 mod mtu;
 mod multicast;
 mod names;

@@ -45,6 +45,8 @@ struct Sim {
     wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
     sent: u64,
     loss: f64,
+    /// Where each node is.
+    addresses: Vec<SocketAddr>,
     /// Nodes hear each other only within a side.
     side: Vec<u8>,
     /// Every datagram that was sent since recording began: to whom, from where, what.
@@ -97,6 +99,7 @@ impl Sim {
             wire: BTreeMap::new(),
             sent: 0,
             loss: 0.0,
+            addresses: (0..n).map(address).collect(),
             side: vec![0; n],
             tape: None,
             key: ca.gossip_key(1, 1),
@@ -111,7 +114,8 @@ impl Sim {
     }
 
     fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
-        let Admission { name, index, address, .. } = admission(n);
+        let Admission { name, index, .. } = admission(n);
+        let address = self.addresses[n];
         let fact = facts::NodeFact {
             name,
             index,
@@ -159,13 +163,13 @@ impl Sim {
             match output {
                 Output::Datagram(to, datagram) => {
                     assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
-                    let Some(to) = (0..self.nodes.len()).find(|n| address(*n) == to) else { continue };
+                    let Some(to) = (0..self.nodes.len()).find(|n| self.addresses[*n] == to) else { continue };
                     if let Some(tape) = &mut self.tape {
-                        tape.push((to, address(n), datagram.clone()));
+                        tape.push((to, self.addresses[n], datagram.clone()));
                     }
                     if self.hears(n, to) && !self.random.random_bool(self.loss) {
                         let delay = MS.mul_f64(self.random.random_range(0.1..2.0));
-                        self.post(to, delay, Arrival::Datagram(address(n), datagram));
+                        self.post(to, delay, Arrival::Datagram(self.addresses[n], datagram));
                     }
                 }
                 Output::Sync(peer, _) => {
