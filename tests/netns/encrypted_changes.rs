@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::encrypted::{BOTH, all_reach_each_other, encrypted, mesh_of};
-use crate::harness::{Container, Node, Pings, SOON, lab, ping, wait_until};
+use crate::harness::{Capture, Container, Listener, Node, Pings, SOON, lab, need, ping, send, wait_until};
 use crate::unicast::address;
 
 fn nothing_to_do(node: &Node) {
@@ -168,6 +168,12 @@ fn a_node_that_was_shut_out_reads_and_sends_nothing_and_the_others_lose_nothing(
     });
     let (sent, received) = pings.finish();
     assert_eq!(sent - received, 0, "packets lost between those that stay, of {sent}");
+}
+
+/// What a node has counted under this name.
+fn counted(node: &Node, name: &str) -> Result<u64, String> {
+    let status = node.lanmesh(["status", "--json"]).ok()?;
+    status["counters"][name].as_u64().ok_or_else(|| format!("it is not counted: {status}"))
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod distcc;
 mod encrypted;
 mod encrypted_changes;
 mod encrypted_leaks;
+mod encrypted_zeroconf;
 mod hostile;
 mod isolation;
 mod join;
