@@ -8,6 +8,7 @@ use super::raw::{Message, attribute, nested};
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
@@ -51,6 +52,11 @@ impl Family {
     /// A change that makes something.
     pub fn make(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
         self.change(kind, NLM_F_CREATE, attributes)
+    }
+
+    /// A change that makes something, or is refused with EEXIST where it is there.
+    pub fn make_new(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+        self.change(kind, NLM_F_CREATE | NLM_F_EXCL, attributes)
     }
 
     /// A change that puts something behind what is there.
@@ -208,6 +214,11 @@ pub(super) fn transaction(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec
 /// A change that makes something.
 pub(super) fn make(kind: u16, attributes: &[u8]) -> Vec<u8> {
     Family::Netdev.make(kind, attributes)
+}
+
+/// A change that makes something, or is refused with EEXIST where it is there.
+pub(super) fn make_new(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    Family::Netdev.make_new(kind, attributes)
 }
 
 /// A change that puts something behind what is there.

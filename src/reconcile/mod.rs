@@ -41,6 +41,9 @@ pub use underlay::SeenUnderlay;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
+/// Why most endpoints are lost.
+const CONTAINER_GONE: &str = "its container is gone";
+
 /// How a node is set where its kernel is concerned.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -251,6 +254,17 @@ impl Reconciler {
         Ok(true)
     }
 
+    /// Drops an endpoint of this node whose namespace cannot be entered any more, in the kernel too, as the next
+    /// pass would. The answer is whether it was one.
+    pub async fn lose_if_gone(&self, work: &mut Work, key: &EndpointKey) -> bool {
+        if work.local.endpoints.get(key).is_none_or(LocalEndpoint::has_its_namespace) {
+            return false;
+        }
+        self.lose(work, key, CONTAINER_GONE).await;
+        self.take_down(work, key.network).await;
+        true
+    }
+
     async fn wish(&self, work: &mut Work, extra: Option<&LocalEndpoint>) -> Wish {
         let view = self.view();
         let gone = work.gone(&view, self.0.settings.grace);
@@ -309,7 +323,7 @@ impl Reconciler {
         let vanished = vanished(seen, &observed);
         if !vanished.is_empty() {
             for key in vanished {
-                self.lose(work, &key, "its container is gone").await;
+                self.lose(work, &key, CONTAINER_GONE).await;
             }
             wish = self.wish(work, extra).await;
             regrouped = self.regroup(work, &wish.desired, &scope).await?;
