@@ -15,8 +15,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::nft::{
-    self, Base, Compare, Each, Expression, NF_ACCEPT, NF_DROP, bytes, compare, constant, device, device_name,
-    goto, layer_4, not_in, note_in, verdict,
+    self, Base, Compare, Each, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, constant, device,
+    device_name, goto, layer_4, not_in, note_in, verdict,
 };
 use super::raw::{self, attribute, attributes, nested};
 use crate::plan::PortName;
@@ -119,21 +119,21 @@ pub(super) fn put(limit: QueryLimit) -> io::Result<Option<Errno>> {
     let marked = [table.clone(), attribute(6, &limit.mark())].concat();
     // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
     let mut changes = vec![
-        nft::make(nft::NFT_MSG_NEWTABLE, &table),
-        nft::remove(nft::NFT_MSG_DELTABLE, &table),
-        nft::make(nft::NFT_MSG_NEWTABLE, &marked),
+        Family::Bridge.make(nft::NFT_MSG_NEWTABLE, &table),
+        Family::Bridge.remove(nft::NFT_MSG_DELTABLE, &table),
+        Family::Bridge.make(nft::NFT_MSG_NEWTABLE, &marked),
     ];
     changes.extend(sets());
     let chains = limit.chains();
     // A rule may lead to a chain only if it is there.
-    changes.extend(chains.iter().map(|(name, _)| nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
+    changes.extend(chains.iter().map(|(name, _)| Family::Bridge.make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
     for (name, rules) in &chains {
         changes.extend(rules.iter().map(|expressions| {
             let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
-            nft::append(nft::NFT_MSG_NEWRULE, &rule)
+            Family::Bridge.append(nft::NFT_MSG_NEWRULE, &rule)
         }));
     }
-    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.into_iter().map(nft::of_bridges)))
+    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
 }
 
 fn sets() -> impl Iterator<Item = Vec<u8>> {
@@ -152,7 +152,7 @@ fn sets() -> impl Iterator<Item = Vec<u8>> {
         if passing {
             set.push(nft::number(12, SWEEP));
         }
-        nft::make(nft::NFT_MSG_NEWSET, &set.concat())
+        Family::Bridge.make(nft::NFT_MSG_NEWSET, &set.concat())
     })
 }
 
@@ -170,7 +170,7 @@ fn chain(name: &[u8]) -> Vec<u8> {
 /// Whether the rules that are there, in the calling thread's namespace, are these. Blocks.
 pub(super) fn is_there(limit: QueryLimit) -> io::Result<bool> {
     const NFT_MSG_GETTABLE: u16 = 1;
-    let question = nft::about_bridges(nft::question(NFT_MSG_GETTABLE, &[]));
+    let question = Family::Bridge.question(NFT_MSG_GETTABLE, &[]);
     let found = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
     Ok(found.iter().any(|table| is_marked(table, limit)))
 }
@@ -184,7 +184,7 @@ fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
 /// How many queries of each port were dropped, in the calling thread's namespace. Blocks.
 pub(super) fn dropped() -> io::Result<BTreeMap<PortName, u64>> {
     let set = [attribute(1, TABLE), attribute(2, DROPPED)].concat();
-    let question = nft::about_bridges(nft::question(nft::NFT_MSG_GETSETELEM, &set));
+    let question = Family::Bridge.question(nft::NFT_MSG_GETSETELEM, &set);
     let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWSETELEM)])?;
     Ok(messages.iter().flat_map(|message| elements(message)).collect())
 }
