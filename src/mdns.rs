@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg, setsockopt, sockopt,
 };
-use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
+use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -139,12 +139,12 @@ impl Sockets {
         }
     }
 
-    /// Sends to the group of a family, or to one address. What the send buffer does not take is lost, as any datagram
-    /// may be.
+    /// Sends to the group of a family, or to one address, with a mark of the kernel's (SO_MARK of socket(7)) or with 0
+    /// for none. What the send buffer does not take is lost, as any datagram may be.
     ///
     /// # Errors
-    /// The kernel refuses it: no such family here, or the device is gone.
-    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    /// The kernel refuses it: no such family here, the device is gone, or the mark may not be set.
+    pub fn send(&self, bytes: &[u8], to: SocketAddr, mark: u32) -> io::Result<()> {
         let (socket, to) = match to {
             SocketAddr::V4(_) => (self.v4.as_ref(), to),
             // Link-local: on this device.
@@ -153,7 +153,14 @@ impl Sockets {
             }
         };
         let socket = socket.ok_or(io::ErrorKind::AddrNotAvailable)?;
-        match socket.try_send_to(bytes, to) {
+        if mark != 0 {
+            SockRef::from(socket).set_mark(mark)?;
+        }
+        let sent = socket.try_send_to(bytes, to);
+        if mark != 0 {
+            SockRef::from(socket).set_mark(0)?;
+        }
+        match sent {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
         }

@@ -12,9 +12,9 @@ use crate::api::types::{
     EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
     NodeMesh, ServiceRequest, TrafficAnswer,
 };
-use crate::cluster::{NetworkGroups, Stats};
+use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
-use crate::kernel::Capability;
+use crate::kernel::{Capability, Refused};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
@@ -92,10 +92,13 @@ pub fn counts(view: &ClusterView) -> NodeCounts {
     counts
 }
 
-/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`.
-pub fn counters(cluster: &Stats, dns: &dns::Counters) -> BTreeMap<String, u64> {
+/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`, and what came from the
+/// underlay and was `refused`.
+pub fn counters(cluster: &Stats, dns: &dns::Counters, refused: Refused) -> BTreeMap<String, u64> {
     let dns = by_name(dns).into_iter().map(|(name, count)| (format!("dns_{name}"), count));
-    by_name(cluster).into_iter().chain(dns).collect()
+    let refused = [("underlay_vxlan_refused", refused.vxlan), ("underlay_mesh_refused", refused.mesh)];
+    let refused = refused.map(|(name, count)| (name.to_owned(), count));
+    by_name(cluster).into_iter().chain(dns).chain(refused).collect()
 }
 
 fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {
@@ -182,16 +185,18 @@ pub fn endpoint(
         node: node.name.clone(),
         state,
         spoofed: None,
+        queries_dropped: None,
     })
 }
 
-/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints. `tally`
-/// says what was sent and came, by the `vtep` of a node in that network.
+/// The groups that are `joined` on the nodes of a network that answer; those `here` with their endpoints, and those
+/// elsewhere with what `there` says. `tally` says what was sent and came, by the `vtep` of a node in that network.
 pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
     here: &BTreeSet<Membership>,
+    there: &BTreeMap<NodeId, Members>,
     tally: Option<&Tally>,
     vtep: impl Fn(&Node) -> IpAddr,
 ) -> Vec<GroupAnswer> {
@@ -206,7 +211,13 @@ pub fn groups(
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
         let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
         for group in groups.iter() {
-            found.entry(*group).or_default().insert((node.name.clone(), None, Some(vtep(node))));
+            let endpoints = there.get(id).and_then(|members| members.get(group)).into_iter().flatten();
+            let mut endpoints: Vec<_> = endpoints.cloned().map(Some).collect();
+            if endpoints.is_empty() {
+                endpoints.push(None);
+            }
+            let members = found.entry(*group).or_default();
+            members.extend(endpoints.into_iter().map(|name| (node.name.clone(), name, Some(vtep(node)))));
         }
     }
     let answer = |(group, members): (Group, BTreeSet<Member>)| {

@@ -39,13 +39,26 @@ impl Tally {
 }
 
 fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
-    let Counters { received, queries, responses, discarded, sent, suppressed, conflicts, renamed } = counters;
+    let Counters {
+        received,
+        queries,
+        responses,
+        discarded,
+        sent,
+        suppressed,
+        unasked,
+        doubted,
+        conflicts,
+        renamed,
+    } = counters;
     let plain = [
         ("received", received),
         ("queries", queries),
         ("responses", responses),
         ("sent", sent),
         ("suppressed", suppressed),
+        ("unasked", unasked),
+        ("doubted", doubted),
         ("conflicts", conflicts),
         ("renamed", renamed),
     ];

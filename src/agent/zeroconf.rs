@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::tally::Tally;
 use crate::cluster::Cluster;
-use crate::kernel::{BRIDGE, Kernel};
+use crate::kernel::{BRIDGE, Kernel, STAYS_MARK};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, ZeroconfFact,
@@ -105,6 +105,16 @@ struct Network {
 
 fn kept_at(network: NetworkId) -> String {
     format!("zeroconf/{network}")
+}
+
+/// What this node published of a network before its agent was restarted, as far as it is about one of `endpoints`.
+pub fn remembered(state: &State, network: NetworkId, endpoints: &BTreeSet<&EndpointName>) -> Facts {
+    let kept: Option<Vec<ZeroconfFact>> = state.get(&kept_at(network)).unwrap_or_else(|error| {
+        tracing::warn!(%network, %error, "what mDNS brought to light before is lost");
+        None
+    });
+    let keyed = kept.into_iter().flatten().map(|fact| (fact.found.key(), fact));
+    keyed.filter(|(key, fact)| endpoints.contains(&fact.endpoint) && fact.is_sound(key)).collect()
 }
 
 impl Drop for Network {
@@ -200,7 +210,10 @@ impl Network {
                 .collect();
             let before = match &talk {
                 Some(talk) => Arc::clone(&talk.said),
-                None => Arc::new(self.kept()),
+                None => {
+                    let own = network.endpoints.get(&view.me).cloned().unwrap_or_default();
+                    Arc::new(remembered(&self.state, self.id, &own.keys().collect()))
+                }
             };
             let mut going_on = match talk.take().filter(|talk| talk.families == families) {
                 Some(talk) => talk,
@@ -214,15 +227,6 @@ impl Network {
             talk = Some(going_on);
             sleep(RETRY / 10).await;
         }
-    }
-
-    /// What was published before the agent was restarted.
-    fn kept(&self) -> Facts {
-        let kept: Option<Vec<ZeroconfFact>> = self.state.get(&kept_at(self.id)).unwrap_or_else(|error| {
-            tracing::warn!(network = %self.id, %error, "what mDNS brought to light before is lost");
-            None
-        });
-        kept.into_iter().flatten().map(|fact| (fact.found.key(), fact)).collect()
     }
 
     fn keep(&self, facts: &Facts) {
@@ -326,14 +330,15 @@ impl Network {
     fn update(&self, talk: &mut Talk, view: &ClusterView) {
         let Some(network) = view.networks.get(&self.id) else { return };
         let told = Told::of(view, network);
-        if !talk.told.same_others(&told) {
-            let outputs = talk.engine.set_remote(self.now(), told.others.clone());
-            talk.take(outputs);
-        }
+        // First its own: an engine that has just begun says again at once what was said before, and nothing less.
         if !Arc::ptr_eq(&told.own, &talk.told.own) {
             let local = |(name, endpoint): (&EndpointName, &Endpoint)| (name.clone(), endpoint.into());
             let local: BTreeMap<EndpointName, LocalEndpoint> = told.own.iter().map(local).collect();
             let outputs = talk.engine.set_local(self.now(), local);
+            talk.take(outputs);
+        }
+        if !talk.told.same_others(&told) {
+            let outputs = talk.engine.set_remote(self.now(), told.others.clone());
             talk.take(outputs);
         }
         talk.told = told;
@@ -379,12 +384,16 @@ fn arrival(received: &Received) -> Arrival {
 /// # Errors
 /// The device is gone. What cannot be sent for another reason is dropped, as any datagram may be.
 fn send(sockets: &Sockets, to: Destination, bytes: &[u8]) -> io::Result<()> {
-    let to = match to {
-        Destination::Group(Family::V4) => (GROUP_V4, PORT).into(),
-        Destination::Group(Family::V6) => (GROUP_V6, PORT).into(),
-        Destination::Unicast(to) => to,
+    let group = |family| match family {
+        Family::V4 => (GROUP_V4, PORT).into(),
+        Family::V6 => (GROUP_V6, PORT).into(),
     };
-    match sockets.send(bytes, to) {
+    let (to, mark) = match to {
+        Destination::Group(family) => (group(family), 0),
+        Destination::Here(family) => (group(family), STAYS_MARK),
+        Destination::Unicast(to) => (to, 0),
+    };
+    match sockets.send(bytes, to, mark) {
         Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENODEV | nix::libc::ENXIO)) => {
             Err(error)
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::JoinError;
-use crate::model::{Endpoint, Group, MeshKey, NetworkId, NodeIndex, NodeName};
+use crate::model::{Endpoint, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey};
 use crate::state::State;
 
 /// The port of gossip (UDP) and streams (TCP).
@@ -96,6 +96,8 @@ pub struct Initial {
     pub networks: BTreeMap<NetworkId, Vec<Endpoint>>,
     /// The multicast groups that are joined on this node in those networks.
     pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
+    /// What mDNS brought to light there before the agent was restarted.
+    pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
     /// The keys under which this node can be reached in the mesh.
     pub mesh: Vec<MeshKey>,
 }

@@ -108,6 +108,7 @@ fn core(me: NodeId, n: u8) -> Core {
         peers: BTreeMap::new(),
         initial: [(NETWORK, vec![endpoint(&format!("e{n}"), 16 + n)])].into(),
         groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
         timing: Timing::default(),
         seed: 1,
     };

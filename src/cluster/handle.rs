@@ -17,6 +17,7 @@ use super::join::client::Caller;
 use super::join::gate::Gate;
 use super::join::token::{Token, cluster_id};
 use super::ledger::{Admission, Claim, Ledger};
+use super::members::Joined;
 use super::pki::{self, Authority};
 use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
@@ -169,6 +170,7 @@ impl Cluster {
             peers,
             initial: initial.networks,
             groups: initial.groups,
+            zeroconf: initial.zeroconf,
             timing: config.timing,
             seed: rand::random(),
         };
@@ -192,6 +194,7 @@ impl Cluster {
             slots: Arc::default(),
             view: view.clone(),
             settled: settled.clone(),
+            joined: Joined::default(),
             clock: now_ms,
         });
         let (mesh_sender, mesh) = watch::channel(None);
@@ -294,6 +297,16 @@ impl Cluster {
     /// Publishes where this node's VXLAN packets come from and how large they may be, in bytes.
     pub async fn set_self(&self, vtep: IpAddr, underlay_mtu: u32) -> Result<(), ClusterError> {
         self.0.link.with(move |core, now| core.set_self(vtep, underlay_mtu, now)).await
+    }
+
+    /// Publishes that this node is at another address, and that its VXLAN packets come from there; the port stays.
+    pub async fn move_to(&self, address: IpAddr, underlay_mtu: u32) -> Result<(), ClusterError> {
+        let view = self.0.view.borrow().clone();
+        let me = view.myself().ok_or(ClusterError::Stopped)?;
+        let address = SocketAddr::new(address, me.address.port());
+        // Before anybody hears of it: after a crash the old one would be said again.
+        store::moved(&self.0.state, address)?;
+        self.0.link.with(move |core, now| core.move_to(address, underlay_mtu, now)).await
     }
 
     /// Begins to follow a network's endpoints. Repeating it changes nothing.

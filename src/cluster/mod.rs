@@ -23,6 +23,7 @@ mod gossip_key;
 mod handle;
 mod join;
 mod ledger;
+mod members;
 mod membership;
 mod pki;
 mod rotate;
@@ -43,3 +44,4 @@ pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, T
 pub use error::{ClusterError, JoinError, Refusal};
 pub use event::{ClusterEvent, Stats};
 pub use handle::{Cluster, NetworkEndpoints, NetworkGroups, NetworkZeroconf};
+pub use members::Members;

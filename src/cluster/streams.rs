@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use super::driver::{Link, Persister};
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
+use super::members::Joined;
 use super::pki;
 use super::slots::{Guest, Slots};
 use super::trust::Trusted;
@@ -78,6 +79,8 @@ pub(super) struct Streams {
     pub view: watch::Receiver<Arc<ClusterView>>,
     /// Whether this node has heard from others since it started.
     pub settled: watch::Receiver<bool>,
+    /// Which of this node's endpoints are members of multicast groups.
+    pub joined: Joined,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
@@ -251,6 +254,13 @@ impl Streams {
                         let part = Part { deltas: deltas.unwrap_or_default(), ..Part::default() };
                         self.send_parts(&mut stream, part).await?;
                     }
+                    Request::Members(network) => {
+                        let members = self.joined.of(network).as_ref().clone();
+                        count(
+                            &self.counters.bytes,
+                            send(&mut stream, &Reply::Members(members)).await? as u64,
+                        );
+                    }
                     Request::Join(_) => {}
                 }
                 count(&self.counters.served, 1);
@@ -353,7 +363,7 @@ impl Streams {
         }
     }
 
-    async fn connect(
+    pub(super) async fn connect(
         &self,
         peer: NodeId,
         address: SocketAddr,
@@ -436,7 +446,7 @@ impl Streams {
     }
 }
 
-fn unexpected(got: &Result<Reply, u16>) -> io::Error {
+pub(super) fn unexpected(got: &Result<Reply, u16>) -> io::Error {
     let why = match got {
         Err(version) => {
             format!("it speaks version {version} of the protocol, and this node version {PROTOCOL}")

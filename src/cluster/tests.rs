@@ -1,5 +1,7 @@
 //! Real nodes of a cluster on loopback addresses: joins, exchanges, restarts.
 
+mod told;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};

@@ -11,6 +11,7 @@ use super::Refusal;
 use super::facts::{Delta, Line, Scope};
 use super::gossip_key::GossipKey;
 use super::ledger::Claim;
+use super::members::Members;
 use super::membership::{Identity, MAX_SWIM};
 use super::seal::OVERHEAD;
 use crate::model::{NetworkId, NodeId, NodeIndex, NodeName};
@@ -142,6 +143,8 @@ pub(super) enum Request {
     Sync(Summary),
     /// Send the documents of a network that I do not take part in.
     Fetch(NetworkId),
+    /// Say which of your endpoints are members of which groups of a network.
+    Members(NetworkId),
 }
 
 /// Every further message of a stream.
@@ -155,6 +158,8 @@ pub(super) enum Reply {
     Compare(Compare),
     /// The second half of an exchange.
     Part(Part),
+    /// The members that were asked for.
+    Members(Members),
 }
 
 /// What a node that wants to be let in says.

@@ -4,7 +4,8 @@
 //! A snooping bridge sends multicast to its router ports without a look at `neigh_suppress`, so an IPv6 neighbour
 //! solicitation would go to every node. Those for link-local addresses pass: these are known to nobody beforehand.
 //! Their duplicate detection does not: a MAC is unique in its network, so what is made of it is too.
-//! Where mDNS is to stay on its node, what is sent to its groups does, whatever it is.
+//! Where mDNS is to stay on its node, what is sent to its groups does, whatever it is; elsewhere what the agent has
+//! marked as meant for its own endpoints.
 //!
 //! A table of nf_tables in the network's namespace, with a chain at the device's egress (kernel 5.16) and one at its
 //! ingress. What passes them to a group is counted there ([`counts`]).
@@ -18,15 +19,18 @@ use nix::errno::Errno;
 use super::counts::{self, Direction};
 use super::links::VXLAN;
 use super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, masked,
-    protocol, verdict,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, mark,
+    masked, protocol, verdict,
 };
 use super::raw::{self, attribute, nested};
 
 /// The name of the table.
 pub(super) const TABLE: &[u8] = b"lanmesh\0";
-/// The chain that lets mDNS out.
-const EGRESS: &[u8] = b"egress\0";
+/// What carries this mark (SO_MARK of socket(7)) stays on its node. Marks do not pass from one namespace to another, so
+/// no endpoint can set it.
+pub const STAYS_MARK: u32 = 0x6c61_6e6d;
+/// The chain that lets mDNS out. Earlier releases had one named "egress", which knows no mark.
+const EGRESS: &[u8] = b"egress-mdns\0";
 /// The chain that does not. The name tells which one is there.
 const EGRESS_WITHOUT_MDNS: &[u8] = b"egress-no-mdns\0";
 const INGRESS: &[u8] = b"ingress\0";
@@ -147,7 +151,9 @@ fn egress(mdns: bool) -> Vec<Vec<Expression>> {
         // For an address of the network.
         solicitation([byte(Base::Network, 48), compare(Compare::Unequal, &[LINK_LOCAL])]),
     ];
-    if !mdns {
+    if mdns {
+        rules.push(vec![mark(), compare(Compare::Equal, &STAYS_MARK.to_ne_bytes()), verdict(NF_DROP)]);
+    } else {
         // By the group alone: the later fragments of a datagram have no port.
         rules.push(vec![
             protocol(),

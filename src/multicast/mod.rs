@@ -9,7 +9,7 @@ mod tally;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::model::{Group, Membership};
+use crate::model::{EndpointName, Group, Membership};
 
 pub use tally::{GroupTally, Tally};
 
@@ -24,6 +24,19 @@ pub fn to_publish<'a>(local: impl IntoIterator<Item = &'a Membership>) -> BTreeS
         .map(|membership| membership.group)
         .filter(|group| group.address().is_selective())
         .collect()
+}
+
+/// Which endpoints are members of those groups, for others who ask.
+pub fn by_endpoint<'a>(
+    local: impl IntoIterator<Item = &'a Membership>,
+) -> BTreeMap<Group, BTreeSet<EndpointName>> {
+    let mut members: BTreeMap<Group, BTreeSet<EndpointName>> = BTreeMap::new();
+    for Membership { group, endpoint } in local {
+        if let Some(endpoint) = endpoint.as_ref().filter(|_| group.address().is_selective()) {
+            members.entry(*group).or_default().insert(endpoint.clone());
+        }
+    }
+    members
 }
 
 /// The entries that this node's VXLAN device must hold.

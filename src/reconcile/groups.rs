@@ -112,6 +112,7 @@ impl Reconciler {
         let published = match self.0.kernel.memberships(network).await {
             Ok(memberships) => {
                 self.note_crowded(network, &memberships);
+                self.0.cluster.set_members(network, multicast::by_endpoint(&memberships));
                 let groups = multicast::to_publish(&memberships);
                 self.0.cluster.set_groups(network, groups).await.map_err(|error| error.to_string())
             }

@@ -39,7 +39,7 @@ struct State {
 pub struct Asks(BTreeMap<Ask, State>);
 
 impl Asks {
-    /// Asks what an endpoint has, beginning at `due`.
+    /// Asks what an endpoint has, beginning at `due`, and some seconds later no more.
     pub fn browse(&mut self, ask: Ask, due: Duration) {
         self.0.insert(ask, State { asked: 0, due: Some(due), browsing: true });
     }
@@ -63,6 +63,18 @@ impl Asks {
         }
     }
 
+    /// Somebody else has just asked everybody for this: then it is as good as asked (RFC 6762 section 7.3), where it was
+    /// to be asked of everybody within `soon` anyway. Gives whether it was.
+    pub fn asked_by_another(&mut self, now: Duration, soon: Duration, ask: &Ask) -> bool {
+        let Some(state) = self.0.get_mut(ask) else { return false };
+        let due = state.asked > 0 && state.due.is_some_and(|at| at <= now + soon);
+        if due {
+            state.due = LATER.get(state.asked).map(|later| now + *later);
+            state.asked += 1;
+        }
+        due
+    }
+
     /// The endpoints that are asked something.
     pub fn endpoints(&self) -> impl Iterator<Item = &EndpointName> {
         self.0.keys().map(|ask| &ask.endpoint)
@@ -83,6 +95,7 @@ impl Asks {
                 state.asked += 1;
             }
         }
+        self.0.retain(|_, state| state.due.is_some() || !state.browsing);
         due
     }
 

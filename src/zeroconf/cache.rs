@@ -1,8 +1,9 @@
 //! What one endpoint has said, for as long as it holds (RFC 6762 section 10).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use hickory_proto::op::Query;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use super::Discard;
@@ -16,6 +17,11 @@ const LAST_SECOND: Duration = Duration::from_secs(1);
 const BYTES_MAX: usize = 256 << 10;
 /// When a record that is wanted is asked for again, in per cent of its time (RFC 6762 section 5.2).
 const REFRESH: [u32; 4] = [80, 85, 90, 95];
+
+/// How long an endpoint has to answer after others have asked in vain (RFC 6762 section 10.5).
+const DOUBTED: Duration = Duration::from_secs(10);
+/// So many questions in vain raise a doubt. What was multicast less than [`LAST_SECOND`] ago need not be answered.
+const IN_VAIN: u8 = 2;
 
 /// The most records of a type that are kept of one endpoint; none of types that are of no use.
 fn limit(kind: RecordType) -> usize {
@@ -38,6 +44,9 @@ struct Cached {
     asked: usize,
     /// Added to the per cents of [`REFRESH`].
     jitter: f32,
+    /// How often others asked for it since it was learned, and when they did last.
+    in_vain: u8,
+    questioned: Duration,
 }
 
 impl Cached {
@@ -103,6 +112,7 @@ impl Cache {
                     same.record.name.clone_from(&record.name);
                     (same.learned, same.ttl) = (now, ttl(record));
                     (same.expires, same.asked, same.jitter) = (now + same.ttl, 0, jitter);
+                    same.in_vain = 0;
                 }
                 let next = same.next();
                 self.next = Some(self.next.map_or(next, |at| at.min(next)));
@@ -119,7 +129,16 @@ impl Cache {
         *count += 1;
         self.bytes += length(record);
         let ttl = ttl(record);
-        let new = Cached { record: record.clone(), learned: now, ttl, expires: now + ttl, asked: 0, jitter };
+        let new = Cached {
+            record: record.clone(),
+            learned: now,
+            ttl,
+            expires: now + ttl,
+            asked: 0,
+            jitter,
+            in_vain: 0,
+            questioned: now,
+        };
         let next = new.next();
         self.next = Some(self.next.map_or(next, |at| at.min(next)));
         self.names.entry(record.name.clone()).or_default().push(new);
@@ -185,6 +204,52 @@ impl Cache {
         stale.sort();
         stale.dedup_by(|a, b| (&a.name, a.kind) == (&b.name, b.kind));
         stale
+    }
+
+    /// Somebody else asked everybody for this, and knows `known`. Gives the types of the records that the endpoint
+    /// should have told in answer to this and to an earlier question, and did not: they are over in ten seconds unless
+    /// it tells them by then (RFC 6762 section 10.5).
+    pub fn questioned(&mut self, now: Duration, query: &Query, known: &[Record]) -> BTreeSet<u16> {
+        let mut doubted = BTreeSet::new();
+        for cached in self.names.get_mut(&query.name).into_iter().flatten() {
+            let kind = cached.record.record_type();
+            let asked = query.query_type == kind || query.query_type == RecordType::ANY;
+            let same = |k: &Record| k.data == cached.record.data && k.name == cached.record.name;
+            let spared = known.iter().any(|k| same(k) && k.ttl.saturating_mul(2) >= cached.record.ttl);
+            // It answers each once a second at most, and what is over soon is doubted enough.
+            let last = if cached.in_vain > 0 { cached.questioned } else { cached.learned };
+            let leaving = cached.expires < cached.learned + cached.ttl;
+            if !asked || spared || leaving || last + LAST_SECOND > now {
+                continue;
+            }
+            (cached.in_vain, cached.questioned) = (cached.in_vain + 1, now);
+            if cached.in_vain >= IN_VAIN {
+                cached.expires = cached.expires.min(now + DOUBTED);
+                doubted.insert(kind.into());
+            }
+        }
+        if !doubted.is_empty() {
+            self.reckon();
+        }
+        doubted
+    }
+
+    /// Somebody else has just asked everybody for this, so that it need not be asked again within `soon` (RFC 6762
+    /// section 7.3). Gives how many questions that spares.
+    pub fn asked_by_another(&mut self, now: Duration, soon: Duration, name: &Name, kind: RecordType) -> u64 {
+        let mut spared = 0;
+        for cached in self.names.get_mut(name).into_iter().flatten() {
+            // The first question goes to the endpoint alone.
+            let due = cached.asked > 0 && cached.refresh_at().is_some_and(|at| at <= now + soon);
+            if due && cached.record.record_type() == kind {
+                cached.asked += 1;
+                spared += 1;
+            }
+        }
+        if spared > 0 {
+            self.reckon();
+        }
+        spared
     }
 
     fn reckon(&mut self) {

@@ -69,6 +69,10 @@ pub struct Counters {
     pub sent: u64,
     /// Answers not sent because who asked knew them, or somebody else had just given them.
     pub suppressed: u64,
+    /// Questions not put because somebody else had just put them.
+    pub unasked: u64,
+    /// Records that were doubted because their endpoint did not answer others who asked for them.
+    pub doubted: u64,
     /// Times that a name was defended, or its loser was told.
     pub conflicts: u64,
     /// Times that a declared service or host had to take another name.

@@ -14,6 +14,7 @@ use super::ask::{Allowance, Ask, Asks};
 use super::cache::Cache;
 use super::codec::{Questions, Response};
 use super::declare::Declared;
+use super::farewell::Farewells;
 use super::hear::Budgets;
 use super::links::Links;
 use super::respond::Outbox;
@@ -59,8 +60,7 @@ pub struct Engine {
     told: BTreeMap<(EndpointName, ZeroconfKey), Duration>,
     /// What endpoints had said that are detached, and can say goodbye for it themselves no more.
     orphans: Vec<Record>,
-    /// Nodes that are gone, and when those that came back are announced again.
-    pub(super) gone: BTreeMap<NodeId, Option<Duration>>,
+    pub(super) farewells: Farewells,
     /// Something has changed that [`Self::settle`] has to look at.
     pub(super) unsettled: bool,
     settled: Option<Duration>,
@@ -88,7 +88,7 @@ impl Engine {
             before,
             told: BTreeMap::new(),
             orphans: Vec::new(),
-            gone: BTreeMap::new(),
+            farewells: Farewells::default(),
             unsettled: false,
             settled: None,
             out: Vec::new(),
@@ -144,12 +144,9 @@ impl Engine {
         if self.config.mode == ZeroconfMode::Off {
             return self.settle_due();
         }
-        [self.outbox.deadline(), self.declared.deadline(), self.asks.deadline(), self.settle_due()]
-            .into_iter()
-            .chain(self.caches.values().map(Cache::deadline))
-            .chain(self.gone.values().copied())
-            .flatten()
-            .min()
+        let own = [self.outbox.deadline(), self.declared.deadline(), self.asks.deadline(), self.settle_due()];
+        let caches = self.caches.values().map(Cache::deadline);
+        own.into_iter().chain(caches).chain([self.farewells.deadline()]).flatten().min()
     }
 
     /// What was done until now.
@@ -200,7 +197,7 @@ impl Engine {
             self.settle(now);
             return std::mem::take(&mut self.out);
         }
-        self.welcome_back(now);
+        self.bid_farewell(now);
         self.ask(now);
         self.probe(now);
         self.settle(now);
@@ -216,9 +213,10 @@ impl Engine {
         self.out.push(Output::Send { to, bytes });
     }
 
-    pub(super) fn multicast(&mut self, packets: &[Vec<u8>]) {
+    /// Sends to the groups of both families, as far as `to` says.
+    pub(super) fn multicast(&mut self, packets: &[Vec<u8>], to: fn(Family) -> Destination) {
         for family in self.config.families.clone() {
-            packets.iter().for_each(|bytes| self.send(Destination::Group(family), bytes.clone()));
+            packets.iter().for_each(|bytes| self.send(to(family), bytes.clone()));
         }
     }
 
@@ -232,7 +230,7 @@ impl Engine {
             mine.is_some() || theirs.filter(elsewhere).count() > 0
         };
         self.unsettled |= self.declared.poll(now, is_taken, &mut questions);
-        self.multicast(&questions.encode());
+        self.multicast(&questions.encode(), Destination::Group);
     }
 
     /// Puts the questions that are due: the first time to the endpoint alone, which costs nobody else anything, then
@@ -281,7 +279,7 @@ impl Engine {
 
     /// What need not be answered to a question to everybody: what the endpoints of this node have said, and, where
     /// those of other nodes hear it too, what is known of them.
-    fn known(&self, now: Duration, queries: &[Query]) -> Vec<Record> {
+    pub(super) fn known(&self, now: Duration, queries: &[Query]) -> Vec<Record> {
         let of = |query: &Query| {
             let caches = self.caches.values();
             caches.flat_map(|cache| cache.known(now, &query.name, query.query_type)).collect::<Vec<_>>()
@@ -366,7 +364,7 @@ impl Engine {
             let records =
                 entries.filter(|e| e.is_unique() && e.told.announced).map(|e| e.told.record.clone());
             let response = Response { answers: records.collect(), additionals: Vec::new() };
-            self.multicast(&response.encode(None));
+            self.multicast(&response.encode(None), Destination::Group);
         }
     }
 
@@ -381,7 +379,12 @@ impl Engine {
         let jitter = Duration::from_millis(self.rng.random_range(0..20));
         self.outbox.announce(now + jitter, added);
         gone.append(&mut self.orphans);
-        self.goodbye(gone);
+        if proxy {
+            self.goodbye_for(now, gone);
+        } else {
+            // Of this node's own, which those on other nodes have to hear.
+            self.goodbye(gone, Destination::Group);
+        }
     }
 }
 

@@ -107,6 +107,7 @@ impl Bench {
     }
 
     fn set_remote(&mut self, number: u8, facts: Vec<ZeroconfFact>) {
+        self.heard += 1;
         if let Some(id) = node(number) {
             // Endpoints 8 and above are elsewhere.
             let there = facts.iter().filter_map(|fact| fact.endpoint.as_str()[1..].parse().ok());
@@ -261,6 +262,7 @@ pub fn registry(input: &[u8]) {
             }
             3 => {
                 said.remove(&(100 + who * 20 - 40));
+                bench.heard += 1;
                 if let Some(id) = node(100 + who * 20 - 40) {
                     bench.remote.remove(&id);
                 }

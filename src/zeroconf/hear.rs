@@ -93,6 +93,7 @@ impl Engine {
         self.budgets.charge(payer, records);
         if message.metadata.message_type == MessageType::Query {
             self.counters.queries += 1;
+            self.overhear(now, arrival, &sender, &message);
             self.query(now, arrival, &sender, message);
             return Ok(());
         }
@@ -116,6 +117,7 @@ impl Engine {
             if arrival.multicast {
                 self.counters.suppressed += self.outbox.told(family, record, &self.zone);
             }
+            self.farewells.heard(record);
             if let Err(why) = self.believe(&endpoint, arrival, record) {
                 if let (Some(why), Sender::Local(_)) = (why, sender) {
                     self.counters.discard(why);

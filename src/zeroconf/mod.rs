@@ -7,7 +7,8 @@
 //! `codec` reads and writes packets. What a local endpoint says goes into its `cache`; `found` makes services and
 //! hosts of that; `settle` decides who has which name. `zone` has the records that this agent answers for: those that
 //! `declare` has won for declared services and, in proxy mode, those of other nodes. `respond` sends them at the right
-//! time, `ask` puts this agent's own questions, `farewell` speaks for those who died, and `engine` and `hear` hold it together.
+//! time, `ask` puts this agent's own questions, `overhear` draws its conclusions from those of others, `farewell` speaks for
+//! those who died, and `engine` and `hear` hold it together.
 
 mod ask;
 mod cache;
@@ -22,6 +23,7 @@ pub mod fuzzing;
 mod hear;
 mod links;
 mod names;
+mod overhear;
 mod respond;
 mod settle;
 #[cfg(test)]

@@ -82,14 +82,15 @@ impl Outbox {
         spared
     }
 
-    /// Somebody else has just told everybody of a family this (RFC 6762 section 7.4). Gives how many answers that
-    /// spares.
+    /// Somebody else has just told everybody of a family this (RFC 6762 section 7.4), for as long as we would. Gives how
+    /// many answers that spares.
     pub fn told(&mut self, family: Family, record: &Record, zone: &Zone) -> u64 {
-        let told = std::slice::from_ref(record);
+        let told = key(record);
+        let as_long = zone.entry(&told).is_some_and(|entry| record.ttl >= entry.told.record.ttl);
         let mut spared = 0;
         for pending in self.pending.iter_mut().filter(|p| p.to == Destination::Group(family) && !p.defence) {
             let before = pending.records.len();
-            pending.records.retain(|key| !is_known(zone, key, told));
+            pending.records.retain(|key| !(as_long && *key == told));
             spared += (before - pending.records.len()) as u64;
         }
         spared
@@ -108,7 +109,7 @@ impl Outbox {
         let mut groups: Vec<(Family, Vec<Pending>)> = families.iter().map(|f| (*f, Vec::new())).collect();
         for pending in due {
             match pending.to {
-                Destination::Group(family) => {
+                Destination::Group(family) | Destination::Here(family) => {
                     if let Some((_, of)) = groups.iter_mut().find(|(of, _)| *of == family) {
                         of.push(pending);
                     }

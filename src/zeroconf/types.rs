@@ -102,8 +102,10 @@ pub struct Arrival {
 /// Where a packet goes, always from port 5353 and with a hop limit of 255.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
-    /// To the group, on the bridge.
+    /// To the group, on the bridge, and with it to wherever mDNS travels.
     Group(Family),
+    /// To the group, but to endpoints of this node alone.
+    Here(Family),
     /// To one address; a link-local one is on the bridge.
     Unicast(SocketAddr),
 }

@@ -111,11 +111,32 @@ fn a_group_whose_only_members_are_on_the_senders_node_does_not_leave_it() {
         assert_eq!(listener.count(group), 20, "and once each");
         assert_eq!(counts.into_iter().map(Capture::count).collect::<Vec<_>>(), [0, 0]);
     }
-    // And the node that is asked says which endpoint it is.
-    let groups = lab.node(1).lanmesh(["multicast", "ls", "--json"]).json();
-    let group = groups.as_array().and_then(|groups| groups.iter().find(|group| group["group"] == "ff15::84"));
-    let group = group.unwrap_or_else(|| panic!("is listed: {groups}"));
-    assert_eq!(group["members"][0]["endpoint"], "near", "{groups}");
+}
+
+#[test]
+fn every_node_lists_which_endpoints_are_members() {
+    let lab = lab!(3).cluster();
+    lab.network("net", &BOTH);
+    let containers = endpoints(&lab, 3);
+    let near = Container::named("near");
+    lab.node(2).attach("net", "near", &near);
+    let open = |container, group| Listener::open(container, PORT, Some(ip(group)));
+    let _listeners =
+        [open(&containers[1], "239.1.2.5"), open(&near, "239.1.2.5"), open(&containers[2], "ff15::85")];
+    for node in lab.nodes() {
+        for (group, expected) in [("239.1.2.5", "c2@n2 near@n2"), ("ff15::85", "c3@n3")] {
+            wait_until(&format!("{} lists {expected} as members of {group}", node.name()), SOON, || {
+                let groups = node.lanmesh(["multicast", "ls", "net", "--json"]).ok()?;
+                let found = groups.as_array().and_then(|list| list.iter().find(|g| g["group"] == group));
+                let text = |value: &Value| value.as_str().unwrap_or("?").to_owned();
+                let name =
+                    |member: &Value| format!("{}@{}", text(&member["endpoint"]), text(&member["node"]));
+                let members = found.and_then(|group| group["members"].as_array()).into_iter().flatten();
+                let members = members.map(name).collect::<Vec<_>>().join(" ");
+                if members == expected { Ok(()) } else { Err(groups.to_string()) }
+            });
+        }
+    }
 }
 
 #[test]

@@ -39,7 +39,7 @@ tunnel() {
     local name=$1 port=$2 net=$3 i at
     shift 3
     for i in 1 2; do
-        wg genkey >"$WORK/$name$i.key"
+        (umask 077 && wg genkey >"$WORK/$name$i.key")
         wg pubkey <"$WORK/$name$i.key" >"$WORK/$name$i.pub"
         if [[ $1 == kernel ]]; then
             ip -n "$LAB-n$i" link add "$name$i" type wireguard

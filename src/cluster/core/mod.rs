@@ -25,7 +25,7 @@ use super::seal::{Keyring, OpenError, Replays};
 use super::wire::{self, Datagram};
 use super::{ClusterEvent, Stats, Timing};
 use crate::mesh::MeshSecret;
-use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState};
+use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState, ZeroconfFact, ZeroconfKey};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -83,6 +83,8 @@ pub(super) struct Boot {
     pub initial: BTreeMap<NetworkId, Vec<Endpoint>>,
     /// The groups that are joined on it, in the networks of `initial`.
     pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
+    /// What mDNS brought to light on it, likewise.
+    pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
     /// How fast things are noticed.
     pub timing: Timing,
     /// Decides every random choice but nonces.
@@ -136,13 +138,16 @@ impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
         let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
-        let Boot { mut peers, mut initial, groups, timing, seed, .. } = boot;
+        let Boot { mut peers, mut initial, groups, zeroconf, timing, seed, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
         let unsettled = fact.networks.clone();
         let mut facts = FactStore::new(incarnation, me, fact.clone(), initial);
         for (network, groups) in groups.iter().filter(|(network, _)| unsettled.contains(network)) {
             facts.set_groups(*network, groups);
+        }
+        for (network, found) in zeroconf.into_iter().filter(|(network, _)| unsettled.contains(network)) {
+            facts.set_zeroconf(network, found);
         }
         let identity = Identity { node: me, incarnation, renewals: 0, address: fact.address };
         peers.retain(|node, _| *node != me && ledger.is_member(*node));
@@ -458,6 +463,9 @@ impl Core {
             }
             for step in steps {
                 match step {
+                    // Given up for good: not to be looked for as the dead are, nor could it read what it is sent.
+                    Step::Send(Identity { node, .. }, _) | Step::Remind(Identity { node, .. }, _)
+                        if self.ledger.is_removed(node) => {}
                     Step::Send(to, message) => self.send(to.address, &Datagram::Swim(message), now),
                     Step::Remind(suspected, incarnation) => {
                         let asker = self.membership.identity();

@@ -47,6 +47,8 @@ struct Sim {
     wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
     sent: u64,
     loss: f64,
+    /// Where each node is.
+    addresses: Vec<SocketAddr>,
     /// Nodes hear each other only within a side.
     side: Vec<u8>,
     /// Every datagram that was sent since recording began: to whom, from where, what.
@@ -77,19 +79,26 @@ fn with_id(id: NodeId) -> usize {
     id.as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
 }
 
-fn with_address(address: SocketAddr) -> usize {
-    match address.ip() {
-        IpAddr::V4(v4) => usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3]) - 1,
-        IpAddr::V6(_) => usize::MAX,
-    }
-}
-
 fn admission(n: usize) -> Admission {
     let name = NodeName::new(format!("n{n}")).unwrap();
     Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n), term: 1 }
 }
 
 impl Sim {
+    /// The node that has the address, which is mostly its first one: no need to look at all of them.
+    fn with_address(&self, address: SocketAddr) -> Option<usize> {
+        let first = match address.ip() {
+            IpAddr::V4(v4) => {
+                (usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3])).saturating_sub(1)
+            }
+            IpAddr::V6(_) => usize::MAX,
+        };
+        if self.addresses.get(first) == Some(&address) {
+            return Some(first);
+        }
+        self.addresses.iter().position(|known| *known == address)
+    }
+
     /// `n` nodes that were all let in and have just started.
     fn new(n: usize, seed: u64) -> Self {
         let ca = ca();
@@ -112,6 +121,7 @@ impl Sim {
             wire: BTreeMap::new(),
             sent: 0,
             loss: 0.0,
+            addresses: (0..n).map(address).collect(),
             side: vec![0; n],
             tape: None,
             key: ca.gossip_key(1, 1),
@@ -126,7 +136,8 @@ impl Sim {
     }
 
     fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
-        let Admission { name, index, address, .. } = admission(n);
+        let Admission { name, index, .. } = admission(n);
+        let address = self.addresses[n];
         let fact = facts::NodeFact {
             name,
             index,
@@ -147,6 +158,7 @@ impl Sim {
             peers: BTreeMap::new(),
             initial,
             groups: BTreeMap::new(),
+            zeroconf: BTreeMap::new(),
             timing: self.timing,
             seed: self.random.random(),
         };
@@ -174,16 +186,13 @@ impl Sim {
             match output {
                 Output::Datagram(to, datagram) => {
                     assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
-                    let to = with_address(to);
-                    if to >= self.nodes.len() {
-                        continue;
-                    }
+                    let Some(to) = self.with_address(to) else { continue };
                     if let Some(tape) = &mut self.tape {
-                        tape.push((to, address(n), datagram.clone()));
+                        tape.push((to, self.addresses[n], datagram.clone()));
                     }
                     if self.hears(n, to) && !self.random.random_bool(self.loss) {
                         let delay = MS.mul_f64(self.random.random_range(0.1..2.0));
-                        self.post(to, delay, Arrival::Datagram(address(n), datagram));
+                        self.post(to, delay, Arrival::Datagram(self.addresses[n], datagram));
                     }
                 }
                 Output::Sync(peer, _) => {

@@ -34,6 +34,8 @@ struct Place {
     endpoints: BTreeMap<EndpointName, Endpoint>,
     hosts: BTreeMap<EndpointName, Host>,
     alive: bool,
+    /// Whether its agent runs; if not, its hosts go on.
+    agent: bool,
     /// What the other nodes have heard of it.
     facts: Arc<Facts>,
 }
@@ -59,6 +61,7 @@ impl Lan {
             endpoints: BTreeMap::new(),
             hosts: BTreeMap::new(),
             alive: true,
+            agent: true,
             facts: Arc::default(),
         };
         let places = (1..=nodes).map(place).collect();
@@ -111,6 +114,12 @@ impl Lan {
         self.tell_remote();
     }
 
+    /// The agent of a node stops, for so long that the others give it up.
+    pub fn stop_agent(&mut self, at: usize) {
+        self.places[at].agent = false;
+        self.tell_remote();
+    }
+
     /// It is back, with an agent that has just started and hosts that have not.
     pub fn revive(&mut self, at: usize) {
         self.places[at].alive = true;
@@ -122,6 +131,7 @@ impl Lan {
         let before = if remembers { (*self.places[at].facts).clone() } else { Facts::new() };
         let number = at as u8 + 1;
         self.places[at].engine = engine(self.mode, number, before);
+        self.places[at].agent = true;
         self.tell_local(at);
         if !remembers {
             self.publish(at, Arc::default());
@@ -151,12 +161,16 @@ impl Lan {
 
     fn tell_remote(&mut self) {
         for at in 0..self.places.len() {
-            let others = self.places.iter().enumerate().filter(|(i, place)| *i != at && place.alive);
+            let others =
+                self.places.iter().enumerate().filter(|(i, place)| *i != at && place.alive && place.agent);
             let others = others.map(|(_, place)| {
                 let endpoints = Arc::new(place.endpoints.clone());
                 (place.id, RemoteNode { endpoints, facts: Arc::clone(&place.facts) })
             });
             let others = if self.places[at].alive { others.collect() } else { BTreeMap::new() };
+            if !self.places[at].agent {
+                continue;
+            }
             let out = self.places[at].engine.set_remote(self.now, others);
             self.carry_out(at, out);
         }
@@ -192,7 +206,11 @@ impl Lan {
     }
 
     pub fn transmit(&mut self, at: usize, from: SocketAddr, to: Destination, agent: bool, bytes: &[u8]) {
-        let everywhere = self.mode == ZeroconfMode::Transparent || matches!(to, Destination::Unicast(_));
+        let everywhere = match to {
+            Destination::Group(_) => self.mode == ZeroconfMode::Transparent,
+            Destination::Here(_) => false,
+            Destination::Unicast(_) => true,
+        };
         for other in 0..self.places.len() {
             if other == at || everywhere && self.places[other].alive && self.places[at].alive {
                 self.crossed += u64::from(other != at && to == Destination::Group(Family::V4));
@@ -209,7 +227,7 @@ impl Lan {
             let event = self.queue.keys().next().map(|(at, _)| *at);
             let timers = self.places.iter().flat_map(|place| {
                 let hosts = place.hosts.values().filter_map(Host::deadline);
-                hosts.chain(place.engine.deadline())
+                hosts.chain(place.engine.deadline().filter(|_| place.agent))
             });
             let Some(next) = timers.chain(event).min().filter(|next| *next <= end) else { break };
             self.now = self.now.max(next);
@@ -227,7 +245,7 @@ impl Lan {
         for at in 0..self.places.len() {
             let (now, place) = (self.now, &mut self.places[at]);
             let due = |deadline: Option<Duration>| deadline.is_some_and(|due| due <= now);
-            if due(place.engine.deadline()) {
+            if place.agent && due(place.engine.deadline()) {
                 let out = place.engine.poll(self.now);
                 assert!(place.engine.deadline().is_none_or(|next| next > self.now), "an engine spins");
                 self.carry_out(at, out);
@@ -254,7 +272,7 @@ impl Lan {
 
     fn arrive(&mut self, at: usize, from: SocketAddr, to: Destination, agent: bool, bytes: &[u8]) {
         let message = codec::decode(bytes).ok();
-        let group = matches!(to, Destination::Group(_));
+        let group = matches!(to, Destination::Group(_) | Destination::Here(_));
         let mut replies = Vec::new();
         for host in self.places[at].hosts.values_mut() {
             let for_it = group || to == Destination::Unicast(SocketAddr::new(host.address, PORT));
@@ -274,7 +292,8 @@ impl Lan {
         }
         let for_agent = group || to == Destination::Unicast(SocketAddr::new(GATEWAY.into(), PORT));
         // The kernel drops what comes from its own address by the wire.
-        if for_agent && (agent || from.ip() != IpAddr::from(GATEWAY)) && self.places[at].alive {
+        let hears = self.places[at].alive && self.places[at].agent;
+        if for_agent && (agent || from.ip() != IpAddr::from(GATEWAY)) && hears {
             let arrival = Arrival { from, multicast: group, port: None };
             let out = self.places[at].engine.packet(self.now, &arrival, bytes);
             self.carry_out(at, out);

@@ -61,15 +61,32 @@ fn what_is_detached_is_gone_within_two_seconds_and_so_is_what_was_on_a_dead_node
         lan.detach(1, "h1");
         lan.run(secs(2));
         assert_eq!(lan.host(0, "b").sees(lan.now), ["thing on h0", "thing on h2"], "{mode:?}");
+        let crossed = lan.crossed;
         lan.die(2);
-        lan.run(secs(2));
+        lan.run(Duration::from_millis(1_300));
         assert_eq!(lan.host(0, "b").sees(lan.now), ["thing on h0"], "{mode:?}");
+        if mode == ZeroconfMode::Transparent {
+            // One question to the one that is left.
+            assert_eq!(lan.crossed - crossed, 1);
+        }
         assert_eq!(lan.engine(0).registry().offers.len(), 3);
         // It comes back: nobody on it has to be started again.
         lan.revive(2);
         lan.run(secs(10));
         assert_eq!(lan.host(0, "b").sees(lan.now), ["thing on h0", "thing on h2"], "{mode:?}");
     }
+}
+
+#[test]
+fn where_an_agent_alone_is_dead_its_hosts_say_that_they_go_on() {
+    let mut lan = three(ZeroconfMode::Transparent);
+    lan.stop_agent(2);
+    lan.run(secs(5));
+    assert_eq!(lan.host(0, "b").sees(lan.now).len(), 3);
+    assert_eq!(lan.engine(0).registry().offers.len(), 5, "agents answer for what they know");
+    lan.restart(2, true);
+    lan.run(secs(20));
+    assert_eq!((lan.host(0, "b").sees(lan.now).len(), lan.engine(0).registry().offers.len()), (3, 7));
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! What a node says again after a restart, and what it says only when it is asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::model::{Found, Group, SeenHost, ZeroconfFact};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_mdns_brought_to_light_is_said_again_at_once_after_a_restart() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    n1.put_endpoint(net.id, endpoint("one", 1)).await.unwrap();
+    until(&n2, "the network", |view| view.networks.contains_key(&net.id)).await;
+    let two = endpoint("two", 1);
+    n2.put_endpoint(net.id, two.clone()).await.unwrap();
+    let addresses = two.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
+    let found = Found::Host(SeenHost { name: "two".into(), addresses });
+    let fact = ZeroconfFact { endpoint: two.name.clone(), declared: false, found };
+    let facts = BTreeMap::from([(fact.found.key(), fact)]);
+    n2.set_zeroconf(net.id, facts.clone()).await.unwrap();
+    let me = n2.me();
+    let known = |view: &ClusterView| view.networks[&net.id].zeroconf.get(&me).is_some_and(|f| **f == facts);
+    until(&n1, "the host", known).await;
+    n2.shutdown().await;
+    drop(n2);
+    let initial = Initial {
+        networks: [(net.id, vec![two, endpoint("three", 1)])].into(),
+        zeroconf: [(net.id, facts.clone())].into(),
+        ..Initial::default()
+    };
+    let n2 = place.resume(2, initial).await;
+    // What it says since the restart is known by then, and nobody has told it what to say.
+    until(&n1, "what is new", |view| {
+        view.networks[&net.id].endpoints.get(&me).is_some_and(|endpoints| endpoints.len() == 2)
+    })
+    .await;
+    assert!(known(&n1.view().borrow()) && known(&n2.view().borrow()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_which_of_its_endpoints_are_members_when_it_is_asked() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let n3 = place.join(3, &n1).await;
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    until(&n2, "the network", |view| view.networks.contains_key(&net.id)).await;
+    let members = BTreeMap::from([(
+        Group::any_source("239.1.1.1".parse().unwrap()),
+        BTreeSet::from([endpoint("two", 1).name, endpoint("too", 1).name]),
+    )]);
+    n2.set_members(net.id, members.clone());
+    let nodes = [n1.me(), n2.me(), n3.me()];
+    let expected = BTreeMap::from([(n2.me(), members), (n3.me(), BTreeMap::new())]);
+    assert_eq!(n1.fetch_members(net.id, nodes).await, expected);
+    // One that says nothing is left out.
+    n3.shutdown().await;
+    let answered = n1.fetch_members(net.id, nodes).await;
+    assert_eq!(answered.keys().collect::<Vec<_>>(), [&n2.me()]);
+}
