@@ -117,23 +117,28 @@ impl QueryLimit {
 pub(super) fn put(limit: QueryLimit) -> io::Result<Option<Errno>> {
     let table = attribute(1, TABLE);
     let marked = [table.clone(), attribute(6, &limit.mark())].concat();
-    // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
-    let mut changes = vec![
-        nft::make(nft::NFT_MSG_NEWTABLE, &table),
-        nft::remove(nft::NFT_MSG_DELTABLE, &table),
-        nft::make(nft::NFT_MSG_NEWTABLE, &marked),
-    ];
-    changes.extend(sets());
+    let mut made = vec![nft::make_new(nft::NFT_MSG_NEWTABLE, &marked)];
+    made.extend(sets());
     let chains = limit.chains();
     // A rule may lead to a chain only if it is there.
-    changes.extend(chains.iter().map(|(name, _)| nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
+    made.extend(chains.iter().map(|(name, _)| nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
     for (name, rules) in &chains {
-        changes.extend(rules.iter().map(|expressions| {
+        made.extend(rules.iter().map(|expressions| {
             let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
             nft::append(nft::NFT_MSG_NEWRULE, &rule)
         }));
     }
-    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.into_iter().map(nft::of_bridges)))
+    let change = |changes: Vec<Vec<u8>>| {
+        raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.into_iter().map(nft::of_bridges)))
+    };
+    // A new network has none. What removes something waits until no packet can be in there.
+    match change(made.clone())? {
+        Some(Errno::EEXIST) => {
+            made.insert(0, nft::remove(nft::NFT_MSG_DELTABLE, &table));
+            change(made)
+        }
+        refusal => Ok(refusal),
+    }
 }
 
 fn sets() -> impl Iterator<Item = Vec<u8>> {
