@@ -78,7 +78,11 @@ fn batch(netns: &Path, program: &str, file: &Path) -> Outcome<()> {
 
 async fn compare(entries: u32, rounds: usize) -> Outcome<ExitCode> {
     let dir = tempfile::tempdir()?;
-    let kernel = Kernel::open(KernelConfig { run_dir: dir.path().to_owned(), without: Default::default() })?;
+    let kernel = Kernel::open(KernelConfig {
+        run_dir: dir.path().to_owned(),
+        without: Default::default(),
+        queries_per_s: 20_000,
+    })?;
     let desired = Desired { networks: [(ID, network()?)].into() };
     let make = plan(&desired, &Observed::default());
     let remove = Plan { ops: vec![Op { network: ID, action: Action::DeleteNetwork }] };

@@ -16,6 +16,9 @@ use tracing_subscriber::EnvFilter;
 use crate::mesh::MAX_LIVE;
 use crate::model::DNS_TTL_MAX;
 
+/// What `dns_rate` may be: a client that finds its way sends some queries at once.
+const DNS_RATES: RangeInclusive<i64> = 100..=1_000_000;
+
 /// Who may read at the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,6 +62,8 @@ pub struct Config {
     pub rotate: Duration,
     /// The first of the four UDP ports ([`MAX_LIVE`]) of the WireGuard mesh; mostly one or two of them are open.
     pub wireguard_port: u16,
+    /// Whether the others are told by itself when the address of the underlay's interface changes.
+    pub follow_address: bool,
     /// The group whose members may write; without it only root.
     pub write_group: Option<u32>,
     /// Who may read.
@@ -71,6 +76,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How long answers of the name servers may be kept, in networks that say nothing else.
     pub dns_ttl: Duration,
+    /// How many queries a second each endpoint may send to its name server while others ask too.
+    pub dns_rate: u32,
     /// The resolver configuration that says where names from outside are asked for.
     pub resolv_conf: PathBuf,
     /// Not to use groups in VXLAN devices although the kernel has them: to try out what is done without.
@@ -79,6 +86,10 @@ pub struct Config {
     pub without_egress_filter: bool,
     /// The same for the rules that keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// The same for the rules that keep an endpoint's queries to a rate.
+    pub without_query_limit: bool,
+    /// The same for the rules that keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// The same for WireGuard.
     pub without_wireguard: bool,
 }
@@ -100,6 +111,10 @@ pub struct Flags {
     pub without_egress_filter: bool,
     /// Not to keep endpoints to their addresses.
     pub without_port_guard: bool,
+    /// Not to keep an endpoint's queries to a rate in the kernel.
+    pub without_query_limit: bool,
+    /// Not to keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// Not to use WireGuard of the kernel.
     pub without_wireguard: bool,
 }
@@ -120,16 +135,20 @@ impl Default for Config {
             grace: Duration::from_secs(300),
             rotate: Duration::from_secs(7 * 24 * 3600),
             wireguard_port: 51840,
+            follow_address: true,
             write_group: None,
             read: ReadAccess::Anyone,
             max_body: 1 << 20,
             log: "info".to_owned(),
             log_format: LogFormat::Text,
             dns_ttl: Duration::from_secs(5),
+            dns_rate: 20_000,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_port_guard: false,
+            without_query_limit: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         }
     }
@@ -188,12 +207,14 @@ struct Written {
     grace_s: Option<Spanned<i64>>,
     rotate_s: Option<Spanned<i64>>,
     wireguard_port: Option<Spanned<i64>>,
+    follow_address: Option<bool>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
     max_body: Option<Spanned<i64>>,
     log: Option<Spanned<String>>,
     log_format: Option<LogFormat>,
     dns_ttl_s: Option<Spanned<i64>>,
+    dns_rate: Option<Spanned<i64>>,
     resolv_conf: Option<Spanned<PathBuf>>,
 }
 
@@ -315,6 +336,8 @@ impl Config {
         config.without_vxlan_mdb = flags.without_vxlan_mdb;
         config.without_egress_filter = flags.without_egress_filter;
         config.without_port_guard = flags.without_port_guard;
+        config.without_query_limit = flags.without_query_limit;
+        config.without_underlay_guard = flags.without_underlay_guard;
         config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
@@ -358,6 +381,7 @@ impl Config {
             wireguard_port: source
                 .number("wireguard_port", written.wireguard_port, 1..=65_536 - MAX_LIVE as i64)?
                 .unwrap_or(default.wireguard_port),
+            follow_address: written.follow_address.unwrap_or(default.follow_address),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),
             max_body: source
@@ -368,10 +392,13 @@ impl Config {
             dns_ttl: source
                 .number("dns_ttl_s", written.dns_ttl_s, 0..=i64::from(DNS_TTL_MAX))?
                 .map_or(default.dns_ttl, Duration::from_secs),
+            dns_rate: source.number("dns_rate", written.dns_rate, DNS_RATES)?.unwrap_or(default.dns_rate),
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             without_vxlan_mdb: default.without_vxlan_mdb,
             without_egress_filter: default.without_egress_filter,
             without_port_guard: default.without_port_guard,
+            without_query_limit: default.without_query_limit,
+            without_underlay_guard: default.without_underlay_guard,
             without_wireguard: default.without_wireguard,
         })
     }
@@ -402,12 +429,14 @@ mod tests {
             grace_s = 0
             rotate_s = 3600
             wireguard_port = 65532
+            follow_address = false
             write_group = "root"
             read = "group"
             max_body = 4096
             log = "warn,lanmesh=debug"
             log_format = "json"
             dns_ttl_s = 0
+            dns_rate = 100
             resolv_conf = "/c"
             "#,
         )
@@ -422,16 +451,20 @@ mod tests {
             grace: Duration::ZERO,
             rotate: Duration::from_secs(3600),
             wireguard_port: 65532,
+            follow_address: false,
             write_group: Some(0),
             read: ReadAccess::Group,
             max_body: 4096,
             log: "warn,lanmesh=debug".to_owned(),
             log_format: LogFormat::Json,
             dns_ttl: Duration::ZERO,
+            dns_rate: 100,
             resolv_conf: "/c".into(),
             without_vxlan_mdb: false,
             without_egress_filter: false,
             without_port_guard: false,
+            without_query_limit: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         };
         assert_eq!(config, expected);
@@ -447,10 +480,12 @@ mod tests {
             ("port = 70000", &[":1: port: "]),
             ("port = \"7979\"", &[":1: port: ", "expected i64"]),
             ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
+            ("follow_address = 1", &[":1: follow_address: ", "expected a boolean"]),
             ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
             ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
             ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
             ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),
+            ("dns_rate = 99", &[":1: dns_rate: 99 is not 100 to 1000000"]),
             ("resolv_conf = \"resolv.conf\"", &[":1: resolv_conf: "]),
             ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
             ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),

@@ -5,6 +5,9 @@
 # Everything that is started is written down in LAB_DIR/processes as 'PID START SIGNAL', so that it can be ended
 # later, by someone else too, without ever meeting another process that got the same pid.
 
+# Further arguments of the agents.
+LAB_AGENT=()
+
 # lab_begin: takes LAB_DIR, after ending what an earlier run left there.
 lab_begin() {
     lab_lock
@@ -51,7 +54,7 @@ lab_agent() {
     install -d -m 755 "$dir" "$dir/run"
     # Not 'ip netns exec': it makes a mount namespace, and what the agent mounts would be seen nowhere else.
     setsid nsenter --net="/run/netns/$LAB-$node" -- \
-        "$LANMESH" agent --data-dir "$dir/data" --run-dir "$dir/run" --socket "$dir/run/lanmesh.sock" \
+        "$LANMESH" agent --data-dir "$dir/data" --run-dir "$dir/run" --socket "$dir/run/lanmesh.sock" "${LAB_AGENT[@]}" \
         >>"$LAB_DIR/$node.log" 2>&1 </dev/null 9>&- &
     lab_note $!
     disown $!

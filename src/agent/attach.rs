@@ -41,9 +41,15 @@ impl Session {
         let wanted = Wanted::new(&view, spec, request)?;
         let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()));
         if let Some(existing) = work.local.endpoints.get(&key) {
-            wanted.same_as(existing)?;
-            // An underlay that shrank since takes nothing away: the interface has what the protocols need at least.
-            return Ok(answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed)));
+            match wanted.same_as(existing) {
+                // An underlay that shrank since takes nothing away: the interface has what the protocols need at least.
+                Ok(()) => {
+                    return Ok(answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed)));
+                }
+                // Its container may have gone a moment ago, and the next one of that name is here already.
+                Err(error) if !self.reconciler.lose_if_gone(&mut work, &key).await => return Err(error),
+                Err(_) => {}
+            }
         }
         let mtu = mtu?;
         networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)

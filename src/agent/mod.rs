@@ -128,9 +128,15 @@ impl Agent {
             mdb: config.without_vxlan_mdb,
             filter: config.without_egress_filter,
             guard: config.without_port_guard,
+            query_limit: config.without_query_limit,
+            underlay_guard: config.without_underlay_guard,
             wireguard: config.without_wireguard,
         };
-        let kernel = Kernel::open(KernelConfig { run_dir: config.run_dir.clone(), without })?;
+        let kernel = Kernel::open(KernelConfig {
+            run_dir: config.run_dir.clone(),
+            without,
+            queries_per_s: config.dns_rate,
+        })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
         let session = Session::resume(&context).await?;
         if session.is_none() {

@@ -3,9 +3,8 @@
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,22 +14,13 @@ use super::{Context, names, news, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
-use crate::dns::{Dns, DnsConfig};
+use crate::dns::{Dns, DnsConfig, Limits};
 use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan, plan_mesh};
-use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
-
-const UNDERLAY: &str = "node/underlay";
-
-/// The underlay as it was last seen: after a reboot its interface may come up later than the agent.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct SeenUnderlay {
-    vtep: IpAddr,
-    mtu: u32,
-}
+use crate::plan::{Desired, plan, plan_mesh, plan_underlay_guard};
+use crate::reconcile::{Reconciler, SeenUnderlay, Settings, remembered_keys, vanished};
 
 /// A node's time in one cluster.
 pub struct Session {
@@ -101,7 +91,7 @@ impl Session {
             initial.zeroconf.insert(*network, zeroconf::remembered(&context.state, *network, &names));
         }
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
-        let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
+        let seen = SeenUnderlay::load(&context.state)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
             let now = context.kernel.underlay(seen.vtep).await;
@@ -120,9 +110,9 @@ impl Session {
         let vtep = cluster.view().borrow().myself().map(|me| me.vtep);
         if let Some(vtep) = vtep {
             match context.kernel.underlay(vtep).await {
-                Ok(Underlay { mtu, .. }) => {
+                Ok(Underlay { mtu, device }) => {
                     cluster.set_self(vtep, mtu).await?;
-                    context.state.put(UNDERLAY, &SeenUnderlay { vtep, mtu })?;
+                    SeenUnderlay { vtep, mtu, device }.save(&context.state)?;
                 }
                 Err(error) => tracing::warn!(%error, "the underlay is not up yet"),
             }
@@ -132,6 +122,7 @@ impl Session {
             wireguard_port: context.config.wireguard_port,
             grace: context.config.grace,
             detect: context.config.detect,
+            follow_address: context.config.follow_address,
         };
         let (reconciler, happenings) =
             Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
@@ -187,6 +178,17 @@ impl Session {
         &self.context.kernel
     }
 
+    /// How many DNS queries the kernel dropped because their endpoint asked too much, in the networks of this node.
+    pub async fn queries_dropped(&self) -> u64 {
+        let present = self.reconciler.present().borrow().clone();
+        let mut sum = 0;
+        for network in present {
+            // One that goes just now has nothing to say.
+            sum += self.kernel().queries_dropped(network).await.unwrap_or_default().values().sum::<u64>();
+        }
+        sum
+    }
+
     async fn halt(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
@@ -204,6 +206,10 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
     let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
     let failed = context.kernel.apply_mesh(&mesh).await;
+    let guard = context.kernel.observe_underlay_guard().await?;
+    if let Some(step) = plan_underlay_guard(None, guard.as_ref()) {
+        context.kernel.apply_underlay_guard(step).await?;
+    }
     let mut errors =
         applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
     match errors.next() {
@@ -213,11 +219,12 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
 }
 
 fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
-    let Config { dns_ttl, resolv_conf, .. } = &*context.config;
+    let Config { dns_ttl, dns_rate, resolv_conf, .. } = &*context.config;
     DnsConfig {
         ttl: *dns_ttl,
         resolv_conf: resolv_conf.clone(),
         cluster: cluster.to_owned(),
+        limits: Limits { rate: *dns_rate, burst: 2 * *dns_rate, ..Limits::default() },
         ..DnsConfig::default()
     }
 }

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Instant;
 
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode};
@@ -115,11 +115,18 @@ impl Handler {
     }
 
     /// Whether each of these clients may ask now; whoever asked too much is not even told so.
+    ///
+    /// While another thread looks at its clients, these may: if the system has just taken the processor from that thread,
+    /// they would wait for it for milliseconds.
     pub fn within_limits(&self, clients: impl Iterator<Item = IpAddr>, now: Instant) -> Vec<bool> {
-        let admitted: Vec<bool> = {
-            let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-            clients.map(|client| limiter.admit(client.to_canonical(), now)).collect()
+        let limiter = match self.limiter.try_lock() {
+            Ok(limiter) => Some(limiter),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         };
+        let Some(mut limiter) = limiter else { return clients.map(|_| true).collect() };
+        let admitted: Vec<bool> = clients.map(|client| limiter.admit(client.to_canonical(), now)).collect();
+        drop(limiter);
         self.counting.limited.add_many(admitted.iter().filter(|admitted| !**admitted).count());
         admitted
     }

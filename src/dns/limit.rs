@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::config::Limits;
 
-/// For how long a client counts as being there after its last query.
-const PRESENT: Duration = Duration::from_secs(1);
+/// For how long a client counts as being there after its last query: longer than the five seconds after which it asks
+/// again, as in the kernel (`kernel/queries.rs`).
+const PRESENT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {

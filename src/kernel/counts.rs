@@ -12,7 +12,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::filter::TABLE;
 use super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, byte, bytes, compare, count_in, masked, protocol,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Each, Expression, byte, bytes, compare, masked, note_in,
+    protocol,
 };
 use super::raw::{attribute, attributes, dump, nested};
 use crate::model::{GroupAddr, GroupTraffic, Traffic};
@@ -62,7 +63,7 @@ pub(super) fn sets() -> impl Iterator<Item = Vec<u8>> {
 /// The rules that count what is for a group, of each family.
 pub(super) fn rules(direction: Direction) -> impl Iterator<Item = Vec<Expression>> {
     SETS.into_iter().filter(move |(of, ..)| *of == direction).map(|(_, name, _, length)| {
-        let count = count_in(name, SILENCE);
+        let count = note_in(name, Some(SILENCE), Some(Each::Count));
         if length == 4 {
             // 224.0.0.0/4: broadcast is for no group.
             vec![

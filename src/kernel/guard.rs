@@ -56,18 +56,20 @@ pub(super) fn put(device: &str, guard: &PortGuard) -> io::Result<Option<Errno>> 
     );
     let marked = [name.clone(), attribute(6, &guard.fingerprint().to_be_bytes())].concat();
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
-    // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
-    let mut changes = vec![
-        nft::make(nft::NFT_MSG_NEWTABLE, &name),
-        nft::remove(nft::NFT_MSG_DELTABLE, &name),
-        nft::make(nft::NFT_MSG_NEWTABLE, &marked),
-        nft::make(nft::NFT_MSG_NEWCHAIN, &chain),
-    ];
-    changes.extend(rules(guard).iter().map(|expressions| {
+    let mut made =
+        vec![nft::make_new(nft::NFT_MSG_NEWTABLE, &marked), nft::make(nft::NFT_MSG_NEWCHAIN, &chain)];
+    made.extend(rules(guard).iter().map(|expressions| {
         let rule = [name.clone(), attribute(2, CHAIN), nested(4, expressions)].concat();
         nft::append(nft::NFT_MSG_NEWRULE, &rule)
     }));
-    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
+    // A new port has none. What removes something waits until no packet can be in there: an attach should not.
+    match raw::exchange(NETLINK_NETFILTER, &nft::transaction(made.clone()))? {
+        Some(Errno::EEXIST) => {
+            made.insert(0, nft::remove(nft::NFT_MSG_DELTABLE, &name));
+            raw::exchange(NETLINK_NETFILTER, &nft::transaction(made))
+        }
+        refusal => Ok(refusal),
+    }
 }
 
 /// Takes the rules of a port away; none that are there are no error. Blocks.
@@ -116,7 +118,8 @@ fn named(device: &str) -> Vec<u8> {
     attribute(1, &[device.as_bytes(), b"\0"].concat())
 }
 
-fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+/// The value of the first attribute of this type.
+pub(super) fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
@@ -127,7 +130,7 @@ fn port(message: &[u8], kind: u16) -> Option<PortName> {
 }
 
 /// What the counter of a rule says, if it has one.
-fn counted(message: &[u8]) -> Option<u64> {
+pub(super) fn counted(message: &[u8]) -> Option<u64> {
     let expressions = within(message.get(4..)?, 4)?;
     attributes(expressions).find_map(|(_, expression)| {
         within(expression, 1).filter(|name| *name == b"counter\0")?;

@@ -10,6 +10,7 @@ use super::capabilities::Abilities;
 use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
+use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
 use super::{KernelError, counts, filter, guard, mdb};
 use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
@@ -71,7 +72,11 @@ impl Room {
     }
 
     /// What is there.
-    pub async fn observe(&self, abilities: Abilities) -> Result<ObservedNetwork, KernelError> {
+    pub async fn observe(
+        &self,
+        abilities: Abilities,
+        queries: QueryLimit,
+    ) -> Result<ObservedNetwork, KernelError> {
         // Before the links: what an attach makes meanwhile has a link that is seen then.
         let guards = if abilities.guard { Some(self.guards().await?) } else { None };
         let mut observed = observe::network(&self.session, &self.mdb().await?, guards.as_ref()).await?;
@@ -80,7 +85,29 @@ impl Room {
             vxlan.ready &= filter.is_some();
             vxlan.mdns = filter.unwrap_or(true);
         }
+        if let Some(bridge) = observed.bridge.as_mut().filter(|_| abilities.query_limit) {
+            bridge.ready &= self.has_query_limit(queries).await?;
+        }
         Ok(observed)
+    }
+
+    /// Whether this limit is there.
+    pub async fn has_query_limit(&self, limit: QueryLimit) -> Result<bool, KernelError> {
+        let asked = self.netns.run(move || queries::is_there(limit)).await?;
+        asked.map_err(|source| KernelError::Refused {
+            what: "look for the limit of queries".to_owned(),
+            source,
+        })
+    }
+
+    /// Keeps what each endpoint asks the name server to a rate.
+    pub async fn limit_queries(&self, limit: QueryLimit) -> Result<(), KernelError> {
+        let what = || "limit the queries to the name server".to_owned();
+        match self.netns.run(move || queries::put(limit)).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
     }
 
     /// The multicast databases of all devices.

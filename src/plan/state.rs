@@ -143,7 +143,7 @@ pub struct ObservedBridge {
     pub mtu: u32,
     /// Whether it snoops, and asks for memberships itself.
     pub snooping: bool,
-    /// Up and marked as ours: the settings that no network changes.
+    /// Up, marked as ours, and with its limit of queries: the settings that no network changes.
     pub ready: bool,
     /// Its global and unique addresses.
     pub gateways: BTreeSet<IpNetwork>,

@@ -167,8 +167,8 @@ pub struct Node {
 impl Node {
     fn open(name: &str, dir: &TempDir) -> Kernel {
         let run_dir = dir.path().to_owned();
-        within(name, move || Kernel::open(KernelConfig { run_dir, without: Default::default() }))
-            .expect("opens")
+        let config = KernelConfig { run_dir, without: Default::default(), queries_per_s: 20_000 };
+        within(name, move || Kernel::open(config)).expect("opens")
     }
 
     /// A second handle on the same node, as a restarted agent has it.

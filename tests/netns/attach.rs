@@ -193,3 +193,22 @@ fn a_container_that_dies_without_a_detach_disappears_everywhere() {
         node.wait_endpoints("net", &["staying@n2"]);
     }
 }
+
+#[test]
+fn the_next_container_takes_the_name_over_as_soon_as_the_first_one_cannot_be_entered() {
+    let lab = two_nodes()(lab!(1));
+    let first = Container::process();
+    let before = lab.node(1).attach("net", "a", &first);
+    // The kernel takes nothing away by itself.
+    let left = first.held_longer();
+    drop(first);
+    let next = Container::named("next");
+    let after = lab.node(1).attach("net", "a", &next);
+    assert_eq!(after["addresses"], before["addresses"]);
+    assert_eq!(next.links(), ["eth0"]);
+    assert!(
+        left.links().is_empty(),
+        "what is left of the first has nothing of the network: {:?}",
+        left.links()
+    );
+}

@@ -39,7 +39,8 @@ fn status(node: &Node, key: &str) -> String {
     values.remove(0)
 }
 
-fn check<'a>(doctor: &'a Value, name: &str) -> &'a Value {
+/// What the doctor says of one thing.
+pub fn check<'a>(doctor: &'a Value, name: &str) -> &'a Value {
     let checks = doctor["checks"].as_array().expect("a list");
     checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no check {name}: {doctor}"))
 }

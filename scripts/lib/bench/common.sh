@@ -7,6 +7,7 @@
 #   measure   does the work in a lab of its own, with its files in $WORK; everything noted with lab_note is ended
 #   report    prints its page from what was measured, without heading, date and machine
 #   versions  may print further versions, ', '-separated, each preceded by '; '
+#   second_kernel, second_kernel_report    may measure on the second kernel, and print that as the page's last section
 
 # For lab.sh.
 # shellcheck disable=SC2034
@@ -72,15 +73,27 @@ bench_part() {
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     WORK=$(mktemp -d)
-    measure
+    if ((SECOND_ONLY)); then
+        declare -F second_kernel >/dev/null || die "$1 measures nothing on the second kernel"
+    else
+        measure
+    fi
+    if declare -F second_kernel >/dev/null; then second_kernel; fi
     {
-        echo "# $(title)"
-        echo
-        echo "Made by \`scripts/bench $1\` on $(date -u +%Y-%m-%d), all of it in one run."
-        echo
-        machine
-        printf '\n'
-        report
+        if ((!SECOND_ONLY)); then
+            echo "# $(title)"
+            echo
+            echo "Made by \`scripts/bench $1\` on $(date -u +%Y-%m-%d), all of it in one run."
+            echo
+            machine
+            printf '\n'
+            report
+        elif [[ -e $page ]]; then
+            sed '/^## Second kernel/,$d' "$page" | sed -e :a -e '/^\n*$/{$d;N;ba' -e '}'
+        else
+            echo "# $(title)"
+        fi
+        if declare -F second_kernel >/dev/null; then second_kernel_report; fi
     } >"$WORK/page"
     mkdir -p docs/benchmarks
     cp "$WORK/page" "$page"

@@ -1,11 +1,14 @@
 # shellcheck shell=bash
 # A part of scripts/bench: encrypted networks. One TCP flow through one, against a VXLAN that was made by hand through the
-# same kind of WireGuard, against that WireGuard alone, and against others that work without the kernel's module.
+# same kind of WireGuard, against that WireGuard alone, and against others that work without the kernel's module. Then the
+# first three on the second kernel, which has a WireGuard of its own: wireguard-guest does that in the emulated machine.
 
 ROUNDS=${BENCH_ROUNDS:-7}
 SECONDS_EACH=${BENCH_SECONDS:-4}
+SECOND_SECONDS=${BENCH_SECONDS:-8}
 # What is compared: from which namespace, and to which address.
 declare -A AT CLIENT
+WHATS=()
 
 title() { echo "Encrypted networks"; }
 
@@ -13,6 +16,7 @@ needs() {
     ensure ip=iproute2 jq=jq python3=python3 iperf3=iperf3 ping=iputils-ping wg=wireguard-tools \
         wireguard-go=wireguard-go || die "missing: ${MISSING[*]}"
     build_lanmesh release
+    ((!SECOND_ONLY)) || return 0
     KIND=userspace
     if unshare --net ip link add type wireguard 2>/dev/null; then KIND=kernel; fi
     BORINGTUN=$ROOT/target/tools/boringtun/bin/boringtun-cli
@@ -35,7 +39,7 @@ tunnel() {
     local name=$1 port=$2 net=$3 i at
     shift 3
     for i in 1 2; do
-        wg genkey >"$WORK/$name$i.key"
+        (umask 077 && wg genkey >"$WORK/$name$i.key")
         wg pubkey <"$WORK/$name$i.key" >"$WORK/$name$i.pub"
         if [[ $1 == kernel ]]; then
             ip -n "$LAB-n$i" link add "$name$i" type wireguard
@@ -91,7 +95,8 @@ flow() {
         '[.end.sum_received.bits_per_second / 1e9, $cpu / (.end.sum_received.bytes * 8 / 1e9)] | @tsv' "$WORK/flow"
 }
 
-measure() {
+# same_kind: an encrypted network, a VXLAN by hand through a WireGuard of the same kind, and that WireGuard alone.
+same_kind() {
     lab_underlay 1500
     lab_cluster 2
     over_lanmesh
@@ -103,17 +108,14 @@ measure() {
     hand_made_pair 1370 fd77:1::
     AT[hand]=10.98.0.2 CLIENT[hand]=h1
     AT[alone]=fd77:1::2 CLIENT[alone]=n1
-    tunnel wgg 52002 fd77:2 wireguard-go --foreground
-    AT[go]=fd77:2::2 CLIENT[go]=n1
-    WHATS=(lanmesh hand alone go)
-    if [[ -x $BORINGTUN ]]; then
-        tunnel wgb 52003 fd77:3 "$BORINGTUN" --foreground --disable-drop-privileges
-        AT[boring]=fd77:3::2 CLIENT[boring]=n1
-        WHATS+=(boring)
-    fi
+    WHATS=(lanmesh hand alone)
     serve o2
     serve h2
     serve n2
+}
+
+# rounds: ROUNDS times one flow of each, with what was measured in $WORK.
+rounds() {
     local what i j
     for what in "${WHATS[@]}"; do
         until_ok 10 nsenter --net="/run/netns/$LAB-${CLIENT[$what]}" ping -q -c 1 -W 1 "${AT[$what]}" >/dev/null ||
@@ -130,11 +132,24 @@ measure() {
         done
         paste "$WORK/lanmesh.rate" "$WORK/hand.rate" | tail -n 1 | awk '{ print $1 / $2 }' >>"$WORK/ratios"
     done
-    peers
     RATIO=$(median <"$WORK/ratios")
     for what in "${WHATS[@]}"; do
         say "$what: $(printf %.3f "$(median <"$WORK/$what.rate")") Gbit/s"
     done
+}
+
+measure() {
+    same_kind
+    tunnel wgg 52002 fd77:2 wireguard-go --foreground
+    AT[go]=fd77:2::2 CLIENT[go]=n1
+    WHATS+=(go)
+    if [[ -x $BORINGTUN ]]; then
+        tunnel wgb 52003 fd77:3 "$BORINGTUN" --foreground --disable-drop-privileges
+        AT[boring]=fd77:3::2 CLIENT[boring]=n1
+        WHATS+=(boring)
+    fi
+    rounds
+    peers
     promise_least "an encrypted network against a VXLAN by hand through the same WireGuard" "$(printf %.3f "$RATIO")" 0.97
 }
 
@@ -174,6 +189,59 @@ PYTHON
 
 row() { printf '| %s | %.3f | %.1f |\n' "$2" "$(median <"$WORK/$1.rate")" "$(median <"$WORK/$1.cpu")"; }
 
+# table: what was measured, and the ratio that it is about.
+table() {
+    cat <<TABLE
+| | Gbit/s, median | processor seconds for each gigabit |
+|---|---|---|
+$(row lanmesh "encrypted network")
+$(row hand "VXLAN by hand through the same kind of WireGuard")
+$(row alone "that WireGuard alone")
+$([[ ! -s $WORK/go.rate ]] || row go "wireguard-go alone")
+$([[ ! -s $WORK/boring.rate ]] || row boring "boringtun alone")
+
+Median of the rounds' ratios, encrypted network to VXLAN by hand: $(printf %.3f "$RATIO").
+TABLE
+}
+
+# second_kernel: the same on the second kernel; leaves what it prints in $WORK/second, or nothing where it cannot run.
+second_kernel() {
+    local arguments=() tool status=0
+    for tool in bash ip bridge nsenter ping wg iperf3 jq getconf nproc flock; do
+        arguments+=(--tool "$tool")
+    done
+    say "the same on the second kernel"
+    "$ROOT/scripts/lib/second-kernel" --time 900 "${arguments[@]}" --file "$LANMESH" --file "$ROOT/scripts/lib" \
+        --set "LANMESH=$LANMESH" --set "BENCH_ROUNDS=$ROUNDS" --set "BENCH_SECONDS=$SECOND_SECONDS" --set LANMESH_TEST_SLOW=4 \
+        -- bash "$ROOT/scripts/lib/bench/wireguard-guest" >"$WORK/guest" || status=$?
+    if ((status == 77)); then
+        say "SKIP: $(tail -n 1 "$WORK/guest")"
+        return
+    elif ((status)); then
+        tail -n 20 "$WORK/guest"
+        die "the second kernel's part ended with $status"
+    fi
+    grep '^   ' "$WORK/guest" || true
+    sed -n 's/^kernel: //p' "$WORK/guest" >"$WORK/release"
+    sed -n '/^|/p; /^Median/p' "$WORK/guest" >"$WORK/second"
+}
+
+second_kernel_report() {
+    [[ -s $WORK/second ]] || return 0
+    cat <<PAGE
+
+## Second kernel (emulated)
+
+Made on $(date -u +%Y-%m-%d). Linux $(<"$WORK/release") with WireGuard of the kernel's, in a machine that qemu emulates without KVM on
+$(nproc) processors, so only the figures among themselves say something. One TCP flow, $ROUNDS rounds of $SECOND_SECONDS s, as on the host;
+load average of the host before: $LOAD.
+
+$(grep '^|' "$WORK/second")
+
+$(grep '^Median' "$WORK/second")
+PAGE
+}
+
 report() {
     local kind="gotatun, in a process"
     [[ $KIND == userspace ]] || kind="the kernel's module"
@@ -181,15 +249,7 @@ report() {
 One TCP flow between two endpoints on two nodes, underlay MTU 1500, $ROUNDS rounds of $SECONDS_EACH s, taking turns. Both ends, and all that is
 between them, share the processors. WireGuard is $kind.
 
-| | Gbit/s, median | processor seconds for each gigabit |
-|---|---|---|
-$(row lanmesh "encrypted network")
-$(row hand "VXLAN by hand through the same kind of WireGuard")
-$(row alone "that WireGuard alone")
-$(row go "wireguard-go alone")
-$([[ ! -s $WORK/boring.rate ]] || row boring "boringtun alone")
-
-Median of the rounds' ratios, encrypted network to VXLAN by hand: $(printf %.3f "$RATIO").
+$(table)
 $([[ ! -s $WORK/peers ]] || printf '\nTo give a device that has 99 peers another one takes %.1f ms (median of 50; worst %.1f ms): one look, one change.' \
     "$(median <"$WORK/peers")" "$(percentile 100 <"$WORK/peers")")
 PAGE

@@ -68,6 +68,13 @@ impl Core {
         self.ledger.nodes().map(|admission| (admission.node, node(admission))).collect()
     }
 
+    /// Whether the view has no node that is not alive.
+    #[cfg(test)]
+    pub fn all_alive(&self) -> bool {
+        let state = |admission: &Admission| self.states.get(&admission.node);
+        self.ledger.nodes().all(|admission| state(admission) == Some(&NodeState::Alive))
+    }
+
     /// What membership says of each node now. One that it has not heard of is not given up before there was
     /// time to hear of it.
     pub(super) fn observe(&self, now: Duration) -> BTreeMap<NodeId, NodeState> {

@@ -5,7 +5,7 @@ mod removal;
 mod tests;
 
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -45,6 +45,8 @@ struct Sim {
     wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
     sent: u64,
     loss: f64,
+    /// Where each node is.
+    addresses: Vec<SocketAddr>,
     /// Nodes hear each other only within a side.
     side: Vec<u8>,
     /// Every datagram that was sent since recording began: to whom, from where, what.
@@ -70,12 +72,31 @@ fn address(n: usize) -> SocketAddr {
     ([10, 1, (n / 250) as u8, (n % 250) as u8 + 1], 7979).into()
 }
 
+/// The node with that id, and the one with that address: what [`id`] and [`address`] were made of.
+fn with_id(id: NodeId) -> usize {
+    id.as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
+}
+
 fn admission(n: usize) -> Admission {
     let name = NodeName::new(format!("n{n}")).unwrap();
     Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n), term: 1 }
 }
 
 impl Sim {
+    /// The node that has the address, which is mostly its first one: no need to look at all of them.
+    fn with_address(&self, address: SocketAddr) -> Option<usize> {
+        let first = match address.ip() {
+            IpAddr::V4(v4) => {
+                (usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3])).saturating_sub(1)
+            }
+            IpAddr::V6(_) => usize::MAX,
+        };
+        if self.addresses.get(first) == Some(&address) {
+            return Some(first);
+        }
+        self.addresses.iter().position(|known| *known == address)
+    }
+
     /// `n` nodes that were all let in and have just started.
     fn new(n: usize, seed: u64) -> Self {
         let ca = ca();
@@ -97,6 +118,7 @@ impl Sim {
             wire: BTreeMap::new(),
             sent: 0,
             loss: 0.0,
+            addresses: (0..n).map(address).collect(),
             side: vec![0; n],
             tape: None,
             key: ca.gossip_key(1, 1),
@@ -111,7 +133,8 @@ impl Sim {
     }
 
     fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
-        let Admission { name, index, address, .. } = admission(n);
+        let Admission { name, index, .. } = admission(n);
+        let address = self.addresses[n];
         let fact = facts::NodeFact {
             name,
             index,
@@ -160,17 +183,17 @@ impl Sim {
             match output {
                 Output::Datagram(to, datagram) => {
                     assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
-                    let Some(to) = (0..self.nodes.len()).find(|n| address(*n) == to) else { continue };
+                    let Some(to) = self.with_address(to) else { continue };
                     if let Some(tape) = &mut self.tape {
-                        tape.push((to, address(n), datagram.clone()));
+                        tape.push((to, self.addresses[n], datagram.clone()));
                     }
                     if self.hears(n, to) && !self.random.random_bool(self.loss) {
                         let delay = MS.mul_f64(self.random.random_range(0.1..2.0));
-                        self.post(to, delay, Arrival::Datagram(address(n), datagram));
+                        self.post(to, delay, Arrival::Datagram(self.addresses[n], datagram));
                     }
                 }
                 Output::Sync(peer, _) => {
-                    let peer = (0..self.nodes.len()).find(|n| id(*n) == peer).unwrap();
+                    let peer = with_id(peer);
                     let delay = if self.hears(n, peer) { 5 * MS } else { 3 * SECOND };
                     self.post(n, delay, Arrival::Exchange(peer));
                 }
@@ -277,7 +300,7 @@ impl Sim {
     }
 
     fn all_alive(&self) -> bool {
-        (0..self.nodes.len()).all(|n| self.view(n).nodes.values().all(|node| node.state == NodeState::Alive))
+        self.nodes.iter().all(|node| node.core.as_ref().unwrap().all_alive())
     }
 
     /// Runs until `test` holds, for `limit` at most, and returns how long that took.

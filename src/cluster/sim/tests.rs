@@ -2,12 +2,15 @@
 
 use super::*;
 
+/// Within this all nodes that start at once know of each other.
+const TOGETHER: Duration = Duration::from_secs(20);
+
 /// How long until every other node knows that one is dead, worst of several runs.
 fn detection(n: usize, seeds: u64) -> (Duration, Duration) {
     let mut took = Vec::new();
     for seed in 0..seeds {
         let mut sim = Sim::new(n, seed);
-        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.until(TOGETHER, Sim::all_alive).expect("come together");
         sim.run(SECOND + 37 * MS * seed as u32);
         sim.clear_events();
         let start = sim.now;
@@ -38,7 +41,7 @@ fn figures_of_larger_clusters() {
     for n in sizes.split(',').map(|n| n.parse().unwrap()) {
         let (median, worst) = detection(n, if n > 200 { 1 } else { 5 });
         let mut sim = Sim::new(n, 1);
-        sim.until(20 * SECOND, Sim::all_alive).expect("come together");
+        sim.until(TOGETHER, Sim::all_alive).expect("come together");
         sim.run(30 * SECOND);
         let sent =
             |sim: &Sim| sim.nodes.iter().map(|n| n.core.as_ref().unwrap().stats.bytes_out).sum::<u64>();
@@ -69,6 +72,31 @@ fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
             sim.run(520 * MS);
         }
         assert_eq!(sim.deaths(), [], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_node_that_moves_to_another_address_is_found_there_and_given_up_by_nobody() {
+    for (n, seed) in [(2, 1), (3, 2), (3, 3), (10, 4), (20, 5)] {
+        let (mut sim, _) = quiet(n, seed);
+        for (last, who) in [(1, 1), (2, 0), (3, 1)] {
+            let moved: SocketAddr = ([10, 2, 0, last], 7979).into();
+            sim.addresses[who] = moved;
+            // What is sent to the old one is lost, and it takes the agent a moment to notice.
+            sim.run(600 * MS);
+            sim.with(who, |core, now| core.move_to(moved, 1400, now));
+            let known = |sim: &Sim| {
+                (0..n).all(|at| {
+                    let node = &sim.view(at).nodes[&id(who)];
+                    (node.address, node.vtep, node.underlay_mtu) == (moved, moved.ip(), 1400)
+                })
+            };
+            let took = sim.until(SECOND, known);
+            assert!(took.is_some(), "{n} nodes, seed {seed}: known everywhere");
+            sim.run(10 * SECOND);
+            assert!(sim.all_alive(), "{n} nodes, seed {seed}");
+            assert_eq!(sim.deaths(), [], "{n} nodes, seed {seed}");
+        }
     }
 }
 

@@ -83,11 +83,13 @@ pub(in crate::dns) struct Cache {
     number: u64,
     /// How often everything was forgotten.
     cleared: u64,
+    /// How often the servers had become others when the latest of what is kept was asked for.
+    servers: u64,
 }
 
 impl Cache {
     pub fn new(most: usize) -> Self {
-        Self { most, kept: HashMap::new(), queue: VecDeque::new(), number: 0, cleared: 0 }
+        Self { most, kept: HashMap::new(), queue: VecDeque::new(), number: 0, cleared: 0, servers: 0 }
     }
 
     pub fn get(&self, key: &Key, now: Instant) -> Option<Outside> {
@@ -112,6 +114,16 @@ impl Cache {
     /// How often it was cleared: what was asked for before the last time is not to be kept after it.
     pub fn cleared(&self) -> u64 {
         self.cleared
+    }
+
+    /// Forgets what others said than the servers that there are since they changed so often; what is asked for of those
+    /// before them is not to be kept either. Whether they are the latest that this was told of.
+    pub fn keep_to(&mut self, servers: u64) -> bool {
+        if servers > self.servers {
+            self.servers = servers;
+            self.clear();
+        }
+        servers == self.servers
     }
 
     pub fn clear(&mut self) {
@@ -170,6 +182,18 @@ mod tests {
         cache.put(key("b."), Arc::new(Outside { authority: vec![], ..negative(1, 1) }), now);
         cache.put(key("c."), Arc::new(Outside { rcode: ResponseCode::ServFail, ..answer(9) }), now);
         assert_eq!((cache.get(&key("b."), now), cache.get(&key("c."), now)), (None, None));
+    }
+
+    #[test]
+    fn what_former_servers_said_is_forgotten_and_theirs_are_not_taken_for_new() {
+        let (mut cache, now) = (Cache::new(3), Instant::now());
+        assert!(cache.keep_to(1) && cache.keep_to(1));
+        cache.put(key("a."), Arc::new(answer(30)), now);
+        assert!(cache.keep_to(2));
+        assert_eq!((cache.get(&key("a."), now), cache.cleared()), (None, 2));
+        cache.put(key("a."), Arc::new(answer(30)), now);
+        assert!(!cache.keep_to(1), "who looked before the change and comes after it");
+        assert!(cache.get(&key("a."), now).is_some());
     }
 
     #[test]

@@ -108,11 +108,11 @@ impl Forwarder {
             return Err(NoAnswer::Nowhere);
         }
         // Also where it is known: another resolver may know otherwise.
-        let upstreams = self.0.upstreams().await;
+        let (upstreams, version) = self.0.upstreams().await;
         if let Some(answer) = lock(&self.0.cache).get(&key, Instant::now()) {
             return Ok(Told { answer, cached: true });
         }
-        match self.flight(query, key, upstreams)?.await {
+        match self.flight(query, key, upstreams, version)?.await {
             Some(answer) => Ok(Told { answer: Outside::clone(&answer), cached: false }),
             None => Err(NoAnswer::Silence),
         }
@@ -126,7 +126,13 @@ impl Forwarder {
 
     /// Joins the same question if it is under way: also when a resolver of the node asks us what we asked it,
     /// that ends in a timeout and not in a storm.
-    fn flight(&self, query: &Query, key: Key, upstreams: Vec<SocketAddr>) -> Result<Flight, NoAnswer> {
+    fn flight(
+        &self,
+        query: &Query,
+        key: Key,
+        upstreams: Vec<SocketAddr>,
+        version: u64,
+    ) -> Result<Flight, NoAnswer> {
         let mut flights = lock(&self.0.flights);
         if let Some(flight) = flights.get(&key) {
             return Ok(flight.clone());
@@ -141,7 +147,7 @@ impl Forwarder {
             let _landing = landing;
             let answer = Arc::new(this.order.ask(&upstreams, &query, &question).await?);
             let mut cache = lock(&this.cache);
-            if cache.cleared() == cleared {
+            if cache.keep_to(version) && cache.cleared() == cleared {
                 cache.put(question, answer.clone(), Instant::now());
             }
             drop(cache);
@@ -156,19 +162,17 @@ impl Forwarder {
 }
 
 impl Inner {
-    /// The node's resolvers, less our own servers. When they are others than before, what the former ones said is
-    /// forgotten.
-    async fn upstreams(&self) -> Vec<SocketAddr> {
-        let (mut servers, others) = self.servers.servers().await;
-        if others {
-            lock(&self.cache).clear();
-        }
+    /// The node's resolvers, less our own servers, and how often they have become others. When they have, what the
+    /// former ones said is forgotten.
+    async fn upstreams(&self) -> (Vec<SocketAddr>, u64) {
+        let (mut servers, version) = self.servers.servers().await;
+        lock(&self.cache).keep_to(version);
         let ours = lock(&self.ours);
         servers.retain(|server| !ours.addresses.contains(&server.ip()));
         if let Some(port) = self.port {
             servers.iter_mut().for_each(|server| server.set_port(port));
         }
-        servers
+        (servers, version)
     }
 }
 

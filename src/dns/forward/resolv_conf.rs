@@ -10,6 +10,10 @@ use tokio::sync::Mutex;
 /// How often it is looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// A file that was written so shortly before it was read may be written once more without another stamp: the kernel's
+/// clock for files ticks some hundred times a second.
+const FRESH: Duration = Duration::from_millis(100);
+
 /// How many servers are asked at most; the C library asks three.
 const MOST: usize = 16;
 
@@ -46,6 +50,8 @@ struct Read {
     looked: Option<Instant>,
     stamp: Stamp,
     servers: Vec<SocketAddr>,
+    /// How often they became others.
+    changes: u64,
 }
 
 impl Followed {
@@ -53,30 +59,39 @@ impl Followed {
         Self { path, read: Mutex::default() }
     }
 
-    /// The servers it names now, or named at the last look within the last second; and whether they have just become
-    /// others.
-    pub async fn servers(&self) -> (Vec<SocketAddr>, bool) {
+    /// The servers it names now, or named at the last look within the last second; and how often they had become others
+    /// by then.
+    pub async fn servers(&self) -> (Vec<SocketAddr>, u64) {
         let mut read = self.read.lock().await;
-        if read.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
-            return (read.servers.clone(), false);
+        if read.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            self.look(&mut read).await;
+            read.looked = Some(Instant::now());
         }
-        let before = read.servers.clone();
+        (read.servers.clone(), read.changes)
+    }
+
+    async fn look(&self, read: &mut Read) {
         let stamp = match tokio::fs::metadata(&self.path).await {
             Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len(), metadata.ino())),
             Err(_) => None,
         };
-        if read.looked.is_none() || stamp != read.stamp || stamp.is_none() {
-            match tokio::fs::read_to_string(&self.path).await {
-                Ok(text) => read.servers = name_servers(&text),
-                // While it is being replaced it may not be there: what was in it holds until it is again.
-                Err(error) => {
-                    tracing::debug!(path = %self.path.display(), %error, "no resolver configuration");
-                }
-            }
-            read.stamp = stamp;
+        if stamp.is_some() && stamp == read.stamp {
+            return;
         }
-        read.looked = Some(Instant::now());
-        (read.servers.clone(), read.servers != before)
+        match tokio::fs::read_to_string(&self.path).await {
+            // While it is being replaced it may be empty or not be there: what was in it holds until it is again.
+            Ok(text) if text.is_empty() => read.stamp = None,
+            Ok(text) => {
+                let servers = name_servers(&text);
+                read.changes += u64::from(servers != read.servers);
+                read.servers = servers;
+                read.stamp = stamp.filter(|(time, ..)| time.elapsed().is_ok_and(|age| age >= FRESH));
+            }
+            Err(error) => {
+                tracing::debug!(path = %self.path.display(), %error, "no resolver configuration");
+                read.stamp = None;
+            }
+        }
     }
 }
 
@@ -99,13 +114,35 @@ mod tests {
         std::fs::write(&path, "nameserver 192.0.2.1\n").expect("writes");
         let followed = Followed::new(path.clone());
         let told = followed.servers().await;
-        assert_eq!((told.0.len(), told.1), (1, true));
-        assert!(!followed.servers().await.1);
+        assert_eq!((told.0.len(), told.1), (1, 1));
+        assert_eq!(followed.servers().await, told);
         std::fs::write(&path, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").expect("writes");
         tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
-        assert_eq!(followed.servers().await.0.len(), 2);
+        let two = followed.servers().await;
+        assert_eq!((two.0.len(), two.1), (2, 2));
+        // Empty for a moment while somebody writes it, or not there at all.
+        std::fs::write(&path, "").expect("writes");
+        tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
+        assert_eq!(followed.servers().await, two);
         std::fs::remove_file(&path).expect("removes");
         tokio::time::sleep(LOOK + Duration::from_millis(50)).await;
-        assert_eq!(followed.servers().await.0.len(), 2);
+        assert_eq!(followed.servers().await, two);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_written_twice_in_one_moment_is_read_twice() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("resolv.conf");
+        let followed = Followed::new(path.clone());
+        for last in [1, 2] {
+            let file = std::fs::File::create(&path).expect("opens");
+            std::io::Write::write_all(&mut &file, format!("nameserver 192.0.2.{last}\n").as_bytes())
+                .expect("writes");
+            // One tick of the kernel's clock for both.
+            let now = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+            file.set_modified(now).expect("is set");
+            followed.read.lock().await.looked = None;
+            assert_eq!(followed.servers().await.0, name_servers(&format!("nameserver 192.0.2.{last}")));
+        }
     }
 }

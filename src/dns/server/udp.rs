@@ -53,19 +53,21 @@ impl Datagrams {
                     return;
                 }
                 self.repeated.keep_to(&self.handler.zone());
-                MEMORY.with_borrow_mut(|memory| {
+                let more = MEMORY.with_borrow_mut(|memory| {
                     let (queries, answers) = &mut memory[family];
-                    self.turn(queries, answers);
+                    self.turn(queries, answers)
                 });
-                // Other sockets share the thread.
-                tokio::task::yield_now().await;
+                // Other sockets share the thread. Where nothing is left to read it is theirs anyway.
+                if more {
+                    tokio::task::yield_now().await;
+                }
             }
         })
         .await;
     }
 
-    /// Takes a batch of queries, and answers it.
-    fn turn(&mut self, queries: &mut Queries, answers: &mut Answers) {
+    /// Takes a batch of queries, and answers it. Whether there may be more.
+    fn turn(&mut self, queries: &mut Queries, answers: &mut Answers) -> bool {
         let socket = self.socket.clone();
         let mut count = 0;
         // An error is that of a datagram sent earlier (ICMP), and the next one may be readable.
@@ -75,7 +77,8 @@ impl Datagrams {
             if count < BATCH { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
         if count == 0 {
-            return;
+            // After an error the socket may be readable still.
+            return true;
         }
         self.handler.counting().udp.add_many(count);
         let clients = queries.iter().map(|(_, from)| from.ip());
@@ -84,6 +87,7 @@ impl Datagrams {
             self.answer(query, from, answers);
         }
         answers.send(socket.as_fd());
+        count == BATCH
     }
 
     fn answer(&mut self, query: &[u8], from: SocketAddr, answers: &mut Answers) {

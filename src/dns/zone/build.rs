@@ -7,14 +7,15 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::hosts::Hosts;
 use super::key::key;
-use super::{Entry, Host, Instance, Offer, offers};
+use super::{Entry, Instance, Offer, offers};
 use crate::model::{Claim, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
 
 /// What a zone is made of.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    pub hosts: Vec<Host>,
+    pub hosts: Hosts,
     pub offers: Vec<Offer>,
     /// Names relative to the network's domain.
     pub names: HashMap<Box<[u8]>, Entry>,
@@ -35,16 +36,11 @@ impl Index {
         for (node, endpoint) in live(view, network).filter(|(node, endpoint)| claims.win(*node, endpoint)) {
             let host = endpoints.len() as u32;
             endpoints.push(endpoint);
-            index.hosts.push(Host {
-                name: endpoint.name.clone(),
-                // Whatever another node says, a network's names lead nowhere but into it.
-                addresses: endpoint
-                    .addresses
-                    .iter()
-                    .map(IpNetwork::ip)
-                    .filter(|address| network.spec.subnets.iter().any(|subnet| subnet.contains(*address)))
-                    .collect(),
-            });
+            // Whatever another node says, a network's names lead nowhere but into it.
+            let addresses = endpoint.addresses.iter().map(IpNetwork::ip);
+            let inside =
+                |address: &IpAddr| network.spec.subnets.iter().any(|subnet| subnet.contains(*address));
+            index.hosts.push(endpoint.name.as_str(), addresses.filter(inside));
             let claim = claim(node, endpoint);
             let mut own = |labels: &[&str], primary| {
                 let owner = Owner { rank: (primary, claim), host };
@@ -70,27 +66,24 @@ impl Index {
                     .push(host);
             }
         }
-        for (host, endpoint) in endpoints.iter().enumerate() {
-            let host = host as u32;
-            // Names are told apart by case, DNS names are not: who lost its name has none to point back at.
-            if owners.get(&key([endpoint.name.as_str()])).is_none_or(|owner| owner.host != host) {
-                continue;
-            }
-            for address in &index.hosts[host as usize].addresses {
-                index.addresses.insert(*address, host);
-            }
-        }
+        index.hosts.shrink();
+        // Names are told apart by case, DNS names are not: who lost its name has none to point back at.
+        let named = (0..).zip(&endpoints).filter(|(host, endpoint)| {
+            owners.get(&key([endpoint.name.as_str()])).is_some_and(|owner| owner.host == *host)
+        });
+        let pairs = named.flat_map(|(host, _)| index.hosts.addresses(host).iter().map(move |at| (*at, host)));
+        // Collected at once its nodes are full.
+        index.addresses = pairs.collect();
         index.names.reserve(owners.len() + 2 * services.len());
-        index.names.extend(owners.into_iter().map(|(key, owner)| (key, Entry::Hosts(vec![owner.host]))));
+        index.names.extend(owners.into_iter().map(|(key, owner)| (key, Entry::Host(owner.host))));
         for (name, Service { tasks, hosts }) in services {
-            match index.names.get_mut(&name) {
-                // A text that is both a name and a service means both.
-                Some(Entry::Hosts(there)) => {
-                    let owner = there.first().copied();
-                    there.extend(hosts.iter().filter(|host| Some(**host) != owner));
-                }
-                _ => drop(index.names.insert(name, Entry::Hosts(hosts.clone()))),
-            }
+            // A text that is both a name and a service means both.
+            let owner = match index.names.get(&name) {
+                Some(Entry::Host(owner)) => Some(*owner),
+                _ => None,
+            };
+            let others = hosts.iter().copied().filter(|host| Some(*host) != owner);
+            index.names.insert(name, Entry::Hosts(owner.into_iter().chain(others).collect()));
             index.names.insert(tasks, Entry::Hosts(hosts));
         }
         index.offers = offers::of(&index, &endpoints, instances);
@@ -102,12 +95,12 @@ impl Index {
 impl Index {
     /// The host whose own name this is.
     pub fn host_named(&self, name: &str) -> Option<u32> {
-        match self.names.get(&key([name])) {
-            Some(Entry::Hosts(hosts)) => {
-                hosts.first().copied().filter(|host| self.hosts[*host as usize].name.as_str() == name)
-            }
-            _ => None,
-        }
+        let first = match self.names.get(&key([name]))? {
+            Entry::Host(host) => *host,
+            Entry::Hosts(hosts) => *hosts.first()?,
+            _ => return None,
+        };
+        self.hosts.name(first).filter(|own| *own == name).map(|_| first)
     }
 }
 

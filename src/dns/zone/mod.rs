@@ -8,6 +8,7 @@
 //! and the reverse zones of the network's subnets.
 
 mod build;
+mod hosts;
 mod key;
 mod offers;
 #[cfg(test)]
@@ -74,16 +75,11 @@ pub struct Answer {
     pub additionals: Vec<Record>,
 }
 
-/// An endpoint that has names.
-#[derive(Debug)]
-struct Host {
-    name: EndpointName,
-    addresses: Box<[IpAddr]>,
-}
-
 /// What a name stands for.
 #[derive(Debug)]
 enum Entry {
+    /// One host.
+    Host(u32),
     /// These hosts.
     Hosts(Vec<u32>),
     /// The offers of a type.
@@ -180,7 +176,7 @@ impl Zone {
 
     /// Whether no endpoint has a name here.
     pub fn is_empty(&self) -> bool {
-        self.index.hosts.is_empty()
+        self.index.hosts.len() == 0
     }
 
     /// What the zone says to a question of class IN. `turn` rotates the order where there are several records: a
@@ -271,9 +267,13 @@ impl Zone {
             (Some(first), Some(_), None) => first == b"tasks",
             _ => false,
         };
-        let entry = self.index.names.get(key).filter(|entry| short && matches!(entry, Entry::Hosts(_)))?;
+        let entry = self.index.names.get(key).filter(|entry| short && is_of_hosts(entry))?;
         Some(Found { entry: Some(Is::Known(entry)), soa: name.trim_to(1) })
     }
+}
+
+fn is_of_hosts(entry: &Entry) -> bool {
+    matches!(entry, Entry::Host(_) | Entry::Hosts(_))
 }
 
 /// Types that are asked for on behalf of a program that wants to reach a host.

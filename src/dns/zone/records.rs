@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::{Answer, Entry, Found, Host, Is, Offer, Question, Zone};
+use super::{Answer, Entry, Found, Is, Offer, Question, Zone};
 
 /// The most offers whose details are added to an answer: beyond that it does not fit a datagram anyway.
 const DETAILED: usize = 16;
@@ -62,6 +62,9 @@ impl Zone {
             }
         };
         match (entry, kind) {
+            (Entry::Host(host), RecordType::A | RecordType::AAAA) => {
+                self.add_addresses(answers, name, &[*host], kind, 0);
+            }
             (Entry::Hosts(hosts), RecordType::A | RecordType::AAAA) => {
                 self.add_addresses(answers, name, hosts, kind, question.turn);
             }
@@ -134,8 +137,8 @@ impl Zone {
         turn: usize,
     ) {
         for host in rotated(hosts, turn) {
-            let Some(Host { addresses, .. }) = self.index.hosts.get(*host as usize) else { continue };
-            records.extend(addresses.iter().filter_map(|address| self.address(name, *address, kind)));
+            let addresses = self.index.hosts.addresses(*host).iter();
+            records.extend(addresses.filter_map(|address| self.address(name, *address, kind)));
         }
     }
 
@@ -166,7 +169,7 @@ impl Zone {
 
     /// The names below are ours and short: 255 bytes are never reached (`EndpointName` and its like see to it).
     fn host_name(&self, host: u32) -> Option<Name> {
-        self.origin.prepend_label(self.index.hosts.get(host as usize)?.name.as_str().as_bytes()).ok()
+        self.origin.prepend_label(self.index.hosts.name(host)?.as_bytes()).ok()
     }
 
     fn type_name(&self, offer: &Offer) -> Option<Name> {

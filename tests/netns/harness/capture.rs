@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Container, Netns};
+use super::{Container, Netns, slowness};
 
 /// A capture that runs until it is asked for its count.
 pub struct Capture {
@@ -56,7 +56,7 @@ impl Capture {
     /// How many packets there were.
     pub fn count(mut self) -> u64 {
         // What was sent just now may not have been counted yet; there is nothing to ask.
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200) * slowness());
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("pids are small"));
         kill(pid, Signal::SIGINT).expect("our own child can be signalled");
         let mut text = String::new();

@@ -30,14 +30,26 @@ impl Container {
 
     /// One that lives as long as its only process.
     pub fn process() -> Self {
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("a process can be started");
+        Self::sleeping(Command::new("setpriv").args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--net",
+            "sleep",
+            "infinity",
+        ]))
+    }
+
+    /// The same namespace, held by a further process: as what a container leaves running does.
+    pub fn held_longer(&self) -> Self {
+        Self::sleeping(self.command("setpriv").args(["--pdeathsig", "KILL", "sleep", "infinity"]))
+    }
+
+    fn sleeping(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn().expect("a process can be started");
         let pid = child.id();
         // From here on it is waited for, also when the test fails.
-        let this = Self { path: format!("/proc/{pid}/ns/net").into(), kind: Kind::Process(child) };
+        let this = Self::of(child);
         wait_until("the container's process has its own namespace and runs", SOON, || {
             let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).map_err(|e| e.to_string())?;
             if comm.trim() == "sleep" { Ok(()) } else { Err(comm) }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::Container;
+use super::{Container, slowness};
 
 /// One ping. The answer says what was wrong, for [`super::wait_until`].
 pub fn ping(from: &Container, to: &str) -> Result<(), String> {
-    output(from, &["-c", "1", "-W", "1", to]).map(|_| ())
+    output(from, &["-c", "1", to]).map(|_| ())
 }
 
 /// One ping whose IP packet has exactly `size` bytes and may not be fragmented.
@@ -19,11 +19,13 @@ pub fn ping_exactly(from: &Container, to: &str, size: u32) -> Result<(), String>
     // IP header and the 8 bytes of the ICMP header (RFC 792, RFC 4443).
     let headers = if to.contains(':') { 48 } else { 28 };
     let payload = (size - headers).to_string();
-    output(from, &["-M", "do", "-c", "1", "-W", "1", "-s", &payload, to]).map(|_| ())
+    output(from, &["-M", "do", "-c", "1", "-s", &payload, to]).map(|_| ())
 }
 
 fn output(from: &Container, arguments: &[&str]) -> Result<String, String> {
-    let output = from.command("ping").arg("-n").args(arguments).output().expect("ping can be run");
+    let wait = slowness().to_string();
+    let mut ping = from.command("ping");
+    let output = ping.args(["-n", "-W", &wait]).args(arguments).output().expect("ping can be run");
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
@@ -45,7 +47,8 @@ impl Pings {
     /// Starts `count` pings, one each `interval` seconds.
     pub fn with_interval(from: &Container, to: &str, count: u32, interval: &str) -> Self {
         let mut command = from.command("ping");
-        command.args(["-n", "-q", "-i", interval, "-W", "2", "-c", &count.to_string(), to]);
+        let wait = (2 * slowness()).to_string();
+        command.args(["-n", "-q", "-i", interval, "-W", &wait, "-c", &count.to_string(), to]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("ping can be started");
         Self { child: Some(child) }
     }
@@ -130,7 +133,8 @@ impl Listener {
 
     /// The same of any bytes.
     pub fn count_bytes(&self, bytes: &[u8]) -> usize {
-        self.socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a timeout can be set");
+        let quiet = Duration::from_millis(500) * slowness();
+        self.socket.set_read_timeout(Some(quiet)).expect("a timeout can be set");
         let mut buffer = vec![0; 1 << 16];
         let mut count = 0;
         while let Ok(length) = self.socket.recv(&mut buffer) {
@@ -217,7 +221,8 @@ impl Drop for Responder {
 pub fn ask(from: &Container, to: &str, port: u16) -> Result<String, String> {
     from.within(|| {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|error| error.to_string())?;
-        socket.set_read_timeout(Some(Duration::from_secs(1))).map_err(|error| error.to_string())?;
+        let wait = Duration::from_secs(1) * slowness();
+        socket.set_read_timeout(Some(wait)).map_err(|error| error.to_string())?;
         socket.send_to(b"who?", (to, port)).map_err(|error| format!("to {to}: {error}"))?;
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).map_err(|error| format!("no answer from {to}: {error}"))?;
