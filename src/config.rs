@@ -62,6 +62,8 @@ pub struct Config {
     pub rotate: Duration,
     /// The first of the four UDP ports ([`MAX_LIVE`]) of the WireGuard mesh; mostly one or two of them are open.
     pub wireguard_port: u16,
+    /// Whether the others are told by itself when the address of the underlay's interface changes.
+    pub follow_address: bool,
     /// The group whose members may write; without it only root.
     pub write_group: Option<u32>,
     /// Who may read.
@@ -86,6 +88,8 @@ pub struct Config {
     pub without_port_guard: bool,
     /// The same for the rules that keep an endpoint's queries to a rate.
     pub without_query_limit: bool,
+    /// The same for the rules that keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// The same for WireGuard.
     pub without_wireguard: bool,
 }
@@ -109,6 +113,8 @@ pub struct Flags {
     pub without_port_guard: bool,
     /// Not to keep an endpoint's queries to a rate in the kernel.
     pub without_query_limit: bool,
+    /// Not to keep strangers on the underlay out.
+    pub without_underlay_guard: bool,
     /// Not to use WireGuard of the kernel.
     pub without_wireguard: bool,
 }
@@ -129,6 +135,7 @@ impl Default for Config {
             grace: Duration::from_secs(300),
             rotate: Duration::from_secs(7 * 24 * 3600),
             wireguard_port: 51840,
+            follow_address: true,
             write_group: None,
             read: ReadAccess::Anyone,
             max_body: 1 << 20,
@@ -141,6 +148,7 @@ impl Default for Config {
             without_egress_filter: false,
             without_port_guard: false,
             without_query_limit: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         }
     }
@@ -199,6 +207,7 @@ struct Written {
     grace_s: Option<Spanned<i64>>,
     rotate_s: Option<Spanned<i64>>,
     wireguard_port: Option<Spanned<i64>>,
+    follow_address: Option<bool>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
     max_body: Option<Spanned<i64>>,
@@ -328,6 +337,7 @@ impl Config {
         config.without_egress_filter = flags.without_egress_filter;
         config.without_port_guard = flags.without_port_guard;
         config.without_query_limit = flags.without_query_limit;
+        config.without_underlay_guard = flags.without_underlay_guard;
         config.without_wireguard = flags.without_wireguard;
         Ok(config)
     }
@@ -371,6 +381,7 @@ impl Config {
             wireguard_port: source
                 .number("wireguard_port", written.wireguard_port, 1..=65_536 - MAX_LIVE as i64)?
                 .unwrap_or(default.wireguard_port),
+            follow_address: written.follow_address.unwrap_or(default.follow_address),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),
             max_body: source
@@ -387,6 +398,7 @@ impl Config {
             without_egress_filter: default.without_egress_filter,
             without_port_guard: default.without_port_guard,
             without_query_limit: default.without_query_limit,
+            without_underlay_guard: default.without_underlay_guard,
             without_wireguard: default.without_wireguard,
         })
     }
@@ -417,6 +429,7 @@ mod tests {
             grace_s = 0
             rotate_s = 3600
             wireguard_port = 65532
+            follow_address = false
             write_group = "root"
             read = "group"
             max_body = 4096
@@ -438,6 +451,7 @@ mod tests {
             grace: Duration::ZERO,
             rotate: Duration::from_secs(3600),
             wireguard_port: 65532,
+            follow_address: false,
             write_group: Some(0),
             read: ReadAccess::Group,
             max_body: 4096,
@@ -450,6 +464,7 @@ mod tests {
             without_egress_filter: false,
             without_port_guard: false,
             without_query_limit: false,
+            without_underlay_guard: false,
             without_wireguard: false,
         };
         assert_eq!(config, expected);
@@ -465,6 +480,7 @@ mod tests {
             ("port = 70000", &[":1: port: "]),
             ("port = \"7979\"", &[":1: port: ", "expected i64"]),
             ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
+            ("follow_address = 1", &[":1: follow_address: ", "expected a boolean"]),
             ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
             ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
             ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),

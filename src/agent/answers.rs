@@ -14,7 +14,7 @@ use crate::api::types::{
 };
 use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
-use crate::kernel::Capability;
+use crate::kernel::{Capability, Refused};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
@@ -92,10 +92,13 @@ pub fn counts(view: &ClusterView) -> NodeCounts {
     counts
 }
 
-/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`.
-pub fn counters(cluster: &Stats, dns: &dns::Counters) -> BTreeMap<String, u64> {
+/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`, and what came from the
+/// underlay and was `refused`.
+pub fn counters(cluster: &Stats, dns: &dns::Counters, refused: Refused) -> BTreeMap<String, u64> {
     let dns = by_name(dns).into_iter().map(|(name, count)| (format!("dns_{name}"), count));
-    by_name(cluster).into_iter().chain(dns).collect()
+    let refused = [("underlay_vxlan_refused", refused.vxlan), ("underlay_mesh_refused", refused.mesh)];
+    let refused = refused.map(|(name, count)| (name.to_owned(), count));
+    by_name(cluster).into_iter().chain(dns).chain(refused).collect()
 }
 
 fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {

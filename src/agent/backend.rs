@@ -4,8 +4,9 @@ use super::session::{Join, Session};
 use super::{Agent, answers, attach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RecoverRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    GroupAnswer, InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
+    PlanAnswer, ReconcileAnswer, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAnswer,
+    ServiceFilter, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
@@ -50,7 +51,8 @@ impl Backend for Agent {
             last_changes: report.last_changes,
             errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
         };
-        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters());
+        let refused = session.kernel().refused().await?;
+        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters(), refused);
         status.counters.insert("dns_limited_in_kernel".to_owned(), session.queries_dropped().await);
         status.mdns = session.mdns.by_network();
         Ok(status)
@@ -61,9 +63,9 @@ impl Backend for Agent {
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let (mesh, plan) = self.session().await?.reconciler.dry_run().await?;
-        let operations: Vec<String> =
-            mesh.iter().map(ToString::to_string).chain(plan.ops.iter().map(ToString::to_string)).collect();
+        let (mesh, guard, plan) = self.session().await?.reconciler.dry_run().await?;
+        let mesh = mesh.iter().map(ToString::to_string).chain(guard.iter().map(ToString::to_string));
+        let operations: Vec<String> = mesh.chain(plan.ops.iter().map(ToString::to_string)).collect();
         Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
@@ -132,6 +134,24 @@ impl Backend for Agent {
         }
         session.cluster.token_rotate().await?;
         token(&session).await
+    }
+
+    async fn keys(&self) -> Answer<KeysAnswer> {
+        Ok(KeysAnswer { epoch: self.session().await?.cluster.key_epoch().await? })
+    }
+
+    async fn rotate_keys(&self, request: RotateKeysRequest) -> Answer<KeysAnswer> {
+        // Two that name the same keys must not rotate twice.
+        let _changing = self.changing.lock().await;
+        let cluster = self.session().await?.cluster.clone();
+        let current = cluster.key_epoch().await?;
+        if current != request.replaces {
+            return Err(ApiError::conflict(format!("the current keys have the number {current}"))
+                .at("replaces")
+                .hint("GET /v1/keys tells it"));
+        }
+        cluster.rotate_keys().await?;
+        Ok(KeysAnswer { epoch: cluster.key_epoch().await? })
     }
 
     async fn recover(&self, request: RecoverRequest) -> Answer<TokenAnswer> {

@@ -129,6 +129,7 @@ impl Agent {
             filter: config.without_egress_filter,
             guard: config.without_port_guard,
             query_limit: config.without_query_limit,
+            underlay_guard: config.without_underlay_guard,
             wireguard: config.without_wireguard,
         };
         let kernel = Kernel::open(KernelConfig {

@@ -3,9 +3,8 @@
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -20,17 +19,8 @@ use crate::kernel::{Kernel, Underlay};
 use crate::local::Local;
 use crate::model::{NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan, plan_mesh};
-use crate::reconcile::{Reconciler, Settings, remembered_keys, vanished};
-
-const UNDERLAY: &str = "node/underlay";
-
-/// The underlay as it was last seen: after a reboot its interface may come up later than the agent.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct SeenUnderlay {
-    vtep: IpAddr,
-    mtu: u32,
-}
+use crate::plan::{Desired, plan, plan_mesh, plan_underlay_guard};
+use crate::reconcile::{Reconciler, SeenUnderlay, Settings, remembered_keys, vanished};
 
 /// A node's time in one cluster.
 pub struct Session {
@@ -101,7 +91,7 @@ impl Session {
             initial.zeroconf.insert(*network, zeroconf::remembered(&context.state, *network, &names));
         }
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
-        let seen: Option<SeenUnderlay> = context.state.get(UNDERLAY)?;
+        let seen = SeenUnderlay::load(&context.state)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(seen) = seen {
             let now = context.kernel.underlay(seen.vtep).await;
@@ -120,9 +110,9 @@ impl Session {
         let vtep = cluster.view().borrow().myself().map(|me| me.vtep);
         if let Some(vtep) = vtep {
             match context.kernel.underlay(vtep).await {
-                Ok(Underlay { mtu, .. }) => {
+                Ok(Underlay { mtu, device }) => {
                     cluster.set_self(vtep, mtu).await?;
-                    context.state.put(UNDERLAY, &SeenUnderlay { vtep, mtu })?;
+                    SeenUnderlay { vtep, mtu, device }.save(&context.state)?;
                 }
                 Err(error) => tracing::warn!(%error, "the underlay is not up yet"),
             }
@@ -132,6 +122,7 @@ impl Session {
             wireguard_port: context.config.wireguard_port,
             grace: context.config.grace,
             detect: context.config.detect,
+            follow_address: context.config.follow_address,
         };
         let (reconciler, happenings) =
             Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
@@ -215,6 +206,10 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
     let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
     let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
     let failed = context.kernel.apply_mesh(&mesh).await;
+    let guard = context.kernel.observe_underlay_guard().await?;
+    if let Some(step) = plan_underlay_guard(None, guard.as_ref()) {
+        context.kernel.apply_underlay_guard(step).await?;
+    }
     let mut errors =
         applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
     match errors.next() {

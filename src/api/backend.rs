@@ -10,8 +10,9 @@ use super::error::ApiError;
 use super::events::EventLog;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer,
-    InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest,
-    RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
+    InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
+    RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer,
+    TokenAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -49,6 +50,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Replaces the token; `Conflict` when `replaces` is not the current one.
     fn rotate_token(&self, request: RotateRequest) -> impl Future<Output = Answer<TokenAnswer>> + Send;
+
+    /// Which keys of the cluster are current, as far as this node knows.
+    fn keys(&self) -> impl Future<Output = Answer<KeysAnswer>> + Send;
+
+    /// Makes new keys of the cluster and its mesh; `Conflict` when `replaces` are not the current ones, `Unavailable`
+    /// on a node that is not the manager, saying which is.
+    fn rotate_keys(&self, request: RotateKeysRequest) -> impl Future<Output = Answer<KeysAnswer>> + Send;
 
     /// Makes this node the manager; the same again gives the same answer. `Conflict` while another answers that is
     /// not to be overruled.

@@ -19,9 +19,9 @@ use super::error::{ApiError, ErrorBody};
 use super::events::Event;
 use super::types::{
     AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    GroupAnswer, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
-    RecoverRequest, RemovedAnswer, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer, TokenAnswer,
-    VersionAnswer,
+    GroupAnswer, InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
+    RecoverRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAnswer, ServiceFilter,
+    StatusAnswer, TokenAnswer, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName};
 
@@ -210,6 +210,16 @@ impl Client {
     /// Replaces the token.
     pub async fn rotate_token(&self, request: &RotateRequest) -> Result<TokenAnswer> {
         self.put("/v1/token", request).await
+    }
+
+    /// Which keys of the cluster are current, as far as the agent's node knows.
+    pub async fn keys(&self) -> Result<KeysAnswer> {
+        self.get("/v1/keys").await
+    }
+
+    /// Makes new keys of the cluster and its mesh.
+    pub async fn rotate_keys(&self, request: &RotateKeysRequest) -> Result<KeysAnswer> {
+        self.put("/v1/keys", request).await
     }
 
     /// Makes the agent's node the manager.

@@ -20,8 +20,8 @@ use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
-    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RemovedAnswer, RotateRequest,
-    ServiceAnswer, StatusAnswer, TokenAnswer, VersionAnswer,
+    KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RemovedAnswer,
+    RotateKeysRequest, RotateRequest, ServiceAnswer, StatusAnswer, TokenAnswer, VersionAnswer,
 };
 
 const FOLLOW: &[QueryDoc] = &[
@@ -131,6 +131,15 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
         .with_body(put("/v1/token", "Replace the token"), |api, _, request: RotateRequest| async move {
             api.backend.rotate_token(request).await
         })
+        .without_body(
+            get("/v1/keys", "Which keys of the cluster are current"),
+            Shape::one::<KeysAnswer>(),
+            |api, _| async move { api.backend.keys().await },
+        )
+        .with_body(
+            put("/v1/keys", "Replace the keys of the cluster and its mesh"),
+            |api, _, request: RotateKeysRequest| async move { api.backend.rotate_keys(request).await },
+        )
         .with_body(
             put("/v1/manager", "Make this node the manager"),
             |api, _, request: RecoverRequest| async move { api.backend.recover(request).await },

@@ -199,6 +199,23 @@ pub struct RotateRequest {
     pub replaces: String,
 }
 
+/// Which keys of the cluster are current: also what `GET /v1/keys` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeysAnswer {
+    /// The number of the newest gossip key that this node has, and of the generation of the mesh's keys that follows
+    /// from it. Every rotation counts one up.
+    pub epoch: u32,
+}
+
+/// `PUT /v1/keys`: make new keys of the cluster and its mesh. Naming those that are replaced makes a repeated request
+/// harmless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateKeysRequest {
+    /// The number of the keys that are to be used no more; 409 when they are not the current ones.
+    pub replaces: u32,
+}
+
 /// `PUT /v1/manager`: make this node the manager. It makes a new CA and a new token; nodes that are in stay in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

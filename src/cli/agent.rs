@@ -42,6 +42,8 @@ enum WithoutArg {
     PortGuard,
     /// Rules on bridges that keep an endpoint's queries to a rate
     QueryLimit,
+    /// Rules at input that keep strangers on the underlay out of plain networks
+    UnderlayGuard,
     /// WireGuard in the kernel
     Wireguard,
 }
@@ -57,6 +59,7 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         without_egress_filter: without.contains(&WithoutArg::EgressFilter),
         without_port_guard: without.contains(&WithoutArg::PortGuard),
         without_query_limit: without.contains(&WithoutArg::QueryLimit),
+        without_underlay_guard: without.contains(&WithoutArg::UnderlayGuard),
         without_wireguard: without.contains(&WithoutArg::Wireguard),
     })?;
     start_log(&config);

@@ -68,7 +68,7 @@ enum Command {
     /// Show or replace the token that admits nodes
     #[command(subcommand)]
     Token(token::Command),
-    /// Replace a manager that was lost
+    /// Replace a manager that was lost, or the keys that it hands out
     #[command(subcommand)]
     Manager(manager::Command),
     /// List, inspect or shut out nodes

@@ -36,6 +36,7 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "token rotate",
             "manager recover",
             "manager recover --force",
+            "manager rotate-keys",
             "node ls",
             "node inspect n1",
             "node rm n9",

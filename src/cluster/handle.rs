@@ -299,6 +299,16 @@ impl Cluster {
         self.0.link.with(move |core, now| core.set_self(vtep, underlay_mtu, now)).await
     }
 
+    /// Publishes that this node is at another address, and that its VXLAN packets come from there; the port stays.
+    pub async fn move_to(&self, address: IpAddr, underlay_mtu: u32) -> Result<(), ClusterError> {
+        let view = self.0.view.borrow().clone();
+        let me = view.myself().ok_or(ClusterError::Stopped)?;
+        let address = SocketAddr::new(address, me.address.port());
+        // Before anybody hears of it: after a crash the old one would be said again.
+        store::moved(&self.0.state, address)?;
+        self.0.link.with(move |core, now| core.move_to(address, underlay_mtu, now)).await
+    }
+
     /// Begins to follow a network's endpoints. Repeating it changes nothing.
     pub async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError> {
         self.0.link.with(move |core, now| core.take_part(network, now)).await?

@@ -217,6 +217,25 @@ impl Membership {
         self.drain(now);
     }
 
+    /// This node listens at another address from now on: those who know it learn so at once, as a new identity.
+    pub fn move_to(&mut self, address: SocketAddr, now: Duration) {
+        let me = self.identity();
+        if me.address == address {
+            return;
+        }
+        // One that has been given up four thousand million times stays where it is.
+        let Some(renewals) = me.renewals.checked_add(1) else { return };
+        let moved = Identity { renewals, address, ..me };
+        let _ = self.foca.change_identity(moved, &mut self.runtime);
+        let known: Vec<Identity> = self.alive().take(8).collect();
+        for identity in known {
+            let _ = self.foca.announce(identity, &mut self.runtime);
+        }
+        // It goes on probing only once it has looked at its members again.
+        let _ = self.foca.apply_many(std::iter::empty::<Member<Identity>>(), true, &mut self.runtime);
+        self.drain(now);
+    }
+
     /// Says hello to a node that may not know of this one, or may have been cut off.
     pub fn announce(&mut self, to: Identity, now: Duration) {
         let _ = self.foca.announce(to, &mut self.runtime);

@@ -29,6 +29,11 @@ impl Cluster {
         self.0.streams.persister.barrier().await
     }
 
+    /// The number of the newest gossip key that this node has.
+    pub async fn key_epoch(&self) -> Result<u32, ClusterError> {
+        self.0.link.with(|core, _| core.key_epoch().0).await
+    }
+
     /// The newest secret of the mesh; changes when a rotation begins.
     pub fn mesh_secret(&self) -> watch::Receiver<Option<MeshSecret>> {
         self.0.mesh.clone()

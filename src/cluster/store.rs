@@ -146,6 +146,14 @@ pub(super) fn rotated(state: &State, now_ms: u64) -> Result<(), StateError> {
     state.put(ROTATED, &now_ms)
 }
 
+/// Remembers the address that the others use from now on.
+pub(super) fn moved(state: &State, address: SocketAddr) -> Result<(), StateError> {
+    match membership(state)? {
+        Some(membership) => state.put(IDENTITY, &Membership { address, ..membership }),
+        None => Ok(()),
+    }
+}
+
 /// Remembers what the core wants remembered.
 pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError> {
     let mut batch = Batch::default();

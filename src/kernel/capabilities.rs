@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
+use std::path::Path;
 
 use netlink_packet_route::link::{InfoKind, LinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -14,9 +15,9 @@ use super::links::VXLAN;
 use super::netns::{Netns, in_throwaway};
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
-use super::{KernelError, filter, guard, mdb, raw};
+use super::{KernelError, filter, guard, mdb, raw, underlay_guard};
 use crate::model::{Group, GroupError, Mac};
-use crate::plan::PortGuard;
+use crate::plan::{GuardStep, PortGuard, UnderlayGuard};
 
 /// One thing that this kernel can or cannot do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,6 +66,7 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
             let mut found = vec![Capability::new(PERMISSION, tried, Ok(()), NAMESPACES)];
             found.extend(links(&session).await);
             found.extend(multicast(&netns, &session).await);
+            found.push(underlay(&netns).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
@@ -75,6 +77,7 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
         (EGRESS_FILTER, without.filter),
         (PORT_GUARD, without.guard),
         (QUERY_LIMIT, without.query_limit),
+        (UNDERLAY_GUARD, without.underlay_guard),
         (WIREGUARD, without.wireguard),
     ] {
         for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
@@ -134,6 +137,20 @@ pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_t
 
 /// What an endpoint asks the name server kept to a rate.
 pub(super) const QUERY_LIMIT: &str = "DNS queries of an endpoint kept to a rate (nf_tables on the bridge)";
+/// Strangers kept out of plain networks.
+const UNDERLAY_GUARD: &str = "strangers kept out of plain networks (nf_tables at input)";
+
+async fn underlay(netns: &Netns) -> Capability {
+    let guard = UnderlayGuard { port: 4789, vnis: BTreeSet::new(), vteps: BTreeSet::new(), mesh: None };
+    let table = underlay_guard::Table::of(Path::new(TRIAL));
+    let put = netns.run(move || table.apply(&GuardStep::Put(guard))).await;
+    Capability::new(
+        UNDERLAY_GUARD,
+        "put rules in a namespace",
+        answered(put),
+        "whoever is on the underlay can send into plain networks: use encrypted ones, or the node's firewall",
+    )
+}
 
 /// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
 async fn multicast(netns: &Netns, session: &Session) -> [Capability; 4] {
@@ -196,6 +213,8 @@ pub(super) struct Abilities {
     pub guard: bool,
     /// [`QUERY_LIMIT`].
     pub query_limit: bool,
+    /// [`UNDERLAY_GUARD`].
+    pub underlay_guard: bool,
     /// [`WIREGUARD`].
     pub wireguard: bool,
 }
@@ -210,6 +229,7 @@ impl Abilities {
             filter: has(EGRESS_FILTER),
             guard: has(PORT_GUARD),
             query_limit: has(QUERY_LIMIT),
+            underlay_guard: has(UNDERLAY_GUARD),
             wireguard: has(WIREGUARD),
         }
     }
@@ -226,6 +246,8 @@ pub struct Without {
     pub guard: bool,
     /// The rules on bridges.
     pub query_limit: bool,
+    /// The rules at input.
+    pub underlay_guard: bool,
     /// WireGuard.
     pub wireguard: bool,
 }

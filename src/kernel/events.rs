@@ -1,4 +1,5 @@
-//! What changes in the kernel by someone else's hand: one connection per namespace that listens for links.
+//! What changes in the kernel by someone else's hand: one connection per namespace that listens for links,
+//! and in the node's own for addresses.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -170,9 +171,13 @@ impl Watcher {
     async fn listen(&self, of: Place, netns: &Netns) -> Result<(), KernelError> {
         let Some(sender) = self.state().sender.clone() else { return Ok(()) };
         let runtime = Runtime::current();
+        let groups: &[MulticastGroup] = match of {
+            Place::Own => &[MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr],
+            Place::Mesh | Place::Network(_) => &[MulticastGroup::Link],
+        };
         let opened = netns.run(move || {
             let _entered = runtime.enter();
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+            rtnetlink::new_multicast_connection(groups)
         });
         let (mut connection, _, mut messages) = opened
             .await?
@@ -239,6 +244,9 @@ impl Ear {
     fn hear(&mut self, message: RouteNetlinkMessage) -> Option<KernelEvent> {
         match (self.of, message) {
             (Place::Own, RouteNetlinkMessage::NewLink(message)) => self.own(&Link::from_message(message)),
+            (Place::Own, RouteNetlinkMessage::NewAddress(_) | RouteNetlinkMessage::DelAddress(_)) => {
+                Some(KernelEvent::AddressesChanged)
+            }
             // Messages of the family "bridge" tell of the port, not of the link.
             (Place::Network(network), RouteNetlinkMessage::DelLink(message))
                 if u8::from(message.header.interface_family) == 0 =>

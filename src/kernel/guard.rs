@@ -118,7 +118,8 @@ fn named(device: &str) -> Vec<u8> {
     attribute(1, &[device.as_bytes(), b"\0"].concat())
 }
 
-fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+/// The value of the first attribute of this type.
+pub(super) fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }
 
@@ -129,7 +130,7 @@ fn port(message: &[u8], kind: u16) -> Option<PortName> {
 }
 
 /// What the counter of a rule says, if it has one.
-fn counted(message: &[u8]) -> Option<u64> {
+pub(super) fn counted(message: &[u8]) -> Option<u64> {
     let expressions = within(message.get(4..)?, 4)?;
     attributes(expressions).find_map(|(_, expression)| {
         within(expression, 1).filter(|name| *name == b"counter\0")?;

@@ -29,6 +29,8 @@ mod queries;
 mod raw;
 mod room;
 mod session;
+mod underlay;
+mod underlay_guard;
 pub mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +49,8 @@ use self::room::Room;
 use self::session::Session;
 use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
 use crate::plan::{
-    Action, DesiredPort, MeshAction, Observed, ObservedMesh, ObservedNetwork, Op, Plan, PortName,
+    Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
+    ObservedUnderlayGuard, Op, Plan, PortName,
 };
 
 pub use capabilities::{Capability, Without};
@@ -55,6 +58,7 @@ pub use error::KernelError;
 pub use filter::STAYS_MARK;
 pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
+pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.
 #[derive(Debug, Clone)]
@@ -78,6 +82,8 @@ struct Inner {
     dir: NetnsDir,
     /// The node's own namespace, where the underlay is.
     own: Netns,
+    /// What keeps strangers out of plain networks, in there.
+    underlay_guard: underlay_guard::Table,
     without: Without,
     queries: QueryLimit,
     /// Found out when they are first needed.
@@ -149,6 +155,8 @@ pub enum KernelEvent {
         /// The new MTU, in bytes.
         mtu: u32,
     },
+    /// An address of the node itself came or went.
+    AddressesChanged,
     /// Events were lost: observe everything again.
     Lost,
 }
@@ -157,9 +165,11 @@ impl Kernel {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
+        let run_dir = config.run_dir.canonicalize().unwrap_or_else(|_| config.run_dir.clone());
         let inner = Inner {
             run_dir: config.run_dir,
             dir,
+            underlay_guard: underlay_guard::Table::of(&run_dir),
             own: Netns::current()?,
             without: config.without,
             queries: QueryLimit { per_s: config.queries_per_s },
@@ -295,19 +305,6 @@ impl Kernel {
         }
     }
 
-    /// The interface of this node that has `address`, and its MTU. Its later changes are events.
-    pub async fn underlay(&self, address: IpAddr) -> Result<Underlay, KernelError> {
-        let session = self.inner.own_session().await?;
-        let failed = |failure: session::Failure| failure.doing(format!("look for {address}"));
-        let addresses = session.addresses(0, None).await.map_err(failed)?;
-        let missing = || KernelError::AddressNotLocal { address };
-        let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
-        let (index, _) = found.ok_or_else(missing)?;
-        let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
-        self.inner.watcher.watch_underlay(link.index, link.mtu);
-        Ok(Underlay { device: link.name, mtu: link.mtu })
-    }
-
     /// What changes by someone else's hand from now on. A receiver that lags is told so with
     /// [`KernelEvent::Lost`]. One receiver at a time: a second call ends the first.
     ///
@@ -350,6 +347,48 @@ impl Kernel {
             what: "count the queries that were dropped".into(),
             source,
         })
+    }
+
+    /// What keeps strangers on the underlay out of plain networks; `None` where there is nothing, or cannot be.
+    pub async fn observe_underlay_guard(&self) -> Result<Option<ObservedUnderlayGuard>, KernelError> {
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.find()).await? {
+            Ok(found) => Ok(found),
+            Err(_) if !self.has_underlay_guard().await => Ok(None),
+            Err(source) => {
+                Err(KernelError::Refused { what: "look at the underlay's guard".to_owned(), source })
+            }
+        }
+    }
+
+    /// Makes a step of what keeps strangers on the underlay out, whole or not at all.
+    pub async fn apply_underlay_guard(&self, step: GuardStep) -> Result<(), KernelError> {
+        let what = || "keep strangers on the underlay out of plain networks".to_owned();
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.apply(&step)).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(KernelError::Refused { what: what(), source }),
+        }
+    }
+
+    /// Whether this kernel has what keeps strangers out of plain networks.
+    pub async fn has_underlay_guard(&self) -> bool {
+        self.inner.abilities().await.underlay_guard
+    }
+
+    /// What came from the underlay and was dropped, since its guard was made.
+    pub async fn refused(&self) -> Result<Refused, KernelError> {
+        if !self.has_underlay_guard().await {
+            return Ok(Refused::default());
+        }
+        let table = self.inner.underlay_guard.clone();
+        match self.inner.own.run(move || table.refused()).await? {
+            Ok(refused) => Ok(refused),
+            // There is no guard.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Refused::default()),
+            Err(source) => Err(KernelError::Refused { what: "count what was dropped".to_owned(), source }),
+        }
     }
 
     /// What this kernel can do of what we use or would use, found out by trying.

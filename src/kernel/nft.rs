@@ -1,12 +1,10 @@
-//! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices unless it is said
-//! otherwise. No program is needed.
+//! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices where nothing else is
+//! said. No program is needed.
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 
-use super::raw::{HEADER, Message, attribute, nested};
+use super::raw::{Message, attribute, nested};
 
-const NFPROTO_NETDEV: u8 = 5;
-const NFPROTO_BRIDGE: u8 = 7;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
@@ -22,6 +20,7 @@ pub(super) const NFT_MSG_NEWRULE: u16 = 6;
 pub(super) const NFT_MSG_NEWSET: u16 = 9;
 pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
+pub(super) const NFT_MSG_DELSETELEM: u16 = 14;
 
 pub(super) const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -30,6 +29,58 @@ pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 const REGISTER: u32 = 1;
 const REGISTER_VERDICT: u32 = 0;
+
+/// Whose packets a table is for. Tables of one name in two families are two.
+#[derive(Clone, Copy)]
+pub(super) enum Family {
+    /// What a node takes, sends and forwards, of both families of addresses.
+    Inet = 1,
+    /// What passes a device.
+    Netdev = 5,
+    /// What passes a bridge.
+    Bridge = 7,
+}
+
+impl Family {
+    /// A message that is not one of a transaction, without the header of netlink.
+    pub fn question(self, kind: u16, attributes: &[u8]) -> Message {
+        Message {
+            kind: NFNL_SUBSYS_NFTABLES << 8 | kind,
+            flags: 0,
+            body: [self.header(0), attributes.to_vec()].concat(),
+        }
+    }
+
+    /// A change that makes something.
+    pub fn make(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+        self.change(kind, NLM_F_CREATE, attributes)
+    }
+
+    /// A change that makes something, or is refused with EEXIST where it is there.
+    pub fn make_new(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+        self.change(kind, NLM_F_CREATE | NLM_F_EXCL, attributes)
+    }
+
+    /// A change that puts something behind what is there.
+    pub fn append(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+        self.change(kind, NLM_F_CREATE | NLM_F_APPEND, attributes)
+    }
+
+    /// A change that removes something.
+    pub fn remove(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+        self.change(kind, 0, attributes)
+    }
+
+    fn change(self, kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
+        let message = self.question(kind, attributes);
+        Message { flags, ..message }.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)
+    }
+
+    /// struct nfgenmsg: family, version, resource.
+    fn header(self, resource: u16) -> Vec<u8> {
+        [[self as u8, 0], resource.to_be_bytes()].concat()
+    }
+}
 
 /// One expression of a rule.
 pub(super) type Expression = Vec<u8>;
@@ -83,7 +134,7 @@ pub(super) fn device() -> Expression {
     expression(b"meta\0", &[number(2, NFT_META_IIF), number(1, REGISTER)])
 }
 
-/// Loads the name of that device, sixteen bytes.
+/// Loads the name of the device that the packet came in by, with zeros up to sixteen bytes.
 pub(super) fn device_name() -> Expression {
     const NFT_META_IIFNAME: u32 = 6;
     expression(b"meta\0", &[number(2, NFT_META_IIFNAME), number(1, REGISTER)])
@@ -112,16 +163,27 @@ pub(super) fn bytes(base: Base, offset: u32, count: u32) -> Expression {
 
 /// Keeps only the bits of `mask` of the byte that was loaded.
 pub(super) fn masked(mask: u8) -> Expression {
+    masked_with([mask])
+}
+
+/// Keeps only the bits of `mask` of the bytes that were loaded, which are as many.
+pub(super) fn masked_with<const N: usize>(mask: [u8; N]) -> Expression {
     expression(
         b"bitwise\0",
         &[
             number(1, REGISTER),
             number(2, REGISTER),
-            number(3, 1),
-            nested(4, &[attribute(1, &[mask])]),
-            nested(5, &[attribute(1, &[0])]),
+            // At most sixteen.
+            number(3, N as u32),
+            nested(4, &[attribute(1, &mask)]),
+            nested(5, &[attribute(1, &[0; N])]),
         ],
     )
+}
+
+/// Goes on only if what was loaded is in a set of the table.
+pub(super) fn is_in(set: &[u8]) -> Expression {
+    expression(b"lookup\0", &[attribute(1, set), number(2, REGISTER)])
 }
 
 /// Goes on only if what was loaded compares with `value`.
@@ -187,18 +249,9 @@ pub(super) fn not_in(set: &[u8]) -> Expression {
     expression(b"lookup\0", &[attribute(1, set), number(2, REGISTER), number(5, NFT_LOOKUP_F_INV)])
 }
 
-/// struct nfgenmsg: family, version, resource.
-fn header(resource: u16) -> Vec<u8> {
-    [[NFPROTO_NETDEV, 0], resource.to_be_bytes()].concat()
-}
-
 /// A message that is not one of a transaction, without the header of netlink.
 pub(super) fn question(kind: u16, attributes: &[u8]) -> Message {
-    Message {
-        kind: NFNL_SUBSYS_NFTABLES << 8 | kind,
-        flags: 0,
-        body: [header(0), attributes.to_vec()].concat(),
-    }
+    Family::Netdev.question(kind, attributes)
 }
 
 /// The type that the kernel's answers of this kind have.
@@ -216,41 +269,25 @@ pub(super) fn transaction(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec
 
 /// A change that makes something.
 pub(super) fn make(kind: u16, attributes: &[u8]) -> Vec<u8> {
-    change(kind, NLM_F_CREATE, attributes)
+    Family::Netdev.make(kind, attributes)
 }
 
 /// A change that makes something, or is refused with EEXIST where it is there.
 pub(super) fn make_new(kind: u16, attributes: &[u8]) -> Vec<u8> {
-    change(kind, NLM_F_CREATE | NLM_F_EXCL, attributes)
+    Family::Netdev.make_new(kind, attributes)
 }
 
 /// A change that puts something behind what is there.
 pub(super) fn append(kind: u16, attributes: &[u8]) -> Vec<u8> {
-    change(kind, NLM_F_CREATE | NLM_F_APPEND, attributes)
+    Family::Netdev.append(kind, attributes)
 }
 
 /// A change that removes something.
 pub(super) fn remove(kind: u16, attributes: &[u8]) -> Vec<u8> {
-    change(kind, 0, attributes)
-}
-
-/// The same change in the family of bridges.
-pub(super) fn of_bridges(mut change: Vec<u8>) -> Vec<u8> {
-    change[HEADER] = NFPROTO_BRIDGE;
-    change
-}
-
-/// The same question about the family of bridges.
-pub(super) fn about_bridges(mut question: Message) -> Message {
-    question.body[0] = NFPROTO_BRIDGE;
-    question
-}
-
-fn change(kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
-    let message = question(kind, attributes);
-    Message { flags, ..message }.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)
+    Family::Netdev.remove(kind, attributes)
 }
 
 fn batch(kind: u16) -> Vec<u8> {
-    Message { kind, flags: 0, body: header(NFNL_SUBSYS_NFTABLES) }.bytes(NLM_F_REQUEST, 0)
+    let body = Family::Netdev.header(NFNL_SUBSYS_NFTABLES);
+    Message { kind, flags: 0, body }.bytes(NLM_F_REQUEST, 0)
 }

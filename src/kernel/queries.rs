@@ -15,8 +15,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::nft::{
-    self, Base, Compare, Each, Expression, NF_ACCEPT, NF_DROP, bytes, compare, constant, device, device_name,
-    goto, layer_4, not_in, note_in, verdict,
+    self, Base, Compare, Each, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, constant, device,
+    device_name, goto, layer_4, not_in, note_in, verdict,
 };
 use super::raw::{self, attribute, attributes, nested};
 use crate::plan::PortName;
@@ -117,25 +117,22 @@ impl QueryLimit {
 pub(super) fn put(limit: QueryLimit) -> io::Result<Option<Errno>> {
     let table = attribute(1, TABLE);
     let marked = [table.clone(), attribute(6, &limit.mark())].concat();
-    let mut made = vec![nft::make_new(nft::NFT_MSG_NEWTABLE, &marked)];
+    let mut made = vec![Family::Bridge.make_new(nft::NFT_MSG_NEWTABLE, &marked)];
     made.extend(sets());
     let chains = limit.chains();
     // A rule may lead to a chain only if it is there.
-    made.extend(chains.iter().map(|(name, _)| nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
+    made.extend(chains.iter().map(|(name, _)| Family::Bridge.make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
     for (name, rules) in &chains {
         made.extend(rules.iter().map(|expressions| {
             let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
-            nft::append(nft::NFT_MSG_NEWRULE, &rule)
+            Family::Bridge.append(nft::NFT_MSG_NEWRULE, &rule)
         }));
     }
-    let change = |changes: Vec<Vec<u8>>| {
-        raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.into_iter().map(nft::of_bridges)))
-    };
     // A new network has none. What removes something waits until no packet can be in there.
-    match change(made.clone())? {
+    match raw::exchange(NETLINK_NETFILTER, &nft::transaction(made.clone()))? {
         Some(Errno::EEXIST) => {
-            made.insert(0, nft::remove(nft::NFT_MSG_DELTABLE, &table));
-            change(made)
+            made.insert(0, Family::Bridge.remove(nft::NFT_MSG_DELTABLE, &table));
+            raw::exchange(NETLINK_NETFILTER, &nft::transaction(made))
         }
         refusal => Ok(refusal),
     }
@@ -157,7 +154,7 @@ fn sets() -> impl Iterator<Item = Vec<u8>> {
         if passing {
             set.push(nft::number(12, SWEEP));
         }
-        nft::make(nft::NFT_MSG_NEWSET, &set.concat())
+        Family::Bridge.make(nft::NFT_MSG_NEWSET, &set.concat())
     })
 }
 
@@ -175,7 +172,7 @@ fn chain(name: &[u8]) -> Vec<u8> {
 /// Whether the rules that are there, in the calling thread's namespace, are these. Blocks.
 pub(super) fn is_there(limit: QueryLimit) -> io::Result<bool> {
     const NFT_MSG_GETTABLE: u16 = 1;
-    let question = nft::about_bridges(nft::question(NFT_MSG_GETTABLE, &[]));
+    let question = Family::Bridge.question(NFT_MSG_GETTABLE, &[]);
     let found = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
     Ok(found.iter().any(|table| is_marked(table, limit)))
 }
@@ -189,7 +186,7 @@ fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
 /// How many queries of each port were dropped, in the calling thread's namespace. Blocks.
 pub(super) fn dropped() -> io::Result<BTreeMap<PortName, u64>> {
     let set = [attribute(1, TABLE), attribute(2, DROPPED)].concat();
-    let question = nft::about_bridges(nft::question(nft::NFT_MSG_GETSETELEM, &set));
+    let question = Family::Bridge.question(nft::NFT_MSG_GETSETELEM, &set);
     let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWSETELEM)])?;
     Ok(messages.iter().flat_map(|message| elements(message)).collect())
 }

@@ -8,7 +8,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteMessage, RouteProtocol};
@@ -160,6 +160,28 @@ impl Session {
         });
         // The kernel may list more than was asked for.
         Ok(parsed.filter(|(owner, _)| index == 0 || *owner == index).collect())
+    }
+
+    /// The addresses of link `index` that packets may come from for as long as they are there: of global scope, neither
+    /// secondary nor temporary, not deprecated, and found to be nobody else's.
+    pub async fn settled_addresses(&self, index: u32) -> Result<Vec<IpAddr>, Failure> {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        let found = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await?;
+        let passing = AddressHeaderFlags::Secondary
+            | AddressHeaderFlags::Deprecated
+            | AddressHeaderFlags::Tentative
+            | AddressHeaderFlags::Dadfailed;
+        let settled = found.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewAddress(message)
+                if message.header.scope == AddressScope::Universe
+                    && !message.header.flags.intersects(passing) =>
+            {
+                as_address(&message)
+            }
+            _ => None,
+        });
+        Ok(settled.filter(|(owner, _)| *owner == index).map(|(_, address)| address.ip()).collect())
     }
 
     /// Adds an address to link `index`, without duplicate detection: the plan gives it to nobody else. One that

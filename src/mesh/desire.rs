@@ -226,6 +226,29 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_takes_no_larger_packets_than_gotatun_however_large_the_underlay_is() {
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        for (vtep, underlay, inside) in [
+            (v4, 4123, 4063),
+            (v4, 4124, 4064),
+            (v4, 9000, 4064),
+            (v6, 4143, 4063),
+            (v6, 4144, 4064),
+            (v6, 65_535, 4064),
+        ] {
+            assert_eq!(mesh_mtu(vtep, underlay), inside, "{vtep}, {underlay}");
+        }
+        let mut view = nodes(2, &[1]);
+        let all = std::sync::Arc::make_mut(&mut view.nodes);
+        all.values_mut().for_each(|node| node.underlay_mtu = 9000);
+        let epoch = secret(1).epoch();
+        let routes = Routes::from([(id(2), epoch)]);
+        let mesh = desire(CLUSTER, 51820, &view, &[own_key(1, &secret(1), 0)], &routes).unwrap();
+        assert_eq!(mesh.devices[&epoch].mtu, 4064);
+        assert_eq!(mesh.routes.values().map(|route| route.mtu).collect::<Vec<_>>(), [4064]);
+    }
+
+    #[test]
     fn a_key_that_two_nodes_show_is_the_older_ones_and_ones_own_is_nobodys() {
         let mut view = nodes(4, &[1]);
         let nodes = std::sync::Arc::make_mut(&mut view.nodes);

@@ -9,6 +9,7 @@ mod mesh;
 mod mtu;
 mod ops;
 mod state;
+mod underlay_guard;
 
 pub use diff::{plan, plan_groups};
 pub use mesh::{
@@ -21,6 +22,7 @@ pub use state::{
     Desired, DesiredNetwork, DesiredPort, Observed, ObservedBridge, ObservedGuard, ObservedNetwork,
     ObservedPort, ObservedVxlan, PortGuard, PortName,
 };
+pub use underlay_guard::{GuardStep, ObservedUnderlayGuard, UnderlayGuard, plan_underlay_guard};
 
 #[cfg(test)]
 mod tests;

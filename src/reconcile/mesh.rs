@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::desire::needs_mesh;
 use super::{Reconciler, Work};
 use crate::kernel::KernelError;
 use crate::mesh::{DesiredMesh, Handshakes, OwnKey, PrivateKey, Rotation};
-use crate::model::{ClusterView, Encryption, MeshKey, PublicKey};
+use crate::model::{ClusterView, MeshKey, PublicKey};
 use crate::plan::{DeviceName, MeshAction, ObservedMesh, plan_mesh};
 use crate::state::{State, StateError};
 
@@ -62,16 +63,11 @@ impl MeshWork {
     }
 }
 
-/// Whether a cluster needs the mesh.
-fn is_wanted(view: &ClusterView) -> bool {
-    view.networks.values().any(|network| network.spec.encrypt == Encryption::Wireguard)
-}
-
 impl Reconciler {
     /// Brings the mesh to what it should be; how many steps that took.
     pub(super) async fn pass_mesh(&self, work: &mut Work) -> usize {
         let view = self.view();
-        let done = match is_wanted(&view) {
+        let done = match needs_mesh(&view) {
             true => self.keep_mesh(work, &view).await,
             false => self.clear_mesh(work).await,
         };
@@ -89,7 +85,7 @@ impl Reconciler {
     /// What a pass would do with the mesh now.
     pub(super) async fn dry_run_mesh(&self, work: &Work) -> Result<Vec<MeshAction>, KernelError> {
         let observed = self.0.kernel.observe_mesh().await?;
-        if !is_wanted(&self.view()) {
+        if !needs_mesh(&self.view()) {
             return Ok(plan_mesh(None, &observed, &BTreeSet::new()));
         }
         // Until the first pass nobody knows what should be.

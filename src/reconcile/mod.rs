@@ -13,6 +13,8 @@ mod mesh;
 mod paths;
 mod run;
 mod silence;
+mod underlay;
+mod underlay_guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,14 +28,16 @@ use crate::kernel::{Kernel, KernelError};
 use crate::local::{Local, LocalEndpoint};
 use crate::model::{ClusterView, EndpointKey, EndpointName, NetworkId, NodeId, NodeState};
 use crate::multicast::Tally;
-use crate::plan::{Action, Desired, DesiredNetwork, MeshAction, Observed, Op, Plan, plan};
+use crate::plan::{Action, Desired, DesiredNetwork, GuardStep, MeshAction, Observed, Op, Plan, plan};
 use crate::state::State;
 
 use groups::FreshGroups;
 use mesh::MeshWork;
+use underlay_guard::{GuardWork, Networks};
 
 pub use mesh::remembered_keys;
 pub use paths::MeshPath;
+pub use underlay::SeenUnderlay;
 
 pub use desire::{Situation, Wish, is_settled, keep_what_is_there, members, network_mtu, port, vtep, wish};
 
@@ -51,6 +55,8 @@ pub struct Settings {
     pub grace: Duration,
     /// After how long a node that does not answer is dead.
     pub detect: Duration,
+    /// Whether the others are told by itself when the node's address on the underlay changes.
+    pub follow_address: bool,
 }
 
 /// Something that whoever watches this node wants to know.
@@ -100,6 +106,7 @@ pub struct Work {
     /// How much went to which group and node.
     tallies: BTreeMap<NetworkId, Tally>,
     mesh: MeshWork,
+    guard: GuardWork,
     started: Instant,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
@@ -151,6 +158,7 @@ impl Reconciler {
             fresh: FreshGroups::default(),
             tallies: BTreeMap::new(),
             mesh: MeshWork::default(),
+            guard: GuardWork::default(),
             started: Instant::now(),
             settled: false,
         };
@@ -188,15 +196,16 @@ impl Reconciler {
     }
 
     /// What a full pass would do now.
-    pub async fn dry_run(&self) -> Result<(Vec<MeshAction>, Plan), KernelError> {
+    pub async fn dry_run(&self) -> Result<(Vec<MeshAction>, Option<GuardStep>, Plan), KernelError> {
         let mut work = self.work().await;
         let mesh = self.dry_run_mesh(&work).await?;
         let mut wish = self.wish(&mut work, None).await;
+        let guard = self.dry_run_underlay_guard(&work, &wish.desired).await?;
         let observed = self.0.kernel.observe().await?;
         if !work.settled {
             keep_what_is_there(&mut wish.desired, &observed, self.0.cluster.id(), &self.view());
         }
-        Ok((mesh, plan(&wish.desired, &observed)))
+        Ok((mesh, guard, plan(&wish.desired, &observed)))
     }
 
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has
@@ -286,6 +295,7 @@ impl Reconciler {
     ) -> Result<Vec<(Op, KernelError)>, KernelError> {
         if scope == Scope::Everything {
             work.mesh.look();
+            work.guard.look();
         }
         // Before the networks that go through it.
         let meshed = self.pass_mesh(work).await;
@@ -332,7 +342,10 @@ impl Reconciler {
             looked_at.insert(id);
         }
         self.tally_before(work, &plan).await;
+        let mut guarded = self.pass_underlay_guard(work, &wish.desired, Networks::Before).await;
         let applied = self.0.kernel.apply(&plan).await;
+        guarded += self.pass_underlay_guard(work, &wish.desired, Networks::After).await;
+        wish.problems.extend(work.guard.problem().cloned());
         for id in &looked_at {
             match wish.desired.networks.remove(id) {
                 Some(network) if applied.failed.iter().all(|(op, _)| op.network != *id) => {
@@ -349,7 +362,7 @@ impl Reconciler {
         });
         let mut errors = wish.problems;
         errors.extend(applied.failed.iter().map(|(op, error)| format!("{}: {error}", describe(op))));
-        self.conclude(meshed + applied.done, errors);
+        self.conclude(meshed + guarded + applied.done, errors);
         Ok(applied.failed)
     }
 

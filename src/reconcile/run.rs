@@ -17,6 +17,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const GATHER: Duration = Duration::from_millis(3);
 /// How long the kernel's own news are gathered: each of our passes makes some.
 const GATHER_KERNEL: Duration = Duration::from_millis(200);
+/// How long an address stays away that is put back at once, or changed by taking it away first.
+const GATHER_ADDRESSES: Duration = Duration::from_millis(500);
 /// The first wait after a failure; doubled up to `PERIOD`.
 const RETRY: Duration = Duration::from_millis(500);
 /// How long entries that nobody vouches for stay after a start, at most.
@@ -33,6 +35,7 @@ impl Reconciler {
         let mut secrets = self.0.cluster.mesh_secret();
         let mut dirty = BTreeSet::new();
         let mut mesh_dirty = false;
+        let mut follow_at: Option<Instant> = None;
         let mut retry = RETRY;
         loop {
             let wake = next_partial.map_or(next_full, |at| at.min(next_full));
@@ -75,6 +78,7 @@ impl Reconciler {
                             sooner(&mut next_partial, GATHER);
                         }
                         Some(KernelEvent::UnderlayChanged { mtu }) => self.underlay_changed(mtu).await,
+                        Some(KernelEvent::AddressesChanged) => sooner(&mut follow_at, GATHER_ADDRESSES),
                         Some(KernelEvent::Lost) => next_full = Instant::now(),
                         None => {
                             // The connection broke: what happened since is seen by a full pass.
@@ -84,9 +88,17 @@ impl Reconciler {
                     }
                     continue;
                 }
+                () = sleep_until(follow_at.unwrap_or(wake)), if follow_at.is_some() => {
+                    follow_at = None;
+                    self.follow_underlay().await;
+                    continue;
+                }
                 () = sleep_until(wake) => {}
             }
             let full = Instant::now() >= next_full;
+            if full {
+                self.follow_underlay().await;
+            }
             let scope = if full { Scope::Everything } else { Scope::Changed(std::mem::take(&mut dirty)) };
             let (well, again, fresh) = self.one(scope, std::mem::take(&mut mesh_dirty)).await;
             next_partial = fresh;
@@ -143,14 +155,6 @@ impl Reconciler {
         let age = work.started.elapsed();
         let heard = age >= 2 * self.0.settings.detect && is_settled(&self.view());
         work.settled |= heard || age >= SETTLE;
-    }
-
-    async fn underlay_changed(&self, mtu: u32) {
-        let view = self.view();
-        let Some(me) = view.myself() else { return };
-        if let Err(error) = self.0.cluster.set_self(me.vtep, mtu).await {
-            tracing::warn!(%error, "cannot publish the underlay's new MTU");
-        }
     }
 
     async fn subscribe(&self) -> mpsc::Receiver<KernelEvent> {

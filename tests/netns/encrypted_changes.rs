@@ -1,5 +1,5 @@
-//! An encrypted network while something changes: agents that restart, nodes that go, return, move or are shut out, and
-//! keys that are made anew.
+//! An encrypted network while something changes: agents that restart, nodes that go, return or are shut out, and keys
+//! that are made anew.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::encrypted::{BOTH, all_reach_each_other, encrypted, mesh_of};
-use crate::harness::{Container, Node, Pings, SOON, lab, ping, wait_until};
+use crate::harness::{Capture, Container, Listener, Node, Pings, SOON, lab, need, ping, send, wait_until};
 use crate::unicast::address;
 
 fn nothing_to_do(node: &Node) {
@@ -119,6 +119,31 @@ fn keys_are_made_anew_every_so_often_and_neither_a_packet_nor_a_connection_is_lo
 }
 
 #[test]
+fn keys_are_made_anew_when_somebody_asks_the_manager_and_nobody_else() {
+    let lab = lab!(2).cluster();
+    let endpoints = encrypted(&lab, &BOTH);
+    let before = wait_until("n2 has a key", SOON, || key(lab.node(1), "n2"));
+    let pings = Pings::with_interval(&endpoints[0].0, &address(&endpoints[1].1, 0), 1000, "0.01");
+    let refused = lab.node(2).lanmesh(["manager", "rotate-keys"]).refusal();
+    assert!(refused.contains("n1 ("), "it says who can: {refused}");
+    let (_, old) = lab.node(2).http("GET", "/v1/keys", "");
+    let new = lab.node(1).lanmesh(["manager", "rotate-keys", "--json"]).json();
+    assert_eq!(new["epoch"].as_u64(), old["epoch"].as_u64().map(|epoch| epoch + 1));
+    wait_until("n2 has the new one", SOON, || match lab.node(2).http("GET", "/v1/keys", "") {
+        (200, keys) if keys == new => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    wait_until("n2 has another key in the mesh", SOON, || {
+        let now = key(lab.node(1), "n2")?;
+        if now == before { Err(now) } else { Ok(()) }
+    });
+    let (status, answer) = lab.node(1).http("PUT", "/v1/keys", &old.to_string().replace("epoch", "replaces"));
+    assert_eq!(status, 409, "the keys that were replaced: {answer}");
+    let (sent, received) = pings.finish();
+    assert_eq!(sent - received, 0, "packets lost of {sent}");
+}
+
+#[test]
 fn a_node_that_was_shut_out_reads_and_sends_nothing_and_the_others_lose_nothing() {
     let lab = lab!(3).cluster();
     let endpoints = encrypted(&lab, &BOTH);
@@ -145,17 +170,63 @@ fn a_node_that_was_shut_out_reads_and_sends_nothing_and_the_others_lose_nothing(
     assert_eq!(sent - received, 0, "packets lost between those that stay, of {sent}");
 }
 
+/// What a node has counted under this name.
+fn counted(node: &Node, name: &str) -> Result<u64, String> {
+    let status = node.lanmesh(["status", "--json"]).ok()?;
+    status["counters"][name].as_u64().ok_or_else(|| format!("it is not counted: {status}"))
+}
+
 #[test]
-fn a_tunnel_follows_a_node_whose_address_on_the_underlay_changes() {
-    let lab = lab!(2).cluster();
+fn what_a_removed_node_goes_on_sending_with_its_old_keys_is_taken_by_nobody() {
+    need!("tcpdump");
+    let lab = lab!(3).cluster();
     let endpoints = encrypted(&lab, &BOTH);
-    let two = lab.node(2);
-    two.netns().ip("address add 192.0.2.22/24 dev eth0");
-    two.netns().ip("address delete 192.0.2.2/24 dev eth0");
-    // The kernel takes a second address of a subnet away with the first.
-    if !two.netns().ip("address show dev eth0").contains("192.0.2.22") {
-        two.netns().ip("address add 192.0.2.22/24 dev eth0");
+    let [one, two, three] = [1, 2, 3].map(|n| lab.node(n));
+    let before = wait_until("n2 has a key", SOON, || key(one, "n2"));
+    // It hears nothing any more, so nobody can tell it that it was removed: it goes on with all that it has.
+    three.netns().ip("route delete table local local 192.0.2.3 dev eth0");
+    one.lanmesh(["node", "rm", "n3"]).success();
+    for node in [one, two] {
+        wait_until("n2 has another key", SOON, || {
+            let now = key(node, "n2")?;
+            if now == before { Err(now) } else { Ok(()) }
+        });
     }
-    // What n2 sends shows n1 where it is now.
-    all_reach_each_other(&endpoints.into_iter().rev().collect::<Vec<_>>());
+    let tunnels = "udp portrange 51840-51843";
+    let capture = |filter: &str| Capture::start(lab.underlay(), "n3", filter);
+    let sent = [
+        capture(&format!("src host 192.0.2.3 and {tunnels}")),
+        capture("src host 192.0.2.3 and udp port 7979"),
+    ];
+    let answers = lab.dir().join("answers.pcap");
+    let filter = format!("dst host 192.0.2.3 and ({tunnels} or udp port 7979)");
+    let answered = Capture::written(lab.underlay(), "n3", &filter, &answers);
+    let listener = Listener::open(&endpoints[0].0, 5691, None);
+    // What it says in gossip: an endpoint more, and a network.
+    let more = Container::named("more");
+    three.attach("net", "more", &more);
+    three.create_network("evil", &["--subnet", "10.66.0.0/24"]);
+    let counts = [one, two].map(|node| counted(node, "dropped_unknown_key").expect("it is counted"));
+    let to = address(&endpoints[0].1, 0);
+    for (node, before) in [one, two].iter().zip(counts) {
+        wait_until("its datagrams are dropped", SOON, || {
+            send(&endpoints[2].0, to.parse().expect("an address"), 5691, "from a removed node", 10);
+            match counted(node, "dropped_unknown_key")? {
+                now if now >= before + 10 => Ok(()),
+                now => Err(format!("{now}, {before} before")),
+            }
+        });
+    }
+    let [wireguard, gossip] = sent.map(Capture::count);
+    assert!(wireguard > 0 && gossip > 0, "it goes on sending: {wireguard} and {gossip} packets");
+    if answered.count() > 0 {
+        let shown = std::process::Command::new("tcpdump").args(["-nn", "-r"]).arg(&answers).output();
+        panic!("packets to it: {}", String::from_utf8_lossy(&shown.expect("tcpdump can be run").stdout));
+    }
+    assert_eq!(listener.count("from a removed node"), 0, "datagrams that arrived");
+    for node in [one, two] {
+        assert_eq!(node.endpoints("net"), Ok(vec!["c1@n1".to_owned(), "c2@n2".to_owned()]));
+        assert_eq!(node.state_of(three), "unknown");
+        assert!(node.lanmesh(["network", "inspect", "evil", "--json"]).ok().is_err(), "its network is known");
+    }
 }

@@ -1,14 +1,14 @@
-//! What the underlay sees of an encrypted network, and what it can put into one: nothing.
+//! What the underlay sees of an encrypted network: nothing. What it can put into one is in `strangers`.
 
-use std::net::{IpAddr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::encrypted::{BOTH, all_reach_each_other, attach, devices, encrypted, in_mesh, mesh_of};
-use crate::harness::{Capture, Container, Lab, Listener, Netns, Node, SOON, lab, need, slowness, wait_until};
+use crate::encrypted::{BOTH, all_reach_each_other, attach, devices, in_mesh};
+use crate::harness::{Capture, Container, Lab, Node, SOON, lab, need, slowness, wait_until};
 use crate::unicast::address;
 
 const MARKER: &[u8] = b"nobody-may-read-this-on-the-way";
@@ -134,75 +134,4 @@ fn encrypted_on(lab: &Lab, nodes: &[usize]) -> Vec<(Container, Value)> {
         .collect();
     all_reach_each_other(&endpoints);
     endpoints
-}
-
-/// A VXLAN packet (RFC 7348) with a broadcast datagram of the marker inside.
-fn forged(vni: u32) -> Vec<u8> {
-    let mut packet = vec![0x08, 0, 0, 0];
-    packet.extend((vni << 8).to_be_bytes());
-    packet.extend([0xff; 6]);
-    packet.extend([0x02, 0, 0, 0, 0, 0x99]);
-    packet.extend([0x08, 0]);
-    let udp = u16::try_from(8 + MARKER.len()).expect("is short");
-    let mut header = vec![0x45, 0];
-    header.extend((20 + udp).to_be_bytes());
-    header.extend([0, 0, 0, 0, 64, 17, 0, 0, 10, 70, 0, 99, 10, 70, 0, 255]);
-    let sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("is folded");
-    header[10..12].copy_from_slice(&sum.to_be_bytes());
-    packet.extend(header);
-    packet.extend(PORT.to_be_bytes());
-    packet.extend(PORT.to_be_bytes());
-    packet.extend(udp.to_be_bytes());
-    // No checksum (RFC 768).
-    packet.extend([0, 0]);
-    packet.extend(MARKER);
-    packet
-}
-
-/// A host on the underlay that belongs to nobody, with a way to the mesh's addresses through n2.
-fn stranger(lab: &Lab) -> Netns {
-    let host = Netns::new("stranger");
-    lab.underlay().ip("link add stranger type veth peer name eth0 netns stranger");
-    lab.underlay().ip("link set stranger master br0 up");
-    host.ip("link set eth0 up");
-    host.ip("address add 192.0.2.99/24 dev eth0");
-    host.ip("address add 2001:db8::99/64 dev eth0 nodad");
-    host.ip("route add fd00::/8 via 2001:db8::2");
-    host
-}
-
-#[test]
-fn a_host_on_the_underlay_can_put_packets_into_a_plain_network_and_not_into_an_encrypted_one() {
-    let lab = lab!(2).cluster();
-    let secret = encrypted(&lab, &BOTH);
-    lab.network("plain", &["--subnet", "10.70.0.0/24"]);
-    let open = Container::named("open");
-    lab.node(2).attach("plain", "open", &open);
-    let host = stranger(&lab);
-    let vni = |network: &str| {
-        let answer = lab.node(1).lanmesh(["network", "inspect", network, "--json"]).json();
-        u32::try_from(answer["vni"].as_u64().expect("a number")).expect("has 24 bits")
-    };
-    // Every address of n2 there is.
-    let own = wait_until("n2 is in the mesh", SOON, || mesh_of(lab.node(1), "n2"));
-    let own: Ipv6Addr = own["address"].as_str().and_then(|a| a.parse().ok()).expect("an address");
-    let vtep: Ipv6Addr = (u128::from(own) | 1 << 64).into();
-    let targets: [IpAddr; 4] =
-        ["192.0.2.2".parse().expect("v4"), "2001:db8::2".parse().expect("v6"), own.into(), vtep.into()];
-    let text = std::str::from_utf8(MARKER).expect("is text");
-    for (container, network, expected) in [(&open, "plain", 1), (&secret[1].0, "net", 0)] {
-        let listener = Listener::open(container, PORT, None);
-        let packet = forged(vni(network));
-        crate::harness::within(&host.path(), || {
-            for to in targets {
-                let any: IpAddr =
-                    if to.is_ipv4() { "0.0.0.0".parse() } else { "::".parse() }.expect("is one");
-                let socket = UdpSocket::bind((any, 0)).expect("a port is free");
-                // One that nothing answers for is refused the second time.
-                let _ = socket.send_to(&packet, (to, 4789));
-            }
-        });
-        assert_eq!(listener.count(text), expected, "forged datagrams that an endpoint of {network} got");
-    }
 }

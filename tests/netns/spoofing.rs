@@ -319,3 +319,45 @@ fn rules_go_with_their_endpoint_and_change_with_its_addresses() {
     inject(&moved, &ethernet(BROADCAST, mac, IP, &ipv4(before.v4, UDP, &udp(5000))));
     assert_eq!(spoofed(node, "net", "moved"), TIMES, "the address that it had before");
 }
+
+#[test]
+fn where_the_kernel_has_no_such_rules_the_doctor_says_so_and_endpoints_work_but_may_lie() {
+    need!("python3", "tcpdump");
+    let lab = lab!(2);
+    for node in lab.nodes() {
+        node.kill();
+        node.start_under(&["env", "LANMESH_WITHOUT=port-guard"]);
+        node.wait_ready();
+    }
+    let scene = Scene::set(lab.cluster(), &[]);
+    let [evil, victim, _] = scene.who;
+    let listening = scene.listen();
+    inject(&scene.evil, &forged(evil, victim, scene.gateway)[0].1);
+    assert_eq!(listening.map(Capture::count), [TIMES, TIMES]);
+    let node = scene.lab.node(1);
+    let list = node.lanmesh(["endpoint", "ls", "net", "--json"]).json();
+    let counted = list.as_array().expect("a list").iter().filter(|endpoint| !endpoint["spoofed"].is_null());
+    assert_eq!(counted.count(), 0, "nothing counts: {list}");
+    let doctor = node.lanmesh(["doctor", "--json"]).json();
+    let found = doctor["checks"].as_array().expect("a list").iter().find(|check| {
+        check["name"].as_str().is_some_and(|name| name.starts_with("endpoints kept to their own addresses"))
+    });
+    let check = found.expect("it is checked");
+    assert_eq!(check["state"], "fallback", "{check}");
+    assert!(
+        check["instead"].as_str().is_some_and(|text| text.contains("attach only what you trust")),
+        "{check}"
+    );
+    // Once the kernel has them, the next start puts them there.
+    node.kill();
+    node.start_and_wait();
+    wait_until("the endpoints are kept to their addresses", SOON, || {
+        let list = node.lanmesh(["endpoint", "ls", "net", "--json"]).ok()?;
+        let mine = list.as_array().into_iter().flatten().filter(|endpoint| endpoint["spoofed"].is_u64());
+        if mine.count() == 2 { Ok(()) } else { Err(list.to_string()) }
+    });
+    let listening = scene.listen();
+    inject(&scene.evil, &forged(evil, victim, scene.gateway)[0].1);
+    assert_eq!(listening.map(Capture::count), [0, 0]);
+    assert_eq!(spoofed(node, "net", "evil"), TIMES);
+}

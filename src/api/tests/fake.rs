@@ -15,6 +15,7 @@ use crate::model::*;
 struct Inner {
     init: Option<InitRequest>,
     token: u32,
+    keys: u32,
     networks: BTreeMap<NetworkName, NetworkRequest>,
     endpoints: BTreeMap<NetworkName, BTreeMap<EndpointName, AttachRequest>>,
     attached: u32,
@@ -189,6 +190,19 @@ impl Backend for Fake {
         }
         inner.token += 1;
         Ok(self.token_answer(inner.token))
+    }
+
+    async fn keys(&self) -> Answer<KeysAnswer> {
+        Ok(KeysAnswer { epoch: self.inner.lock().unwrap().keys })
+    }
+
+    async fn rotate_keys(&self, request: RotateKeysRequest) -> Answer<KeysAnswer> {
+        let mut inner = self.inner.lock().unwrap();
+        if request.replaces != inner.keys {
+            return Err(ApiError::conflict("those are not the current keys"));
+        }
+        inner.keys += 1;
+        Ok(KeysAnswer { epoch: inner.keys })
     }
 
     async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {

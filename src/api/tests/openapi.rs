@@ -92,6 +92,8 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("put", "/v1/cluster/membership", "/v1/cluster/membership", r#"{"token":"t","manager":"m","index":3}"#),
     ("get", "/v1/token", "/v1/token", ""),
     ("put", "/v1/token", "/v1/token", r#"{"replaces":"token-0"}"#),
+    ("get", "/v1/keys", "/v1/keys", ""),
+    ("put", "/v1/keys", "/v1/keys", r#"{"replaces":0}"#),
     ("put", "/v1/manager", "/v1/manager", r#"{"force":true}"#),
     ("get", "/v1/version", "/v1/version", ""),
     ("get", "/v1/openapi.json", "/v1/openapi.json", ""),
@@ -211,6 +213,7 @@ async fn errors_follow_their_schema_and_their_status_is_documented() {
             r#"{"host":true}"#,
         ),
         ("put", "/v1/token", "/v1/token", r#"{"replaces":"other"}"#),
+        ("put", "/v1/keys", "/v1/keys", r#"{"replaces":7}"#),
     ] {
         let answer =
             served.raw(&method.to_ascii_uppercase(), path, "content-type: application/json\r\n", body).await;

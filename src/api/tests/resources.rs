@@ -56,6 +56,12 @@ async fn a_repeated_rotation_does_not_rotate_twice() {
     let new = served.client.rotate_token(&request).await.unwrap();
     assert_eq!(refused(served.client.rotate_token(&request).await).kind, ErrorKind::Conflict);
     assert_eq!(served.client.token().await.unwrap(), new);
+    let old = served.client.keys().await.unwrap();
+    let request = RotateKeysRequest { replaces: old.epoch };
+    let new = served.client.rotate_keys(&request).await.unwrap();
+    assert_ne!(new, old);
+    assert_eq!(refused(served.client.rotate_keys(&request).await).kind, ErrorKind::Conflict);
+    assert_eq!(served.client.keys().await.unwrap(), new);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! What this node's own agent asks for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,19 @@ impl Core {
     /// Publishes where this node's VXLAN packets come from and how large they may be.
     pub fn set_self(&mut self, vtep: IpAddr, underlay_mtu: u32, now: Duration) {
         self.say(|fact| (fact.vtep, fact.underlay_mtu) = (vtep, underlay_mtu), now);
+    }
+
+    /// Publishes that this node is at another address, where its VXLAN packets come from too.
+    pub fn move_to(&mut self, address: SocketAddr, underlay_mtu: u32, now: Duration) {
+        self.membership.move_to(address, now);
+        let said = |fact: &mut NodeFact| {
+            (fact.address, fact.vtep, fact.underlay_mtu) = (address, address.ip(), underlay_mtu);
+        };
+        self.say(said, now);
+        // Who missed that, or what was said before it, would ask for it at the old address.
+        self.compare_with_some(now);
+        self.follow_membership(now);
+        self.refresh_states(now);
     }
 
     /// Begins to follow a network.

@@ -463,6 +463,9 @@ impl Core {
             }
             for step in steps {
                 match step {
+                    // Given up for good: not to be looked for as the dead are, nor could it read what it is sent.
+                    Step::Send(Identity { node, .. }, _) | Step::Remind(Identity { node, .. }, _)
+                        if self.ledger.is_removed(node) => {}
                     Step::Send(to, message) => self.send(to.address, &Datagram::Swim(message), now),
                     Step::Remind(suspected, incarnation) => {
                         let asker = self.membership.identity();

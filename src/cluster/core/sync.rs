@@ -231,6 +231,20 @@ impl Core {
         }
     }
 
+    /// Begins streams to some of the nodes that are known, whatever was begun before.
+    pub(super) fn compare_with_some(&mut self, now: Duration) {
+        let mut others = self.others();
+        others.shuffle(&mut self.random);
+        // Those that answer first.
+        let up = self.up();
+        others.sort_by_key(|node| !up.contains(node));
+        for node in others.into_iter().take(2 * FAN_OUT) {
+            self.synced.remove(&node);
+            self.syncing.remove(&node);
+            self.request_sync(node, Duration::ZERO, now);
+        }
+    }
+
     /// Greets some of the nodes that are known from before, those with networks in common first.
     pub(super) fn greet(&mut self, now: Duration) {
         let mut others = self.others();

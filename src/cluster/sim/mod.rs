@@ -41,10 +41,14 @@ struct Node {
 struct Sim {
     now: Duration,
     nodes: Vec<Node>,
+    /// With whom those that were woken had an exchange.
+    met: Vec<usize>,
     /// Sorted by time, then by order of sending.
     wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
     sent: u64,
     loss: f64,
+    /// Where each node is.
+    addresses: Vec<SocketAddr>,
     /// Nodes hear each other only within a side.
     side: Vec<u8>,
     /// Every datagram that was sent since recording began: to whom, from where, what.
@@ -75,19 +79,26 @@ fn with_id(id: NodeId) -> usize {
     id.as_bytes()[..8].iter().fold(0, |n, byte| n << 8 | usize::from(*byte))
 }
 
-fn with_address(address: SocketAddr) -> usize {
-    match address.ip() {
-        IpAddr::V4(v4) => usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3]) - 1,
-        IpAddr::V6(_) => usize::MAX,
-    }
-}
-
 fn admission(n: usize) -> Admission {
     let name = NodeName::new(format!("n{n}")).unwrap();
     Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n), term: 1 }
 }
 
 impl Sim {
+    /// The node that has the address, which is mostly its first one: no need to look at all of them.
+    fn with_address(&self, address: SocketAddr) -> Option<usize> {
+        let first = match address.ip() {
+            IpAddr::V4(v4) => {
+                (usize::from(v4.octets()[2]) * 250 + usize::from(v4.octets()[3])).saturating_sub(1)
+            }
+            IpAddr::V6(_) => usize::MAX,
+        };
+        if self.addresses.get(first) == Some(&address) {
+            return Some(first);
+        }
+        self.addresses.iter().position(|known| *known == address)
+    }
+
     /// `n` nodes that were all let in and have just started.
     fn new(n: usize, seed: u64) -> Self {
         let ca = ca();
@@ -106,9 +117,11 @@ impl Sim {
         let mut sim = Self {
             now: Duration::ZERO,
             nodes: (0..n).map(|_| node()).collect(),
+            met: Vec::new(),
             wire: BTreeMap::new(),
             sent: 0,
             loss: 0.0,
+            addresses: (0..n).map(address).collect(),
             side: vec![0; n],
             tape: None,
             key: ca.gossip_key(1, 1),
@@ -123,7 +136,8 @@ impl Sim {
     }
 
     fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
-        let Admission { name, index, address, .. } = admission(n);
+        let Admission { name, index, .. } = admission(n);
+        let address = self.addresses[n];
         let fact = facts::NodeFact {
             name,
             index,
@@ -172,16 +186,13 @@ impl Sim {
             match output {
                 Output::Datagram(to, datagram) => {
                     assert!(datagram.len() <= wire::MAX_DATAGRAM, "{} bytes", datagram.len());
-                    let to = with_address(to);
-                    if to >= self.nodes.len() {
-                        continue;
-                    }
+                    let Some(to) = self.with_address(to) else { continue };
                     if let Some(tape) = &mut self.tape {
-                        tape.push((to, address(n), datagram.clone()));
+                        tape.push((to, self.addresses[n], datagram.clone()));
                     }
                     if self.hears(n, to) && !self.random.random_bool(self.loss) {
                         let delay = MS.mul_f64(self.random.random_range(0.1..2.0));
-                        self.post(to, delay, Arrival::Datagram(address(n), datagram));
+                        self.post(to, delay, Arrival::Datagram(self.addresses[n], datagram));
                     }
                 }
                 Output::Sync(peer, _) => {
@@ -216,6 +227,7 @@ impl Sim {
         }
         self.flush(a);
         self.flush(b);
+        self.met.push(b);
     }
 
     fn wake(&mut self, n: usize) {
@@ -243,11 +255,17 @@ impl Sim {
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        // When each node is due; an entry that is outdated wakes it for nothing.
+        // When each node is due, of which only what was worked out last counts; the rest is skipped.
         let mut due = BinaryHeap::new();
-        let at = |node: &Node| node.core.as_ref().map(|core| core.deadline().max(node.paused));
+        let mut last = vec![None; self.nodes.len()];
+        let plan = |n: usize, node: &Node, last: &mut [Option<Duration>], due: &mut BinaryHeap<_>| {
+            let at = node.core.as_ref().map(|core| core.deadline().max(node.paused));
+            if std::mem::replace(&mut last[n], at) != at {
+                due.extend(at.map(|at| std::cmp::Reverse((at, n))));
+            }
+        };
         for (n, node) in self.nodes.iter().enumerate() {
-            due.extend(at(node).map(|at| std::cmp::Reverse((at, n))));
+            plan(n, node, &mut last, &mut due);
         }
         loop {
             let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
@@ -265,11 +283,17 @@ impl Sim {
                 self.nodes[to].inbox.push(arrival);
                 to
             } else {
-                let Some(std::cmp::Reverse((_, n))) = due.pop() else { break };
+                let Some(std::cmp::Reverse((at, n))) = due.pop() else { break };
+                if last[n] != Some(at) {
+                    continue;
+                }
+                last[n] = None;
                 n
             };
             self.wake(n);
-            due.extend(at(&self.nodes[n]).map(|at| std::cmp::Reverse((at, n))));
+            for n in std::mem::take(&mut self.met).into_iter().chain([n]) {
+                plan(n, &self.nodes[n], &mut last, &mut due);
+            }
         }
         self.now = end;
     }

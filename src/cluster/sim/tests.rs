@@ -76,6 +76,31 @@ fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
 }
 
 #[test]
+fn a_node_that_moves_to_another_address_is_found_there_and_given_up_by_nobody() {
+    for (n, seed) in [(2, 1), (3, 2), (3, 3), (10, 4), (20, 5)] {
+        let (mut sim, _) = quiet(n, seed);
+        for (last, who) in [(1, 1), (2, 0), (3, 1)] {
+            let moved: SocketAddr = ([10, 2, 0, last], 7979).into();
+            sim.addresses[who] = moved;
+            // What is sent to the old one is lost, and it takes the agent a moment to notice.
+            sim.run(600 * MS);
+            sim.with(who, |core, now| core.move_to(moved, 1400, now));
+            let known = |sim: &Sim| {
+                (0..n).all(|at| {
+                    let node = &sim.view(at).nodes[&id(who)];
+                    (node.address, node.vtep, node.underlay_mtu) == (moved, moved.ip(), 1400)
+                })
+            };
+            let took = sim.until(SECOND, known);
+            assert!(took.is_some(), "{n} nodes, seed {seed}: known everywhere");
+            sim.run(10 * SECOND);
+            assert!(sim.all_alive(), "{n} nodes, seed {seed}");
+            assert_eq!(sim.deaths(), [], "{n} nodes, seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn a_node_that_was_frozen_comes_back_by_itself_and_takes_nobody_for_dead() {
     for seed in 0..5 {
         let (mut sim, _) = quiet(5, seed);

@@ -3,6 +3,8 @@
 //! Owns: which remote endpoints are programmed and where to, who wins an address that two claim, the MTU of a
 //! network, and for how long a dead node's entries stay. Does not own the steps that lead there (`plan`).
 
+mod underlay;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -18,6 +20,8 @@ use crate::multicast;
 use crate::plan::{
     Desired, DesiredNetwork, DesiredPort, MtuError, Observed, ObservedNetwork, mesh_vtep, overlay_mtu,
 };
+
+pub use underlay::{needs_mesh, underlay_guard};
 
 /// What this node should have in its kernel, and what stands in the way.
 #[derive(Debug, Default)]

@@ -1,0 +1,335 @@
+//! Keeps strangers on the underlay out of plain networks: VXLAN packets with the VNI of one of them that are from
+//! no node of the cluster are dropped and counted before they reach the VXLAN socket. And keeps everybody off the
+//! node's address in the mesh but who comes out of the mesh, or is the node itself.
+//!
+//! One table of nf_tables in the node's own namespace, of the family `inet`. Other tables are not looked at: what
+//! ours accepts they may still drop. Its name follows from the run directory, so that two agents have two, and it
+//! carries a number that follows from the rules. VNIs and VTEPs are sets in it, and change without the rules.
+//!
+//! The hook at input sees IPv4 datagrams whole. Of IPv6 it sees fragments: the first one always has the UDP header
+//! (RFC 7112), but where it ends before the VNI the datagram is dropped, as nobody cuts VXLAN headers in two.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use lanmesh_ipam::stable_hash;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::guard::{counted, within};
+use super::links::NODE_LINK;
+use super::nft::{
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, count,
+    device_name, is_in, layer_4, masked_with, protocol, verdict,
+};
+use super::raw::{self, attribute, attributes, nested};
+use crate::model::Vni;
+use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard};
+
+const INET: Family = Family::Inet;
+const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_INET_LOCAL_IN: u32 = 1;
+/// Before whatever else is at the hooks. What is dropped gets no entry in the connection tracking, which confirms it last.
+const EARLY: i32 = -300;
+
+/// What keeps strangers out of plain networks.
+const VXLAN: &[u8] = b"vxlan\0";
+/// What keeps others off the node's address in the mesh.
+const MESH: &[u8] = b"mesh\0";
+/// What keeps others from sending as a node in the mesh, also through this node.
+const MESH_SENDERS: &[u8] = b"mesh-senders\0";
+
+const VNIS: &[u8] = b"vnis\0";
+const VTEPS: &[u8] = b"vteps\0";
+const VTEPS6: &[u8] = b"vteps6\0";
+
+/// How many elements go into one message, whose attributes have 16 bits for their length.
+const ELEMENTS: usize = 1000;
+
+/// What was dropped since the rules were made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refused {
+    /// Packets for plain networks that were from no node.
+    pub vxlan: u64,
+    /// Packets from or for addresses in the mesh that did not come out of it.
+    pub mesh: u64,
+}
+
+/// A table of nf_tables by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table(String);
+
+impl Table {
+    /// That of the agent with this run directory.
+    pub fn of(run_dir: &Path) -> Self {
+        let hash = stable_hash(run_dir.as_os_str().as_encoded_bytes()) >> 32;
+        Self(format!("lanmesh-{hash:08x}"))
+    }
+
+    fn attribute(&self, kind: u16) -> Vec<u8> {
+        attribute(kind, &[self.0.as_bytes(), b"\0"].concat())
+    }
+
+    /// Makes a step in the calling thread's namespace. Blocks. The answer is the kernel's refusal, if any.
+    pub fn apply(&self, step: &GuardStep) -> io::Result<Option<Errno>> {
+        let changes = match step {
+            GuardStep::Put(guard) => {
+                // What removes something waits until no packet can be in there: the first attach should not.
+                let mut changes = self.put(guard);
+                match raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.clone()))? {
+                    Some(Errno::EEXIST) => changes.insert(0, self.removal()),
+                    refusal => return Ok(refusal),
+                }
+                changes
+            }
+            GuardStep::Change { add_vnis, remove_vnis, add_vteps, remove_vteps } => {
+                let mut changes = self.elements(nft::NFT_MSG_NEWSETELEM, add_vnis, add_vteps);
+                changes.extend(self.elements(nft::NFT_MSG_DELSETELEM, remove_vnis, remove_vteps));
+                changes
+            }
+            GuardStep::Delete => {
+                let gone = raw::exchange(NETLINK_NETFILTER, &nft::transaction([self.removal()]))?;
+                return Ok(gone.filter(|errno| *errno != Errno::ENOENT));
+            }
+        };
+        raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
+    }
+
+    fn removal(&self) -> Vec<u8> {
+        INET.remove(nft::NFT_MSG_DELTABLE, &self.attribute(1))
+    }
+
+    /// The changes that make all of it where there is nothing.
+    fn put(&self, guard: &UnderlayGuard) -> Vec<Vec<u8>> {
+        let name = self.attribute(1);
+        let marked = [name.clone(), attribute(6, &guard.fingerprint().to_be_bytes())].concat();
+        let mut changes = vec![INET.make_new(nft::NFT_MSG_NEWTABLE, &marked)];
+        // The type of the keys in the words of nft: a mark of four bytes, addresses.
+        for (id, set, kind, length) in [(1, VNIS, 19, 4), (2, VTEPS, 7, 4), (3, VTEPS6, 8, 16)] {
+            let set = [
+                name.clone(),
+                attribute(2, set),
+                nft::number(3, 0),
+                nft::number(4, kind),
+                nft::number(5, length),
+                nft::number(10, id),
+            ];
+            changes.push(INET.make(nft::NFT_MSG_NEWSET, &set.concat()));
+        }
+        changes.extend(self.elements(nft::NFT_MSG_NEWSETELEM, &guard.vnis, &guard.vteps));
+        let mut chains = vec![(VXLAN, NF_INET_LOCAL_IN, vxlan_rules(guard.port))];
+        if let Some(mesh) = guard.mesh {
+            let [a, b, c, d, e, f, ..] = mesh.network().octets();
+            let prefix = [a, b, c, d, e, f];
+            chains.push((MESH, NF_INET_LOCAL_IN, vec![mesh_rule(DESTINATION, prefix)]));
+            chains.push((MESH_SENDERS, NF_INET_PRE_ROUTING, vec![mesh_rule(SOURCE, prefix)]));
+        }
+        for (chain, hook, rules) in chains {
+            let hook = nested(4, &[nft::number(1, hook), attribute(2, &EARLY.to_be_bytes())]);
+            let made = [name.clone(), attribute(3, chain), hook, attribute(7, b"filter\0")].concat();
+            changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &made));
+            changes.extend(rules.iter().map(|expressions| {
+                let rule = [name.clone(), attribute(2, chain), nested(4, expressions)].concat();
+                INET.append(nft::NFT_MSG_NEWRULE, &rule)
+            }));
+        }
+        changes
+    }
+
+    /// The changes that add these to the sets, or take them away.
+    fn elements(&self, change: u16, vnis: &BTreeSet<Vni>, vteps: &BTreeSet<IpAddr>) -> Vec<Vec<u8>> {
+        let vnis = vnis.iter().map(|vni| key_of(*vni).to_vec()).collect();
+        let (four, six): (Vec<&IpAddr>, Vec<&IpAddr>) = vteps.iter().partition(|vtep| vtep.is_ipv4());
+        let mut changes = Vec::new();
+        for (set, keys) in [(VNIS, vnis), (VTEPS, octets(four)), (VTEPS6, octets(six))] {
+            for keys in keys.chunks(ELEMENTS) {
+                let elements = keys.iter().map(|key| nested(1, &[nested(1, &[attribute(1, key)])]));
+                let list = nested(3, &elements.collect::<Vec<_>>());
+                let message = [self.attribute(1), attribute(2, set), list].concat();
+                changes.push(match change {
+                    nft::NFT_MSG_DELSETELEM => INET.remove(change, &message),
+                    _ => INET.make(change, &message),
+                });
+            }
+        }
+        changes
+    }
+
+    /// What there is of it in the calling thread's namespace. Blocks.
+    pub fn find(&self) -> io::Result<Option<ObservedUnderlayGuard>> {
+        const NFT_MSG_GETTABLE: u16 = 1;
+        let tables = raw::dump(
+            NETLINK_NETFILTER,
+            &INET.question(NFT_MSG_GETTABLE, &[]),
+            &[nft::answer(nft::NFT_MSG_NEWTABLE)],
+        )?;
+        let Some(table) = tables.iter().find(|message| self.is_of(message, 1)) else { return Ok(None) };
+        let number = within(table.get(4..).unwrap_or_default(), 6).and_then(|value| value.first_chunk());
+        let vnis = self.keys(VNIS)?;
+        let vteps = [self.keys(VTEPS)?, self.keys(VTEPS6)?].concat();
+        Ok(Some(ObservedUnderlayGuard {
+            // One that we cannot read is wrong, and made anew.
+            rules: number.map_or(0, |number| u64::from_be_bytes(*number)),
+            vnis: vnis.iter().filter_map(|key| vni_of(key)).collect(),
+            vteps: vteps.iter().filter_map(|key| address_of(key)).collect(),
+        }))
+    }
+
+    /// The keys in a set; none where it is not there.
+    fn keys(&self, set: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let asked = [self.attribute(1), attribute(2, set)].concat();
+        let question = INET.question(nft::NFT_MSG_GETSETELEM, &asked);
+        match raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWSETELEM)]) {
+            Ok(messages) => Ok(messages.iter().flat_map(|message| parse(message)).collect()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was dropped since the rules were made. Blocks.
+    pub fn refused(&self) -> io::Result<Refused> {
+        const NFT_MSG_GETRULE: u16 = 7;
+        let rules = raw::dump(
+            NETLINK_NETFILTER,
+            &INET.question(NFT_MSG_GETRULE, &self.attribute(1)),
+            &[nft::answer(nft::NFT_MSG_NEWRULE)],
+        )?;
+        let mut refused = Refused::default();
+        // A kernel that does not look at what was asked for lists those of all tables.
+        for message in rules.iter().filter(|message| self.is_of(message, 1)) {
+            let count = counted(message).unwrap_or(0);
+            match within(message.get(4..).unwrap_or_default(), 2) {
+                Some(VXLAN) => refused.vxlan += count,
+                Some(MESH | MESH_SENDERS) => refused.mesh += count,
+                _ => {}
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Whether an attribute of a message behind struct nfgenmsg names this table.
+    fn is_of(&self, message: &[u8], kind: u16) -> bool {
+        let name = message.get(4..).and_then(|rest| within(rest, kind));
+        name.and_then(|name| name.strip_suffix(b"\0")) == Some(self.0.as_bytes())
+    }
+}
+
+/// A VNI as the VXLAN header has it (RFC 7348 section 5): 24 bits, and 8 that are reserved.
+fn key_of(vni: Vni) -> [u8; 4] {
+    (u32::from(vni) << 8).to_be_bytes()
+}
+
+fn vni_of(key: &[u8]) -> Option<Vni> {
+    Vni::try_from(u32::from_be_bytes(*key.first_chunk()?) >> 8).ok()
+}
+
+fn octets(addresses: Vec<&IpAddr>) -> Vec<Vec<u8>> {
+    let octets = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    addresses.into_iter().map(octets).collect()
+}
+
+fn address_of(key: &[u8]) -> Option<IpAddr> {
+    match key.len() {
+        4 => Some((*key.first_chunk::<4>()?).into()),
+        16 => Some((*key.first_chunk::<16>()?).into()),
+        _ => None,
+    }
+}
+
+/// The keys of the elements in one message, behind struct nfgenmsg.
+fn parse(message: &[u8]) -> Vec<Vec<u8>> {
+    let lists = attributes(message.get(4..).unwrap_or_default()).filter(|(kind, _)| *kind == 3);
+    let elements = lists.flat_map(|(_, list)| attributes(list));
+    elements.filter_map(|(_, element)| within(within(element, 1)?, 1).map(<[u8]>::to_vec)).collect()
+}
+
+/// The rules for VXLAN, in an order in which what is sent most is looked at least.
+fn vxlan_rules(port: u16) -> Vec<Vec<Expression>> {
+    const UDP: u8 = 17;
+    let port = port.to_be_bytes();
+    // VXLAN's header is behind the eight bytes of UDP's; in the middle of it is the VNI.
+    let vni = || bytes(Base::Transport, 12, 4);
+    let ours = || [bytes(Base::Transport, 2, 2), compare(Compare::Equal, &port)];
+    let known = |family: [u8; 2], offset, length, set| {
+        vec![
+            protocol(),
+            compare(Compare::Equal, &family),
+            bytes(Base::Network, offset, length),
+            is_in(set),
+            verdict(NF_ACCEPT),
+        ]
+    };
+    let mut dropped = ours().to_vec();
+    dropped.extend([vni(), masked_with([0xff, 0xff, 0xff, 0]), is_in(VNIS), count(), verdict(NF_DROP)]);
+    let mut others = ours().to_vec();
+    // Who has no VNI does not come so far.
+    others.extend([vni(), verdict(NF_ACCEPT)]);
+    let mut cut = ours().to_vec();
+    cut.extend([count(), verdict(NF_DROP)]);
+    vec![
+        vec![layer_4(), compare(Compare::Unequal, &[UDP]), verdict(NF_ACCEPT)],
+        vec![bytes(Base::Transport, 2, 2), compare(Compare::Unequal, &port), verdict(NF_ACCEPT)],
+        known(ETH_P_IP, 12, 4, VTEPS),
+        known(ETH_P_IPV6, 8, 16, VTEPS6),
+        dropped,
+        others,
+        cut,
+    ]
+}
+
+/// Where the header of IPv6 has the sender's address and the receiver's.
+const SOURCE: u32 = 8;
+const DESTINATION: u32 = 24;
+
+/// Drops what has the mesh's prefix in the address at `offset` and comes from elsewhere.
+fn mesh_rule(offset: u32, prefix: [u8; 6]) -> Vec<Expression> {
+    let mut rule = vec![
+        protocol(),
+        compare(Compare::Equal, &ETH_P_IPV6),
+        bytes(Base::Network, offset, 6),
+        compare(Compare::Equal, &prefix),
+        device_name(),
+    ];
+    rule.extend([NODE_LINK, "lo"].map(|name| {
+        let mut device = [0; 16];
+        device.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
+        compare(Compare::Unequal, &device)
+    }));
+    rule.extend([count(), verdict(NF_DROP)]);
+    rule
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_read_back_as_they_are_written_and_broken_ones_passed_over() {
+        let table = Table::of(Path::new("/run/lanmesh"));
+        let vnis = [0x80_0001, 0xff_ffff].map(|vni| Vni::try_from(vni).unwrap()).into();
+        let vteps = ["192.0.2.1", "2001:db8::1"].map(|vtep| vtep.parse().unwrap()).into();
+        let messages = table.elements(nft::NFT_MSG_NEWSETELEM, &vnis, &vteps);
+        let keys: Vec<_> = messages.iter().map(|message| parse(&message[raw::HEADER..])).collect();
+        assert_eq!(keys[0].iter().filter_map(|key| vni_of(key)).collect::<BTreeSet<_>>(), vnis);
+        let found = keys[1..].concat();
+        assert_eq!(found.iter().filter_map(|key| address_of(key)).collect::<BTreeSet<_>>(), vteps);
+        let message = &messages[2][raw::HEADER..];
+        for end in 0..message.len() {
+            parse(&message[..end]);
+        }
+    }
+
+    #[test]
+    fn many_elements_go_into_several_messages() {
+        let table = Table::of(Path::new("/run/lanmesh"));
+        let vteps: BTreeSet<IpAddr> = (0..2500_u32).map(|n| IpAddr::from((n + 1).to_be_bytes())).collect();
+        let messages = table.elements(nft::NFT_MSG_NEWSETELEM, &BTreeSet::new(), &vteps);
+        let keys: Vec<_> = messages.iter().map(|message| parse(&message[raw::HEADER..]).len()).collect();
+        assert_eq!(keys, [1000, 1000, 500]);
+    }
+}
