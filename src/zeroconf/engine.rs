@@ -61,6 +61,8 @@ pub struct Engine {
     /// What endpoints had said that are detached, and can say goodbye for it themselves no more.
     orphans: Vec<Record>,
     pub(super) farewells: Farewells,
+    /// Endpoints of which something may be missing.
+    pub(super) curious: BTreeSet<EndpointName>,
     /// Something has changed that [`Self::settle`] has to look at.
     pub(super) unsettled: bool,
     settled: Option<Duration>,
@@ -89,6 +91,7 @@ impl Engine {
             told: BTreeMap::new(),
             orphans: Vec::new(),
             farewells: Farewells::default(),
+            curious: BTreeSet::new(),
             unsettled: false,
             settled: None,
             out: Vec::new(),
@@ -319,6 +322,7 @@ impl Engine {
             return;
         }
         (self.unsettled, self.settled) = (false, Some(now));
+        self.fill_gaps(now);
         let off = self.config.mode == ZeroconfMode::Off;
         let mut candidates: Vec<ZeroconfFact> = self.declared.held(off).collect();
         for (name, cache) in &self.caches {

@@ -133,13 +133,7 @@ impl Engine {
             }
         }
         if let Sender::Local(_) = sender {
-            if arrival.from.port() == PORT {
-                self.heard.insert(endpoint.clone(), arrival.from);
-            }
-            let due = now + Duration::from_millis(self.rng.random_range(SHARED));
-            if let Some(cache) = self.caches.get(&endpoint) {
-                self.asks.fill(&endpoint, found::missing(cache), due);
-            }
+            self.heard.insert(endpoint, arrival.from);
         }
     }
 
@@ -174,10 +168,25 @@ impl Engine {
     fn learn(&mut self, now: Duration, endpoint: &EndpointName, record: &Record, jitter: f32) {
         let Some(cache) = self.caches.get_mut(endpoint) else { return };
         match cache.learn(now, record, jitter) {
-            Ok(changed) => self.unsettled |= changed,
+            Ok(true) => {
+                self.unsettled = true;
+                self.curious.insert(endpoint.clone());
+            }
+            Ok(false) => {}
             Err(why) => self.counters.discard(why),
         }
         self.asks.answered(&Ask::new(endpoint, record.name.clone(), record.record_type()));
+    }
+
+    /// Asks for what is missing of endpoints that have said something new. Not with each packet: it takes a look at all
+    /// that they have said.
+    pub(super) fn fill_gaps(&mut self, now: Duration) {
+        for endpoint in std::mem::take(&mut self.curious) {
+            let due = now + Duration::from_millis(self.rng.random_range(SHARED));
+            if let Some(cache) = self.caches.get(&endpoint) {
+                self.asks.fill(&endpoint, found::missing(cache), due);
+            }
+        }
     }
 
     fn query(&mut self, now: Duration, arrival: &Arrival, sender: &Sender, message: Message) {
