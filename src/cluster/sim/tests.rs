@@ -10,8 +10,8 @@ fn detection(n: usize, seeds: u64) -> (Duration, Duration) {
     let mut took = Vec::new();
     for seed in 0..seeds {
         let mut sim = Sim::new(n, seed);
-        let took = sim.until(TOGETHER, Sim::all_alive).expect("come together");
-        println!("{n} nodes, seed {seed}: all know of all after {took:?}");
+        let together = sim.until(TOGETHER, Sim::all_alive).expect("come together");
+        println!("{n} nodes, seed {seed}: all know of all after {together:?}");
         sim.run(SECOND + 37 * MS * seed as u32);
         sim.clear_events();
         let start = sim.now;
