@@ -1,6 +1,6 @@
 //! What a packet means: whether it is heard at all, and what follows from a query and from a response.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::ask::Ask;
 use super::codec::{self, Legacy};
 use super::links::Sender;
 use super::names::{Meaning, meaning};
-use super::respond::{Pending, is_known};
+use super::respond::{Known, Pending};
 use super::zone::key;
 use super::{Arrival, Destination, Discard, Engine, Family, Output, PORT, found};
 use crate::model::zeroconf::fold;
@@ -133,13 +133,7 @@ impl Engine {
             }
         }
         if let Sender::Local(_) = sender {
-            if arrival.from.port() == PORT {
-                self.heard.insert(endpoint.clone(), arrival.from);
-            }
-            let due = now + Duration::from_millis(self.rng.random_range(SHARED));
-            if let Some(cache) = self.caches.get(&endpoint) {
-                self.asks.fill(&endpoint, found::missing(cache), due);
-            }
+            self.heard.insert(endpoint, arrival.from);
         }
     }
 
@@ -174,20 +168,37 @@ impl Engine {
     fn learn(&mut self, now: Duration, endpoint: &EndpointName, record: &Record, jitter: f32) {
         let Some(cache) = self.caches.get_mut(endpoint) else { return };
         match cache.learn(now, record, jitter) {
-            Ok(changed) => self.unsettled |= changed,
+            Ok(true) => {
+                self.unsettled = true;
+                self.curious.insert(endpoint.clone());
+            }
+            Ok(false) => {}
             Err(why) => self.counters.discard(why),
         }
         self.asks.answered(&Ask::new(endpoint, record.name.clone(), record.record_type()));
     }
 
+    /// Asks for what is missing of endpoints that have said something new. Not with each packet: it takes a look at all
+    /// that they have said.
+    pub(super) fn fill_gaps(&mut self, now: Duration) {
+        for endpoint in std::mem::take(&mut self.curious) {
+            let due = now + Duration::from_millis(self.rng.random_range(SHARED));
+            if let Some(cache) = self.caches.get(&endpoint) {
+                self.asks.fill(&endpoint, found::missing(cache), due);
+            }
+        }
+    }
+
     fn query(&mut self, now: Duration, arrival: &Arrival, sender: &Sender, message: Message) {
         let from = arrival.from;
         let partial = message.metadata.truncation;
-        self.counters.suppressed += self.outbox.known(from, &message.answers, &self.zone);
+        let known = Known::new(&message.answers);
+        self.counters.suppressed += self.outbox.known(from, &known, &self.zone);
         let legacy = (from.port() != PORT)
             .then(|| Legacy { id: message.metadata.id, queries: message.queries.clone() });
         let mut multicast = Vec::new();
         let mut unicast = Vec::new();
+        let mut taken = (HashSet::new(), HashSet::new());
         let mut denied = (BTreeSet::new(), BTreeSet::new());
         let mut defended = BTreeSet::new();
         let mut shared = false;
@@ -205,7 +216,7 @@ impl Engine {
             for entry in self.zone.matching(query) {
                 answered = true;
                 let key = key(&entry.told.record);
-                if legacy.is_none() && is_known(&self.zone, &key, &message.answers) {
+                if legacy.is_none() && known.has(&self.zone, &key) {
                     self.counters.suppressed += 1;
                     continue;
                 }
@@ -215,12 +226,12 @@ impl Engine {
                 shared |= !entry.is_unique();
                 let quarter = Duration::from_secs(entry.told.record.ttl.into()) / 4;
                 let recent = entry.last.age(now, Family::of(from.ip())).is_some_and(|age| age < quarter);
-                let to = if alone || query.mdns_unicast_response && recent {
-                    &mut unicast
+                let (to, taken) = if alone || query.mdns_unicast_response && recent {
+                    (&mut unicast, &mut taken.1)
                 } else {
-                    &mut multicast
+                    (&mut multicast, &mut taken.0)
                 };
-                if !to.contains(&key) {
+                if taken.insert(key.clone()) {
                     to.push(key);
                 }
             }

@@ -101,6 +101,43 @@ fn distcc_finds_a_declared_server_that_runs_without_avahi_and_a_client_without_i
 }
 
 #[test]
+fn with_zeroconf_off_distcc_finds_nobody_elsewhere_and_can_be_told_the_hosts_that_were_declared() {
+    need!("distcc", "distccd", "avahi-daemon", "dbus-daemon", "gcc");
+    let lab = lab!(2).cluster();
+    let guests = guests(&lab, "off", &SUBNET, 2);
+    let beside = Guest::with_avahi("beside");
+    lab.node(1).attach("net", "beside", beside.container());
+    let _server = serve(&guests[0], 3, true);
+    let found = || {
+        // It may well fail where it finds nobody.
+        guests[1].sh(
+            "export DISTCC_DIR=/run/tmp/distcc; mkdir -p $DISTCC_DIR; echo +zeroconf >$DISTCC_DIR/hosts; \
+             distcc --show-hosts 2>/dev/null || true",
+        )
+    };
+    found().expect("distcc can be run");
+    // Who is on its node finds it, so that it is there to be found.
+    wait_hosts(&beside, &[format!("{}:3632/3", address(&lab, 1, "c1"))]);
+    assert_eq!(found(), Ok(String::new()), "nothing is found on the other node");
+    let fails = compile(&guests[1], "DISTCC_DIR=/run/tmp/distcc");
+    assert!(fails.is_err(), "there is nobody to compile elsewhere: {fails:?}");
+    compile(&guests[1], "DISTCC_DIR=/run/tmp/distcc DISTCC_FALLBACK=1").expect("it is compiled here");
+    assert!(!compiled(&guests[0]));
+
+    let silent = Guest::plain("silent");
+    let declare = ["--advertise-service", "_distcc._tcp:3632,jobs=5"];
+    lab.node(1).try_attach("net", "silent", silent.container(), &declare).success();
+    let _daemon = serve(&silent, 5, false);
+    let host = format!("{}:3632/5", address(&lab, 1, "silent"));
+    let line = wait_until("what was declared is told on the other node, and nothing else", SOON, || {
+        let line = lab.node(2).lanmesh(["discover", "net", "--format", "distcc"]).success();
+        if line == format!("{host}\n") { Ok(line) } else { Err(line) }
+    });
+    compile(&guests[1], &format!("DISTCC_HOSTS='{}'", line.trim())).expect("it is compiled elsewhere");
+    assert!(compiled(&silent), "on the server that was declared");
+}
+
+#[test]
 fn distcc_finds_a_server_on_another_node_and_compiles_there() {
     need!("distcc", "distccd", "avahi-daemon", "dbus-daemon", "gcc");
     farm("transparent");
