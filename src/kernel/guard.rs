@@ -25,6 +25,7 @@ use super::raw::{self, attribute, attributes, nested};
 use crate::model::Mac;
 use crate::plan::{PortGuard, PortName};
 
+const NFT_MSG_GETTABLE: u16 = 1;
 const CHAIN: &[u8] = b"ingress\0";
 const NF_NETDEV_INGRESS: u32 = 0;
 
@@ -65,6 +66,11 @@ pub(super) fn put(device: &str, guard: &PortGuard) -> io::Result<Option<Errno>> 
 
 /// Takes the rules of a port away; none that are there are no error. Blocks.
 pub(super) fn remove(device: &str) -> io::Result<()> {
+    // To be refused for what is not there takes as long as to remove what is.
+    let asked = raw::ask(NETLINK_NETFILTER, &nft::question(NFT_MSG_GETTABLE, &named(device)))?;
+    if asked == Some(Errno::ENOENT) {
+        return Ok(());
+    }
     let changes = [nft::remove(nft::NFT_MSG_DELTABLE, &named(device))];
     match raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))? {
         None | Some(Errno::ENOENT) => Ok(()),
@@ -74,7 +80,6 @@ pub(super) fn remove(device: &str) -> io::Result<()> {
 
 /// The ports that have rules in the calling thread's namespace, with the number of each. Blocks.
 pub(super) fn list() -> io::Result<BTreeMap<PortName, u64>> {
-    const NFT_MSG_GETTABLE: u16 = 1;
     let found = raw::dump(
         NETLINK_NETFILTER,
         &nft::question(NFT_MSG_GETTABLE, &[]),

@@ -63,12 +63,16 @@ impl Asks {
         }
     }
 
+    /// Whether it is to be asked of everybody until then.
+    pub fn is_due(&self, until: Duration, ask: &Ask) -> bool {
+        self.0.get(ask).is_some_and(|state| state.asked > 0 && state.due.is_some_and(|at| at <= until))
+    }
+
     /// Somebody else has just asked everybody for this: then it is as good as asked (RFC 6762 section 7.3), where it was
-    /// to be asked of everybody within `soon` anyway. Gives whether it was.
+    /// to be asked of everybody until `soon` anyway. Gives whether it was.
     pub fn asked_by_another(&mut self, now: Duration, soon: Duration, ask: &Ask) -> bool {
-        let Some(state) = self.0.get_mut(ask) else { return false };
-        let due = state.asked > 0 && state.due.is_some_and(|at| at <= now + soon);
-        if due {
+        let due = self.is_due(soon, ask);
+        if let Some(state) = self.0.get_mut(ask).filter(|_| due) {
             state.due = LATER.get(state.asked).map(|later| now + *later);
             state.asked += 1;
         }

@@ -57,6 +57,12 @@ impl Cached {
         Some(self.learned + self.ttl.mul_f32((*per_cent as f32 + self.jitter) / 100.0))
     }
 
+    /// Whether it is to be asked for of everybody until then; the first question goes to the endpoint alone.
+    fn is_due(&self, until: Duration, kind: RecordType) -> bool {
+        let due = self.asked > 0 && self.refresh_at().is_some_and(|at| at <= until);
+        due && self.record.record_type() == kind
+    }
+
     fn next(&self) -> Duration {
         self.refresh_at().map_or(self.expires, |at| at.min(self.expires))
     }
@@ -234,17 +240,18 @@ impl Cache {
         doubted
     }
 
-    /// Somebody else has just asked everybody for this, so that it need not be asked again within `soon` (RFC 6762
+    /// Whether records of a name and type are to be asked for of everybody until then.
+    pub fn is_due(&self, until: Duration, name: &Name, kind: RecordType) -> bool {
+        self.names.get(name).into_iter().flatten().any(|cached| cached.is_due(until, kind))
+    }
+
+    /// Somebody else has just asked everybody for this, so that it need not be asked again until `soon` (RFC 6762
     /// section 7.3). Gives how many questions that spares.
-    pub fn asked_by_another(&mut self, now: Duration, soon: Duration, name: &Name, kind: RecordType) -> u64 {
+    pub fn asked_by_another(&mut self, soon: Duration, name: &Name, kind: RecordType) -> u64 {
         let mut spared = 0;
-        for cached in self.names.get_mut(name).into_iter().flatten() {
-            // The first question goes to the endpoint alone.
-            let due = cached.asked > 0 && cached.refresh_at().is_some_and(|at| at <= now + soon);
-            if due && cached.record.record_type() == kind {
-                cached.asked += 1;
-                spared += 1;
-            }
+        for cached in self.names.get_mut(name).into_iter().flatten().filter(|c| c.is_due(soon, kind)) {
+            cached.asked += 1;
+            spared += 1;
         }
         if spared > 0 {
             self.reckon();
@@ -275,7 +282,7 @@ impl Cache {
 
     /// Whether it holds exactly this.
     pub fn holds(&self, name: &Name, data: &RData) -> bool {
-        self.of(name).any(|record| record.data == *data)
+        self.names.get(name).into_iter().flatten().any(|cached| cached.record.data == *data)
     }
 
     /// The records of a name and type as known answers: those of which more than half the time is left, with what

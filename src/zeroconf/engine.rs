@@ -17,13 +17,14 @@ use super::declare::Declared;
 use super::farewell::Farewells;
 use super::hear::Budgets;
 use super::links::Links;
+use super::names::{Meaning, meaning};
 use super::respond::Outbox;
 use super::zone::{Zone, key};
 use super::{
     Config, Counters, Destination, Discard, Facts, Family, LocalEndpoint, Output, PORT, Registry, RemoteNode,
     found, names, settle,
 };
-use crate::model::{EndpointName, NodeId, ZeroconfFact, ZeroconfKey, ZeroconfMode};
+use crate::model::{EndpointName, Found, NodeId, ZeroconfFact, ZeroconfKey, ZeroconfMode};
 
 /// Between two looks at who has which name: what comes in between is taken together.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -293,7 +294,17 @@ impl Engine {
                 let mut all = queries.iter();
                 all.any(|query| (&query.name, query.query_type) == (&record.name, record.record_type()))
             };
-            let facts = self.remote.values().flat_map(|node| node.facts.values());
+            // Shared are the records of services alone; those of other types need not be made first.
+            let kinds: Vec<Meaning> = queries.iter().map(|query| meaning(&query.name)).collect();
+            let concerns = |fact: &&ZeroconfFact| {
+                let Found::Service(service) = &fact.found else { return false };
+                kinds.iter().any(|asked| match asked {
+                    Meaning::Types => true,
+                    Meaning::Kind(kind) | Meaning::Subtype(_, kind) => *kind == service.kind,
+                    _ => false,
+                })
+            };
+            let facts = self.remote.values().flat_map(|node| node.facts.values()).filter(concerns);
             let told = facts.flat_map(|fact| found::records(&fact.found)).map(|told| told.record);
             known.extend(told.filter(|record| is_shared(record) && asked(record)));
         }

@@ -1,6 +1,6 @@
 //! What a packet means: whether it is heard at all, and what follows from a query and from a response.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::ask::Ask;
 use super::codec::{self, Legacy};
 use super::links::Sender;
 use super::names::{Meaning, meaning};
-use super::respond::{Pending, is_known};
+use super::respond::{Known, Pending};
 use super::zone::key;
 use super::{Arrival, Destination, Discard, Engine, Family, Output, PORT, found};
 use crate::model::zeroconf::fold;
@@ -192,11 +192,13 @@ impl Engine {
     fn query(&mut self, now: Duration, arrival: &Arrival, sender: &Sender, message: Message) {
         let from = arrival.from;
         let partial = message.metadata.truncation;
-        self.counters.suppressed += self.outbox.known(from, &message.answers, &self.zone);
+        let known = Known::new(&message.answers);
+        self.counters.suppressed += self.outbox.known(from, &known, &self.zone);
         let legacy = (from.port() != PORT)
             .then(|| Legacy { id: message.metadata.id, queries: message.queries.clone() });
         let mut multicast = Vec::new();
         let mut unicast = Vec::new();
+        let mut taken = (HashSet::new(), HashSet::new());
         let mut denied = (BTreeSet::new(), BTreeSet::new());
         let mut defended = BTreeSet::new();
         let mut shared = false;
@@ -214,7 +216,7 @@ impl Engine {
             for entry in self.zone.matching(query) {
                 answered = true;
                 let key = key(&entry.told.record);
-                if legacy.is_none() && is_known(&self.zone, &key, &message.answers) {
+                if legacy.is_none() && known.has(&self.zone, &key) {
                     self.counters.suppressed += 1;
                     continue;
                 }
@@ -224,12 +226,12 @@ impl Engine {
                 shared |= !entry.is_unique();
                 let quarter = Duration::from_secs(entry.told.record.ttl.into()) / 4;
                 let recent = entry.last.age(now, Family::of(from.ip())).is_some_and(|age| age < quarter);
-                let to = if alone || query.mdns_unicast_response && recent {
-                    &mut unicast
+                let (to, taken) = if alone || query.mdns_unicast_response && recent {
+                    (&mut unicast, &mut taken.1)
                 } else {
-                    &mut multicast
+                    (&mut multicast, &mut taken.0)
                 };
-                if !to.contains(&key) {
+                if taken.insert(key.clone()) {
                     to.push(key);
                 }
             }

@@ -31,8 +31,10 @@ impl Engine {
         };
         let names: Vec<EndpointName> = self.caches.keys().filter(|name| hears(name)).cloned().collect();
         for query in message.queries.iter().take(QUESTIONS_MAX).filter(|q| !q.mdns_unicast_response) {
-            if self.would_know_no_less(now, query, &message.answers) {
-                self.spare(now, &names, query);
+            let about: Vec<&EndpointName> =
+                names.iter().filter(|name| self.is_due(now, name, query)).collect();
+            if !about.is_empty() && self.would_know_no_less(now, query, &message.answers) {
+                self.spare(now, &about, query);
             }
             // Of the types of services many have the same record, and one of them answers for all.
             if meaning(&query.name) != Meaning::Types {
@@ -51,12 +53,20 @@ impl Engine {
         }
     }
 
-    fn spare(&mut self, now: Duration, names: &[EndpointName], query: &Query) {
+    /// Whether an endpoint was to be asked this, together with everybody.
+    fn is_due(&self, now: Duration, name: &EndpointName, query: &Query) -> bool {
+        let ask = Ask::new(name, query.name.clone(), query.query_type);
+        let cache = self.caches.get(name);
+        self.asks.is_due(now + SOON, &ask)
+            || cache.is_some_and(|cache| cache.is_due(now + SOON, &query.name, query.query_type))
+    }
+
+    fn spare(&mut self, now: Duration, names: &[&EndpointName], query: &Query) {
         for name in names {
             let ask = Ask::new(name, query.name.clone(), query.query_type);
-            self.counters.unasked += u64::from(self.asks.asked_by_another(now, SOON, &ask));
+            self.counters.unasked += u64::from(self.asks.asked_by_another(now, now + SOON, &ask));
             if let Some(cache) = self.caches.get_mut(name) {
-                self.counters.unasked += cache.asked_by_another(now, SOON, &query.name, query.query_type);
+                self.counters.unasked += cache.asked_by_another(now + SOON, &query.name, query.query_type);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Answers and announcements that wait for their time (RFC 6762 sections 6 and 7).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -72,11 +72,11 @@ impl Outbox {
     }
 
     /// Who asked knows this already (RFC 6762 section 7.2). Gives how many answers that spares.
-    pub fn known(&mut self, from: SocketAddr, known: &[Record], zone: &Zone) -> u64 {
+    pub fn known(&mut self, from: SocketAddr, known: &Known, zone: &Zone) -> u64 {
         let mut spared = 0;
         for pending in self.pending.iter_mut().filter(|pending| pending.partial && pending.from == from) {
             let before = pending.records.len();
-            pending.records.retain(|key| !is_known(zone, key, known));
+            pending.records.retain(|key| !known.has(zone, key));
             spared += (before - pending.records.len()) as u64;
         }
         spared
@@ -86,11 +86,13 @@ impl Outbox {
     /// many answers that spares.
     pub fn told(&mut self, family: Family, record: &Record, zone: &Zone) -> u64 {
         let told = key(record);
-        let as_long = zone.entry(&told).is_some_and(|entry| record.ttl >= entry.told.record.ttl);
         let mut spared = 0;
+        if zone.entry(&told).is_none_or(|entry| record.ttl < entry.told.record.ttl) {
+            return spared;
+        }
         for pending in self.pending.iter_mut().filter(|p| p.to == Destination::Group(family) && !p.defence) {
             let before = pending.records.len();
-            pending.records.retain(|key| !(as_long && *key == told));
+            pending.records.retain(|key| *key != told);
             spared += (before - pending.records.len()) as u64;
         }
         spared
@@ -149,12 +151,11 @@ impl Outbox {
         zone: &mut Zone,
     ) -> Response {
         let mut response = Response::default();
-        let mut keys: Vec<Key> = Vec::new();
+        let mut keys: HashSet<Key> = HashSet::new();
         for key in announced {
-            if let Some(entry) = zone.entry_mut(key).filter(|_| !keys.contains(key)) {
+            if let Some(entry) = zone.entry_mut(key).filter(|_| keys.insert(key.clone())) {
                 entry.last.set(now, family);
                 response.answers.push(entry.told.record.clone());
-                keys.push(key.clone());
             }
         }
         for mut pending in due {
@@ -172,7 +173,7 @@ impl Outbox {
                     None => {
                         entry.last.set(now, family);
                         response.answers.push(entry.told.record.clone());
-                        keys.push(key.clone());
+                        keys.insert(key.clone());
                         false
                     }
                 }
@@ -214,12 +215,24 @@ impl Outbox {
     }
 }
 
-/// Whether a record is among those that are known with at least half of its time left (RFC 6762 section 7.1).
-pub fn is_known(zone: &Zone, of: &Key, known: &[Record]) -> bool {
-    let ttl = zone.entry(of).map_or(0, |entry| entry.told.record.ttl);
-    known
-        .iter()
-        .any(|known| known.ttl.saturating_mul(2) >= ttl && (&known.name, &known.data) == (&of.0, &of.1))
+/// What somebody who asks knows, with the time that is left of it.
+pub struct Known(HashMap<Key, u32>);
+
+impl Known {
+    pub fn new(answers: &[Record]) -> Self {
+        let mut known = HashMap::new();
+        for record in answers {
+            let left: &mut u32 = known.entry(key(record)).or_default();
+            *left = record.ttl.max(*left);
+        }
+        Self(known)
+    }
+
+    /// Whether a record is among it with at least half of its time left (RFC 6762 section 7.1).
+    pub fn has(&self, zone: &Zone, of: &Key) -> bool {
+        let ttl = zone.entry(of).map_or(0, |entry| entry.told.record.ttl);
+        self.0.get(of).is_some_and(|left| left.saturating_mul(2) >= ttl)
+    }
 }
 
 fn unicast(pending: &Pending, zone: &Zone) -> Vec<(Destination, Vec<u8>)> {

@@ -41,16 +41,14 @@ impl Entry {
     pub fn is_unique(&self) -> bool {
         self.told.record.mdns_cache_flush
     }
-
-    fn is(&self, data: &RData) -> bool {
-        self.told.record.data == *data
-    }
 }
 
 /// The records of one name.
 #[derive(Debug, Default)]
 pub struct Node {
     pub entries: Vec<Entry>,
+    /// Where among them each is: of a type of services there may be thousands.
+    places: HashMap<RData, usize>,
     /// When it was last said which types the name has.
     pub denied: Last,
 }
@@ -81,6 +79,7 @@ impl Zone {
                 if seen.insert(key(&told.record)) {
                     let node = zone.names.entry(told.record.name.clone()).or_default();
                     let endpoint = fact.endpoint.clone();
+                    node.places.insert(told.record.data.clone(), node.entries.len());
                     node.entries.push(Entry { told, endpoint, last: Last::default() });
                 }
             }
@@ -141,18 +140,22 @@ impl Zone {
 
     /// One record.
     pub fn entry_mut(&mut self, (name, data): &Key) -> Option<&mut Entry> {
-        self.names.get_mut(name)?.entries.iter_mut().find(|entry| entry.is(data))
+        let node = self.names.get_mut(name)?;
+        node.entries.get_mut(*node.places.get(data)?)
     }
 
     /// See [`Self::entry_mut`].
     pub fn entry(&self, (name, data): &Key) -> Option<&Entry> {
-        self.names.get(name)?.entries.iter().find(|entry| entry.is(data))
+        let node = self.names.get(name)?;
+        node.entries.get(*node.places.get(data)?)
     }
 
     /// The names and records that go with `answers` (RFC 6763 section 12, RFC 6762 section 6.2), without them.
     pub fn additionals(&self, answers: &[Record]) -> Vec<Record> {
         let mut more: Vec<Record> = Vec::new();
         let mut queue: Vec<Record> = answers.to_vec();
+        let mut there: HashSet<Key> = answers.iter().map(key).collect();
+        let mut denied: HashSet<Name> = HashSet::new();
         while let Some(record) = queue.pop() {
             let next = match &record.data {
                 RData::PTR(to) => &to.0,
@@ -165,18 +168,17 @@ impl Zone {
             let Some(node) = self.names.get(next) else { continue };
             let unique: Vec<_> = node.entries.iter().filter(|entry| entry.is_unique()).collect();
             for entry in &unique {
-                let there = &entry.told.record;
-                let has = |records: &[Record]| records.iter().any(|r| key(r) == key(there));
-                if !has(answers) && !has(&more) {
-                    more.push(there.clone());
-                    queue.push(there.clone());
+                let record = &entry.told.record;
+                if there.insert(key(record)) {
+                    more.push(record.clone());
+                    queue.push(record.clone());
                 }
             }
             // That a host lacks one of the two is as good to know.
             let lacks = |kind| !unique.iter().any(|entry| entry.told.record.record_type() == kind);
             let is_host = lacks(RecordType::SRV) && (!lacks(RecordType::A) || !lacks(RecordType::AAAA));
-            let denied = |r: &Record| r.name == *next && r.record_type() == RecordType::NSEC;
-            if is_host && (lacks(RecordType::A) || lacks(RecordType::AAAA)) && !more.iter().any(denied) {
+            let half = is_host && (lacks(RecordType::A) || lacks(RecordType::AAAA));
+            if half && denied.insert(next.clone()) {
                 more.extend(node.denial());
             }
         }
