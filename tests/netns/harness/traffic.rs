@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Container, slowness};
+use super::{Container, SOON, slowness, wait_until};
 
 /// One ping. The answer says what was wrong, for [`super::wait_until`].
 pub fn ping(from: &Container, to: &str) -> Result<(), String> {
@@ -88,7 +88,11 @@ impl Listener {
                 Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
                 _ => Ipv4Addr::UNSPECIFIED.into(),
             };
-            let socket = UdpSocket::bind((any, port)).expect("the port is free in a new namespace");
+            // A program that another test's thread starts just now has a copy of a socket that was here before, until it
+            // is that program.
+            let socket = wait_until("the port is free", SOON, || {
+                UdpSocket::bind((any, port)).map_err(|error| error.to_string())
+            });
             match group {
                 Some(IpAddr::V4(group)) => {
                     let own = own_address(container);
