@@ -33,9 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 0, 0).to_bits() + number).to_string();
         lab.endpoint((number % 3) as u8 + 1, &format!("host-{number}"), &[&address], |_| {});
     }
-    let view = Arc::new(lab.view());
+    let view = Arc::new(lab.into_view());
     let spec = view.networks[&NETWORK].spec.clone();
-    drop(lab);
     let before = resident()?;
     let begun = Instant::now();
     let zone = Zone::build(&view, NETWORK, 5).ok_or("no zone")?;

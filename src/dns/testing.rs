@@ -79,6 +79,12 @@ impl Lab {
 
     /// What the first node knows.
     pub fn view(&self) -> ClusterView {
+        self.clone().into_view()
+    }
+
+    /// The same, without a copy of it.
+    pub fn into_view(self) -> ClusterView {
+        let gateways = self.gateways();
         let nodes = self.states.iter().map(|(id, state)| {
             let number = id.as_bytes()[0];
             let address = IpAddr::from([192, 0, 2, number]);
@@ -97,10 +103,10 @@ impl Lab {
         });
         let spec = NetworkSpec {
             id: NETWORK,
-            name: self.name.clone(),
+            name: self.name,
             vni: Vni::pick(&NETWORK, |_| false).expect("one is free"),
-            subnets: self.subnets.clone(),
-            gateways: self.gateways(),
+            subnets: self.subnets,
+            gateways,
             pools: Vec::new(),
             reserved: Vec::new(),
             block_size: None,
@@ -113,9 +119,9 @@ impl Lab {
             dns: DnsOptions::default(),
             created_ms: 0,
         };
-        let endpoints = self.endpoints.iter().map(|(id, endpoints)| {
-            let named = endpoints.iter().map(|endpoint| (endpoint.name.clone(), endpoint.clone()));
-            (*id, Arc::new(named.collect()))
+        let endpoints = self.endpoints.into_iter().map(|(id, endpoints)| {
+            let named = endpoints.into_iter().map(|endpoint| (endpoint.name.clone(), endpoint));
+            (id, Arc::new(named.collect()))
         });
         let network = NetworkView {
             spec: Arc::new(spec),

@@ -19,8 +19,8 @@ use nix::errno::Errno;
 use super::counts::{self, Direction};
 use super::links::VXLAN;
 use super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, mark,
-    masked, protocol, verdict,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, byte, bytes, compare,
+    mark, masked, protocol, verdict,
 };
 use super::raw::{self, attribute, nested};
 
@@ -44,24 +44,17 @@ fn egress_name(mdns: bool) -> &'static [u8] {
 /// Puts the filter on the VXLAN device of the calling thread's namespace, in the place of one that is there.
 /// `mdns`: whether mDNS may pass. Blocks. The answer is the kernel's refusal, if any.
 pub(super) fn put(mdns: bool) -> io::Result<Option<Errno>> {
-    let table = attribute(1, TABLE);
-    // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
-    let mut changes = vec![
-        nft::make(nft::NFT_MSG_NEWTABLE, &table),
-        nft::remove(nft::NFT_MSG_DELTABLE, &table),
-        nft::make(nft::NFT_MSG_NEWTABLE, &table),
-    ];
-    changes.extend(counts::sets());
+    let mut content: Vec<_> = counts::sets().collect();
     for (name, hook, rules) in
         [(egress_name(mdns), NF_NETDEV_EGRESS, egress(mdns)), (INGRESS, NF_NETDEV_INGRESS, ingress())]
     {
-        changes.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name, hook)));
-        changes.extend(rules.iter().map(|expressions| {
+        content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain(name, hook)));
+        content.extend(rules.iter().map(|expressions| {
             let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
             nft::append(nft::NFT_MSG_NEWRULE, &rule)
         }));
     }
-    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
+    Family::Netdev.put_table(&attribute(1, TABLE), b"", content)
 }
 
 /// A chain of the VXLAN device.

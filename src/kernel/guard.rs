@@ -18,13 +18,14 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, count,
-    layer_4, protocol, verdict,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, byte, bytes, compare,
+    count, layer_4, protocol, verdict,
 };
 use super::raw::{self, attribute, attributes, nested};
 use crate::model::Mac;
 use crate::plan::{PortGuard, PortName};
 
+const NFT_MSG_GETTABLE: u16 = 1;
 const CHAIN: &[u8] = b"ingress\0";
 const NF_NETDEV_INGRESS: u32 = 0;
 
@@ -54,26 +55,22 @@ pub(super) fn put(device: &str, guard: &PortGuard) -> io::Result<Option<Errno>> 
             attribute(3, &[device.as_bytes(), b"\0"].concat()),
         ],
     );
-    let marked = [name.clone(), attribute(6, &guard.fingerprint().to_be_bytes())].concat();
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
-    let mut made =
-        vec![nft::make_new(nft::NFT_MSG_NEWTABLE, &marked), nft::make(nft::NFT_MSG_NEWCHAIN, &chain)];
-    made.extend(rules(guard).iter().map(|expressions| {
+    let mut content = vec![nft::make(nft::NFT_MSG_NEWCHAIN, &chain)];
+    content.extend(rules(guard).iter().map(|expressions| {
         let rule = [name.clone(), attribute(2, CHAIN), nested(4, expressions)].concat();
         nft::append(nft::NFT_MSG_NEWRULE, &rule)
     }));
-    // A new port has none. What removes something waits until no packet can be in there: an attach should not.
-    match raw::exchange(NETLINK_NETFILTER, &nft::transaction(made.clone()))? {
-        Some(Errno::EEXIST) => {
-            made.insert(0, nft::remove(nft::NFT_MSG_DELTABLE, &name));
-            raw::exchange(NETLINK_NETFILTER, &nft::transaction(made))
-        }
-        refusal => Ok(refusal),
-    }
+    Family::Netdev.put_table(&name, &guard.fingerprint().to_be_bytes(), content)
 }
 
 /// Takes the rules of a port away; none that are there are no error. Blocks.
 pub(super) fn remove(device: &str) -> io::Result<()> {
+    // To be refused for what is not there takes as long as to remove what is.
+    let asked = raw::ask(NETLINK_NETFILTER, &nft::question(NFT_MSG_GETTABLE, &named(device)))?;
+    if asked == Some(Errno::ENOENT) {
+        return Ok(());
+    }
     let changes = [nft::remove(nft::NFT_MSG_DELTABLE, &named(device))];
     match raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))? {
         None | Some(Errno::ENOENT) => Ok(()),
@@ -83,7 +80,6 @@ pub(super) fn remove(device: &str) -> io::Result<()> {
 
 /// The ports that have rules in the calling thread's namespace, with the number of each. Blocks.
 pub(super) fn list() -> io::Result<BTreeMap<PortName, u64>> {
-    const NFT_MSG_GETTABLE: u16 = 1;
     let found = raw::dump(
         NETLINK_NETFILTER,
         &nft::question(NFT_MSG_GETTABLE, &[]),

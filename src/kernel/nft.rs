@@ -1,9 +1,13 @@
 //! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices where nothing else is
 //! said. No program is needed.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use std::io;
 
-use super::raw::{Message, attribute, nested};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::raw::{self, Message, attribute, nested};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
@@ -57,7 +61,7 @@ impl Family {
     }
 
     /// A change that makes something, or is refused with EEXIST where it is there.
-    pub fn make_new(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
+    fn make_new(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
         self.change(kind, NLM_F_CREATE | NLM_F_EXCL, attributes)
     }
 
@@ -69,6 +73,25 @@ impl Family {
     /// A change that removes something.
     pub fn remove(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
         self.change(kind, 0, attributes)
+    }
+
+    /// Puts a table and its content in the place of the one with that name, all or nothing, in the calling thread's
+    /// namespace. `name` is the attribute, `mark`, unless empty, is kept with the table. Blocks. The answer is the kernel's refusal,
+    /// if any.
+    ///
+    /// Mostly there is none, so that is tried first: what removes something waits until no packet can be in there,
+    /// which an attach should not.
+    pub fn put_table(self, name: &[u8], mark: &[u8], content: Vec<Vec<u8>>) -> io::Result<Option<Errno>> {
+        let mark = if mark.is_empty() { Vec::new() } else { attribute(6, mark) };
+        let mut changes = vec![self.make_new(NFT_MSG_NEWTABLE, &[name, &mark].concat())];
+        changes.extend(content);
+        match raw::exchange(NETLINK_NETFILTER, &transaction(changes.clone()))? {
+            Some(Errno::EEXIST) => {
+                changes.insert(0, self.remove(NFT_MSG_DELTABLE, name));
+                raw::exchange(NETLINK_NETFILTER, &transaction(changes))
+            }
+            refusal => Ok(refusal),
+        }
     }
 
     fn change(self, kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
@@ -270,11 +293,6 @@ pub(super) fn transaction(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec
 /// A change that makes something.
 pub(super) fn make(kind: u16, attributes: &[u8]) -> Vec<u8> {
     Family::Netdev.make(kind, attributes)
-}
-
-/// A change that makes something, or is refused with EEXIST where it is there.
-pub(super) fn make_new(kind: u16, attributes: &[u8]) -> Vec<u8> {
-    Family::Netdev.make_new(kind, attributes)
 }
 
 /// A change that puts something behind what is there.

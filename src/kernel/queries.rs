@@ -115,25 +115,17 @@ impl QueryLimit {
 /// Puts the rules in the place of those that are there, in the calling thread's namespace. Blocks. The answer is the
 /// kernel's refusal, if any.
 pub(super) fn put(limit: QueryLimit) -> io::Result<Option<Errno>> {
-    let table = attribute(1, TABLE);
-    let marked = [table.clone(), attribute(6, &limit.mark())].concat();
-    // Made, removed and made again in one transaction: whatever was there, afterwards it is exactly this.
-    let mut changes = vec![
-        Family::Bridge.make(nft::NFT_MSG_NEWTABLE, &table),
-        Family::Bridge.remove(nft::NFT_MSG_DELTABLE, &table),
-        Family::Bridge.make(nft::NFT_MSG_NEWTABLE, &marked),
-    ];
-    changes.extend(sets());
+    let mut content: Vec<_> = sets().collect();
     let chains = limit.chains();
     // A rule may lead to a chain only if it is there.
-    changes.extend(chains.iter().map(|(name, _)| Family::Bridge.make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
+    content.extend(chains.iter().map(|(name, _)| Family::Bridge.make(nft::NFT_MSG_NEWCHAIN, &chain(name))));
     for (name, rules) in &chains {
-        changes.extend(rules.iter().map(|expressions| {
+        content.extend(rules.iter().map(|expressions| {
             let rule = [attribute(1, TABLE), attribute(2, name), nested(4, expressions)].concat();
             Family::Bridge.append(nft::NFT_MSG_NEWRULE, &rule)
         }));
     }
-    raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
+    Family::Bridge.put_table(&attribute(1, TABLE), &limit.mark(), content)
 }
 
 fn sets() -> impl Iterator<Item = Vec<u8>> {

@@ -75,37 +75,25 @@ impl Table {
     /// Makes a step in the calling thread's namespace. Blocks. The answer is the kernel's refusal, if any.
     pub fn apply(&self, step: &GuardStep) -> io::Result<Option<Errno>> {
         let changes = match step {
-            GuardStep::Put(guard) => {
-                // What removes something waits until no packet can be in there: the first attach should not.
-                let mut changes = self.put(guard);
-                match raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes.clone()))? {
-                    Some(Errno::EEXIST) => changes.insert(0, self.removal()),
-                    refusal => return Ok(refusal),
-                }
-                changes
-            }
+            GuardStep::Put(guard) => return self.put(guard),
             GuardStep::Change { add_vnis, remove_vnis, add_vteps, remove_vteps } => {
                 let mut changes = self.elements(nft::NFT_MSG_NEWSETELEM, add_vnis, add_vteps);
                 changes.extend(self.elements(nft::NFT_MSG_DELSETELEM, remove_vnis, remove_vteps));
                 changes
             }
             GuardStep::Delete => {
-                let gone = raw::exchange(NETLINK_NETFILTER, &nft::transaction([self.removal()]))?;
+                let removal = INET.remove(nft::NFT_MSG_DELTABLE, &self.attribute(1));
+                let gone = raw::exchange(NETLINK_NETFILTER, &nft::transaction([removal]))?;
                 return Ok(gone.filter(|errno| *errno != Errno::ENOENT));
             }
         };
         raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
     }
 
-    fn removal(&self) -> Vec<u8> {
-        INET.remove(nft::NFT_MSG_DELTABLE, &self.attribute(1))
-    }
-
-    /// The changes that make all of it where there is nothing.
-    fn put(&self, guard: &UnderlayGuard) -> Vec<Vec<u8>> {
+    /// All of it, in the place of what is there.
+    fn put(&self, guard: &UnderlayGuard) -> io::Result<Option<Errno>> {
         let name = self.attribute(1);
-        let marked = [name.clone(), attribute(6, &guard.fingerprint().to_be_bytes())].concat();
-        let mut changes = vec![INET.make_new(nft::NFT_MSG_NEWTABLE, &marked)];
+        let mut changes = Vec::new();
         // The type of the keys in the words of nft: a mark of four bytes, addresses.
         for (id, set, kind, length) in [(1, VNIS, 19, 4), (2, VTEPS, 7, 4), (3, VTEPS6, 8, 16)] {
             let set = [
@@ -135,7 +123,7 @@ impl Table {
                 INET.append(nft::NFT_MSG_NEWRULE, &rule)
             }));
         }
-        changes
+        INET.put_table(&name, &guard.fingerprint().to_be_bytes(), changes)
     }
 
     /// The changes that add these to the sets, or take them away.

@@ -143,6 +143,14 @@ fn a_flood_of_one_endpoint_is_dropped_by_the_kernel_and_the_others_get_their_ans
     node.kill();
     node.start_and_wait();
     assert_eq!(dropped(node), [of_bad, 0]);
+    // And one that is told another rate makes others, which have counted nothing.
+    node.kill();
+    node.configure("dns_rate = 2000\n");
+    node.start_and_wait();
+    wait_until("the rules are others", Duration::from_secs(20), || match dropped(node) {
+        [0, 0] => Ok(()),
+        counted => Err(format!("{counted:?}")),
+    });
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What of a name server can be set: where other names are asked for and whether at all, how long answers are kept; and
 //! what of one network is told in another.
 
+use serde_json::json;
+
 use crate::harness::{Asker, Container, Resolver, SOON, lab, need, wait_until};
 use crate::unicast::address;
 
@@ -36,7 +38,8 @@ fn other_names_are_asked_for_where_the_configuration_says_and_not_at_all_where_t
     let (one, two) = (Container::named("one"), Container::named("two"));
     lab.network("open", &["--subnet", "10.95.0.0/24"]);
     lab.network("closed", &["--subnet", "10.95.0.0/24", "--dns-forward", "off", "--dns-ttl", "30"]);
-    node.attach("open", "one", &one);
+    let told = node.try_attach("open", "one", &one, &[]).json();
+    assert_eq!((&told["dns"], &told["search"]), (&json!([GATEWAY]), &json!(["open.lanmesh"])));
     node.attach("closed", "two", &two);
     wait_dig(&one, &["www.example.org"], "A 198.51.100.1");
     wait_dig(&two, &["www.example.org"], "status: REFUSED");

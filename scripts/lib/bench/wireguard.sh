@@ -187,7 +187,7 @@ ask("set=1\n" + "".join(f"public_key={key}\nremove=true\n" for key in keys) + "\
 PYTHON
 }
 
-row() { printf '| %s | %.3f | %.1f |\n' "$2" "$(median <"$WORK/$1.rate")" "$(median <"$WORK/$1.cpu")"; }
+row() { printf '| %s | %.3g | %.1f |\n' "$2" "$(median <"$WORK/$1.rate")" "$(median <"$WORK/$1.cpu")"; }
 
 # table: what was measured, and the ratio that it is about.
 table() {
@@ -207,7 +207,7 @@ TABLE
 # second_kernel: the same on the second kernel; leaves what it prints in $WORK/second, or nothing where it cannot run.
 second_kernel() {
     local arguments=() tool status=0
-    for tool in bash ip bridge nsenter ping wg iperf3 jq getconf nproc flock; do
+    for tool in bash install paste ip bridge nsenter ping wg iperf3 jq getconf nproc flock; do
         arguments+=(--tool "$tool")
     done
     say "the same on the second kernel"

@@ -41,6 +41,8 @@ struct Node {
 struct Sim {
     now: Duration,
     nodes: Vec<Node>,
+    /// With whom those that were woken had an exchange.
+    met: Vec<usize>,
     /// Sorted by time, then by order of sending.
     wire: BTreeMap<(Duration, u64), (usize, Arrival)>,
     sent: u64,
@@ -115,6 +117,7 @@ impl Sim {
         let mut sim = Self {
             now: Duration::ZERO,
             nodes: (0..n).map(|_| node()).collect(),
+            met: Vec::new(),
             wire: BTreeMap::new(),
             sent: 0,
             loss: 0.0,
@@ -224,6 +227,7 @@ impl Sim {
         }
         self.flush(a);
         self.flush(b);
+        self.met.push(b);
     }
 
     fn wake(&mut self, n: usize) {
@@ -251,11 +255,17 @@ impl Sim {
 
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        // When each node is due; an entry that is outdated wakes it for nothing.
+        // When each node is due, of which only what was worked out last counts; the rest is skipped.
         let mut due = BinaryHeap::new();
-        let at = |node: &Node| node.core.as_ref().map(|core| core.deadline().max(node.paused));
+        let mut last = vec![None; self.nodes.len()];
+        let plan = |n: usize, node: &Node, last: &mut [Option<Duration>], due: &mut BinaryHeap<_>| {
+            let at = node.core.as_ref().map(|core| core.deadline().max(node.paused));
+            if std::mem::replace(&mut last[n], at) != at {
+                due.extend(at.map(|at| std::cmp::Reverse((at, n))));
+            }
+        };
         for (n, node) in self.nodes.iter().enumerate() {
-            due.extend(at(node).map(|at| std::cmp::Reverse((at, n))));
+            plan(n, node, &mut last, &mut due);
         }
         loop {
             let arrival = self.wire.first_key_value().map(|((at, _), _)| *at);
@@ -273,11 +283,17 @@ impl Sim {
                 self.nodes[to].inbox.push(arrival);
                 to
             } else {
-                let Some(std::cmp::Reverse((_, n))) = due.pop() else { break };
+                let Some(std::cmp::Reverse((at, n))) = due.pop() else { break };
+                if last[n] != Some(at) {
+                    continue;
+                }
+                last[n] = None;
                 n
             };
             self.wake(n);
-            due.extend(at(&self.nodes[n]).map(|at| std::cmp::Reverse((at, n))));
+            for n in std::mem::take(&mut self.met).into_iter().chain([n]) {
+                plan(n, &self.nodes[n], &mut last, &mut due);
+            }
         }
         self.now = end;
     }
