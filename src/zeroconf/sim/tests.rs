@@ -298,7 +298,7 @@ proptest! {
                     Step::Die(at) => {
                         // What was announced in the last moment before is known to nobody but browsers, who
                         // keep it for its time to live, as they do on any wire.
-                        lan.run(Duration::from_millis(300));
+                        lan.rest();
                         lan.die(at);
                     }
                     Step::Revive(at) if !lan.places[at].alive => lan.revive(at),
