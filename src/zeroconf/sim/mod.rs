@@ -241,6 +241,23 @@ impl Lan {
         self.now = end;
     }
 
+    /// Lets time pass until nothing is on its way and all that was heard is published.
+    pub fn rest(&mut self) {
+        let busy = |lan: &Self| {
+            let unsettled = |place: &Place| place.alive && place.agent && place.engine.unsettled;
+            !lan.queue.is_empty() || lan.places.iter().any(unsettled)
+        };
+        // At least once: what was done a moment ago has yet to begin.
+        self.run(Duration::from_millis(150));
+        for _ in 0..1000 {
+            if !busy(self) {
+                return;
+            }
+            self.run(Duration::from_millis(5));
+        }
+        panic!("it never rests");
+    }
+
     fn tick(&mut self) {
         for at in 0..self.places.len() {
             let (now, place) = (self.now, &mut self.places[at]);

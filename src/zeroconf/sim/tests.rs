@@ -298,12 +298,16 @@ proptest! {
                     Step::Die(at) => {
                         // What was announced in the last moment before is known to nobody but browsers, who
                         // keep it for its time to live, as they do on any wire.
-                        lan.run(Duration::from_millis(300));
+                        lan.rest();
                         lan.die(at);
                     }
                     Step::Revive(at) if !lan.places[at].alive => lan.revive(at),
                     Step::Revive(_) => {}
-                    Step::Restart(at) => lan.restart(at, true),
+                    Step::Restart(at) => {
+                        // An agent that ends less than a tenth of a second after a detach has not said goodbye.
+                        lan.rest();
+                        lan.restart(at, true);
+                    }
                     Step::Wait(ms) => lan.run(Duration::from_millis(ms)),
                 }
             }
