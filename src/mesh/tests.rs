@@ -67,6 +67,10 @@ struct World {
     begun: BTreeSet<(usize, usize, MeshEpoch, PublicKey, PublicKey)>,
     /// The pairs that have a working path, and must keep it.
     armed: BTreeSet<(usize, usize)>,
+    /// Since when the two of a pair have not heard each other.
+    apart: BTreeMap<(usize, usize), u32>,
+    /// When a pair came together again of which one had given the other up: its path need not be there at once.
+    reunited: BTreeMap<(usize, usize), u32>,
     /// Since when nothing stands in the way of each pair.
     clear: BTreeMap<(usize, usize), u32>,
     sent: Vec<BTreeMap<(usize, usize), (MeshEpoch, PublicKey)>>,
@@ -99,6 +103,8 @@ impl World {
             handshakes: Vec::new(),
             begun: BTreeSet::new(),
             armed: BTreeSet::new(),
+            apart: BTreeMap::new(),
+            reunited: BTreeMap::new(),
             clear: BTreeMap::new(),
             sent: Vec::new(),
         }
@@ -308,12 +314,17 @@ impl World {
         let tick = self.tick;
         let short = |node: &Node| node.down_since.is_none_or(|since| TICK * (tick - since) < GRACE);
         for (a, b) in self.pairs() {
-            let counts = self.hears(a, b) && short(&self.nodes[a]) && short(&self.nodes[b]);
-            if !counts {
+            let short = short(&self.nodes[a]) && short(&self.nodes[b]);
+            if !short || !self.hears(a, b) {
                 self.armed.remove(&(a, b));
                 self.clear.remove(&(a, b));
+                let since = *self.apart.entry((a, b)).or_insert(tick);
+                if !short || TICK * (tick - since) >= GRACE {
+                    self.reunited.insert((a, b), tick);
+                }
                 continue;
             }
+            self.apart.remove(&(a, b));
             let works = self.works(a, b);
             prop_assert!(
                 works || !self.armed.contains(&(a, b)),
@@ -322,7 +333,7 @@ impl World {
                 a,
                 b
             );
-            if works {
+            if works && self.reunited.get(&(a, b)).is_none_or(|at| TICK * (tick - at) >= RECOVER) {
                 self.armed.insert((a, b));
             }
             let both = self.nodes[a].rotation.is_some() && self.nodes[b].rotation.is_some();
