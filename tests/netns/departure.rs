@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::avahi::guests;
+use crate::avahi::{discover, guests};
 use crate::harness::{Capture, Guest, LATER, Lab, LabConfig, Running, SOON, lab, need, slowness, wait_until};
 use crate::multicast::BOTH;
 
@@ -64,6 +64,15 @@ fn a_dead_node_goes(mode: &str) {
     let others = [&guests[0], &guests[2]];
     let _watching = others.map(|guest| watch(guest, "_ipp._tcp"));
     wait_all(&others, "_ipp._tcp", '+', &["Heard", "Declared", "Living"], 1, SOON);
+    // What a node's agent has not told the others of yet, nobody can take back in its place.
+    for node in [lab.node(1), lab.node(3)] {
+        wait_until("the agents that stay know of the services too", SOON, || {
+            match discover(node, "_ipp._tcp")?.len() {
+                3 => Ok(()),
+                other => Err(format!("{other} of 3")),
+            }
+        });
+    }
     let crossing = responses_of_agents(&lab);
     lab.cut(lab.node(2));
     lab.node(2).kill();
