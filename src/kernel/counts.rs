@@ -15,7 +15,7 @@ use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Each, Expression, byte, bytes, compare, masked, note_in,
     protocol,
 };
-use super::raw::{attribute, attributes, dump, nested};
+use super::raw::{attribute, dump, nested};
 use crate::model::{GroupAddr, GroupTraffic, Traffic};
 
 /// How many groups of a family are counted each way.
@@ -109,26 +109,14 @@ pub(super) fn read() -> io::Result<GroupTraffic> {
 
 /// The elements in one message, behind struct nfgenmsg.
 fn parse(message: &[u8]) -> BTreeMap<GroupAddr, Traffic> {
-    const ELEMENTS: u16 = 3;
-    let list = attributes(message.get(4..).unwrap_or_default()).filter(|(kind, _)| *kind == ELEMENTS);
-    list.flat_map(|(_, list)| attributes(list)).filter_map(|(_, element)| element_of(element)).collect()
-}
-
-fn element_of(element: &[u8]) -> Option<(GroupAddr, Traffic)> {
-    const KEY: u16 = 1;
-    const EXPRESSION: u16 = 7;
-    let within = |bytes, wanted| attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
-    let key = within(within(element, KEY)?, 1)?;
-    let address: IpAddr = match key.len() {
-        4 => (*key.first_chunk::<4>()?).into(),
-        _ => (*key.first_chunk::<16>()?).into(),
+    let group = |(key, element): (&[u8], &[u8])| {
+        let address: IpAddr = match key.len() {
+            4 => (*key.first_chunk::<4>()?).into(),
+            _ => (*key.first_chunk::<16>()?).into(),
+        };
+        Some((GroupAddr::try_from(address).ok()?, nft::counted_of(element)?))
     };
-    let counter = within(within(element, EXPRESSION)?, 2)?;
-    let number = |kind| {
-        within(counter, kind).and_then(|value| value.first_chunk()).map(|value| u64::from_be_bytes(*value))
-    };
-    let traffic = Traffic { bytes: number(1)?, packets: number(2)? };
-    Some((GroupAddr::try_from(address).ok()?, traffic))
+    nft::elements(message).filter_map(group).collect()
 }
 
 #[cfg(test)]

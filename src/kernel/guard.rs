@@ -21,7 +21,7 @@ use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, byte, bytes, compare,
     count, layer_4, protocol, verdict,
 };
-use super::raw::{self, attribute, attributes, nested};
+use super::raw::{self, attribute, nested, within};
 use crate::model::Mac;
 use crate::plan::{PortGuard, PortName};
 
@@ -104,7 +104,7 @@ pub(super) fn dropped() -> io::Result<BTreeMap<PortName, u64>> {
     let mut dropped = BTreeMap::new();
     for message in &found {
         if let Some(port) = port(message, 1) {
-            *dropped.entry(port).or_default() += counted(message).unwrap_or(0);
+            *dropped.entry(port).or_default() += nft::counted(message).unwrap_or(0);
         }
     }
     Ok(dropped)
@@ -114,24 +114,10 @@ fn named(device: &str) -> Vec<u8> {
     attribute(1, &[device.as_bytes(), b"\0"].concat())
 }
 
-/// The value of the first attribute of this type.
-pub(super) fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
-}
-
 /// The port after which the table is named that an attribute behind struct nfgenmsg names.
 fn port(message: &[u8], kind: u16) -> Option<PortName> {
     let name = within(message.get(4..)?, kind)?;
     PortName::recognise(std::str::from_utf8(name.strip_suffix(b"\0")?).ok()?)
-}
-
-/// What the counter of a rule says, if it has one.
-pub(super) fn counted(message: &[u8]) -> Option<u64> {
-    let expressions = within(message.get(4..)?, 4)?;
-    attributes(expressions).find_map(|(_, expression)| {
-        within(expression, 1).filter(|name| *name == b"counter\0")?;
-        within(within(expression, 2)?, 2)?.first_chunk().map(|packets| u64::from_be_bytes(*packets))
-    })
 }
 
 /// The rules, in an order in which what is sent most is looked at least.
@@ -256,9 +242,9 @@ mod tests {
         let message =
             [vec![5, 0, 0, 0], named(device), attribute(2, CHAIN), nested(4, &expressions)].concat();
         assert_eq!(port(&message, 1).map(|port| port.to_string()), Some(device.to_owned()));
-        assert_eq!(counted(&message), Some(7));
+        assert_eq!(nft::counted(&message), Some(7));
         for end in 0..message.len() {
-            let _ = (port(&message[..end], 1), counted(&message[..end]));
+            let _ = (port(&message[..end], 1), nft::counted(&message[..end]));
         }
     }
 }

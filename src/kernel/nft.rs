@@ -7,7 +7,8 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::raw::{self, Message, attribute, nested};
+use super::raw::{self, Message, attribute, attributes, nested, within};
+use crate::model::Traffic;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
@@ -275,6 +276,33 @@ pub(super) fn not_in(set: &[u8]) -> Expression {
 /// A message that is not one of a transaction, without the header of netlink.
 pub(super) fn question(kind: u16, attributes: &[u8]) -> Message {
     Family::Netdev.question(kind, attributes)
+}
+
+/// What the counter of a rule says, if it has one.
+pub(super) fn counted(message: &[u8]) -> Option<u64> {
+    let expressions = within(message.get(4..)?, 4)?;
+    attributes(expressions).find_map(|(_, expression)| {
+        within(expression, 1).filter(|name| *name == b"counter\0")?;
+        within(within(expression, 2)?, 2)?.first_chunk().map(|packets| u64::from_be_bytes(*packets))
+    })
+}
+
+/// The elements of a set in one of the kernel's messages, behind struct nfgenmsg: the key of each, and the whole of it.
+pub(super) fn elements(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    const ELEMENTS: u16 = 3;
+    const KEY: u16 = 1;
+    let lists = attributes(message.get(4..).unwrap_or_default()).filter(|(kind, _)| *kind == ELEMENTS);
+    lists
+        .flat_map(|(_, list)| attributes(list))
+        .filter_map(|(_, element)| Some((within(within(element, KEY)?, 1)?, element)))
+}
+
+/// What the counter of an element of a set says, if it has one.
+pub(super) fn counted_of(element: &[u8]) -> Option<Traffic> {
+    const EXPRESSION: u16 = 7;
+    let counter = within(within(element, EXPRESSION)?, 2)?;
+    let number = |kind| Some(u64::from_be_bytes(*within(counter, kind)?.first_chunk()?));
+    Some(Traffic { bytes: number(1)?, packets: number(2)? })
 }
 
 /// The type that the kernel's answers of this kind have.

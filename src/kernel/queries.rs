@@ -18,7 +18,7 @@ use super::nft::{
     self, Base, Compare, Each, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, constant, device,
     device_name, goto, layer_4, not_in, note_in, verdict,
 };
-use super::raw::{self, attribute, attributes, nested};
+use super::raw::{self, attribute, nested, within};
 use crate::plan::PortName;
 
 const TABLE: &[u8] = b"lanmesh-names\0";
@@ -183,24 +183,11 @@ pub(super) fn dropped() -> io::Result<BTreeMap<PortName, u64>> {
 
 /// The elements of the set of those dropped in one message, behind struct nfgenmsg.
 fn elements(message: &[u8]) -> Vec<(PortName, u64)> {
-    const ELEMENTS: u16 = 3;
-    let list = within(message.get(4..).unwrap_or_default(), ELEMENTS).unwrap_or_default();
-    attributes(list).filter_map(|(_, element)| element_of(element)).collect()
-}
-
-fn element_of(element: &[u8]) -> Option<(PortName, u64)> {
-    const KEY: u16 = 1;
-    const EXPRESSION: u16 = 7;
-    const PACKETS: u16 = 2;
-    let key = within(within(element, KEY)?, 1)?;
-    let name = std::str::from_utf8(key.split(|byte| *byte == 0).next()?).ok()?;
-    let counter = within(within(element, EXPRESSION)?, 2)?;
-    let packets = u64::from_be_bytes(*within(counter, PACKETS)?.first_chunk()?);
-    Some((PortName::recognise(name)?, packets))
-}
-
-fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    let port = |(key, element): (&[u8], &[u8])| {
+        let name = std::str::from_utf8(key.split(|byte| *byte == 0).next()?).ok()?;
+        Some((PortName::recognise(name)?, nft::counted_of(element)?.packets))
+    };
+    nft::elements(message).filter_map(port).collect()
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
+/// The value of the first attribute of this type.
+pub(super) fn within(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+}
+
 /// Sends one message; the error it is answered with, if any.
 pub(super) fn ask(protocol: isize, message: &Message) -> io::Result<Option<Errno>> {
     exchange(protocol, &[message.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)])

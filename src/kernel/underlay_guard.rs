@@ -18,13 +18,12 @@ use lanmesh_ipam::stable_hash;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::guard::{counted, within};
 use super::links::NODE_LINK;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, count,
     device_name, is_in, layer_4, masked_with, protocol, verdict,
 };
-use super::raw::{self, attribute, attributes, nested};
+use super::raw::{self, attribute, nested, within};
 use crate::model::Vni;
 use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard};
 
@@ -187,7 +186,7 @@ impl Table {
         let mut refused = Refused::default();
         // A kernel that does not look at what was asked for lists those of all tables.
         for message in rules.iter().filter(|message| self.is_of(message, 1)) {
-            let count = counted(message).unwrap_or(0);
+            let count = nft::counted(message).unwrap_or(0);
             match within(message.get(4..).unwrap_or_default(), 2) {
                 Some(VXLAN) => refused.vxlan += count,
                 Some(MESH | MESH_SENDERS) => refused.mesh += count,
@@ -231,9 +230,7 @@ fn address_of(key: &[u8]) -> Option<IpAddr> {
 
 /// The keys of the elements in one message, behind struct nfgenmsg.
 fn parse(message: &[u8]) -> Vec<Vec<u8>> {
-    let lists = attributes(message.get(4..).unwrap_or_default()).filter(|(kind, _)| *kind == 3);
-    let elements = lists.flat_map(|(_, list)| attributes(list));
-    elements.filter_map(|(_, element)| within(within(element, 1)?, 1).map(<[u8]>::to_vec)).collect()
+    nft::elements(message).map(|(key, _)| key.to_vec()).collect()
 }
 
 /// The rules for VXLAN, in an order in which what is sent most is looked at least.
