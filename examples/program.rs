@@ -1,19 +1,35 @@
-//! How long 10,000 remote endpoints take, next to `bridge -batch` and `ip -batch` with the same entries.
+//! How long 10,000 remote endpoints take, next to `bridge -batch` and `ip -batch` with the same entries; and how long one
+//! more takes, beside 10 and beside as many.
 //!
 //! Needs root. `cargo run --release --example program [ENTRIES [ROUNDS]]`; the two ways take turns, each round in
-//! a fresh network, and the medians are compared. Exit status 1 if ours takes more than 1.5 times as long.
+//! a fresh network, and the medians are compared. Exit status 1 if ours takes more than 1.5 times as long, or one
+//! more takes more than twice as long beside many as beside few.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lanmesh::kernel::{Kernel, KernelConfig};
-use lanmesh::model::{Mac, MulticastMode, NetworkId, Placement, Vni};
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+use lanmesh::cluster::{ClusterError, Members};
+
+use lanmesh::kernel::{KernelConfig, Linux};
+use lanmesh::local::{Local, LocalEndpoint};
+use lanmesh::mesh::MeshSecret;
+use lanmesh::model::{
+    ClusterView, Endpoint, EndpointName, Group, Mac, MeshKey, MulticastMode, NetworkId, NetworkOptions,
+    NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Placement, Vni,
+};
 use lanmesh::plan::{Action, Desired, DesiredNetwork, DesiredPort, Observed, Op, Plan, plan};
+use lanmesh::reconcile::{Peers, Reconciler, Settings};
+use lanmesh::state::State;
 use nix::sched::{CloneFlags, unshare};
+use tokio::sync::watch;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -56,7 +72,7 @@ fn endpoint(i: u32) -> (IpAddr, Mac, IpAddr) {
     (address, Mac::of_endpoint(address), Ipv4Addr::from(0xc000_0202 + i % NODES).into())
 }
 
-async fn succeed(kernel: &Kernel, todo: &Plan) -> Outcome<Duration> {
+async fn succeed(kernel: &Linux, todo: &Plan) -> Outcome<Duration> {
     let start = Instant::now();
     let applied = kernel.apply(todo).await;
     let took = start.elapsed();
@@ -78,7 +94,7 @@ fn batch(netns: &Path, program: &str, file: &Path) -> Outcome<()> {
 
 async fn compare(entries: u32, rounds: usize) -> Outcome<ExitCode> {
     let dir = tempfile::tempdir()?;
-    let kernel = Kernel::open(KernelConfig {
+    let kernel = Linux::open(KernelConfig {
         run_dir: dir.path().to_owned(),
         without: Default::default(),
         queries_per_s: 20_000,
@@ -125,6 +141,8 @@ async fn compare(entries: u32, rounds: usize) -> Outcome<ExitCode> {
     }
     let attach = attach(&kernel, &make).await?;
     succeed(&kernel, &remove).await?;
+    let few = one_more(&kernel, 10).await?;
+    let many = one_more(&kernel, entries).await?;
 
     let (ours, theirs) = (median(ours), median(theirs));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
@@ -135,7 +153,13 @@ async fn compare(entries: u32, rounds: usize) -> Outcome<ExitCode> {
     println!("  to plan them              {:8.1} ms", ms(median(planning)));
     println!("  to observe them           {:8.1} ms", ms(median(observing)));
     println!("  one attach, one detach    {:8.1} ms, {:.1} ms", ms(attach.0), ms(attach.1));
-    Ok(if ratio <= 1.5 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("one remote endpoint that comes, from the view to the kernel, median of {ONES}:");
+    println!("  with 10 there             {:8.2} ms", ms(few));
+    println!("  with {entries:<6} there         {:8.2} ms", ms(many));
+    let growth = many.as_secs_f64() / few.as_secs_f64();
+    println!("  growth                    {growth:8.2}");
+    let kept = ratio <= 1.5 && growth <= 2.0;
+    Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn verify(desired: &Desired, observed: &Observed, whose: &str) -> Outcome<()> {
@@ -147,7 +171,7 @@ fn verify(desired: &Desired, observed: &Observed, whose: &str) -> Outcome<()> {
 }
 
 /// The medians of 50 attaches and detaches to the node's own namespace.
-async fn attach(kernel: &Kernel, make: &Plan) -> Outcome<(Duration, Duration)> {
+async fn attach(kernel: &Linux, make: &Plan) -> Outcome<(Duration, Duration)> {
     succeed(kernel, make).await?;
     let port = DesiredPort {
         name: "a".parse()?,
@@ -164,10 +188,194 @@ async fn attach(kernel: &Kernel, make: &Plan) -> Outcome<(Duration, Duration)> {
         kernel.attach(ID, &port).await?;
         attaches.push(start.elapsed());
         let start = Instant::now();
-        kernel.detach(ID, &port.name).await?;
+        kernel.detach(ID, &port).await?;
         detaches.push(start.elapsed());
     }
     Ok((median(attaches), median(detaches)))
+}
+
+/// How often one remote endpoint comes.
+const ONES: usize = 50;
+
+/// The other nodes, as this one hears of them.
+struct Others {
+    view: watch::Sender<Arc<ClusterView>>,
+    secret: watch::Sender<Option<MeshSecret>>,
+}
+
+#[async_trait]
+impl Peers for Others {
+    fn id(&self) -> &str {
+        "0123456789abcdef"
+    }
+
+    fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.view.subscribe()
+    }
+
+    fn mesh_secret(&self) -> watch::Receiver<Option<MeshSecret>> {
+        self.secret.subscribe()
+    }
+
+    async fn put_endpoint(&self, _: NetworkId, _: Endpoint) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn remove_endpoint(&self, _: NetworkId, _: EndpointName) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn leave_network(&self, _: NetworkId) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_mesh(&self, _: Vec<MeshKey>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_groups(&self, _: NetworkId, _: BTreeSet<Group>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_draining(&self, _: NetworkId, _: EndpointName, _: bool) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    fn set_members(&self, _: NetworkId, _: Members) {}
+
+    async fn set_self(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn move_to(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
+        Ok(())
+    }
+}
+
+fn node(n: u32) -> Outcome<Node> {
+    let vtep = IpAddr::from(Ipv4Addr::from(0xc000_0201 + n));
+    Ok(Node {
+        id: node_id(n),
+        name: format!("n{n}").parse()?,
+        index: NodeIndex(n),
+        address: (vtep, 7979).into(),
+        vtep,
+        underlay_mtu: 1500,
+        networks: [ID].into(),
+        mesh: Vec::new(),
+        labels: Default::default(),
+        state: NodeState::Alive,
+    })
+}
+
+fn node_id(n: u32) -> NodeId {
+    NodeId::from_bytes([u8::try_from(n).unwrap_or(u8::MAX); 16])
+}
+
+fn remote(i: u32) -> Outcome<Endpoint> {
+    let (address, mac, _) = endpoint(i);
+    Ok(Endpoint {
+        name: format!("r{i}").parse()?,
+        service: None,
+        slot: None,
+        aliases: Vec::new(),
+        addresses: vec![IpNetwork::new(address, 8)?],
+        mac,
+        services: Vec::new(),
+        claim: 1,
+        took_ms: None,
+    })
+}
+
+/// How long it takes until one more remote endpoint is in the kernel, beside `there` others on as many nodes as there
+/// may be: the median.
+async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
+    let dir = tempfile::tempdir()?;
+    let nodes = (0..=NODES).map(|n| Ok((node_id(n), node(n)?))).collect::<Outcome<_>>()?;
+    let mut by_node: BTreeMap<NodeId, BTreeMap<EndpointName, Endpoint>> = BTreeMap::new();
+    for i in 0..there {
+        let made = remote(i)?;
+        by_node.entry(node_id(i % NODES + 1)).or_default().insert(made.name.clone(), made);
+    }
+    let spec = NetworkSpec {
+        id: ID,
+        name: "bench".parse()?,
+        vni: Vni::try_from(0x80_0001)?,
+        subnets: vec!["10.0.0.0/8".parse()?],
+        gateways: vec![[10, 0, 0, 1].into()],
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+        options: NetworkOptions { multicast: MulticastMode::Flood, ..Default::default() },
+        created_ms: 0,
+    };
+    let network = NetworkView {
+        spec: Arc::new(spec),
+        conflict: false,
+        heard: Default::default(),
+        endpoints: by_node.into_iter().map(|(node, own)| (node, Arc::new(own))).collect(),
+        groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
+        draining: BTreeMap::new(),
+    };
+    let view = ClusterView {
+        me: node_id(0),
+        nodes: Arc::new(nodes),
+        networks: [(ID, network)].into(),
+        services: Arc::default(),
+    };
+    let others =
+        Arc::new(Others { view: watch::Sender::new(Arc::new(view)), secret: watch::Sender::new(None) });
+    let state = State::open(dir.path())?;
+    let settings = Settings {
+        vxlan_port: 4789,
+        wireguard_port: 51840,
+        grace: Duration::from_secs(300),
+        detect: Duration::from_secs(2),
+        follow_address: false,
+    };
+    let local = Local::load(state.clone())?;
+    let (reconciler, _happenings) = Reconciler::new(
+        Arc::clone(&others) as Arc<dyn Peers>,
+        Arc::new(kernel.clone()),
+        state,
+        settings,
+        local,
+    );
+    let own = LocalEndpoint {
+        network: ID,
+        endpoint: Endpoint { name: "own".parse()?, ..remote(0x10_0000)? },
+        placement: Placement::Host,
+        namespace: None,
+        ifname: "lan0".to_owned(),
+        asked: Vec::new(),
+        draining: false,
+    };
+    let mut work = reconciler.work().await;
+    reconciler.bring_up(&mut work, &own).await?;
+    reconciler.keep(&mut work, &own).await?;
+    let mut times = Vec::new();
+    for i in 0..u32::try_from(ONES)? {
+        let made = remote(there + i)?;
+        others.view.send_modify(|view| {
+            let network = Arc::make_mut(view).networks.entry(ID);
+            network.and_modify(|network| {
+                let own = network.endpoints.entry(node_id(i % NODES + 1)).or_default();
+                Arc::make_mut(own).insert(made.name.clone(), made.clone());
+            });
+        });
+        let begun = Instant::now();
+        reconciler.catch_up(&mut work).await;
+        times.push(begun.elapsed());
+    }
+    let errors = reconciler.report().errors;
+    let found = kernel.observe_network(ID).await?.map_or(0, |network| network.remotes.len());
+    let expected = usize::try_from(there)? + ONES;
+    let gone = lanmesh::reconcile::clear(kernel).await;
+    match (errors.is_empty() && gone.is_empty(), found == expected) {
+        (true, true) => Ok(median(times)),
+        _ => Err(format!("{found} of {expected} entries are there; {errors:?} {gone:?}").into()),
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -18,7 +18,7 @@ use lanmesh::model::{
     Endpoint, EndpointName, Found, Mac, NodeId, SeenHost, SeenService, ZeroconfFact, ZeroconfMode,
 };
 use lanmesh::zeroconf::{
-    Arrival, Config, Destination, Engine, Facts, Family, LocalEndpoint, Output, PORT, RemoteNode,
+    Arrival, Config, Destination, Engine, Facts, Family, Output, OwnEndpoint, PORT, RemoteNode,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 
@@ -73,9 +73,9 @@ fn measure(count: usize, mode: ZeroconfMode) -> Outcome<()> {
     };
     let local = hosts.iter().filter(|host| host.node == 0).map(|host| {
         let endpoint = endpoint(host)?;
-        Ok((endpoint.name.clone(), LocalEndpoint::from(&endpoint)))
+        Ok((endpoint.name.clone(), OwnEndpoint::from(&endpoint)))
     });
-    let local = local.collect::<Outcome<BTreeMap<EndpointName, LocalEndpoint>>>()?;
+    let local = local.collect::<Outcome<BTreeMap<EndpointName, OwnEndpoint>>>()?;
     let begin = cpu()?;
     let outputs = bench.engine.set_local(bench.now, local);
     bench.take(outputs);
@@ -250,6 +250,7 @@ fn endpoint(host: &Host) -> Outcome<Endpoint> {
         mac: Mac::of_endpoint(host.address.into()),
         services: Vec::new(),
         claim: 1,
+        took_ms: None,
     })
 }
 

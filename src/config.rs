@@ -13,8 +13,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use tracing_subscriber::EnvFilter;
 
+use crate::cluster::Protocols;
+use crate::errno::InWords;
 use crate::mesh::MAX_LIVE;
-use crate::model::DNS_TTL_MAX;
+use crate::model::{DNS_TTL_MAX, Means};
 
 /// What `dns_rate` may be: a client that finds its way sends some queries at once.
 const DNS_RATES: RangeInclusive<i64> = 100..=1_000_000;
@@ -80,18 +82,12 @@ pub struct Config {
     pub dns_rate: u32,
     /// The resolver configuration that says where names from outside are asked for.
     pub resolv_conf: PathBuf,
-    /// Not to use groups in VXLAN devices although the kernel has them: to try out what is done without.
-    pub without_vxlan_mdb: bool,
-    /// The same for the filter at egress.
-    pub without_egress_filter: bool,
-    /// The same for the rules that keep endpoints to their addresses.
-    pub without_port_guard: bool,
-    /// The same for the rules that keep an endpoint's queries to a rate.
-    pub without_query_limit: bool,
-    /// The same for the rules that keep strangers on the underlay out.
-    pub without_underlay_guard: bool,
-    /// The same for WireGuard.
-    pub without_wireguard: bool,
+    /// Which versions of the cluster's protocol are spoken: others than this release's to try out two side by side.
+    pub protocols: Protocols,
+    /// The number of a kind of facts that nobody knows, of which this node publishes some: to try out how others carry it.
+    pub unknown_kind: Option<u16>,
+    /// What of the kernel is not used although it is there: to try out what is done without.
+    pub without: Vec<Means>,
 }
 
 /// What the command line says; each goes before the file.
@@ -105,18 +101,12 @@ pub struct Flags {
     pub run_dir: Option<PathBuf>,
     /// The socket.
     pub socket: Option<PathBuf>,
-    /// Not to use groups in VXLAN devices.
-    pub without_vxlan_mdb: bool,
-    /// Not to use the filter at egress.
-    pub without_egress_filter: bool,
-    /// Not to keep endpoints to their addresses.
-    pub without_port_guard: bool,
-    /// Not to keep an endpoint's queries to a rate in the kernel.
-    pub without_query_limit: bool,
-    /// Not to keep strangers on the underlay out.
-    pub without_underlay_guard: bool,
-    /// Not to use WireGuard of the kernel.
-    pub without_wireguard: bool,
+    /// As of [`Config`]; `None`: what this release speaks.
+    pub protocols: Option<Protocols>,
+    /// As of [`Config`].
+    pub unknown_kind: Option<u16>,
+    /// As of [`Config`].
+    pub without: Vec<Means>,
 }
 
 /// The directory of the socket where nothing else is said.
@@ -144,12 +134,9 @@ impl Default for Config {
             dns_ttl: Duration::from_secs(5),
             dns_rate: 20_000,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
-            without_vxlan_mdb: false,
-            without_egress_filter: false,
-            without_port_guard: false,
-            without_query_limit: false,
-            without_underlay_guard: false,
-            without_wireguard: false,
+            protocols: Protocols::SPOKEN,
+            unknown_kind: None,
+            without: Vec::new(),
         }
     }
 }
@@ -163,7 +150,7 @@ pub fn socket_in(run_dir: &Path) -> PathBuf {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {path}: {source}; give another --config, or none")]
+    #[error("cannot read {path}: {}; give another --config, or none", InWords(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -183,7 +170,7 @@ pub enum ConfigError {
         message: String,
     },
     /// A path of the command line cannot be made absolute.
-    #[error("{path:?} is not a path ({source}): give {flag} another one")]
+    #[error("{path:?} is not a path ({}): give {flag} another one", InWords(source))]
     Flag {
         /// The flag.
         flag: &'static str,
@@ -275,6 +262,16 @@ impl Source<'_> {
         T::try_from(number).map(Some).map_err(|_| bad())
     }
 
+    /// Where a key is written.
+    fn line_of(&self, key: &str) -> Option<usize> {
+        let mut at = 0;
+        self.text.split_inclusive('\n').find_map(|line| {
+            let here = at;
+            at += line.len();
+            (line.split('=').next()?.trim() == key).then_some(here)
+        })
+    }
+
     fn path(&self, key: &str, written: Option<Spanned<PathBuf>>) -> Result<Option<PathBuf>, ConfigError> {
         let Some(written) = written else { return Ok(None) };
         let (at, path) = (written.span().start, written.into_inner());
@@ -311,7 +308,46 @@ fn from_flag(flag: &'static str, path: Option<&PathBuf>) -> Result<Option<PathBu
     path.map(absolute).transpose()
 }
 
+/// The words that stand for a level.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What a text lets into the log: `info`, `info,lanmesh=debug`.
+///
+/// # Errors
+/// It is no filter, or one that would let nothing in by mistake: a word alone that is no level is the name of a part of
+/// some program, and all others fall silent.
+pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
+    // The parser cuts at bytes, and panics inside a character of several.
+    if !text.is_ascii() {
+        return Err("only ASCII can be in a filter like info,lanmesh=debug".to_owned());
+    }
+    for word in text.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', '{'])) {
+        let level = LEVELS.iter().any(|level| word.eq_ignore_ascii_case(level));
+        if !level && word != "lanmesh" && !word.starts_with("lanmesh::") {
+            return Err(format!("{word:?} is no level: write {}, or TARGET=LEVEL", LEVELS.join(", ")));
+        }
+    }
+    EnvFilter::try_new(text).map_err(|error| error.to_string())
+}
+
+/// The UDP ports of an agent, by the keys that set them.
+fn udp_ports(config: &Config) -> [(&'static str, RangeInclusive<u16>); 3] {
+    let last = config.wireguard_port.saturating_add(MAX_LIVE as u16 - 1);
+    [
+        ("port", config.port..=config.port),
+        ("vxlan_port", config.vxlan_port..=config.vxlan_port),
+        ("wireguard_port", config.wireguard_port..=last),
+    ]
+}
+
 impl Config {
+    /// Why the cluster cannot have this UDP port on this node; `None` where it can.
+    pub fn port_objection(&self, port: u16) -> Option<String> {
+        let mut others = udp_ports(self).into_iter().skip(1);
+        let (key, _) = others.find(|(_, ports)| ports.contains(&port))?;
+        Some(format!("port {port} is that of `{key}` already: give the cluster another one"))
+    }
+
     /// Reads the file that `flags` name, if any, and lets the flags go before it.
     pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
         let mut config = match &flags.config {
@@ -333,12 +369,9 @@ impl Config {
         if let Some(socket) = from_flag("--socket", flags.socket.as_ref())? {
             config.socket = socket;
         }
-        config.without_vxlan_mdb = flags.without_vxlan_mdb;
-        config.without_egress_filter = flags.without_egress_filter;
-        config.without_port_guard = flags.without_port_guard;
-        config.without_query_limit = flags.without_query_limit;
-        config.without_underlay_guard = flags.without_underlay_guard;
-        config.without_wireguard = flags.without_wireguard;
+        config.protocols = flags.protocols.unwrap_or(Protocols::SPOKEN);
+        config.unknown_kind = flags.unknown_kind;
+        config.without.clone_from(&flags.without);
         Ok(config)
     }
 
@@ -351,17 +384,12 @@ impl Config {
         let log = match written.log {
             None => default.log,
             Some(log) => {
-                // The parser cuts at bytes, and panics inside a character of several.
-                if !log.as_ref().is_ascii() {
-                    let message = "only ASCII can be in a filter like info,lanmesh=debug";
-                    return Err(source.error(log.span().start, Some("log"), message));
-                }
-                EnvFilter::try_new(log.as_ref())
+                log_filter(log.as_ref())
                     .map_err(|error| source.error(log.span().start, Some("log"), error))?;
                 log.into_inner()
             }
         };
-        Ok(Self {
+        let config = Self {
             data_dir: source.path("data_dir", written.data_dir)?.unwrap_or(default.data_dir),
             socket: source.path("socket", written.socket)?.unwrap_or_else(|| socket_in(&run_dir)),
             run_dir,
@@ -394,13 +422,25 @@ impl Config {
                 .map_or(default.dns_ttl, Duration::from_secs),
             dns_rate: source.number("dns_rate", written.dns_rate, DNS_RATES)?.unwrap_or(default.dns_rate),
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
-            without_vxlan_mdb: default.without_vxlan_mdb,
-            without_egress_filter: default.without_egress_filter,
-            without_port_guard: default.without_port_guard,
-            without_query_limit: default.without_query_limit,
-            without_underlay_guard: default.without_underlay_guard,
-            without_wireguard: default.without_wireguard,
-        })
+            protocols: default.protocols,
+            unknown_kind: None,
+            without: default.without,
+        };
+        let ports = udp_ports(&config);
+        for (i, (key, one)) in ports.iter().enumerate() {
+            let met =
+                ports[..i].iter().find(|(_, other)| one.start() <= other.end() && other.start() <= one.end());
+            if let Some((other, _)) = met {
+                // Where the second of the two is written; one of them is, or they would be the defaults.
+                let at = [key, other].into_iter().find_map(|key| source.line_of(key)).unwrap_or_default();
+                let last =
+                    if one.start() == one.end() { String::new() } else { format!(" to {}", one.end()) };
+                let message =
+                    format!("{}{last} is taken by {other} already: give them different ports", one.start());
+                return Err(source.error(at, Some(key), message));
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -460,12 +500,9 @@ mod tests {
             dns_ttl: Duration::ZERO,
             dns_rate: 100,
             resolv_conf: "/c".into(),
-            without_vxlan_mdb: false,
-            without_egress_filter: false,
-            without_port_guard: false,
-            without_query_limit: false,
-            without_underlay_guard: false,
-            without_wireguard: false,
+            protocols: Protocols::SPOKEN,
+            unknown_kind: None,
+            without: Vec::new(),
         };
         assert_eq!(config, expected);
         assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));
@@ -491,6 +528,12 @@ mod tests {
             ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
             ("write_group = -1", &[":1: write_group: "]),
             ("log = \"lanmesh=loud\"", &[":1: log: "]),
+            ("log = \"verbose\"", &[":1: log: \"verbose\" is no level", "debug"]),
+            ("log = \"info,verbos\"", &[":1: log: \"verbos\""]),
+            ("log = \"\"", &[":1: log: \"\" is no level"]),
+            ("\nvxlan_port = 7979", &[":2: vxlan_port: 7979 is taken by port"]),
+            ("port = 51842", &[":1: wireguard_port: 51840 to 51843 is taken by port"]),
+            ("port = 9\nvxlan_port = 9", &[":2: vxlan_port: 9 is taken by port"]),
             ("port = 1\nport = 2", &[":2: "]),
         ] {
             let error = parse(text).expect_err(text).to_string();

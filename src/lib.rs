@@ -4,19 +4,29 @@
 
 pub mod agent;
 pub mod api;
+pub mod beneath;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod dns;
+pub mod docker;
+pub mod errno;
+pub mod fault;
 pub mod kernel;
 pub mod local;
+pub mod logs;
+pub mod machine;
 pub mod mdns;
-pub mod mesh;
-pub mod model;
-pub mod multicast;
-pub mod plan;
+pub mod namespace;
 pub mod privileges;
 pub mod reconcile;
+pub mod rundir;
 pub mod state;
-pub mod zeroconf;
+
+// Rooms that are crates by themselves, under the names by which this one knows them.
+pub use lanmesh_mesh as mesh;
+pub use lanmesh_model as model;
+pub use lanmesh_multicast as multicast;
+pub use lanmesh_plan as plan;
+pub use lanmesh_zeroconf as zeroconf;

@@ -16,15 +16,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, recvmsg, setsockopt, sockopt,
 };
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
-use tokio::sync::oneshot;
 
+use crate::namespace::enter;
 use crate::zeroconf::{GROUP_V4, GROUP_V6, PORT};
 
 /// The most bytes that are read of one datagram: what a message may have with all its headers (RFC 6762 section 17).
@@ -206,27 +205,13 @@ fn received(
     Some(Received { length, cut: flags.contains(MsgFlags::MSG_TRUNC), from: from?, to })
 }
 
-/// Runs `work` in the namespace, on a thread of its own: a socket belongs to the namespace of the thread that makes
-/// it, and no thread of the runtime may ever be in another one.
+/// Runs `work` in a network's namespace.
 async fn in_namespace<T: Send + 'static>(
     namespace: &Path,
     work: impl FnOnce(&File) -> T + Send + 'static,
 ) -> Result<T, MdnsError> {
-    let (sender, receiver) = oneshot::channel();
-    let path = namespace.to_owned();
-    let refused = |source| MdnsError::Namespace { path: namespace.to_owned(), source };
-    let enter = move || {
-        let file = File::open(path)?;
-        setns(&file, CloneFlags::CLONE_NEWNET)?;
-        Ok(work(&file))
-    };
-    std::thread::Builder::new()
-        .name("lanmesh-mdns".to_owned())
-        // Nobody waits any more: then the sockets are closed again.
-        .spawn(move || drop(sender.send(enter())))
-        .map_err(refused)?;
-    let done = receiver.await.map_err(|_| refused(io::Error::other("the thread in it ended early")))?;
-    done.map_err(refused)
+    let done = enter::within_path("lanmesh-mdns", namespace, work).await;
+    done.map_err(|source| MdnsError::Namespace { path: namespace.to_owned(), source })
 }
 
 fn place(namespace: &File, device: &str) -> io::Result<Place> {

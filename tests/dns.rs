@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lanmesh::dns::{Dns, DnsConfig, Limits, Served, resolv_conf, write_resolv_conf};
+use lanmesh::dns::{Dns, DnsConfig, Limits, Served, resolv_conf};
 use lanmesh::model::{ClusterView, NodeState};
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::watch;
@@ -201,7 +201,8 @@ async fn programs_find_names_through_the_c_library() {
     let room = room!("getent", 2, no_forwarding_needed());
     let conf = PathBuf::from("/etc/netns").join(&room.netns).join("resolv.conf");
     let gateways = [GATEWAY.parse().expect("an address")];
-    write_resolv_conf(&conf, &resolv_conf(&room.lab.name, &gateways)).expect("writes");
+    let text = resolv_conf(&room.lab.name, &gateways);
+    lanmesh::beneath::write(lanmesh::beneath::Tree::Whole, &conf, text.as_bytes()).expect("writes");
     let found = |text: String| text.split_whitespace().next().map(str::to_owned);
     for (name, address) in
         [("cc-1", "10.10.0.11"), ("2.cc", "10.10.0.12"), ("cc-2.buildnet.lanmesh", "10.10.0.12")]

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use lanmesh::kernel::{KernelError, KernelEvent};
+use lanmesh::kernel::{Fake, Kernel, KernelError, KernelEvent};
 use lanmesh::model::{Mac, MulticastMode, Placement};
-use lanmesh::plan::{Action, Desired, Op, Plan, plan};
+use lanmesh::namespace::NamespaceError;
+use lanmesh::plan::{Action, Desired, GuardStep, Observed, Op, Plan, UnderlayGuard, plan};
 
 use kernel_lab::{Lab, ip, name, network, network_of, port, reach};
 
@@ -51,6 +52,82 @@ async fn a_network_that_was_made_is_observed_as_desired() {
     assert_eq!(node.kernel.observe().await.expect("observes").networks.len(), 0);
     assert!(!node.kernel.namespace_path(want.id).exists());
     assert!(!ip(&container, "link show").contains("eth0"));
+}
+
+/// What whoever makes plans relies on of a kernel, whichever it is. `want` is a network with endpoints.
+async fn keeps_its_contract(kernel: &dyn Kernel, want: &lanmesh::plan::DesiredNetwork) {
+    let id = want.id;
+    let observe = async || {
+        let found = kernel.observe_network(id).await.expect("observes");
+        Observed { networks: found.map(|network| (id, network)).into_iter().collect() }
+    };
+    assert!(kernel.networks().await.expect("lists").is_empty());
+    assert_eq!(observe().await, Observed::default());
+    // What cannot be done keeps nothing else from being tried.
+    let stray = Op { network: id, action: Action::AddGateway(want.gateways[0]) };
+    let begin = Op { network: id, action: Action::CreateNamespace };
+    let applied = kernel.apply(&Plan { ops: vec![stray.clone(), begin] }).await;
+    assert_eq!(applied.done, 1);
+    assert!(
+        matches!(&applied.failed[..], [(op, KernelError::NoSuchNetwork { .. })] if *op == stray),
+        "{applied:?}"
+    );
+    assert_eq!(kernel.networks().await.expect("lists"), BTreeSet::from([id]));
+    // A plan leads to what is desired, and each of its operations may come twice.
+    let todo = plan(&network_of(want), &observe().await);
+    for _ in 0..2 {
+        let again =
+            todo.ops.iter().filter(|op| !matches!(op.action, Action::CreateVxlan(_))).cloned().collect();
+        let first = observe().await.networks[&id].vxlan.is_none();
+        let ops = if first { todo.clone() } else { Plan { ops: again } };
+        let applied = kernel.apply(&ops).await;
+        assert!(applied.failed.is_empty(), "{:?}", applied.failed);
+        assert_eq!(plan(&network_of(want), &observe().await).to_string(), "");
+    }
+    // So does a difference that is written without a look, one entry among others.
+    let mut less = want.clone();
+    let (mac, vtep) = less.remotes.pop_first().expect("there are some");
+    let one = |action| Plan { ops: vec![Op { network: id, action }] };
+    kernel.apply(&one(Action::DeleteRemote(mac))).await;
+    assert_eq!(plan(&network_of(&less), &observe().await).to_string(), "");
+    kernel.apply(&one(Action::PutRemote { mac, vtep })).await;
+    assert_eq!(plan(&network_of(want), &observe().await).to_string(), "");
+    // What is to go, goes; once more does no harm.
+    for _ in 0..2 {
+        let applied = kernel.apply(&one(Action::DeleteNetwork)).await;
+        assert!(applied.failed.is_empty(), "{:?}", applied.failed);
+        assert_eq!(observe().await, Observed::default());
+    }
+    // The guard is put, changed, and removed.
+    let guard = UnderlayGuard {
+        port: 4789,
+        vnis: [want.vni].into(),
+        vteps: [[192, 0, 2, 2].into()].into(),
+        mesh: None,
+    };
+    if kernel.can().await.guard_underlay {
+        kernel.apply_underlay_guard(GuardStep::Put(guard.clone())).await.expect("is put");
+        assert_eq!(kernel.observe_underlay_guard().await.expect("is seen"), Some(guard.observed()));
+        kernel.apply_underlay_guard(GuardStep::Delete).await.expect("is removed");
+        kernel.apply_underlay_guard(GuardStep::Delete).await.expect("is gone");
+    }
+    assert_eq!(kernel.observe_underlay_guard().await.expect("is seen"), None);
+    assert_eq!(kernel.observe_mesh().await.expect("is seen"), Default::default());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_real_kernel_and_the_one_that_is_a_value_keep_the_same_contract() {
+    let lab = lab!("contract", 1);
+    let node = &lab.nodes[0];
+    let mut want = network(node, 1);
+    let container = lab.container("c");
+    want.ports.insert(name("a"), port("a", &container, 17));
+    for i in 20..23 {
+        want.remotes.insert(Mac::of_endpoint([10, 10, 0, i].into()), [192, 0, 2, 2].into());
+        want.neighbours.insert([10, 10, 0, i].into(), Mac::of_endpoint([10, 10, 0, i].into()));
+    }
+    keeps_its_contract(&Fake::default(), &want).await;
+    keeps_its_contract(&node.kernel, &want).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,16 +227,16 @@ async fn each_way_in_which_a_place_is_wrong_has_its_own_error() {
 
     wrong.placement = place("/run/netns/lk-nowhere");
     let error = node.kernel.attach(want.id, &wrong).await.expect_err("is refused");
-    assert!(matches!(error, KernelError::NoSuchNamespace { .. }), "{error}");
+    assert!(matches!(error, KernelError::Named(NamespaceError::Missing { .. })), "{error}");
 
     wrong.placement = place("/proc/4194305/ns/net");
     let error = node.kernel.attach(want.id, &wrong).await.expect_err("is refused");
-    assert!(matches!(error, KernelError::ProcessGone { pid: 4_194_305 }), "{error}");
+    assert!(matches!(error, KernelError::Named(NamespaceError::Gone { pid: 4_194_305 })), "{error}");
 
     for file in ["/etc/hostname", "/proc/self/ns/uts"] {
         wrong.placement = place(file);
         let error = node.kernel.attach(want.id, &wrong).await.expect_err("is refused");
-        assert!(matches!(error, KernelError::NotANamespace { .. }), "{error}");
+        assert!(matches!(error, KernelError::Named(NamespaceError::Other { .. })), "{error}");
     }
 
     for ifname in ["", "a/b", "a b", "0123456789abcdef", ".."] {
@@ -173,7 +250,7 @@ async fn each_way_in_which_a_place_is_wrong_has_its_own_error() {
     let error = node.kernel.attach(nowhere, &wrong).await.expect_err("is refused");
     assert!(matches!(error, KernelError::NoSuchNetwork { .. }), "{error}");
 
-    let error = node.kernel.underlay([203, 0, 113, 9].into()).await.expect_err("is refused");
+    let error = node.kernel.underlay([203, 0, 113, 9].into(), Vec::new()).await.expect_err("is refused");
     assert!(matches!(error, KernelError::AddressNotLocal { .. }), "{error}");
 }
 
@@ -207,9 +284,13 @@ async fn attaching_twice_changes_nothing_and_detaching_twice_is_no_error() {
     assert!(!ip(&container, "link").contains("eth0"));
     assert!(ip(&other, "-o addr").contains("10.10.0.17/24"));
 
-    node.kernel.detach(want.id, &name("a")).await.expect("detaches");
+    let there = port("a", &other, 17);
+    node.kernel.detach(want.id, &there).await.expect("detaches");
     assert!(!ip(&other, "link").contains("eth0"));
-    node.kernel.detach(want.id, &name("a")).await.expect("detaches again");
+    node.kernel.detach(want.id, &there).await.expect("detaches again");
+    (want.ports, want.neighbours) = Default::default();
+    let observed = node.kernel.observe().await.expect("observes");
+    assert_eq!(plan(&network_of(&want), &observed).to_string(), "", "nothing of it is left");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,7 +303,7 @@ async fn the_first_packet_after_an_attach_arrives() {
     for round in 0..30 {
         node.kernel.attach(want.id, &port("a", &container, 17)).await.expect("attaches");
         assert!(kernel_lab::first_packet_reaches(&container, "10.10.0.1"), "round {round}");
-        node.kernel.detach(want.id, &name("a")).await.expect("detaches");
+        node.kernel.detach(want.id, &port("a", &container, 17)).await.expect("detaches");
     }
 }
 
@@ -459,7 +540,7 @@ async fn a_container_that_dies_is_an_event_and_a_detach_is_none() {
     // Neither a move to another container nor a detach is the container's death.
     let moved = lab.container("e");
     node.kernel.attach(want.id, &port("stays", &moved, 17)).await.expect("attaches elsewhere");
-    node.kernel.detach(want.id, &name("stays")).await.expect("detaches");
+    node.kernel.detach(want.id, &port("stays", &moved, 17)).await.expect("detaches");
     ip("", &format!("netns del {dies}"));
     let gone = KernelEvent::PortGone { network: want.id, name: name("dies") };
     let heard = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
@@ -472,14 +553,53 @@ async fn a_container_that_dies_is_an_event_and_a_detach_is_none() {
     assert!(repaired.contains("put bridge"), "{repaired}");
 
     // The neighbours of both, which nobody has any more, were removed by that plan; now the underlay.
-    let underlay = node.kernel.underlay([192, 0, 2, 1].into()).await.expect("is there");
+    let underlay =
+        node.kernel.underlay([192, 0, 2, 1].into(), vec![[192, 0, 2, 9].into()]).await.expect("is there");
     assert_eq!((underlay.device.as_str(), underlay.mtu), ("up0", 1500));
     ip(&node.name, "link set up0 mtu 1400");
-    let wanted = KernelEvent::UnderlayChanged { mtu: 1400 };
+    let wanted = KernelEvent::UnderlayChanged;
     let deadline = Instant::now() + Duration::from_secs(5);
     while tokio::time::timeout_at(deadline.into(), events.recv()).await.expect("in time")
         != Some(wanted.clone())
     {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_ways_to_the_others_take_is_the_underlays_mtu_wherever_the_address_is() {
+    let lab = lab!("ways", 1);
+    let node = &lab.nodes[0];
+    let takes = async |from: &str, towards: &[&str]| {
+        let parse = |text: &&str| text.parse().expect("an address");
+        let towards = towards.iter().map(parse).collect();
+        node.kernel.underlay(parse(&from), towards).await.expect("is there").mtu
+    };
+    let on_node = |arguments: &str| ip(&node.name, arguments);
+    on_node("address add 198.51.100.1/32 dev lo");
+    on_node("address add 2001:db8:1::1/128 dev lo");
+    assert_eq!(takes("198.51.100.1", &[]).await, 1500, "the loopback's is no packet's");
+    assert_eq!(takes("198.51.100.1", &["192.0.2.9"]).await, 1500);
+    on_node("link set up0 mtu 1400");
+    assert_eq!(takes("198.51.100.1", &["192.0.2.9"]).await, 1400);
+    assert_eq!(takes("198.51.100.1", &["198.18.0.9"]).await, 1500, "nothing leads there");
+
+    // A second way, a smaller one; then the route says less than its interface.
+    on_node("link add far mtu 9000 type veth peer name beyond mtu 9000");
+    on_node("link set far up");
+    on_node("link set beyond up");
+    on_node("route add 198.18.0.0/24 dev far");
+    assert_eq!(takes("198.51.100.1", &["198.18.0.9"]).await, 9000);
+    assert_eq!(takes("192.0.2.1", &["198.18.0.9"]).await, 9000, "another interface than the address has");
+    assert_eq!(takes("198.51.100.1", &["198.18.0.9", "192.0.2.9"]).await, 1400, "the smallest of all");
+    on_node("route add 198.18.0.128/25 dev far mtu 1300");
+    assert_eq!(takes("198.51.100.1", &["198.18.0.129", "192.0.2.9"]).await, 1300);
+    on_node("route add 2001:db8:2::/64 dev far mtu 1350");
+    assert_eq!(takes("2001:db8:1::1", &["2001:db8:2::9", "198.18.0.129"]).await, 1350, "of its own family");
+
+    // Alone, an address on the loopback is measured by the default route; one that is refused counts for nothing.
+    on_node("route add default dev far mtu 8000");
+    assert_eq!(takes("198.51.100.1", &[]).await, 8000);
+    on_node("route add prohibit 198.18.0.128/26");
+    assert_eq!(takes("198.51.100.1", &["198.18.0.129"]).await, 8000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

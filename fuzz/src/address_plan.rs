@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use lanmesh_ipam::{
-    AddrRange, Grant, NetworkAllocator, NetworkConfig, NetworkPlan, NetworkRequest, Owner, Pool,
+    AddrRange, Grant, NetworkAllocator, NetworkConfig, NetworkPlan, AddressRequest, Owner, Pool,
 };
 
 /// Two nodes of one network never hand out one address, and none that is reserved or the gateway's; what is given
@@ -15,9 +15,9 @@ pub fn run(input: &[u8]) {
     let asked = config.reserved.iter().map(AddrRange::first).take(1).collect::<Vec<_>>();
     let service = config.pools.first().map(|pool| pool.service.clone());
     let requests = [
-        NetworkRequest { key: "name/a", service: None, slot: None, addresses: &[] },
-        NetworkRequest { key: "name/b", service: None, slot: None, addresses: &asked },
-        NetworkRequest { key: "slot", service: service.as_deref(), slot: Some(0), addresses: &[] },
+        AddressRequest { key: "name/a", service: None, slot: None, addresses: &[] },
+        AddressRequest { key: "name/b", service: None, slot: None, addresses: &asked },
+        AddressRequest { key: "slot", service: service.as_deref(), slot: Some(0), addresses: &[] },
     ];
     let gateways: BTreeSet<IpAddr> = plan.gateways().collect();
     let mut blocks: BTreeSet<IpAddr> = BTreeSet::new();

@@ -45,6 +45,7 @@ targets! {
     deltas,
     dns_query,
     dns_upstream,
+    docker_calls,
     exchanges,
     frames,
     gossip,

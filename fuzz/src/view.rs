@@ -6,8 +6,9 @@ use std::net::IpAddr;
 use lanmesh::dns::zone::Zone;
 use lanmesh::local::LocalEndpoint;
 use lanmesh::model::{ClusterView, Placement};
-use lanmesh::plan::{Observed, plan};
-use lanmesh::reconcile::{Situation, vtep, wish};
+use lanmesh::plan::{Desired, Observed, plan};
+use lanmesh::reconcile::fuzzing::desired;
+use lanmesh::reconcile::vtep;
 
 /// The id of the cluster.
 const CLUSTER: &str = "fuzz";
@@ -17,7 +18,6 @@ pub fn check(view: &ClusterView) {
     for id in view.networks.keys() {
         Zone::build(view, *id, 5);
     }
-    let gone = BTreeSet::new();
     let own = view.networks.iter().filter_map(|(id, network)| {
         let endpoint = network.endpoints.get(&view.me)?.values().next()?.clone();
         Some(LocalEndpoint {
@@ -27,19 +27,19 @@ pub fn check(view: &ClusterView) {
             namespace: None,
             ifname: "eth0".to_owned(),
             asked: Vec::new(),
+            draining: false,
         })
     });
     let own: Vec<LocalEndpoint> = own.collect();
-    let situation =
-        Situation { view, gone: &gone, silent: &gone, cluster: CLUSTER, vxlan_port: 4789, selective: true };
-    let wish = wish(situation, own.iter());
-    for (id, network) in &wish.desired.networks {
-        let spec = &view.networks[id].spec;
+    let networks = desired(view, &own, CLUSTER);
+    for network in &networks {
+        let spec = &view.networks[&network.id].spec;
         let vteps: BTreeSet<IpAddr> = view.nodes.values().map(|node| vtep(CLUSTER, spec, node)).collect();
         let leads_to = network.remotes.values().chain(&network.flood);
         for vtep in leads_to.chain(network.groups.values().flatten()) {
             assert!(vteps.contains(vtep), "{vtep} is no node's");
         }
     }
-    let _ = plan(&wish.desired, &Observed::default()).to_string();
+    let desired = Desired { networks: networks.into_iter().map(|network| (network.id, network)).collect() };
+    let _ = plan(&desired, &Observed::default()).to_string();
 }

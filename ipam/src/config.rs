@@ -7,16 +7,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::{AddrRange, Item, PlanError};
-
-/// Addresses set apart for the slots of one service: slot `n` gets the address `range.first() + n`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// The service's name.
-    pub service: String,
-    /// Its addresses.
-    pub range: AddrRange,
-}
+use crate::special::whole_family;
+use crate::{AddrRange, Item, PlanError, Pool, Special};
 
 /// What a network's creator says about one subnet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,12 +42,21 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// One config for each subnet, in their order. A gateway, pool or reservation belongs to the subnet that
-    /// holds its first address; one that belongs to none is an error. What comes out is for
-    /// [`crate::NetworkPlan::new`], which checks the rest.
+    /// One config for each subnet, in their order. No subnet may have an address of a [`Special`] range. A gateway, pool or
+    /// reservation belongs to the subnet that holds its first address; one that belongs to none is an error. What comes out
+    /// is for [`crate::NetworkPlan::new`], which checks the rest.
     pub fn split(&self) -> Result<Vec<SubnetConfig>, PlanError> {
         if self.subnets.is_empty() {
             return Err(PlanError::NoSubnet);
+        }
+        for subnet in self.subnets.iter().copied() {
+            // Here and not in the plan: of a network that is there nothing must fail that did not when it was created.
+            if let Some(what) = whole_family(&subnet) {
+                return Err(PlanError::Everything { subnet, what });
+            }
+            if let Some(special) = Special::within(&subnet) {
+                return Err(PlanError::Special { subnet, special });
+            }
         }
         let mut configs: Vec<_> = self
             .subnets
@@ -94,8 +95,13 @@ impl NetworkConfig {
         configs
             .iter_mut()
             .find(|config| config.subnet.contains(address))
-            .ok_or_else(|| PlanError::Outside { item: item(), subnet: crate::network::names(&self.subnets) })
+            .ok_or_else(|| PlanError::Outside { item: item(), subnet: names(&self.subnets) })
     }
+}
+
+/// Subnets as errors name them.
+pub(crate) fn names(subnets: &[IpNetwork]) -> String {
+    subnets.iter().map(IpNetwork::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 #[cfg(test)]
@@ -143,6 +149,24 @@ mod tests {
         let gateways = vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
         let error = NetworkConfig { gateways, ..config() }.split().expect_err("are two");
         assert!(matches!(error, PlanError::TwoGateways { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_subnet_in_which_no_interface_can_be_reached_is_refused_with_the_ranges_name() {
+        for (subnet, parts) in [
+            ("224.0.0.0/24", ["224.0.0.0/24", "224.0.0.0/4", "multicast"]),
+            ("10.0.0.1/0", ["0.0.0.0/0", "every address", "IPv4"]),
+            ("::/0", ["::/0", "every address", "IPv6"]),
+            ("::ffff:10.0.0.0/120", ["::ffff:10.0.0.0/120", "::ffff:0.0.0.0/96", "IPv4-mapped"]),
+        ] {
+            let subnets = vec!["10.0.0.0/24".parse().unwrap(), subnet.parse().unwrap()];
+            let refused =
+                NetworkConfig { subnets, ..NetworkConfig::default() }.split().expect_err("is refused");
+            let text = refused.to_string();
+            for part in parts {
+                assert!(text.contains(part), "{subnet}: {part}: {text}");
+            }
+        }
     }
 
     #[test]

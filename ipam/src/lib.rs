@@ -21,21 +21,27 @@ mod memory;
 mod network;
 mod plan;
 mod plan_error;
+mod pool;
 mod range;
 mod request;
+mod service;
 mod space;
+mod special;
 
 pub use alloc_error::AllocError;
 pub use allocator::{Allocator, foretell};
 pub use block::Block;
-pub use config::{NetworkConfig, Pool, SubnetConfig};
+pub use config::{NetworkConfig, SubnetConfig};
 pub use hash::stable_hash;
 pub use memory::{Freed, Memory};
 pub use network::{NetworkAllocator, NetworkPlan};
 pub use plan::{MAX_BLOCK_SIZE, MAX_DEFAULT_BLOCK_SIZE, Owner, SubnetPlan};
 pub use plan_error::{Item, PlanError};
+pub use pool::Pool;
 pub use range::{AddrRange, RangeError};
-pub use request::{Grant, NetworkRequest, Origin, Request, endpoint_key};
+pub use request::{AddressRequest, Grant, Origin, Request, endpoint_key};
+pub use service::ServiceAddressError;
+pub use special::Special;
 
 /// The README's examples are tests.
 #[cfg(doctest)]

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::allocator::free_slot;
+use crate::config::names;
 use crate::{
-    AllocError, Allocator, Freed, Grant, Memory, NetworkRequest, Owner, PlanError, Request, SubnetConfig,
+    AddressRequest, AllocError, Allocator, Freed, Grant, Memory, Owner, PlanError, Request, SubnetConfig,
     SubnetPlan,
 };
 
@@ -62,7 +63,7 @@ impl NetworkPlan {
     }
 
     /// What a [`NetworkAllocator`] with nothing in use and nothing to remember gives.
-    pub fn foretell(&self, index: u32, request: &NetworkRequest<'_>) -> Result<Vec<Grant>, AllocError> {
+    pub fn foretell(&self, index: u32, request: &AddressRequest<'_>) -> Result<Vec<Grant>, AllocError> {
         NetworkAllocator::new(self.clone(), index).allocate(request, |_| false)
     }
 }
@@ -104,7 +105,7 @@ impl NetworkAllocator {
     /// in each of them.
     pub fn allocate(
         &mut self,
-        request: &NetworkRequest<'_>,
+        request: &AddressRequest<'_>,
         taken_elsewhere: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<Grant>, AllocError> {
         let asked = self.asked(request.addresses)?;
@@ -112,7 +113,7 @@ impl NetworkAllocator {
             Some(slot) => Some(slot),
             None => self.common_slot(request, &asked, &taken_elsewhere)?,
         };
-        let NetworkRequest { key, service, .. } = *request;
+        let AddressRequest { key, service, .. } = *request;
         let mut grants = Vec::new();
         for (subnet, address) in self.subnets.iter().zip(asked) {
             grants.push(subnet.choose(&Request { key, service, slot, address }, &taken_elsewhere)?);
@@ -161,7 +162,7 @@ impl NetworkAllocator {
     /// The slot of a request that does not say which, if any subnet would give it an address of a pool.
     fn common_slot(
         &self,
-        request: &NetworkRequest<'_>,
+        request: &AddressRequest<'_>,
         asked: &[Option<IpAddr>],
         taken: &impl Fn(IpAddr) -> bool,
     ) -> Result<Option<u32>, AllocError> {
@@ -179,9 +180,4 @@ impl NetworkAllocator {
     fn names(&self) -> String {
         names(&self.subnets.iter().map(|subnet| subnet.plan().subnet()).collect::<Vec<_>>())
     }
-}
-
-/// Subnets as errors name them.
-pub(crate) fn names(subnets: &[IpNetwork]) -> String {
-    subnets.iter().map(IpNetwork::to_string).collect::<Vec<_>>().join(" and ")
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use crate::{AddrRange, Pool};
+use crate::{AddrRange, Pool, Special};
 
 /// A part of a plan, as errors name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,34 @@ pub enum PlanError {
         first: IpAddr,
         /// The other.
         second: IpAddr,
+    },
+    /// A subnet has addresses that have a meaning of their own.
+    #[error(
+        "the subnet {} has addresses of {} ({}), which no interface can have: choose one of private addresses, such as {}",
+        network_of(.subnet), .special.range, .special.name, private(.subnet)
+    )]
+    Special {
+        /// The subnet.
+        subnet: IpNetwork,
+        /// The range of which it has addresses.
+        special: Special,
+    },
+    /// A subnet is all there is.
+    #[error(
+        "the subnet {} is {what}, and nothing else could be reached: choose one of private addresses, such as {}",
+        network_of(.subnet), private(.subnet)
+    )]
+    Everything {
+        /// The subnet.
+        subnet: IpNetwork,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Everything is set apart, and nothing for a service.
+    #[error("nothing is left of {subnet} for endpoints: reserve less, or choose a larger subnet")]
+    NothingLeft {
+        /// The subnet.
+        subnet: IpNetwork,
     },
     /// There is no room for a gateway and one endpoint.
     #[error("{subnet} is too small for a gateway and an endpoint: use /{longest} or a shorter prefix")]
@@ -122,4 +150,14 @@ pub enum PlanError {
         /// The largest block of all ([`crate::MAX_BLOCK_SIZE`]).
         max: u64,
     },
+}
+
+/// A subnet without the host bits that it was given with.
+fn network_of(subnet: &IpNetwork) -> String {
+    format!("{}/{}", subnet.network(), subnet.prefix())
+}
+
+/// An example of what would do, of the same family (RFC 1918, RFC 4193).
+fn private(subnet: &IpNetwork) -> &'static str {
+    if subnet.is_ipv4() { "10.10.0.0/24" } else { "fd00:10::/64" }
 }

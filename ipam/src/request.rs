@@ -20,7 +20,7 @@ pub struct Request<'a> {
 
 /// What an endpoint asks of all subnets of a network.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NetworkRequest<'a> {
+pub struct AddressRequest<'a> {
     /// What the place in the node's blocks is computed from; see [`endpoint_key`].
     pub key: &'a str,
     /// The service, whose pools are used if it has any.

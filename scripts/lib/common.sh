@@ -33,7 +33,7 @@ need_root() {
 have() {
     case $1 in
     lib*.so*) ldconfig -p | grep -qF "$1" ;;
-    python3-*) /usr/bin/python3 -c "import ${1#python3-}" 2>/dev/null ;;
+    python3-*) /usr/bin/python3 -I -c "import ${1#python3-}" 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac
 }

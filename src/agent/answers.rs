@@ -2,24 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::api::ranges::Ranges;
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    EndpointState, GroupAnswer, MemberAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
-    NodeMesh, ServiceRequest, TrafficAnswer,
+    EndpointState, GroupAnswer, MemberAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeMesh,
+    ServiceAddressRequest, ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
-use crate::kernel::{Capability, Refused};
+use crate::kernel::{Capability, DropKind, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, Membership, NetworkSpec, NetworkView, Node, NodeId, NodeName,
-    NodeState, Placement, ServiceName, Traffic,
+    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkSpec, Node, NodeId, NodeName, NodeState,
+    Placement, ServiceSpec, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
@@ -38,6 +36,19 @@ pub fn attached(spec: &NetworkSpec, record: &LocalEndpoint, mtu: u32) -> AttachA
         dns: spec.gateways.clone(),
         search: vec![search_domain(&spec.name)],
         mtu,
+    }
+}
+
+/// How many are named of those that something is said of.
+const NAMED: usize = 10;
+
+/// The first of these, and how many more there are.
+pub fn some_of(all: impl IntoIterator<Item = String>) -> String {
+    let mut all = all.into_iter();
+    let named: Vec<String> = all.by_ref().take(NAMED).collect();
+    match all.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
 }
 
@@ -62,6 +73,7 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         vtep: node.vtep,
         underlay_mtu: node.underlay_mtu,
         networks: networks.map(|network| network.spec.name.clone()).collect(),
+        labels: node.labels.clone(),
         mesh: None,
     }
 }
@@ -92,13 +104,26 @@ pub fn counts(view: &ClusterView) -> NodeCounts {
     counts
 }
 
-/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`, and what came from the
-/// underlay and was `refused`.
-pub fn counters(cluster: &Stats, dns: &dns::Counters, refused: Refused) -> BTreeMap<String, u64> {
+/// What the parts counted, by name: the cluster's as they are, the name servers' behind `dns_`, and the `kernel`'s.
+pub fn counters(
+    cluster: &Stats,
+    dns: &dns::Counters,
+    kernel: BTreeMap<String, u64>,
+) -> BTreeMap<String, u64> {
     let dns = by_name(dns).into_iter().map(|(name, count)| (format!("dns_{name}"), count));
-    let refused = [("underlay_vxlan_refused", refused.vxlan), ("underlay_mesh_refused", refused.mesh)];
-    let refused = refused.map(|(name, count)| (name.to_owned(), count));
-    by_name(cluster).into_iter().chain(dns).chain(refused).collect()
+    by_name(cluster).into_iter().chain(dns).chain(kernel).collect()
+}
+
+/// What was dropped at an endpoint's port, by the names of the kinds; those that nothing was dropped of are left out.
+pub fn port_drops(drops: &PortDrops) -> BTreeMap<String, u64> {
+    let some = drops.iter().filter(|(_, count)| **count > 0);
+    some.map(|(kind, count)| (kind.name().to_owned(), *count)).collect()
+}
+
+/// What was dropped at all ports, as counters.
+pub fn all_port_drops(drops: &PortDrops) -> BTreeMap<String, u64> {
+    let count = |kind: DropKind| drops.get(&kind).copied().unwrap_or(0);
+    DropKind::ALL.iter().map(|kind| (format!("port_dropped_{}", kind.name()), count(*kind))).collect()
 }
 
 fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {
@@ -107,58 +132,10 @@ fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {
     serde_json::from_value(value).unwrap_or_default()
 }
 
-/// A network, and where its namespace on this node is, if it has one.
-pub fn network(network: &NetworkView, namespace: Option<PathBuf>) -> NetworkAnswer {
-    let spec = &network.spec;
-    let request = network_request(spec);
-    NetworkAnswer {
-        name: spec.name.clone(),
-        id: spec.id,
-        vni: spec.vni,
-        subnets: request.subnets,
-        gateway: spec.gateways[0],
-        gateways: spec.gateways.clone(),
-        pools: request.pools,
-        reserve: request.reserve,
-        block_size: spec.block_size,
-        mtu: spec.mtu,
-        multicast: spec.multicast,
-        broadcast: spec.broadcast,
-        zeroconf: spec.zeroconf,
-        encrypt: spec.encrypt,
-        spoofing: spec.spoofing,
-        dns_forward: spec.dns.forward,
-        dns_ttl: spec.dns.ttl,
-        created_ms: spec.created_ms,
-        conflict: network.conflict,
-        netns: namespace,
-    }
-}
-
-/// The request that makes a network like this one.
-fn network_request(spec: &NetworkSpec) -> NetworkRequest {
-    let mut pools: BTreeMap<ServiceName, Ranges> = BTreeMap::new();
-    for pool in &spec.pools {
-        // Every pool came in through a request, under a service's name.
-        if let Ok(service) = ServiceName::new(pool.service.clone()) {
-            pools.entry(service).or_default().0.push(pool.range);
-        }
-    }
-    NetworkRequest {
-        subnets: spec.subnets.clone(),
-        gateways: spec.gateways.clone(),
-        pools,
-        reserve: spec.reserved.clone(),
-        block_size: spec.block_size,
-        mtu: spec.mtu,
-        multicast: spec.multicast,
-        broadcast: spec.broadcast,
-        zeroconf: spec.zeroconf,
-        encrypt: spec.encrypt,
-        spoofing: spec.spoofing,
-        dns_forward: spec.dns.forward,
-        dns_ttl: spec.dns.ttl,
-    }
+fn is_draining(view: &ClusterView, network: &NetworkSpec, at: &NodeId, endpoint: &Endpoint) -> bool {
+    let network = view.networks.get(&network.id);
+    let draining = network.and_then(|network| network.draining.get(at));
+    draining.is_some_and(|names| names.contains(&endpoint.name))
 }
 
 /// An endpoint of the node `at`.
@@ -170,6 +147,7 @@ pub fn endpoint(
 ) -> Option<EndpointAnswer> {
     let node = view.nodes.get(at)?;
     let state = match node.state {
+        NodeState::Alive if is_draining(view, network, at, endpoint) => EndpointState::Draining,
         NodeState::Alive => EndpointState::Up,
         NodeState::Suspect => EndpointState::Suspect,
         NodeState::Dead | NodeState::Left => EndpointState::Down,
@@ -185,6 +163,7 @@ pub fn endpoint(
         node: node.name.clone(),
         state,
         spoofed: None,
+        dropped: BTreeMap::new(),
         queries_dropped: None,
     })
 }
@@ -195,7 +174,7 @@ pub fn groups(
     view: &ClusterView,
     network: &NetworkSpec,
     joined: &NetworkGroups,
-    here: &BTreeSet<Membership>,
+    here: &BTreeSet<GroupMember>,
     there: &BTreeMap<NodeId, Members>,
     tally: Option<&Tally>,
     vtep: impl Fn(&Node) -> IpAddr,
@@ -209,7 +188,7 @@ pub fn groups(
         found.entry(membership.group).or_default().insert(member);
     }
     for (id, groups) in joined.iter().filter(|(id, _)| **id != view.me) {
-        let Some(node) = view.nodes.get(id).filter(|node| node.state.is_up()) else { continue };
+        let Some(node) = view.nodes.get(id).filter(|_| view.is_up(id)) else { continue };
         for group in groups.iter() {
             let endpoints = there.get(id).and_then(|members| members.get(group)).into_iter().flatten();
             let mut endpoints: Vec<_> = endpoints.cloned().map(Some).collect();
@@ -249,9 +228,17 @@ pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndp
     for record in local {
         let Some(network) = view.networks.get(&record.network) else { continue };
         let name = &network.spec.name;
-        document.networks.entry(name.clone()).or_insert_with(|| network_request(&network.spec));
+        document.networks.entry(name.clone()).or_insert_with(|| NetworkRequest::from(&*network.spec));
         let endpoints = document.endpoints.entry(name.clone()).or_default();
         endpoints.insert(record.endpoint.name.clone(), attach_request(record));
+    }
+    for ((network, name), service) in view.services.iter() {
+        let Some(network) = view.networks.get(network).map(|network| &network.spec.name) else { continue };
+        if document.networks.contains_key(network) {
+            let ServiceSpec { addresses, ports, affinity } = service.clone();
+            let request = ServiceAddressRequest { addresses, ports, affinity };
+            document.services.entry(network.clone()).or_default().insert(name.clone(), request);
+        }
     }
     document
 }
@@ -260,10 +247,12 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
     let netns = match &record.placement {
         Placement::Netns(path) => Some(path.clone()),
         Placement::Host => None,
+        Placement::Offered(taken) => taken.clone(),
     };
     let advertise = record.endpoint.services.iter().cloned().map(ServiceRequest::from);
     AttachRequest {
-        host: netns.is_none(),
+        host: record.placement == Placement::Host,
+        offer: matches!(record.placement, Placement::Offered(_)),
         netns,
         ifname: Some(record.ifname.clone()),
         service: record.endpoint.service.clone(),
@@ -271,6 +260,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         addresses: record.asked.clone(),
         aliases: record.endpoint.aliases.clone(),
         advertise: advertise.collect(),
+        take: false,
     }
 }
 
@@ -286,8 +276,29 @@ fn privileges() -> Check {
     }
 }
 
+/// What is left of former agents.
+fn former(leftovers: Vec<String>) -> Check {
+    let nothing = leftovers.is_empty();
+    Check {
+        name: "nothing is left of former agents".to_owned(),
+        state: if nothing { CheckState::Ok } else { CheckState::Fallback },
+        found: if nothing { "nothing".to_owned() } else { leftovers.join(", ") },
+        instead: (!nothing).then(|| "it may drop what others send: `lanmesh cleanup` removes it".to_owned()),
+    }
+}
+
+/// Whether the node is in its cluster; `wrong` says why not, or what keeps it from the others, and what to do.
+pub fn membership(wrong: Option<(String, String)>) -> Check {
+    let (found, instead) = match wrong {
+        None => ("nothing is wrong".to_owned(), None),
+        Some((found, hint)) => (found, Some(hint)),
+    };
+    let state = if instead.is_some() { CheckState::Fallback } else { CheckState::Ok };
+    Check { name: "this node's place in its cluster".to_owned(), state, found, instead }
+}
+
 /// What this machine can do.
-pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
+pub fn doctor(membership: Check, capabilities: Vec<Capability>, leftovers: Vec<String>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
         state: match (capability.available, capability.required) {
             (true, _) => CheckState::Ok,
@@ -298,7 +309,9 @@ pub fn doctor(capabilities: Vec<Capability>) -> DoctorAnswer {
         found: capability.detail,
         instead: (!capability.available).then(|| capability.instead.to_owned()),
     };
-    let checks: Vec<Check> =
-        std::iter::once(privileges()).chain(capabilities.into_iter().map(check)).collect();
+    let checks: Vec<Check> = std::iter::once(privileges())
+        .chain(capabilities.into_iter().map(check))
+        .chain([membership, former(leftovers)])
+        .collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

@@ -3,27 +3,29 @@
 //! Owns the order of an attach, so that a failure at any point leaves nothing behind: everything is checked, then
 //! the addresses are chosen, then the interface is made, then the record is kept, then the others are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
-use lanmesh_ipam::{Grant, NetworkRequest, endpoint_key};
+use lanmesh_ipam::Grant;
 
+use super::find::{elsewhere, find_network, network_named, no_network};
+use super::others::{ByNode, together};
+use super::place::{Place, fits_the_host};
 use super::session::Session;
+use super::taking::{self, Claimed, Holder};
 use super::{answers, networks};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
+use crate::clock::now_ms;
 use crate::cluster::ClusterError;
-use crate::local::{LocalEndpoint, NamespaceId};
+use crate::local::LocalEndpoint;
 use crate::model::{
     AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
-    NetworkSpec, NetworkView, NodeId, Placement, ServiceName,
+    NetworkSpec, Placement, ServiceName,
 };
-use crate::reconcile::{Work, members, network_mtu};
-
-/// The endpoints of a network, by the node that has them.
-type ByNode = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
+use crate::namespace::NamespaceId;
+use crate::reconcile::{Lost, Work, members, network_mtu};
 
 impl Session {
     /// Attaches, all or nothing. The same again gives the same answer.
@@ -33,26 +35,116 @@ impl Session {
         name: EndpointName,
         request: AttachRequest,
     ) -> Result<AttachAnswer, ApiError> {
-        let mut work = self.reconciler.work().await;
+        // Before anything is held or asked: a path of somebody else's may not answer.
+        let place = self.place(&request).await?;
         let view = self.view();
-        let network = network_named(&view, network)?;
+        let id = network_named(&view, network)?.spec.id;
+        let spec = &network_named(&view, network)?.spec;
+        let key = EndpointKey { network: id, name: name.clone() };
+        let wanted = Wanted::new(spec, request, place)?;
+        let settled = |there: &&Arc<LocalEndpoint>| !wanted.tells_of(there) && wanted.same_as(there).is_ok();
+        if let Some(existing) = self.reconciler.records().get(&key).filter(settled) {
+            return Ok(already(&view, spec, existing));
+        }
+        self.takes_new_endpoints(&view, id).await?;
+        // All that others are asked is asked before anybody else has to wait for it.
+        let answered = self.ask_others(id).await?;
+        let mut work = self.reconciler.work().await;
+        // What was known before the asking may be so no more.
+        let view = self.view();
+        let network = view.networks.get(&id).ok_or_else(|| no_network(network))?;
         let spec = &network.spec;
-        let key = EndpointKey { network: spec.id, name: name.clone() };
-        let wanted = Wanted::new(&view, spec, request)?;
-        let mtu = network_mtu(spec, members(&view, spec.id, &BTreeSet::new()));
         if let Some(existing) = work.local.endpoints.get(&key) {
             match wanted.same_as(existing) {
-                // An underlay that shrank since takes nothing away: the interface has what the protocols need at least.
-                Ok(()) => {
-                    return Ok(answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed)));
+                Ok(()) if wanted.tells_of(existing) => {
+                    let record = wanted.taken(existing.clone());
+                    self.reconciler.change(&mut work, &record).await?;
+                    self.reconciler.catch_up(&mut work).await;
+                    return Ok(already(&view, spec, &record));
                 }
+                Ok(()) => return Ok(already(&view, spec, existing)),
                 // Its container may have gone a moment ago, and the next one of that name is here already.
-                Err(error) if !self.reconciler.lose_if_gone(&mut work, &key).await => return Err(error),
-                Err(_) => {}
+                Err(error) => {
+                    if !self.reconciler.lose_if_gone(&mut work, &key).await && !wanted.take {
+                        return Err(error);
+                    }
+                }
             }
         }
-        let mtu = mtu?;
-        networks::fits_underlay(&view, &spec.subnets, spec.mtu, spec.encrypt)
+        if wanted.placement == Placement::Host {
+            fits_the_host(self.kernel(), &work, &view, spec).await?;
+        }
+        let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
+        let others = together(&view, id, &answered);
+        let (grants, took) = self.claim(&mut work, &view, spec, &others, &wanted.claimed(&name)).await?;
+        // Above any that is known: an address of theirs may be what is granted, and a claim costs nothing.
+        let highest = others.values().flat_map(|own| own.values()).map(|other| other.claim).max();
+        let took_ms = (!took.is_empty()).then(now_ms);
+        let record = wanted.into_record(spec, name, &grants, (highest.unwrap_or(0) + 1, took_ms));
+        if let Err(error) = self.reconciler.bring_up(&mut work, &record).await {
+            work.local.leases.give_back(id, &record.endpoint.addresses);
+            return Err(error.into());
+        }
+        if let Err(error) = self.reconciler.keep(&mut work, &record).await {
+            work.local.leases.give_back(id, &record.endpoint.addresses);
+            self.reconciler.catch_up(&mut work).await;
+            return Err(error.into());
+        }
+        for Holder { what, node, name } in &took {
+            let node = answers::node_name(&view, node);
+            tracing::info!(network = %spec.name, endpoint = %record.endpoint.name, %what, from = %name, %node, "takes over");
+        }
+        tracing::info!(network = %spec.name, endpoint = %record.endpoint.name, address = %record.endpoint.addresses[0], "attached");
+        let answer = answers::attached(spec, &record, mtu);
+        drop(work);
+        if let Some(service) = &record.endpoint.service
+            && self.give_address(spec, service).await
+        {
+            self.bring_about().await;
+        }
+        Ok(answer)
+    }
+
+    /// The addresses of a new endpoint, and from whom it takes something over. What an endpoint of this node loses by
+    /// that is lost when this returns; one of another node loses it when it hears of the claim.
+    async fn claim(
+        &self,
+        work: &mut Work,
+        view: &ClusterView,
+        spec: &NetworkSpec,
+        others: &ByNode,
+        claimed: &Claimed<'_>,
+    ) -> Result<(Vec<Grant>, Vec<Holder>), ApiError> {
+        let Some(me) = view.myself() else { return Err(ClusterError::Stopped.into()) };
+        taking::is_no_service(view, spec, claimed.asked)?;
+        let own = work.local.endpoints.of_network(spec.id).map(|record| &record.endpoint);
+        let mut losers = claimed.holders_here(view.me, own);
+        let mut holders = claimed.holders(view, others);
+        if let Some(holder) = losers.first().or(holders.first()).filter(|_| !claimed.take) {
+            return Err(holder.refuse(view));
+        }
+        if let Some(grants) = taking::lease(work, view, spec, me.index, others, claimed, &mut losers)? {
+            holders.extend(taking::overlapping(view, others, &grants, &holders));
+            return Ok((grants, holders));
+        }
+        for loser in &losers {
+            let key = EndpointKey { network: spec.id, name: loser.name.clone() };
+            let why = Lost::Outranked(loser.outranked(view, claimed.name, now_ms()));
+            self.reconciler.lose(work, &key, why).await;
+        }
+        let grants = taking::lease(work, view, spec, me.index, others, claimed, &mut Vec::new())?;
+        let grants = grants.unwrap_or_default();
+        holders.extend(taking::overlapping(view, others, &grants, &holders));
+        holders.append(&mut losers);
+        Ok((grants, holders))
+    }
+
+    /// An error where a network, or this node in it, takes no new endpoints.
+    async fn takes_new_endpoints(&self, view: &ClusterView, id: NetworkId) -> Result<(), ApiError> {
+        let Some(network) = view.networks.get(&id) else { return Ok(()) };
+        let spec = &network.spec;
+        network_mtu(spec, members(view, id, &BTreeSet::new()))?;
+        networks::fits_underlay(view, &spec.subnets, spec.options.mtu, spec.options.encrypt)
             .map_err(|error| error.at("network"))?;
         if network.conflict {
             return Err(ApiError::conflict(format!(
@@ -68,22 +160,7 @@ impl Session {
             ))
             .hint("run `lanmesh leave` on it and let it join again"));
         }
-        let others = self.others(&view, network).await?;
-        let claim = claim(&view, &others, &name, &wanted)?;
-        let grants = lease(&mut work, &view, spec, &others, &name, &wanted)?;
-        let record = wanted.into_record(spec, name, &grants, claim);
-        if let Err(error) = self.reconciler.bring_up(&mut work, &record).await {
-            work.local.leases.give_back(spec.id, &record.endpoint.addresses);
-            return Err(error.into());
-        }
-        let kept = self.keep(&mut work, &record).await;
-        if let Err(error) = kept {
-            work.local.leases.give_back(spec.id, &record.endpoint.addresses);
-            self.reconciler.take_down(&mut work, spec.id).await;
-            return Err(error);
-        }
-        tracing::info!(network = %spec.name, endpoint = %record.endpoint.name, address = %record.endpoint.addresses[0], "attached");
-        Ok(answers::attached(spec, &record, mtu))
+        Ok(())
     }
 
     /// Detaches; false when it is not there. Another node's endpoint is refused.
@@ -94,69 +171,34 @@ impl Session {
         let key = EndpointKey { network: network.spec.id, name };
         if !self.reconciler.forget(&mut work, &key).await? {
             return match view.endpoint(&key.network, &key.name) {
-                Some((id, _)) if *id != view.me => {
-                    let node = answers::node_name(&view, id);
-                    Err(ApiError::conflict(format!("endpoint {} is on node {node}", key.name))
-                        .hint("detach it there"))
+                Some((node, _)) if *node != view.me => {
+                    Err(elsewhere(&view, node, &key.name).hint("detach it there"))
                 }
                 _ => Ok(false),
             };
         }
-        self.reconciler.take_down(&mut work, key.network).await;
+        self.reconciler.catch_up(&mut work).await;
         tracing::info!(network = %network.spec.name, endpoint = %key.name, "detached");
         Ok(true)
+    }
+
+    /// Waits until this node's kernel has what it knows now: whoever was answered that it is so can use it here.
+    pub async fn bring_about(&self) {
+        let mut work = self.reconciler.work().await;
+        self.reconciler.catch_up(&mut work).await;
     }
 
     /// What this node knows now.
     pub fn view(&self) -> Arc<ClusterView> {
         self.cluster.view().borrow().clone()
     }
-
-    /// What the other nodes have in the network. A node that has none there yet must ask.
-    async fn others(&self, view: &ClusterView, network: &NetworkView) -> Result<ByNode, ApiError> {
-        let id = network.spec.id;
-        let takes_part = view.myself().is_some_and(|me| me.networks.contains(&id));
-        let somebody = || {
-            view.nodes
-                .values()
-                .any(|node| node.id != view.me && node.state.is_up() && node.networks.contains(&id))
-        };
-        let mut endpoints = if takes_part || !somebody() {
-            network.endpoints.clone()
-        } else {
-            match self.cluster.fetch_endpoints(id).await {
-                Ok(endpoints) => endpoints,
-                // All that have it are just going: what is in a block is free all the same.
-                Err(ClusterError::NoAnswer { .. }) => network.endpoints.clone(),
-                Err(error) => return Err(error.into()),
-            }
-        };
-        endpoints.remove(&view.me);
-        Ok(endpoints)
-    }
-
-    async fn keep(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), ApiError> {
-        work.local.insert(record.clone())?;
-        if let Err(error) = self.cluster.put_endpoint(record.network, record.endpoint.clone()).await {
-            work.local.remove(&record.key())?;
-            return Err(error.into());
-        }
-        Ok(())
-    }
 }
 
-/// The network that owns the name, or else the one with this id: how one that lost its name is meant.
-pub fn find_network<'a>(view: &'a ClusterView, name: &NetworkName) -> Option<&'a NetworkView> {
-    view.network_named(name)
-        .or_else(|| name.as_str().parse().ok().and_then(|id: NetworkId| view.networks.get(&id)))
-}
-
-/// The same, or an error that says that there is none.
-pub fn network_named<'a>(view: &'a ClusterView, name: &NetworkName) -> Result<&'a NetworkView, ApiError> {
-    find_network(view, name).ok_or_else(|| {
-        ApiError::not_found(format!("no network is named {name}"))
-            .hint("`lanmesh network ls` shows those that exist")
-    })
+/// The answer for an endpoint that is there. An underlay that shrank since takes nothing away: its interface has what
+/// the protocols need at least.
+fn already(view: &ClusterView, spec: &NetworkSpec, existing: &LocalEndpoint) -> AttachAnswer {
+    let mtu = network_mtu(spec, members(view, spec.id, &BTreeSet::new()));
+    answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed))
 }
 
 /// A request, checked and completed.
@@ -169,18 +211,12 @@ struct Wanted {
     asked: Vec<IpAddr>,
     aliases: Vec<EndpointName>,
     services: Vec<AdvertisedService>,
+    take: bool,
 }
 
 impl Wanted {
-    fn new(view: &ClusterView, spec: &NetworkSpec, request: AttachRequest) -> Result<Self, ApiError> {
-        let placement = request.placement()?;
-        let namespace = match &placement {
-            Placement::Netns(path) => Some(namespace_of(path)?),
-            Placement::Host => {
-                not_over_the_underlay(view, spec)?;
-                None
-            }
-        };
+    fn new(spec: &NetworkSpec, request: AttachRequest, place: Place) -> Result<Self, ApiError> {
+        let Place { placement, namespace } = place;
         let services = request.advertise.iter().map(ServiceRequest::to_model).collect::<Result<_, _>>()?;
         let ifname = request.ifname_in(&spec.name);
         Ok(Self {
@@ -192,7 +228,12 @@ impl Wanted {
             asked: request.addresses,
             aliases: request.aliases,
             services,
+            take: request.take,
         })
+    }
+
+    fn claimed<'a>(&'a self, name: &'a EndpointName) -> Claimed<'a> {
+        Claimed { name, service: self.service.as_ref(), slot: self.slot, asked: &self.asked, take: self.take }
     }
 
     /// An error that says in what the endpoint that is there differs.
@@ -201,7 +242,7 @@ impl Wanted {
         let asked_for_others =
             !self.asked.iter().all(|asked| addresses.iter().any(|address| address.ip() == *asked));
         let differs = [
-            ("netns", self.namespace != existing.namespace),
+            ("netns", !self.same_place(existing)),
             ("ifname", self.ifname != existing.ifname),
             ("service", self.service != *service),
             ("slot", self.slot != *slot),
@@ -214,17 +255,31 @@ impl Wanted {
             Some((field, _)) => {
                 Err(ApiError::conflict(format!("endpoint {name} is attached already, with another {field}"))
                     .at(field)
-                    .hint(format!("detach {name} first, or use another name")))
+                    .hint(format!(
+                        "detach {name} first, use another name, or take it over with --take (\"take\": true)"
+                    )))
             }
         }
     }
 
-    /// Whether an endpoint of the same name elsewhere is what moves here.
-    fn is_move_of(&self, other: &Endpoint) -> bool {
-        self.service.is_some()
-            && self.slot.is_some()
-            && self.service == other.service
-            && self.slot == other.slot
+    fn same_place(&self, existing: &LocalEndpoint) -> bool {
+        match (&self.placement, &existing.placement) {
+            // What is not told now is as it was told before.
+            (Placement::Offered(_), Placement::Offered(_)) => true,
+            (Placement::Offered(_), _) | (_, Placement::Offered(_)) => false,
+            _ => same_namespace(self.namespace, existing.namespace),
+        }
+    }
+
+    /// Whether it says where the interface of the endpoint that is there has been taken, which was not known.
+    fn tells_of(&self, existing: &LocalEndpoint) -> bool {
+        matches!((&self.placement, &existing.placement), (Placement::Offered(Some(_)), Placement::Offered(_)))
+            && (self.placement != existing.placement || !same_namespace(self.namespace, existing.namespace))
+    }
+
+    /// The endpoint that is there, taken to where this says.
+    fn taken(self, existing: LocalEndpoint) -> LocalEndpoint {
+        LocalEndpoint { placement: self.placement, namespace: self.namespace, ..existing }
     }
 
     fn into_record(
@@ -232,7 +287,7 @@ impl Wanted {
         spec: &NetworkSpec,
         name: EndpointName,
         grants: &[Grant],
-        claim: u64,
+        (claim, took_ms): (u64, Option<u64>),
     ) -> LocalEndpoint {
         let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
         let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), ipnetwork::IpNetwork::ip);
@@ -247,81 +302,21 @@ impl Wanted {
                 addresses,
                 services: self.services,
                 claim,
+                took_ms,
             },
             placement: self.placement,
             namespace: self.namespace,
             ifname: self.ifname,
             asked: self.asked,
+            draining: false,
         }
     }
 }
 
-fn namespace_of(path: &Path) -> Result<NamespaceId, ApiError> {
-    NamespaceId::of(path).map_err(|error| {
-        ApiError::bad_field("netns", format!("there is no network namespace at {}: {error}", path.display()))
-            .hint("is the container still running?")
-    })
-}
-
-/// An interface in the node's own namespace brings a route to the subnet: it must not lead the underlay astray.
-fn not_over_the_underlay(view: &ClusterView, spec: &NetworkSpec) -> Result<(), ApiError> {
-    let astray = view.nodes.values().find_map(|node| {
-        let subnet = spec.subnets.iter().find(|subnet| subnet.contains(node.vtep))?;
-        Some((node, subnet))
-    });
-    match astray {
-        None => Ok(()),
-        Some((node, subnet)) => Err(ApiError::conflict(format!(
-            "the underlay address {} of node {} lies in the network's subnet {subnet}, so a route to it on this \
-             node would cut the node off",
-            node.vtep, node.name
-        ))
-        .at("host")
-        .hint("attach containers only, or create the network with another subnet")),
+fn same_namespace(one: Option<NamespaceId>, other: Option<NamespaceId>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one.is(&other),
+        (None, None) => true,
+        _ => false,
     }
-}
-
-/// The version of the new endpoint's claim: above that of any endpoint whose name or slot it takes over.
-///
-/// A name belongs to the endpoint of a node that answers, unless it is a slot of a service, which may move.
-fn claim(view: &ClusterView, others: &ByNode, name: &EndpointName, wanted: &Wanted) -> Result<u64, ApiError> {
-    let mut highest = 0;
-    for (id, endpoints) in others {
-        for endpoint in endpoints.values() {
-            if endpoint.name == *name && is_up(view, id) && !wanted.is_move_of(endpoint) {
-                let node = answers::node_name(view, id);
-                return Err(ApiError::conflict(format!("endpoint {name} is on node {node}"))
-                    .hint("detach it there first, or use another name"));
-            }
-            // Of any: an address of theirs may be what is granted, and a claim costs nothing.
-            highest = highest.max(endpoint.claim);
-        }
-    }
-    Ok(highest + 1)
-}
-
-fn lease(
-    work: &mut Work,
-    view: &ClusterView,
-    spec: &NetworkSpec,
-    others: &ByNode,
-    name: &EndpointName,
-    wanted: &Wanted,
-) -> Result<Vec<Grant>, ApiError> {
-    let Some(me) = view.myself() else { return Err(ClusterError::Stopped.into()) };
-    let taken: BTreeSet<IpAddr> = others
-        .iter()
-        .filter(|(id, _)| is_up(view, id))
-        .flat_map(|(_, endpoints)| endpoints.values())
-        .flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip))
-        .collect();
-    work.local.open_leases(spec, me.index)?;
-    let service = wanted.service.as_ref().map(ServiceName::as_str);
-    let key = endpoint_key(name.as_str(), service, wanted.slot);
-    let request = NetworkRequest { key: &key, service, slot: wanted.slot, addresses: &wanted.asked };
-    Ok(work.local.leases.allocate(spec, &request, |address| taken.contains(&address))?)
-}
-
-fn is_up(view: &ClusterView, node: &NodeId) -> bool {
-    view.nodes.get(node).is_some_and(|node| node.state.is_up())
 }

@@ -1,17 +1,31 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use super::session::{Join, Session};
-use super::{Agent, answers, attach, services};
+use super::{Agent, answers, cleanup, find, services};
 use crate::api::types::{
-    AgentState, AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    GroupAnswer, InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts,
-    PlanAnswer, ReconcileAnswer, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAnswer,
-    ServiceFilter, StatusAnswer, TokenAnswer,
+    AgentState, AttachAnswer, AttachRequest, CarriedAnswer, Check, ClusterAnswer, DesiredDocument,
+    DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer, ReconcileAnswer,
+    RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
+    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
-use crate::model::{ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName};
+use crate::model::{
+    ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName, ServiceName,
+};
 use crate::plan::PortName;
-use crate::reconcile::{members, network_mtu, vtep};
+use crate::reconcile::vtep;
+
+/// How old what this machine can do may be, and how long it may take to find out.
+const DOCTOR_AGE: Duration = Duration::from_secs(10);
+const DOCTOR_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a dry run may take, with what it waits for.
+const PLAN_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the cluster may take to say who its manager is, before what it said last counts.
+const MANAGER_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Backend for Agent {
     fn events(&self) -> &EventLog {
@@ -26,12 +40,14 @@ impl Backend for Agent {
             uptime_s: self.started.elapsed().as_secs(),
             state: AgentState::NoCluster,
             cluster: None,
+            out: self.out().map(|out| out.answer()),
             nodes: NodeCounts::default(),
             networks: 0,
             endpoints: 0,
             reconcile: ReconcileAnswer::default(),
             counters: Default::default(),
             mdns: Default::default(),
+            age_ms: 0,
         };
         let Some(session) = session else { return Ok(status) };
         let view = session.view();
@@ -41,37 +57,66 @@ impl Backend for Agent {
             (_, true) => AgentState::Ready,
             (_, false) => AgentState::Degraded,
         };
-        status.cluster = Some(cluster(&session, &view).await?);
+        // One that is just leaving has no place in it any more.
+        status.cluster = cluster(&session, &view).await.ok();
         status.nodes = answers::counts(&view);
         status.networks = view.networks.len();
-        status.endpoints = session.reconciler.work().await.local.endpoints.iter().count();
+        status.endpoints = session.reconciler.records().len();
         status.reconcile = ReconcileAnswer {
             passes: report.passes,
             last_ms: report.last_ms,
             last_changes: report.last_changes,
-            errors: report.errors.into_iter().chain(session.reconciler.path_problems()).collect(),
+            errors: report
+                .errors
+                .into_iter()
+                .chain(session.presence.problems(&view))
+                .chain(session.reconciler.path_problems())
+                .collect(),
         };
-        let refused = session.kernel().refused().await?;
-        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters(), refused);
-        status.counters.insert("dns_limited_in_kernel".to_owned(), session.queries_dropped().await);
+        let (counted, age) = session.kernel_counters().await;
+        status.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters(), counted);
         status.mdns = session.mdns.by_network();
         Ok(status)
     }
 
     async fn doctor(&self) -> Answer<DoctorAnswer> {
-        Ok(answers::doctor(self.context.kernel.capabilities().await))
+        let (kernel, run_dir) = (self.context.kernel.clone(), self.context.config.run_dir.clone());
+        let find = || {
+            let (kernel, run_dir) = (kernel.clone(), run_dir.clone());
+            async move {
+                let leftovers = cleanup::leftovers(&run_dir).await.unwrap_or_default();
+                (kernel.capabilities().await, leftovers)
+            }
+        };
+        match self.doctor.get(DOCTOR_AGE, DOCTOR_PATIENCE, find).await {
+            Some((found, _)) => {
+                let (capabilities, leftovers) = found.as_ref().clone();
+                Ok(answers::doctor(self.membership().await, capabilities, leftovers))
+            }
+            None => Err(ApiError::unavailable("the kernel does not answer").hint("try again")),
+        }
     }
 
     async fn plan(&self) -> Answer<PlanAnswer> {
-        let (mesh, guard, plan) = self.session().await?.reconciler.dry_run().await?;
-        let mesh = mesh.iter().map(ToString::to_string).chain(guard.iter().map(ToString::to_string));
-        let operations: Vec<String> = mesh.chain(plan.ops.iter().map(ToString::to_string)).collect();
+        let session = self.session().await?;
+        let find = || {
+            let reconciler = session.reconciler.clone();
+            async move { reconciler.dry_run().await.map_err(|error| error.to_string()) }
+        };
+        let planned = session.planned.get(Duration::ZERO, PLAN_PATIENCE, find).await;
+        let fresh = planned.filter(|(_, age)| *age <= PLAN_PATIENCE);
+        let Some((planned, _)) = fresh else {
+            return Err(ApiError::unavailable("a pass over the kernel takes long").hint("try again"));
+        };
+        let operations = planned.as_ref().clone().map_err(ApiError::internal)?;
         Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
         let _changing = self.changing.lock().await;
         let advertise = request.advertise.with_default_port(self.context.config.port);
+        self.port_is_free(advertise.port())?;
         let name = name_or_host(request.name)?;
         if let Some(session) = self.session.read().await.clone() {
             let view = session.view();
@@ -81,6 +126,7 @@ impl Backend for Agent {
             }
             return token(&session).await;
         }
+        self.clear_left_over().await?;
         let session = self.enter(Session::init(&self.context, name, advertise).await?).await;
         token(&session).await
     }
@@ -89,6 +135,7 @@ impl Backend for Agent {
         let _changing = self.changing.lock().await;
         let port = self.context.config.port;
         let advertise = request.advertise.map(|address| address.with_default_port(port));
+        self.port_is_free(advertise.map_or(port, |address| address.port()))?;
         let name = name_or_host(request.name)?;
         if let Some(session) = self.session.read().await.clone() {
             let view = session.view();
@@ -103,6 +150,7 @@ impl Backend for Agent {
             }
             return cluster(&session, &view).await;
         }
+        self.clear_left_over().await?;
         let join = Join {
             name,
             token: request.token,
@@ -114,11 +162,26 @@ impl Backend for Agent {
         cluster(&session, &session.view()).await
     }
 
+    async fn reclaim(&self) -> Answer<ClusterAnswer> {
+        let session = self.take_up_again().await?;
+        cluster(&session, &session.view()).await
+    }
+
     async fn leave(&self) -> Answer<bool> {
         let _changing = self.changing.lock().await;
-        let Some(session) = self.session.write().await.take() else { return Ok(false) };
-        session.leave().await?;
-        Ok(true)
+        // Before anybody is told: where it cannot be kept, nothing is done.
+        if let Some(session) = &*self.session.read().await {
+            session.cluster.begin_to_leave()?;
+        }
+        let session = self.session.write().await.take();
+        if let Some(session) = session {
+            self.left_over.store(true, Ordering::Release);
+            session.leave().await;
+        }
+        let was_member = self.left_over.load(Ordering::Acquire);
+        self.clear_left_over().await?;
+        self.is_out(None);
+        Ok(was_member)
     }
 
     async fn token(&self) -> Answer<TokenAnswer> {
@@ -189,11 +252,28 @@ impl Backend for Agent {
         Ok(true)
     }
 
+    async fn set_labels(&self, node: NodeName, request: LabelsRequest) -> Answer<NodeAnswer> {
+        let session = self.session().await?;
+        let view = session.view();
+        let missing = || ApiError::not_found(format!("no node is called {node}"));
+        let found = find_node(&view, &node).ok_or_else(missing)?.id;
+        session.cluster.set_labels(found, request.labels).await?;
+        self.node(node).await
+    }
+
+    async fn carried(&self) -> Answer<Vec<CarriedAnswer>> {
+        self.session().await?.carried().await
+    }
+
+    async fn set_network(&self, name: NetworkName, request: SettingsRequest) -> Answer<NetworkAnswer> {
+        self.session().await?.set_network(&name, request).await
+    }
+
     async fn networks(&self) -> Answer<Vec<NetworkAnswer>> {
         let session = self.session().await?;
         let view = session.view();
         let mut networks: Vec<_> =
-            view.networks.values().map(|network| network_answer(&session, &view, network)).collect();
+            view.networks.values().map(|network| session.network_answer(&view, network)).collect();
         networks.sort_by(|a, b| (&a.name, a.conflict).cmp(&(&b.name, b.conflict)));
         Ok(networks)
     }
@@ -201,7 +281,7 @@ impl Backend for Agent {
     async fn network(&self, name: NetworkName) -> Answer<NetworkAnswer> {
         let session = self.session().await?;
         let view = session.view();
-        Ok(network_answer(&session, &view, attach::network_named(&view, &name)?))
+        Ok(session.network_answer(&view, find::network_named(&view, &name)?))
     }
 
     async fn create_network(&self, name: NetworkName, request: NetworkRequest) -> Answer<NetworkAnswer> {
@@ -216,22 +296,15 @@ impl Backend for Agent {
         let session = self.session().await?;
         let view = session.view();
         let networks: Vec<_> = match network {
-            Some(name) => vec![attach::network_named(&view, &name)?],
+            Some(name) => vec![find::network_named(&view, &name)?],
             None => view.networks.values().collect(),
         };
         let mut endpoints = Vec::new();
         for network in networks {
-            // Of a network that this node takes no part in, one that does is asked.
-            let by_node = match session.cluster.fetch_endpoints(network.spec.id).await {
-                Ok(by_node) => by_node,
-                Err(error) => {
-                    tracing::debug!(network = %network.spec.name, %error, "its endpoints are not known here");
-                    network.endpoints.clone()
-                }
-            };
-            let (spoofed, queries) = match by_node.contains_key(&view.me) {
+            let by_node = session.endpoints_of(network).await;
+            let (drops, queries) = match by_node.contains_key(&view.me) {
                 true => (
-                    session.kernel().spoofed(network.spec.id).await.unwrap_or_default(),
+                    session.kernel().port_drops(network.spec.id).await.unwrap_or_default(),
                     session.kernel().queries_dropped(network.spec.id).await.unwrap_or_default(),
                 ),
                 false => Default::default(),
@@ -241,7 +314,8 @@ impl Backend for Agent {
                     let mut answer = answers::endpoint(&view, &network.spec, node, found)?;
                     if *node == view.me {
                         let port = PortName::of(&found.name);
-                        answer.spoofed = spoofed.get(&port).copied();
+                        answer.spoofed = drops.get(&port).map(|drops| drops.values().sum());
+                        answer.dropped = drops.get(&port).map(answers::port_drops).unwrap_or_default();
                         answer.queries_dropped = queries.get(&port).copied();
                     }
                     Some(answer)
@@ -257,11 +331,11 @@ impl Backend for Agent {
         let session = self.session().await?;
         let view = session.view();
         let networks: Vec<_> = match network {
-            Some(name) => vec![attach::network_named(&view, &name)?],
+            Some(name) => vec![find::network_named(&view, &name)?],
             None => view.networks.values().collect(),
         };
         let mut groups = Vec::new();
-        for network in networks.into_iter().filter(|n| n.spec.multicast == MulticastMode::Snoop) {
+        for network in networks.into_iter().filter(|n| n.spec.options.multicast == MulticastMode::Snoop) {
             let id = network.spec.id;
             let joined = match session.cluster.fetch_groups(id).await {
                 Ok(joined) => joined,
@@ -272,8 +346,8 @@ impl Backend for Agent {
             };
             let here = session.kernel().memberships(id).await?;
             let there = session.cluster.fetch_members(id, joined.keys().copied()).await;
-            let mut work = session.reconciler.work().await;
-            let tally = session.reconciler.tally(&mut work, id).await;
+            let tally = session.reconciler.tally(id).await;
+            let tally = tally.as_ref();
             let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
             groups.extend(answers::groups(&view, &network.spec, &joined, &here, &there, tally, vtep));
         }
@@ -288,7 +362,7 @@ impl Backend for Agent {
     ) -> Answer<Vec<ServiceAnswer>> {
         let session = self.session().await?;
         let view = session.view();
-        let network = attach::network_named(&view, &network)?;
+        let network = find::network_named(&view, &network)?;
         let facts = match session.cluster.fetch_zeroconf(network.spec.id).await {
             Ok(facts) => facts,
             Err(error) => {
@@ -312,6 +386,37 @@ impl Backend for Agent {
             })
     }
 
+    async fn service_addresses(&self, network: Option<NetworkName>) -> Answer<Vec<ServiceAddressAnswer>> {
+        self.session().await?.service_addresses(network.as_ref()).await
+    }
+
+    async fn service_address(&self, network: NetworkName, name: ServiceName) -> Answer<ServiceAddressAnswer> {
+        self.session().await?.service(&network, &name).await
+    }
+
+    async fn set_service(
+        &self,
+        network: NetworkName,
+        name: ServiceName,
+        request: ServiceAddressRequest,
+    ) -> Answer<ServiceAddressAnswer> {
+        self.session().await?.set_service(&network, name, request).await
+    }
+
+    async fn remove_service(&self, network: NetworkName, name: ServiceName) -> Answer<bool> {
+        self.session().await?.remove_service(&network, &name).await
+    }
+
+    async fn drain(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: DrainRequest,
+    ) -> Answer<EndpointAnswer> {
+        self.session().await?.drain(&network, name.clone(), request.draining).await?;
+        self.endpoint(network, name).await
+    }
+
     async fn attach(
         &self,
         network: NetworkName,
@@ -328,20 +433,52 @@ impl Backend for Agent {
     async fn desired(&self) -> Answer<DesiredDocument> {
         let session = self.session().await?;
         let view = session.view();
-        let work = session.reconciler.work().await;
-        Ok(answers::desired(&view, work.local.endpoints.iter()))
+        let records = session.reconciler.records();
+        Ok(answers::desired(&view, records.values().map(AsRef::as_ref)))
+    }
+}
+
+impl Agent {
+    /// Whether this node is in its cluster, and what keeps it from the others there.
+    async fn membership(&self) -> Check {
+        if let Some(out) = self.out() {
+            return answers::membership(Some((out.to_string(), out.hint().to_owned())));
+        }
+        let session = self.session.read().await.clone();
+        let problems = session.map(|session| session.problems()).unwrap_or_default();
+        let problem = (!problems.is_empty()).then(|| {
+            let (found, hints): (Vec<_>, Vec<_>) = problems
+                .iter()
+                .map(|text| text.split_once(": ").unwrap_or((text.as_str(), "see `lanmesh status`")))
+                .unzip();
+            (found.join("; "), hints.join("; "))
+        });
+        answers::membership(problem)
+    }
+
+    /// The cluster's port must be none that this node needs for something else.
+    fn port_is_free(&self, port: u16) -> Result<(), ApiError> {
+        match self.context.config.port_objection(port) {
+            None => Ok(()),
+            Some(objection) => Err(ApiError::bad_field("advertise", objection)),
+        }
     }
 }
 
 async fn token(session: &Session) -> Answer<TokenAnswer> {
     let token = session.cluster.token_show().await?;
     let address = session.view().myself().map(|me| me.address.to_string()).unwrap_or_default();
-    Ok(TokenAnswer { join: format!("lanmesh join --token {token} {address}"), token })
+    Ok(TokenAnswer::new(token, address))
 }
 
 /// Who hands out indexes, as far as it is known.
 async fn manager(session: &Session) -> Option<NodeId> {
-    session.cluster.manager().await.ok().flatten().map(|(id, _)| id)
+    let find = || {
+        let cluster = session.cluster.clone();
+        async move { cluster.manager().await.ok().flatten().map(|(id, _)| id) }
+    };
+    let found = session.manager.get(Duration::ZERO, MANAGER_PATIENCE, find).await;
+    found.and_then(|(manager, _)| *manager)
 }
 
 async fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
@@ -361,18 +498,6 @@ fn member_already(session: &Session, view: &ClusterView) -> ApiError {
     let id = session.cluster.id();
     ApiError::conflict(format!("this node is {name} of cluster {id} already"))
         .hint("run `lanmesh leave` first")
-}
-
-fn network_answer(
-    session: &Session,
-    view: &ClusterView,
-    network: &crate::model::NetworkView,
-) -> NetworkAnswer {
-    let mut answer = answers::network(network, session.namespace(network.spec.id));
-    let alive = Default::default();
-    let members: Vec<&Node> = members(view, network.spec.id, &alive).collect();
-    answer.mtu = network_mtu(&network.spec, members.into_iter()).ok();
-    answer
 }
 
 fn find_node<'a>(view: &'a ClusterView, name: &NodeName) -> Option<&'a Node> {

@@ -6,7 +6,9 @@ use crate::api::{ApiError, ErrorKind};
 use crate::cluster::{ClusterError, JoinError};
 use crate::kernel::KernelError;
 use crate::local::LeaseError;
+use crate::namespace::NamespaceError;
 use crate::plan::MtuError;
+use crate::reconcile::KeepError;
 use crate::state::StateError;
 
 impl From<ClusterError> for ApiError {
@@ -18,7 +20,9 @@ impl From<ClusterError> for ApiError {
             | ClusterError::VniTaken { .. }
             | ClusterError::RemoveSelf(_)
             | ClusterError::ManagerAnswers { .. }
-            | ClusterError::TooLarge { .. } => ErrorKind::Conflict,
+            | ClusterError::TooLarge { .. }
+            | ClusterError::TooManyLabels { .. } => ErrorKind::Conflict,
+            ClusterError::Unsound { .. } => ErrorKind::BadRequest,
             ClusterError::NoSuchNetwork(_) | ClusterError::NoSuchNode(_) => ErrorKind::NotFound,
             ClusterError::NotManager { .. } | ClusterError::NoAnswer { .. } | ClusterError::Stopped => {
                 ErrorKind::Unavailable
@@ -27,9 +31,10 @@ impl From<ClusterError> for ApiError {
                 return ApiError::bad_field("advertise", error.to_string());
             }
             ClusterError::Bind { .. } => ErrorKind::Conflict,
-            ClusterError::Crypto { .. } | ClusterError::State(_) | ClusterError::Thread(_) => {
-                ErrorKind::Internal
-            }
+            ClusterError::Crypto { .. }
+            | ClusterError::State(_)
+            | ClusterError::LaterState { .. }
+            | ClusterError::Thread(_) => ErrorKind::Internal,
         };
         ApiError::new(kind, error.to_string())
     }
@@ -42,7 +47,9 @@ impl From<&JoinError> for ApiError {
             JoinError::MalformedToken(_) => ApiError::bad_field("token", text),
             JoinError::BadManager { .. } => ApiError::bad_field("manager", text),
             JoinError::NoAdvertise(_) => ApiError::bad_field("advertise", text),
-            JoinError::WrongFingerprint { .. } | JoinError::Refused { .. } => ApiError::conflict(text),
+            JoinError::WrongFingerprint { .. } | JoinError::Refused { .. } | JoinError::Apart { .. } => {
+                ApiError::conflict(text)
+            }
             JoinError::Unreachable { .. } | JoinError::Broken { .. } => ApiError::unavailable(text),
         }
     }
@@ -54,12 +61,28 @@ impl From<KernelError> for ApiError {
         match error {
             KernelError::NoSuchNamespace { .. }
             | KernelError::ProcessGone { .. }
-            | KernelError::NotANamespace { .. } => ApiError::bad_field("netns", text),
+            | KernelError::NotANamespace { .. }
+            | KernelError::Named(_) => ApiError::bad_field("netns", text),
             KernelError::BadInterfaceName { .. } => ApiError::bad_field("ifname", text),
             KernelError::InterfaceExists { .. } => ApiError::conflict(text).at("ifname"),
             KernelError::AddressNotLocal { .. } => ApiError::bad_field("advertise", text),
             KernelError::VniInUse { .. } | KernelError::PortInUse { .. } => ApiError::conflict(text),
             _ => ApiError::internal(text),
+        }
+    }
+}
+
+impl From<NamespaceError> for ApiError {
+    fn from(error: NamespaceError) -> Self {
+        Self::bad_field("netns", error.to_string())
+    }
+}
+
+impl From<KeepError> for ApiError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::State(error) => error.into(),
+            KeepError::Cluster(error) => error.into(),
         }
     }
 }

@@ -3,36 +3,60 @@
 //! Owns: what a request at the socket means (`backend`, `attach`, `networks`), the node's time in a cluster
 //! (`session`), readiness and shutdown. Does not own: HTTP and permissions (`api`), anything that the parts do.
 
+mod addresses;
 mod answers;
 mod attach;
 mod backend;
+mod cleanup;
+mod contests;
 mod errors;
+mod find;
+mod fresh;
+mod mdns_counts;
 mod names;
 mod networks;
 mod news;
 mod notify;
+mod others;
+mod out;
+mod place;
+mod presence;
 mod services;
 mod session;
-mod tally;
+mod settings;
+mod subnets;
+mod taking;
+#[cfg(test)]
+mod tests;
+mod traits;
+mod unknown;
 mod zeroconf;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Instant;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, RwLock, broadcast};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
-use crate::cluster::ClusterEvent;
+use crate::cluster::{adopt, settle_here};
 use crate::config::Config;
-use crate::kernel::{Kernel, KernelConfig, KernelError, Without};
-use crate::model::{NetworkId, NodeId};
+use crate::kernel::{Capability, KernelConfig, KernelError, Linux};
+use crate::logs;
+use crate::machine;
+use crate::model::{ClusterView, NetworkId, NodeId};
+use crate::rundir::{RunDir, RunDirError};
 use crate::state::{State, StateError};
 
+use fresh::Fresh;
 use notify::Notify;
+use out::Out;
 use session::Session;
+
+pub use cleanup::{Cleanup, Found, cleanup};
 
 pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
 
@@ -51,6 +75,9 @@ pub enum AgentError {
     /// The cluster or this node's endpoints could not be taken up again.
     #[error(transparent)]
     Resume(#[from] ApiError),
+    /// The run directory is another agent's.
+    #[error(transparent)]
+    RunDir(#[from] RunDirError),
     /// The socket could not be opened.
     #[error(transparent)]
     Socket(#[from] BindError),
@@ -64,7 +91,7 @@ pub enum AgentError {
 struct Context {
     config: Arc<Config>,
     state: State,
-    kernel: Kernel,
+    kernel: Linux,
     events: EventLog,
 }
 
@@ -77,8 +104,10 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     stop_on_signals(&stop)?;
     let access =
         Access { owner: nix::unistd::geteuid().as_raw(), write_group: config.write_group, read: config.read };
+    tokio::spawn(logs::report());
     let limits = Limits { max_body: config.max_body, ..Limits::default() };
-    // The socket first: a second agent with the same run directory must not get as far as the kernel.
+    // First of all: a second agent with the same run directory must not get as far as the kernel, whatever its socket.
+    let _run_dir = RunDir::take(&config.run_dir, &config.socket)?;
     let socket = Socket::bind(&config.socket, &access)?;
     let agent = Agent::start(config).await?;
     let events = agent.context.events.clone();
@@ -117,6 +146,11 @@ struct Agent {
     session: Arc<RwLock<Option<Arc<Session>>>>,
     /// Held while the node enters or leaves a cluster.
     changing: Arc<Mutex<()>>,
+    /// Something of a cluster that this node belongs to no more is left, and is to be cleared away.
+    left_over: Arc<AtomicBool>,
+    /// Why it belongs to no cluster any more.
+    out: Arc<StdMutex<Option<Out>>>,
+    doctor: Fresh<(Vec<Capability>, Vec<String>)>,
     started: Instant,
 }
 
@@ -124,26 +158,32 @@ impl Agent {
     /// Takes up what was there before, if anything, and clears what is left of a cluster that was left.
     async fn start(config: Config) -> Result<Self, AgentError> {
         let state = State::open(&config.data_dir)?;
-        let without = Without {
-            mdb: config.without_vxlan_mdb,
-            filter: config.without_egress_filter,
-            guard: config.without_port_guard,
-            query_limit: config.without_query_limit,
-            underlay_guard: config.without_underlay_guard,
-            wireguard: config.without_wireguard,
-        };
-        let kernel = Kernel::open(KernelConfig {
+        adopt(&state).map_err(ApiError::from)?;
+        let kernel = Linux::open(KernelConfig {
             run_dir: config.run_dir.clone(),
-            without,
+            without: config.without.clone(),
             queries_per_s: config.dns_rate,
         })?;
         let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
-        let session = Session::resume(&context).await?;
+        let out = Out::load(&context.state)?;
+        let aside = out.as_ref().is_some_and(Out::is_aside);
+        if let Some(out) = out.as_ref().filter(|_| aside) {
+            tracing::error!("{out}: {}", out.hint());
+        }
+        let session = if aside { None } else { Session::resume(&context).await? };
         if session.is_none() {
             session::clear_kernel(&context).await?;
         }
-        let agent =
-            Self { context, session: Arc::default(), changing: Arc::default(), started: Instant::now() };
+        let agent = Self {
+            context,
+            session: Arc::default(),
+            changing: Arc::default(),
+            // What it was is of no more use to anything but `reclaim`.
+            left_over: Arc::new(AtomicBool::new(aside)),
+            out: Arc::new(StdMutex::new(out)),
+            doctor: Fresh::default(),
+            started: Instant::now(),
+        };
         if let Some(session) = session {
             agent.enter(session).await;
         }
@@ -153,33 +193,102 @@ impl Agent {
     /// Makes `session` the node's cluster, until the node leaves it or is shut out of it.
     async fn enter(&self, session: Session) -> Arc<Session> {
         let session = Arc::new(session);
+        self.is_out(None);
         *self.session.write().await = Some(session.clone());
-        tokio::spawn(self.clone().until_removed(session.cluster.me(), session.cluster.events()));
+        tokio::spawn(self.clone().until_removed(session.cluster.me(), session.cluster.view()));
         session
     }
 
-    /// Takes everything of this node's away when the cluster says that it was removed.
-    async fn until_removed(self, me: NodeId, mut events: broadcast::Receiver<ClusterEvent>) {
-        loop {
-            match events.recv().await {
-                Ok(ClusterEvent::NodeRemoved { node, .. }) if node == me => break,
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
+    /// Takes everything of this node's away when the cluster says that it was removed: from then on it is not among the
+    /// nodes that are known.
+    async fn until_removed(self, me: NodeId, mut views: watch::Receiver<Arc<ClusterView>>) {
+        let name = views.borrow().myself().map(|me| me.name.clone());
+        // An error means that the cluster has stopped for another reason.
+        if views.wait_for(|view| view.myself().is_none()).await.is_err() {
+            return;
         }
         let _changing = self.changing.lock().await;
-        let Some(session) = self.session.write().await.take() else { return };
-        tracing::warn!("this node was removed from its cluster: its endpoints and networks are taken away");
-        if let Err(error) = session.abandon().await {
-            tracing::error!(%error, "cannot clean up after the removal; the next start does");
+        let Some(session) = self.session.write().await.take_if(|session| session.cluster.me() == me) else {
+            return;
+        };
+        let out = match name {
+            Some(name) => Some(Out::of(&session, name).await),
+            None => None,
+        };
+        if let Some(out) = &out {
+            tracing::warn!("{out}; its endpoints and networks are taken away");
+            self.context.events.publish(EventKind::NodeRemoved, EventObject::default(), out.to_string());
         }
+        self.left_over.store(true, Ordering::Release);
+        session.abandon().await;
+        let cleared = match &out {
+            Some(out) if out.is_aside() => session::clear_kernel(&self.context).await,
+            _ => self.clear_left_over().await,
+        };
+        if let Err(error) = cleared {
+            tracing::error!(%error, "cannot clean up after the removal; `lanmesh leave` and the next start do");
+        }
+        // Behind the rest, which takes all away that is remembered.
+        self.is_out(out);
+    }
+
+    /// Why this node belongs to no cluster any more, where it once did.
+    fn out(&self) -> Option<Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Remembers why this node belongs to no cluster any more, or forgets it.
+    fn is_out(&self, out: Option<Out>) {
+        let state = &self.context.state;
+        let kept = match &out {
+            Some(out) => out.save(state),
+            None if self.out().is_some() => Out::forget(state),
+            None => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "cannot remember why this node is out of its cluster");
+        }
+        *self.out.lock().unwrap_or_else(PoisonError::into_inner) = out;
+    }
+
+    /// Goes on as the node that stepped aside for another run of itself, and makes this machine its own.
+    async fn take_up_again(&self) -> Result<Arc<Session>, ApiError> {
+        let _changing = self.changing.lock().await;
+        if let Some(session) = self.session.read().await.clone() {
+            settle_here(&self.context.state, machine::id().as_deref())?;
+            return Ok(session);
+        }
+        if !self.out().is_some_and(|out| out.is_aside()) {
+            return Err(self
+                .session()
+                .await
+                .err()
+                .unwrap_or_else(|| ApiError::conflict("this node is a member")));
+        }
+        settle_here(&self.context.state, machine::id().as_deref())?;
+        let session = Session::resume(&self.context).await?;
+        let session = session.ok_or_else(|| ApiError::internal("nothing is left of what this node was"))?;
+        self.left_over.store(false, Ordering::Release);
+        Ok(self.enter(session).await)
+    }
+
+    /// Clears away what is left of a cluster that this node belongs to no more. Whoever calls holds `changing`.
+    async fn clear_left_over(&self) -> Result<(), ApiError> {
+        if self.left_over.load(Ordering::Acquire) {
+            session::clear_away(&self.context).await?;
+            self.left_over.store(false, Ordering::Release);
+        }
+        Ok(())
     }
 
     /// The node's cluster, or an error that says that it has none.
     async fn session(&self) -> Result<Arc<Session>, ApiError> {
-        self.session.read().await.clone().ok_or_else(|| {
-            ApiError::unavailable("this node belongs to no cluster")
-                .hint("run `lanmesh init` or `lanmesh join` first")
+        self.session.read().await.clone().ok_or_else(|| match self.out() {
+            Some(out) => {
+                ApiError::unavailable(format!("this node belongs to no cluster: {out}")).hint(out.hint())
+            }
+            None => ApiError::unavailable("this node belongs to no cluster")
+                .hint("run `lanmesh init` or `lanmesh join` first"),
         })
     }
 

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::dns::{Dns, Served};
-use crate::kernel::Kernel;
-use crate::model::{ClusterView, NetworkId};
+use crate::kernel::Linux;
+use crate::model::{ClusterView, NetworkId, NetworkSpec};
 
 /// How long after a name server could not be started it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -19,11 +19,17 @@ pub struct Serving {
     /// The name servers.
     pub dns: Dns,
     /// Where the networks' namespaces are.
-    pub kernel: Kernel,
+    pub kernel: Linux,
     /// What the networks are.
     pub view: watch::Receiver<Arc<ClusterView>>,
     /// The networks that this node has.
     pub present: watch::Receiver<BTreeSet<NetworkId>>,
+    /// What the networks are that are served.
+    pub specs: BTreeMap<NetworkId, Arc<NetworkSpec>>,
+}
+
+fn is_other(view: &ClusterView, id: &NetworkId, spec: &Arc<NetworkSpec>) -> bool {
+    view.networks.get(id).is_some_and(|network| network.spec != *spec)
 }
 
 impl Serving {
@@ -36,14 +42,15 @@ impl Serving {
     async fn follow(&mut self) {
         loop {
             let all_serve = self.serve().await;
-            let changed = self.present.changed();
-            if all_serve {
+            let retry = if all_serve { Duration::MAX } else { RETRY };
+            let (present, view, specs) = (&mut self.present, &mut self.view, &self.specs);
+            // What a network's name server does may be set while it runs.
+            let set = view.wait_for(|view| specs.iter().any(|(id, spec)| is_other(view, id, spec)));
+            tokio::select! {
                 // An error means that the reconciler is gone, and this is about to be stopped.
-                if changed.await.is_err() {
-                    return;
-                }
-            } else {
-                let _ = tokio::time::timeout(RETRY, changed).await;
+                changed = present.changed() => if changed.is_err() { return },
+                set = set => if set.is_err() { return },
+                () = tokio::time::sleep(retry) => {}
             }
         }
     }
@@ -59,6 +66,8 @@ impl Serving {
                 Some((*id, Served::new(&network.spec, self.kernel.namespace_path(*id))))
             })
             .collect();
+        let specs = present.iter().filter_map(|id| Some((*id, view.networks.get(id)?.spec.clone())));
+        self.specs = specs.collect();
         let failed = self.dns.serve(served).await;
         for (network, error) in &failed {
             tracing::warn!(%network, %error, "no name server; it is tried again");

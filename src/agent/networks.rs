@@ -1,16 +1,21 @@
 //! Creating and removing networks: from what a person asks for to a spec that every node can work with.
 
+use std::collections::BTreeSet;
+
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::SubnetPlan;
 
-use super::answers;
-use super::attach::find_network;
+use super::find::find_network;
+use super::place::{over_a_route, over_the_underlay};
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{NetworkAnswer, NetworkRequest};
 use crate::clock::now_ms;
-use crate::model::{ClusterView, DnsOptions, Encryption, NetworkId, NetworkName, NetworkSpec, Node, Vni};
+use crate::model::{
+    ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, Placement, Vni,
+};
 use crate::plan::overlay_mtu;
+use crate::reconcile::{members, network_mtu};
 
 impl Session {
     /// Creates a network, or finds that it is there just so.
@@ -27,7 +32,37 @@ impl Session {
             .networks
             .get(&spec.id)
             .ok_or_else(|| ApiError::conflict(format!("network {} was deleted meanwhile", spec.name)))?;
-        Ok(answers::network(network, self.namespace(spec.id)))
+        let mut answer = self.network_answer(&view, network);
+        answer.warnings = self.warnings(&view, &spec.subnets).await;
+        Ok(answer)
+    }
+
+    /// What may go wrong with a network of these subnets, though it can be there: that some node reaches something else by
+    /// the same addresses.
+    pub async fn warnings(&self, view: &ClusterView, subnets: &[IpNetwork]) -> Vec<String> {
+        let ours: BTreeSet<String> = {
+            let work = self.reconciler.work().await;
+            let host = work.local.endpoints.iter().filter(|record| record.placement == Placement::Host);
+            host.map(|record| record.ifname.clone()).collect()
+        };
+        let mut warnings = over_the_underlay(view, subnets);
+        match self.kernel().host_routes(&ours).await {
+            Ok(routes) => warnings.extend(over_a_route(subnets, &routes).map(|told| {
+                let node = view.myself().map(|me| format!(" ({})", me.name)).unwrap_or_default();
+                format!("{told}: this node{node} itself cannot be attached (--host), containers can")
+            })),
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether the network's subnets are reached otherwise");
+            }
+        }
+        warnings
+    }
+
+    /// What there is to say of a network here: where its namespace is, and the MTU inside as its members' underlays are now.
+    pub fn network_answer(&self, view: &ClusterView, network: &NetworkView) -> NetworkAnswer {
+        let NetworkView { spec, conflict, .. } = network;
+        let mtu = network_mtu(spec, members(view, spec.id, &BTreeSet::new())).ok();
+        NetworkAnswer { mtu, ..NetworkAnswer::new(spec, *conflict, self.namespace(spec.id)) }
     }
 
     /// Deletes a network everywhere; false when it is not there.
@@ -36,12 +71,8 @@ impl Session {
         let view = self.view();
         let Some(network) = find_network(&view, name) else { return Ok(false) };
         let id = network.spec.id;
-        let users: Vec<&str> = view
-            .nodes
-            .values()
-            .filter(|node| node.state.is_up() && has_endpoints(&view, node, id))
-            .map(|node| node.name.as_str())
-            .collect();
+        let users = view.others_up().filter(|node| node.networks.contains(&id));
+        let users: Vec<&str> = users.map(|node| node.name.as_str()).collect();
         if !users.is_empty() || work.local.endpoints.of_network(id).next().is_some() {
             return Err(ApiError::conflict(format!(
                 "network {name} has endpoints on {}",
@@ -51,10 +82,6 @@ impl Session {
         }
         Ok(self.cluster.delete_network(id).await?)
     }
-}
-
-fn has_endpoints(view: &ClusterView, node: &Node, network: NetworkId) -> bool {
-    node.id != view.me && node.networks.contains(&network)
 }
 
 /// The names that a network cannot have: the DNS needs them for those of the nodes.
@@ -67,30 +94,27 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
             .hint("give the network another name"));
     }
     let plan = request.address_plan()?;
-    let pools = request.to_ipam().pools;
+    let (options, pools) = (request.options(), request.to_ipam().pools);
     let subnets: Vec<IpNetwork> = plan.subnets().iter().map(SubnetPlan::subnet).collect();
     // One that is there stays, whatever became of the underlay since.
     if view.network_named(&name).is_none() {
         fits_underlay(view, &subnets, request.mtu, request.encrypt)?;
     }
     let id = NetworkId::random();
+    // From another number than its id, which everybody who may read knows: who knows the VNI of a plain network can write
+    // into it from the underlay.
+    let place = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
     Ok(NetworkSpec {
         id,
         name,
-        vni: Vni::pick(&id, taken).ok_or_else(|| ApiError::conflict("every VNI is taken"))?,
+        vni: Vni::pick(&place, taken).ok_or_else(|| ApiError::conflict("every VNI is taken"))?,
         gateways: plan.gateways().collect(),
         subnets,
         pools,
         reserved: request.reserve,
         block_size: request.block_size,
-        mtu: request.mtu,
-        multicast: request.multicast,
-        broadcast: request.broadcast,
-        zeroconf: request.zeroconf,
-        encrypt: request.encrypt,
-        spoofing: request.spoofing,
-        dns: DnsOptions { forward: request.dns_forward, ttl: request.dns_ttl },
+        options,
         created_ms: now_ms(),
     })
 }
@@ -124,5 +148,35 @@ pub fn fits_underlay(
         )
         .hint("leave it out, and it is derived")),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::NodeId;
+
+    #[test]
+    fn a_vni_follows_from_nothing_that_whoever_may_read_sees() {
+        let view = ClusterView {
+            me: NodeId::from_bytes([1; 16]),
+            nodes: Arc::default(),
+            networks: BTreeMap::new(),
+            services: Arc::default(),
+        };
+        let drawn = || {
+            let request: NetworkRequest =
+                serde_json::from_value(serde_json::json!({"subnets": ["10.0.0.0/24"]})).expect("a request");
+            spec(&view, "net".parse().expect("a name"), request).expect("can be")
+        };
+        let drawn: Vec<NetworkSpec> = (0..64).map(|_| drawn()).collect();
+        // Of 64 draws among 2^23 two are alike once in four thousand times.
+        let apart: BTreeSet<u32> = drawn.iter().map(|spec| spec.vni.into()).collect();
+        assert!(apart.len() >= 63, "{apart:?}");
+        let from_id = drawn.iter().filter(|spec| Vni::pick(&spec.id, |_| false) == Some(spec.vni)).count();
+        assert!(from_id <= 1, "the id is no secret");
     }
 }

@@ -16,9 +16,7 @@ pub fn services(
 ) -> Vec<ServiceAnswer> {
     let mut found = Vec::new();
     for (id, of_node) in facts {
-        let Some(node) = view.nodes.get(id).filter(|node| *id == view.me || node.state.is_up()) else {
-            continue;
-        };
+        let Some(node) = view.nodes.get(id).filter(|_| view.is_up(id)) else { continue };
         for fact in of_node.values() {
             let Found::Service(service) = &fact.found else { continue };
             if !filter.is_none_or(|filter| filter.meets(&service.kind, &service.subtypes)) {

@@ -2,25 +2,34 @@
 //!
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::tally::Tally;
+use super::fresh::Fresh;
+use super::mdns_counts::MdnsCounts;
+use super::presence::Presence;
 use super::zeroconf::Zeroconf;
-use super::{Context, names, news, zeroconf};
+use super::{Context, answers, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
 use crate::dns::{Dns, DnsConfig, Limits};
-use crate::kernel::{Kernel, Underlay};
+use crate::kernel::{Linux, PortDrops, Underlay};
 use crate::local::Local;
-use crate::model::{NodeIndex, NodeName};
+use crate::machine;
+use crate::model::{NetworkId, NodeId, NodeIndex, NodeName};
 use crate::multicast;
-use crate::plan::{Desired, plan, plan_mesh, plan_underlay_guard};
-use crate::reconcile::{Reconciler, SeenUnderlay, Settings, remembered_keys, vanished};
+use crate::reconcile::{self, Reconciler, SeenUnderlay, Settings, remembered_keys, vanished, vteps};
+
+/// How old what the kernel counted may be, and how long it is waited for what is newer.
+const COUNTERS_AGE: Duration = Duration::from_millis(200);
+const COUNTERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A node's time in one cluster.
 pub struct Session {
@@ -31,8 +40,17 @@ pub struct Session {
     /// What answers for its networks' names.
     pub dns: Dns,
     /// What mDNS has counted in its networks.
-    pub mdns: Tally,
+    pub mdns: MdnsCounts,
+    /// Who comes and goes.
+    pub presence: Presence,
+    /// What the kernel counted, by name.
+    pub counted: Fresh<BTreeMap<String, u64>>,
+    /// Who hands out indexes, as far as it is known.
+    pub manager: Fresh<Option<NodeId>>,
+    /// What a full pass would do.
+    pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
+    started: Instant,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -54,7 +72,7 @@ pub struct Join {
 impl Session {
     /// Makes a cluster.
     pub async fn init(context: &Context, name: NodeName, advertise: SocketAddr) -> Result<Self, ApiError> {
-        let underlay = context.kernel.underlay(advertise.ip()).await?;
+        let underlay = context.kernel.underlay(advertise.ip(), Vec::new()).await?;
         let common = common(context, underlay.mtu);
         let cluster = Cluster::create(InitConfig { common, name, advertise }).await?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
@@ -65,7 +83,7 @@ impl Session {
         let Join { name, token, manager, advertise, index } = join;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
         if let Some(advertise) = advertise {
-            common.underlay_mtu = context.kernel.underlay(advertise.ip()).await?.mtu;
+            common.underlay_mtu = context.kernel.underlay(advertise.ip(), Vec::new()).await?.mtu;
         }
         let cluster = Cluster::join(JoinConfig { common, name, token, manager, advertise, index }).await?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
@@ -81,6 +99,9 @@ impl Session {
         let mut initial = Initial::default();
         for record in local.endpoints.iter().filter(|record| !gone.contains(&record.key())) {
             initial.networks.entry(record.network).or_default().push(record.endpoint.clone());
+            if record.draining {
+                initial.draining.entry(record.network).or_default().insert(record.endpoint.name.clone());
+            }
         }
         for network in initial.networks.keys() {
             let joined = context.kernel.memberships(*network).await?;
@@ -93,10 +114,8 @@ impl Session {
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen = SeenUnderlay::load(&context.state)?;
         let mut common = common(context, ClusterConfig::new(context.state.clone()).underlay_mtu);
-        if let Some(seen) = seen {
-            let now = context.kernel.underlay(seen.vtep).await;
-            common.underlay_mtu = now.map_or(seen.mtu, |underlay| underlay.mtu);
-        }
+        // It is looked at anew once it is known which ways lead to others: nothing else is said until then.
+        common.underlay_mtu = seen.map_or(common.underlay_mtu, |seen| seen.mtu);
         let Some(cluster) = Cluster::resume(common, initial).await? else { return Ok(None) };
         open_leases(&cluster, &mut local)?;
         for key in &gone {
@@ -107,9 +126,9 @@ impl Session {
     }
 
     async fn start(context: &Context, cluster: Cluster, local: Local) -> Result<Self, ApiError> {
-        let vtep = cluster.view().borrow().myself().map(|me| me.vtep);
-        if let Some(vtep) = vtep {
-            match context.kernel.underlay(vtep).await {
+        let view = cluster.view().borrow().clone();
+        if let Some(vtep) = view.myself().map(|me| me.vtep) {
+            match context.kernel.underlay(vtep, vteps(&view)).await {
                 Ok(Underlay { mtu, device }) => {
                     cluster.set_self(vtep, mtu).await?;
                     SeenUnderlay { vtep, mtu, device }.save(&context.state)?;
@@ -124,33 +143,59 @@ impl Session {
             detect: context.config.detect,
             follow_address: context.config.follow_address,
         };
-        let (reconciler, happenings) =
-            Reconciler::new(cluster.clone(), context.kernel.clone(), context.state.clone(), settings, local);
+        let (reconciler, happenings) = Reconciler::new(
+            Arc::new(cluster.clone()),
+            Arc::new(context.kernel.clone()),
+            context.state.clone(),
+            settings,
+            local,
+        );
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, stop.clone()));
+        let presence = Presence::default();
+        let told = (presence.clone(), context.config.detect);
+        tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, told, stop.clone()));
         let dns = Dns::new(dns_config(context, cluster.id()), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
             view: cluster.view(),
             present: reconciler.present(),
+            specs: BTreeMap::new(),
         };
         tasks.spawn(served.run(stop.clone()));
-        let mdns = Tally::default();
+        let mdns = MdnsCounts::default();
         let zeroconf = Zeroconf {
             cluster: cluster.clone(),
             kernel: context.kernel.clone(),
             present: reconciler.present(),
             tally: mdns.clone(),
             state: context.state.clone(),
+            events: context.events.clone(),
         };
         tasks.spawn(zeroconf.run(stop.clone()));
+        tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), stop.clone()));
+        if let Some(kind) = context.config.unknown_kind {
+            tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
+        }
         tasks.spawn(reconciler.clone().run(stop.clone()));
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         tasks.close();
-        Ok(Self { cluster, reconciler, dns, mdns, context: context.clone(), stop, tasks })
+        Ok(Self {
+            cluster,
+            reconciler,
+            dns,
+            mdns,
+            presence,
+            counted: Fresh::default(),
+            manager: Fresh::default(),
+            planned: Fresh::default(),
+            context: context.clone(),
+            started: Instant::now(),
+            stop,
+            tasks,
+        })
     }
 
     /// Stops without a word: everything in the kernel stays and goes on forwarding.
@@ -159,60 +204,75 @@ impl Session {
         self.cluster.shutdown().await;
     }
 
-    /// Leaves the cluster and takes everything of this node's away: endpoints, networks, state.
-    pub async fn leave(&self) -> Result<(), ApiError> {
+    /// Leaves the cluster; what this node has stays for [`clear_away`]. From now on it runs no more, whatever comes of
+    /// the rest.
+    pub async fn leave(&self) {
         self.halt().await;
-        self.cluster.leave().await?;
-        self.remove_all().await
+        if let Err(error) = self.cluster.leave().await {
+            // They will see it dead, and `lanmesh node rm` there forgets it.
+            tracing::warn!(%error, "the other nodes may not have heard that this one leaves");
+        }
     }
 
-    /// Takes everything of this node's away after it was shut out: there is nobody to say it to.
-    pub async fn abandon(&self) -> Result<(), ApiError> {
+    /// Stops after it was shut out: there is nobody to say it to. What this node has stays for [`clear_away`].
+    pub async fn abandon(&self) {
         self.halt().await;
         self.cluster.shutdown().await;
-        self.remove_all().await
+    }
+
+    /// How long all that is asked of other nodes for one request may take: for so long one that says nothing lives.
+    pub fn patience(&self) -> Duration {
+        self.context.config.detect.max(Duration::from_secs(2))
+    }
+
+    /// What keeps this node from the others, with what to do.
+    pub fn problems(&self) -> Vec<String> {
+        let presence = self.presence.problems(&self.cluster.view().borrow());
+        self.reconciler.underlay_problem().into_iter().chain(presence).collect()
     }
 
     /// The node's kernel.
-    pub fn kernel(&self) -> &Kernel {
+    pub fn kernel(&self) -> &Linux {
         &self.context.kernel
     }
 
-    /// How many DNS queries the kernel dropped because their endpoint asked too much, in the networks of this node.
-    pub async fn queries_dropped(&self) -> u64 {
-        let present = self.reconciler.present().borrow().clone();
-        let mut sum = 0;
-        for network in present {
-            // One that goes just now has nothing to say.
-            sum += self.kernel().queries_dropped(network).await.unwrap_or_default().values().sum::<u64>();
+    /// What the kernel counted, by name, and how old that is. Does not wait for a kernel that hangs.
+    pub async fn kernel_counters(&self) -> (BTreeMap<String, u64>, Duration) {
+        let count = || count_in_kernel(self.kernel().clone(), self.reconciler.present());
+        match self.counted.get(COUNTERS_AGE, COUNTERS_PATIENCE, count).await {
+            Some((counted, age)) => (counted.as_ref().clone(), age),
+            None => (BTreeMap::new(), self.started.elapsed()),
         }
-        sum
     }
 
     async fn halt(&self) {
         self.stop.cancel();
         self.tasks.wait().await;
     }
+}
 
-    async fn remove_all(&self) -> Result<(), ApiError> {
-        self.context.state.clear()?;
-        clear_kernel(&self.context).await
+/// Takes everything away that this node had in its cluster: what is remembered, and whatever of ours is in the kernel.
+/// Each is tried whatever becomes of the others; again where it is done already it does nothing.
+///
+/// # Errors
+/// What is left, and why. To try again does the rest.
+pub async fn clear_away(context: &Context) -> Result<(), ApiError> {
+    let forgotten = context.state.clear().err().map(|error| error.to_string());
+    let cleared = reconcile::clear(&context.kernel).await.into_iter().map(|error| error.to_string());
+    let left: Vec<String> = forgotten.into_iter().chain(cleared).collect();
+    if left.is_empty() {
+        return Ok(());
     }
+    Err(ApiError::internal(format!(
+        "this node is out of its cluster, but something of it is left: {}",
+        left.join("; ")
+    ))
+    .hint("run `lanmesh leave` again"))
 }
 
 /// Removes whatever of ours is in the kernel: on a node that belongs to no cluster nothing is wanted.
 pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
-    let observed = context.kernel.observe().await?;
-    let applied = context.kernel.apply(&plan(&Desired::default(), &observed)).await;
-    let mesh = plan_mesh(None, &context.kernel.observe_mesh().await?, &BTreeSet::new());
-    let failed = context.kernel.apply_mesh(&mesh).await;
-    let guard = context.kernel.observe_underlay_guard().await?;
-    if let Some(step) = plan_underlay_guard(None, guard.as_ref()) {
-        context.kernel.apply_underlay_guard(step).await?;
-    }
-    let mut errors =
-        applied.failed.into_iter().map(|(_, error)| error).chain(failed.into_iter().map(|(_, error)| error));
-    match errors.next() {
+    match reconcile::clear(&context.kernel).await.into_iter().next() {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
@@ -234,8 +294,40 @@ fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {
         timing: Timing { detect: context.config.detect, ..Timing::default() },
         underlay_mtu,
         rotate: Some(context.config.rotate),
+        protocols: context.config.protocols,
+        traits: super::traits::traits(),
+        machine: machine::id(),
         ..ClusterConfig::new(context.state.clone())
     }
+}
+
+/// What was refused from the underlay, and the DNS queries that were dropped because their endpoint asked too much.
+async fn count_in_kernel(
+    kernel: Linux,
+    present: watch::Receiver<BTreeSet<NetworkId>>,
+) -> BTreeMap<String, u64> {
+    let refused = kernel.refused().await.unwrap_or_else(|error| {
+        tracing::debug!(%error, "what was refused is not counted");
+        Default::default()
+    });
+    let networks = present.borrow().clone();
+    let (mut limited, mut dropped) = (0, PortDrops::default());
+    for network in networks {
+        // One that goes just now has nothing to say.
+        let ports = kernel.port_drops(network).await.unwrap_or_default();
+        for (kind, count) in ports.into_values().flatten() {
+            *dropped.entry(kind).or_default() += count;
+        }
+        limited += kernel.queries_dropped(network).await.unwrap_or_default().values().sum::<u64>();
+    }
+    let counted = [
+        ("underlay_vxlan_refused", refused.vxlan),
+        ("underlay_vxlan_forged", refused.forged),
+        ("underlay_mesh_refused", refused.mesh),
+        ("dns_limited_in_kernel", limited),
+    ];
+    let counted = counted.map(|(name, count)| (name.to_owned(), count));
+    counted.into_iter().chain(answers::all_port_drops(&dropped)).collect()
 }
 
 /// Makes the allocators of the networks that this node has endpoints in, so that what is dropped is remembered.

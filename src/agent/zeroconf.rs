@@ -11,9 +11,11 @@ use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::tally::Tally;
+use super::contests;
+use super::mdns_counts::MdnsCounts;
+use crate::api::EventLog;
 use crate::cluster::Cluster;
-use crate::kernel::{BRIDGE, Kernel, STAYS_MARK};
+use crate::kernel::{BRIDGE, Linux, STAYS_MARK};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, ZeroconfFact,
@@ -21,8 +23,8 @@ use crate::model::{
 };
 use crate::state::State;
 use crate::zeroconf::{
-    Arrival, Config, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, LocalEndpoint, Output, PORT,
-    RemoteNode,
+    Arrival, Config, Contest, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, Output, OwnEndpoint,
+    PORT, RemoteNode,
 };
 
 /// How long after the sockets of a network could not be made it is tried again.
@@ -38,13 +40,15 @@ pub struct Zeroconf {
     /// Where facts go and come from.
     pub cluster: Cluster,
     /// Where the networks' namespaces are.
-    pub kernel: Kernel,
+    pub kernel: Linux,
     /// The networks that this node has.
     pub present: watch::Receiver<BTreeSet<NetworkId>>,
     /// Where the engines' counters go.
-    pub tally: Tally,
+    pub tally: MdnsCounts,
     /// Where what was published is kept.
     pub state: State,
+    /// Where people are told of what they should know.
+    pub events: EventLog,
 }
 
 impl Zeroconf {
@@ -73,6 +77,7 @@ impl Zeroconf {
                         kernel: self.kernel.clone(),
                         tally: self.tally.clone(),
                         state: self.state.clone(),
+                        events: self.events.clone(),
                         started: Instant::now(),
                     };
                     let ending = token.clone();
@@ -97,9 +102,10 @@ impl Zeroconf {
 struct Network {
     id: NetworkId,
     cluster: Cluster,
-    kernel: Kernel,
-    tally: Tally,
+    kernel: Linux,
+    tally: MdnsCounts,
     state: State,
+    events: EventLog,
     started: Instant,
 }
 
@@ -132,7 +138,7 @@ struct Told {
 
 impl Told {
     fn of(view: &ClusterView, network: &NetworkView) -> Self {
-        let up = |id: &NodeId| *id != view.me && view.nodes.get(id).is_some_and(|node| node.state.is_up());
+        let up = |id: &NodeId| *id != view.me && view.is_up(id);
         let other = |id: &NodeId| RemoteNode {
             endpoints: network.endpoints.get(id).cloned().unwrap_or_default(),
             facts: network.zeroconf.get(id).cloned().unwrap_or_default(),
@@ -154,6 +160,8 @@ impl Told {
 /// An engine and what goes on around it.
 struct Talk {
     engine: Engine,
+    /// The network as it was when it began.
+    spec: Arc<NetworkSpec>,
     families: BTreeSet<Family>,
     told: Told,
     /// Packets to be sent.
@@ -164,6 +172,8 @@ struct Talk {
     said: Arc<Facts>,
     /// When that is to be kept.
     keep: Option<tokio::time::Instant>,
+    /// What a person is to be told.
+    contests: Vec<Contest>,
     takes_part: bool,
 }
 
@@ -173,6 +183,7 @@ impl Talk {
             match output {
                 Output::Send { to, bytes } => self.unsent.push((to, bytes)),
                 Output::Publish(facts) => self.unsaid = Some(facts),
+                Output::Contested(contest) => self.contests.push(contest),
             }
         }
     }
@@ -215,7 +226,8 @@ impl Network {
                     Arc::new(remembered(&self.state, self.id, &own.keys().collect()))
                 }
             };
-            let mut going_on = match talk.take().filter(|talk| talk.families == families) {
+            let same = |talk: &Talk| talk.families == families && !is_set_anew(&talk.spec, spec);
+            let mut going_on = match talk.take().filter(same) {
                 Some(talk) => talk,
                 None => self.begin(&view, spec, families, &before),
             };
@@ -237,7 +249,7 @@ impl Network {
 
     /// The sockets of a network; `None` where it is to have none.
     async fn sockets(&self, spec: &NetworkSpec) -> Result<Option<Sockets>, MdnsError> {
-        if spec.zeroconf == ZeroconfMode::Off {
+        if spec.options.zeroconf == ZeroconfMode::Off {
             return Ok(None);
         }
         let ipv4 = spec.subnets.iter().any(IpNetwork::is_ipv4);
@@ -247,7 +259,7 @@ impl Network {
     fn begin(
         &self,
         view: &ClusterView,
-        spec: &NetworkSpec,
+        spec: &Arc<NetworkSpec>,
         families: BTreeSet<Family>,
         before: &Facts,
     ) -> Talk {
@@ -255,15 +267,18 @@ impl Network {
         let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
         self.tally.begin(self.id, &spec.name);
         let seed = rand::random();
-        let config = Config { mode: spec.zeroconf, node: view.me, own, families: families.clone(), seed };
+        let config =
+            Config { mode: spec.options.zeroconf, node: view.me, own, families: families.clone(), seed };
         Talk {
             engine: Engine::new(config, before.clone()),
+            spec: Arc::clone(spec),
             families,
             told: Told::default(),
             unsent: Vec::new(),
             unsaid: None,
             said: Arc::default(),
             keep: None,
+            contests: Vec::new(),
             takes_part: false,
         }
     }
@@ -303,6 +318,10 @@ impl Network {
                         return Ok(());
                     }
                     let view = views.borrow_and_update().clone();
+                    let spec = view.networks.get(&self.id).map(|network| &network.spec);
+                    if spec.is_some_and(|spec| is_set_anew(&talk.spec, spec)) {
+                        return Ok(());
+                    }
                     self.update(talk, &view);
                 }
                 () = sleep_until(check) => {
@@ -333,7 +352,7 @@ impl Network {
         // First its own: an engine that has just begun says again at once what was said before, and nothing less.
         if !Arc::ptr_eq(&told.own, &talk.told.own) {
             let local = |(name, endpoint): (&EndpointName, &Endpoint)| (name.clone(), endpoint.into());
-            let local: BTreeMap<EndpointName, LocalEndpoint> = told.own.iter().map(local).collect();
+            let local: BTreeMap<EndpointName, OwnEndpoint> = told.own.iter().map(local).collect();
             let outputs = talk.engine.set_local(self.now(), local);
             talk.take(outputs);
         }
@@ -352,6 +371,10 @@ impl Network {
     /// Does what the engine wants done.
     async fn carry_out(&self, talk: &mut Talk, sockets: Option<&Sockets>) -> io::Result<()> {
         self.tally.set(self.id, talk.engine.counters());
+        let view = self.cluster.view().borrow().clone();
+        for contest in std::mem::take(&mut talk.contests) {
+            contests::tell(&self.events, &view, self.id, &contest);
+        }
         for (to, bytes) in std::mem::take(&mut talk.unsent) {
             if let Some(sockets) = sockets {
                 send(sockets, to, &bytes)?;
@@ -368,6 +391,11 @@ impl Network {
         }
         Ok(())
     }
+}
+
+/// Whether a network's mDNS is to be done in another way than before.
+fn is_set_anew(before: &NetworkSpec, now: &NetworkSpec) -> bool {
+    (before.options.zeroconf, &before.gateways) != (now.options.zeroconf, &now.gateways)
 }
 
 async fn receive(sockets: Option<&Sockets>, buffer: &mut [u8]) -> io::Result<Received> {

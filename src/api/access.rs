@@ -68,7 +68,7 @@ impl Access {
         }
         let what = match need {
             Need::Read => "read here",
-            Need::Secret => "read the token, which admits nodes",
+            Need::Secret => "read what lets one in: the token, and the numbers of networks",
             Need::Write => "change anything",
         };
         let (who, key) = match self.write_group {

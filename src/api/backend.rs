@@ -9,12 +9,13 @@ use std::future::Future;
 use super::error::ApiError;
 use super::events::EventLog;
 use super::types::{
-    AttachAnswer, AttachRequest, ClusterAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer,
-    InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
-    RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAnswer, ServiceFilter, StatusAnswer,
+    AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
+    EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
+    NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RotateKeysRequest, RotateRequest,
+    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
     TokenAnswer,
 };
-use crate::model::{EndpointName, NetworkName, NodeName};
+use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
 /// What a call gives.
 pub type Answer<T> = Result<T, ApiError>;
@@ -41,6 +42,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Joins a cluster. The same again gives the same answer; `Conflict` when the node is in another one.
     fn join(&self, request: JoinRequest) -> impl Future<Output = Answer<ClusterAnswer>> + Send;
+
+    /// Goes on as the node that stepped aside for another run of itself, and makes this machine its own; the same again
+    /// gives the same answer. `Unavailable` on a node that belongs to no cluster for another reason.
+    fn reclaim(&self) -> impl Future<Output = Answer<ClusterAnswer>> + Send;
 
     /// Leaves the cluster, detaching every endpoint; false when it belongs to none.
     fn leave(&self) -> impl Future<Output = Answer<bool>> + Send;
@@ -71,6 +76,16 @@ pub trait Backend: Send + Sync + 'static {
     /// Shuts a node out; false when there is none with this name or id. `Conflict` for this node itself.
     fn remove_node(&self, node: NodeName) -> impl Future<Output = Answer<bool>> + Send;
 
+    /// Says something of a node, or takes it back; all of it or nothing.
+    fn set_labels(
+        &self,
+        node: NodeName,
+        request: LabelsRequest,
+    ) -> impl Future<Output = Answer<NodeAnswer>> + Send;
+
+    /// What this node carries, of which kinds and writers.
+    fn carried(&self) -> impl Future<Output = Answer<Vec<CarriedAnswer>>> + Send;
+
     /// Every network, by name.
     fn networks(&self) -> impl Future<Output = Answer<Vec<NetworkAnswer>>> + Send;
 
@@ -82,6 +97,14 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         name: NetworkName,
         request: NetworkRequest,
+    ) -> impl Future<Output = Answer<NetworkAnswer>> + Send;
+
+    /// Changes settings of a network on every node; all of them or none. `Conflict` with the endpoints that stand in the
+    /// way.
+    fn set_network(
+        &self,
+        name: NetworkName,
+        request: SettingsRequest,
     ) -> impl Future<Output = Answer<NetworkAnswer>> + Send;
 
     /// Deletes a network everywhere; false when it is not there. `Conflict` while it has endpoints.
@@ -113,6 +136,43 @@ pub trait Backend: Send + Sync + 'static {
         network: NetworkName,
         filter: Option<ServiceFilter>,
     ) -> impl Future<Output = Answer<Vec<ServiceAnswer>>> + Send;
+
+    /// The services that have addresses, of one network or of all, by network and name.
+    fn service_addresses(
+        &self,
+        network: Option<NetworkName>,
+    ) -> impl Future<Output = Answer<Vec<ServiceAddressAnswer>>> + Send;
+
+    /// One of them.
+    fn service_address(
+        &self,
+        network: NetworkName,
+        name: ServiceName,
+    ) -> impl Future<Output = Answer<ServiceAddressAnswer>> + Send;
+
+    /// Gives a service an address, or changes it; the same again gives the same answer. `Conflict` with the holder of an
+    /// address that was asked for.
+    fn set_service(
+        &self,
+        network: NetworkName,
+        name: ServiceName,
+        request: ServiceAddressRequest,
+    ) -> impl Future<Output = Answer<ServiceAddressAnswer>> + Send;
+
+    /// Takes a service's address away; false when it had none.
+    fn remove_service(
+        &self,
+        network: NetworkName,
+        name: ServiceName,
+    ) -> impl Future<Output = Answer<bool>> + Send;
+
+    /// Has an endpoint of this node take no new connections, or take them again. `Conflict` when it is another node's.
+    fn drain(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: DrainRequest,
+    ) -> impl Future<Output = Answer<EndpointAnswer>> + Send;
 
     /// Attaches, all or nothing. The same again gives the same answer; `Conflict` when the name is another's.
     fn attach(

@@ -11,12 +11,15 @@ use axum::http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use super::access::{Access, Peer};
 use super::backend::Answer;
 use super::error::{ApiError, ErrorKind};
 
 /// What a handler is given besides the body.
 #[derive(Debug)]
 pub(super) struct Call {
+    /// Who calls.
+    pub(super) peer: Peer,
     params: Vec<(String, String)>,
     query: Vec<(String, String)>,
 }
@@ -25,6 +28,7 @@ impl Call {
     /// Takes path and query apart; a query parameter that is not in `known` is refused.
     pub(super) async fn read<'a>(
         parts: &mut Parts,
+        peer: Peer,
         known: impl Iterator<Item = &'a str> + Clone,
     ) -> Answer<Self> {
         let params = RawPathParams::from_request_parts(parts, &())
@@ -48,7 +52,12 @@ impl Call {
                 return Err(ApiError::bad_field(name, "the query has it twice"));
             }
         }
-        Ok(Self { params, query })
+        Ok(Self { peer, params, query })
+    }
+
+    /// Whether the caller may change anything.
+    pub(super) fn may_write(&self, access: &Access) -> bool {
+        access.may_write(&self.peer)
     }
 
     /// The part of the path with this name.

@@ -4,21 +4,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{Item, NetworkConfig, NetworkPlan, PlanError, Pool, stable_hash};
+use lanmesh_ipam::{AddrRange, Item, NetworkConfig, NetworkPlan, PlanError, Pool, SubnetPlan, stable_hash};
 
 use super::backend::Answer;
 use super::error::ApiError;
 use super::ranges::Ranges;
 use super::types::{
-    AttachRequest, DesiredDocument, InitRequest, JoinRequest, NetworkAnswer, NetworkRequest, RecoverRequest,
-    RotateKeysRequest, RotateRequest, ServiceRequest,
+    AttachRequest, DesiredDocument, DrainRequest, InitRequest, JoinRequest, LabelsRequest, NetworkAnswer,
+    NetworkRequest, ReclaimRequest, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressRequest,
+    ServiceRequest, SettingsRequest,
 };
-use crate::model::{AdvertisedService, DNS_TTL_MAX, NetworkName, Placement, ServiceName};
+use crate::model::{
+    AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, Placement, ServiceName,
+    ServiceRanges, is_label_name, is_label_value,
+};
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
-/// The smallest MTU of IPv4 (RFC 791 section 3.2: 576 octets must be accepted) and of IPv6 (RFC 8200 section 5).
-const MTU_MIN: [u32; 2] = [576, 1280];
+/// The smallest MTU of IPv6 (RFC 8200 section 5).
+const IPV6_MTU_MIN: u32 = 1280;
 
 /// A request that can be checked by itself.
 pub trait Checked {
@@ -40,7 +44,9 @@ impl Checked for JoinRequest {
     fn check(&self) -> Answer<()> {
         require(!self.token.is_empty(), "token", || {
             "is empty: `lanmesh token show` on the manager gives it".into()
-        })
+        })?;
+        let index = self.index.unwrap_or(NodeIndex(0));
+        require(index <= NodeIndex::MAX, "index", || format!("{index} is not 0 to {}", NodeIndex::MAX))
     }
 }
 
@@ -53,6 +59,60 @@ impl Checked for RotateRequest {
 }
 
 impl Checked for RotateKeysRequest {
+    fn check(&self) -> Answer<()> {
+        Ok(())
+    }
+}
+
+impl Checked for LabelsRequest {
+    fn check(&self) -> Answer<()> {
+        require(!self.labels.is_empty(), "labels", || "names no label".into())?;
+        for (name, value) in &self.labels {
+            require(is_label_name(name), format!("labels.{name}"), || {
+                "is no name for a label: use up to 128 letters, digits and . _ - /, with a letter or digit at both ends"
+                    .into()
+            })?;
+            require(value.as_deref().is_none_or(is_label_value), format!("labels.{name}"), || {
+                "is no value for a label: use up to 256 bytes without control characters".into()
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Checked for SettingsRequest {
+    fn check(&self) -> Answer<()> {
+        let field = |name: &str| format!("options.{name}");
+        let mut options = NetworkOptions::default();
+        for (name, text) in &self.options {
+            let settable = || {
+                let all = NetworkOptions::ALL.iter().filter(|option| option.changes);
+                all.map(|option| option.name).collect::<Vec<_>>().join(", ")
+            };
+            let Some(option) = NetworkOptions::find(name) else {
+                let message = format!("there is no such option; there are {}", settable());
+                return Err(ApiError::bad_field(field(name), message));
+            };
+            require(option.changes, field(name), || {
+                format!("is what the network was created with; what may change is {}", settable())
+            })?;
+            option
+                .set(&mut options, text)
+                .and_then(|()| options.check())
+                .map_err(|error| ApiError::bad_field(field(name), error.to_string()))?;
+        }
+        for (at, subnet) in self.add_subnets.iter().enumerate() {
+            let exact = subnet.ip() == subnet.network();
+            require(exact, format!("add_subnets[{at}]"), || {
+                format!("{subnet} has host bits: did you mean {}/{}?", subnet.network(), subnet.prefix())
+            })?;
+        }
+        let nothing = *self == Self::default();
+        require(!nothing, "options", || "changes nothing: name what is to be other than it is".into())
+    }
+}
+
+impl Checked for ReclaimRequest {
     fn check(&self) -> Answer<()> {
         Ok(())
     }
@@ -73,6 +133,11 @@ fn pools(pools: &BTreeMap<ServiceName, Ranges>) -> Vec<Pool> {
     pools.iter().flat_map(of).collect()
 }
 
+/// What is for services is no endpoint's.
+fn for_services(ranges: &Option<ServiceRanges>) -> impl Iterator<Item = AddrRange> + '_ {
+    ranges.iter().flat_map(ServiceRanges::iter)
+}
+
 /// The two types that say what a network is have these fields in common.
 macro_rules! plan_of {
     ($network:expr) => {
@@ -80,7 +145,12 @@ macro_rules! plan_of {
             subnets: $network.subnets.clone(),
             gateways: $network.gateways.clone(),
             pools: pools(&$network.pools),
-            reserved: $network.reserve.clone(),
+            reserved: $network
+                .reserve
+                .iter()
+                .copied()
+                .chain(for_services(&$network.service_addresses))
+                .collect(),
             block_size: $network.block_size,
         }
     };
@@ -94,16 +164,18 @@ impl NetworkRequest {
 
     /// The address plan it gives, or the field that makes it none.
     pub fn address_plan(&self) -> Answer<NetworkPlan> {
-        let plan = self.to_ipam().split().and_then(NetworkPlan::new);
+        let plan = self.to_ipam().split().and_then(NetworkPlan::new).and_then(with_room);
         plan.map_err(|error| ApiError::bad_field(self.field_of(&error), error.to_string()))
     }
 
     fn field_of(&self, error: &PlanError) -> String {
         match error {
             PlanError::NoSubnet => "subnets".to_owned(),
-            PlanError::SubnetsOverlap { second: subnet, .. } | PlanError::TooSmall { subnet, .. } => {
-                indexed("subnets", &self.subnets, subnet)
-            }
+            PlanError::SubnetsOverlap { second: subnet, .. }
+            | PlanError::Special { subnet, .. }
+            | PlanError::NothingLeft { subnet }
+            | PlanError::Everything { subnet, .. }
+            | PlanError::TooSmall { subnet, .. } => indexed("subnets", &self.subnets, subnet),
             PlanError::TwoGateways { second, .. } => indexed("gateways", &self.gateways, second),
             PlanError::Outside { item, .. } => self.field_of_item(item),
             PlanError::Unusable { item, .. } | PlanError::Overlap { item, .. } => self.field_of_item(item),
@@ -116,9 +188,23 @@ impl NetworkRequest {
         match item {
             Item::Gateway(address) => indexed("gateways", &self.gateways, address),
             Item::Pool(pool) => format!("pools.{}", pool.service),
+            Item::Reservation(range) if for_services(&self.service_addresses).any(|one| one == *range) => {
+                "service_addresses".to_owned()
+            }
             Item::Reservation(range) => indexed("reserve", &self.reserve, range),
             Item::Network(_) | Item::Broadcast(_) => "subnets".to_owned(),
         }
+    }
+}
+
+/// A plan in which some endpoint could get an address of each subnet.
+///
+/// Not a rule of plans: of a network that is there nothing must fail that did not when it was created.
+fn with_room(plan: NetworkPlan) -> Result<NetworkPlan, PlanError> {
+    let full = plan.subnets().iter().find(|subnet| subnet.dynamic() == 0 && subnet.pools().is_empty());
+    match full.map(SubnetPlan::subnet) {
+        Some(subnet) => Err(PlanError::NothingLeft { subnet }),
+        None => Ok(plan),
     }
 }
 
@@ -146,12 +232,11 @@ impl Checked for NetworkRequest {
             })?;
         }
         self.address_plan()?;
-        if let Some(mtu) = self.mtu {
-            let min = MTU_MIN[usize::from(self.subnets.iter().any(IpNetwork::is_ipv6))];
-            require((min..=65_535).contains(&mtu), "mtu", || format!("{mtu} is not {min} to 65535"))?;
-        }
-        if let Some(ttl) = self.dns_ttl {
-            require(ttl <= DNS_TTL_MAX, "dns_ttl", || format!("{ttl} is not 0 to {DNS_TTL_MAX} seconds"))?;
+        self.options().check().map_err(|error| ApiError::bad_field(error.option, error.to_string()))?;
+        if self.subnets.iter().any(IpNetwork::is_ipv6) {
+            require(self.mtu.is_none_or(|mtu| mtu >= IPV6_MTU_MIN), "mtu", || {
+                format!("IPv6 needs {IPV6_MTU_MIN} at least")
+            })?;
         }
         Ok(())
     }
@@ -194,13 +279,19 @@ impl AttachRequest {
 
     /// Where the interface goes.
     pub fn placement(&self) -> Answer<Placement> {
-        match (&self.netns, self.host) {
-            (Some(path), false) => Ok(Placement::Netns(path.clone())),
-            (None, true) => Ok(Placement::Host),
-            (Some(_), true) => {
+        match (&self.netns, self.host, self.offer) {
+            (Some(path), false, false) => Ok(Placement::Netns(path.clone())),
+            (None, true, false) => Ok(Placement::Host),
+            (taken, false, true) => Ok(Placement::Offered(taken.clone())),
+            (_, true, true) => {
+                Err(ApiError::bad_field("host", "goes not together with offer: give one of them"))
+            }
+            (Some(_), true, false) => {
                 Err(ApiError::bad_field("host", "goes not together with netns: give one of them"))
             }
-            (None, false) => Err(ApiError::bad_field("netns", "is missing: give netns, or host: true")),
+            (None, false, false) => {
+                Err(ApiError::bad_field("netns", "is missing: give netns, host: true or offer: true"))
+            }
         }
     }
 }
@@ -214,18 +305,28 @@ fn is_ifname(name: &str) -> bool {
 
 impl Checked for AttachRequest {
     fn check(&self) -> Answer<()> {
-        if let Placement::Netns(path) = self.placement()? {
+        if let Placement::Netns(path) | Placement::Offered(Some(path)) = self.placement()? {
             require(is_plain_absolute(&path), "netns", || {
                 format!("{} is not an absolute path: the agent does not know where you are", path.display())
             })?;
         }
+        require(!self.offer || self.ifname.is_some(), "ifname", || {
+            "is missing: whoever takes the interface that is offered has to know its name".into()
+        })?;
         if let Some(ifname) = &self.ifname {
             require(is_ifname(ifname), "ifname", || {
                 format!(
                     "{ifname:?} is not a name of 1 to {IFNAME_MAX} characters without space, '/', ':' and '%'"
                 )
             })?;
-            require(!(self.host && ifname == "lo"), "ifname", || "lo is the loopback".into())?;
+            require(!((self.host || self.offer) && ifname == "lo"), "ifname", || {
+                "lo is the loopback".into()
+            })?;
+            require(!matches!(ifname.as_str(), "all" | "default"), "ifname", || {
+                format!(
+                    "{ifname} means every interface, or every new one, in /proc/sys/net: choose another name"
+                )
+            })?;
         }
         require(self.slot.is_none() || self.service.is_some(), "slot", || {
             "has no meaning without service".into()
@@ -246,10 +347,37 @@ fn is_plain_absolute(path: &Path) -> bool {
     path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
+impl Checked for DrainRequest {
+    fn check(&self) -> Answer<()> {
+        Ok(())
+    }
+}
+
+impl Checked for ServiceAddressRequest {
+    fn check(&self) -> Answer<()> {
+        for (i, address) in self.addresses.iter().enumerate() {
+            require(!self.addresses[..i].contains(address), format!("addresses[{i}]"), || {
+                format!("{address} is there twice")
+            })?;
+        }
+        require(self.ports.len() <= PORT_MAPS_MAX, "ports", || format!("are more than {PORT_MAPS_MAX}"))?;
+        for (i, map) in self.ports.iter().enumerate() {
+            let again = self.ports[..i].iter().any(|other| other.port == map.port);
+            require(!again, format!("ports[{i}]"), || format!("port {} is there twice", map.port))?;
+        }
+        Ok(())
+    }
+}
+
 impl Checked for DesiredDocument {
     fn check(&self) -> Answer<()> {
         for (name, request) in &self.networks {
             request.check().map_err(|error| error.within(&format!("networks.{name}")))?;
+        }
+        for (network, services) in &self.services {
+            for (name, request) in services {
+                request.check().map_err(|error| error.within(&format!("services.{network}.{name}")))?;
+            }
         }
         for (network, endpoints) in &self.endpoints {
             for (name, request) in endpoints {

@@ -18,12 +18,13 @@ use tokio::net::UnixStream;
 use super::error::{ApiError, ErrorBody};
 use super::events::Event;
 use super::types::{
-    AttachAnswer, AttachRequest, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    GroupAnswer, InitRequest, JoinRequest, KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer,
-    RecoverRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAnswer, ServiceFilter,
-    StatusAnswer, TokenAnswer, VersionAnswer,
+    AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer,
+    DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest,
+    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer,
+    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
+    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, VersionAnswer,
 };
-use crate::model::{EndpointName, NetworkName, NodeName};
+use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
 /// The largest answer that is read, in bytes: 100,000 endpoints take about 40 MB.
 const MAX_ANSWER: usize = 256 << 20;
@@ -80,6 +81,11 @@ impl Client {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         // Joining is the longest: the manager may have to be reached over a slow network.
         Self { path: path.into(), timeout: Duration::from_secs(60) }
+    }
+
+    /// One that waits for an answer no longer than this.
+    pub fn patient(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The socket.
@@ -197,6 +203,11 @@ impl Client {
         self.put("/v1/cluster/membership", request).await
     }
 
+    /// Goes on as the node that stepped aside, on the agent's machine.
+    pub async fn reclaim(&self) -> Result<ClusterAnswer> {
+        self.put("/v1/cluster/here", &ReclaimRequest {}).await
+    }
+
     /// Leaves the cluster; false when the node was in none.
     pub async fn leave(&self) -> Result<bool> {
         self.delete("/v1/cluster").await
@@ -261,6 +272,21 @@ impl Client {
         self.put(&format!("/v1/networks/{name}"), request).await
     }
 
+    /// Changes settings of a network.
+    pub async fn set_network(&self, name: &NetworkName, request: &SettingsRequest) -> Result<NetworkAnswer> {
+        self.put(&format!("/v1/networks/{name}/settings"), request).await
+    }
+
+    /// Says something of a node, by name or id.
+    pub async fn set_labels(&self, node: &NodeName, request: &LabelsRequest) -> Result<NodeAnswer> {
+        self.put(&format!("/v1/nodes/{node}/labels"), request).await
+    }
+
+    /// What the node carries.
+    pub async fn carried(&self) -> Result<Vec<CarriedAnswer>> {
+        self.get("/v1/facts").await
+    }
+
     /// Deletes a network; false when it was not there.
     pub async fn remove_network(&self, name: &NetworkName) -> Result<bool> {
         self.delete(&format!("/v1/networks/{name}")).await
@@ -319,6 +345,51 @@ impl Client {
     /// Detaches an endpoint; false when it was not there.
     pub async fn detach(&self, network: &NetworkName, name: &EndpointName) -> Result<bool> {
         self.delete(&format!("/v1/networks/{network}/endpoints/{name}")).await
+    }
+
+    /// The services that have addresses, of one network or of all.
+    pub async fn service_addresses(
+        &self,
+        network: Option<&NetworkName>,
+    ) -> Result<Vec<ServiceAddressAnswer>> {
+        match network {
+            Some(network) => self.get(&format!("/v1/networks/{network}/service-addresses")).await,
+            None => self.get("/v1/service-addresses").await,
+        }
+    }
+
+    /// One of them.
+    pub async fn service_address(
+        &self,
+        network: &NetworkName,
+        name: &ServiceName,
+    ) -> Result<ServiceAddressAnswer> {
+        self.get(&format!("/v1/networks/{network}/service-addresses/{name}")).await
+    }
+
+    /// Gives a service an address.
+    pub async fn set_service(
+        &self,
+        network: &NetworkName,
+        name: &ServiceName,
+        request: &ServiceAddressRequest,
+    ) -> Result<ServiceAddressAnswer> {
+        self.put(&format!("/v1/networks/{network}/service-addresses/{name}"), request).await
+    }
+
+    /// Takes a service's address away; false when it had none.
+    pub async fn remove_service(&self, network: &NetworkName, name: &ServiceName) -> Result<bool> {
+        self.delete(&format!("/v1/networks/{network}/service-addresses/{name}")).await
+    }
+
+    /// Has an endpoint of the node take no new connections of its service, or take them again.
+    pub async fn drain(
+        &self,
+        network: &NetworkName,
+        name: &EndpointName,
+        draining: bool,
+    ) -> Result<EndpointAnswer> {
+        self.put(&format!("/v1/networks/{network}/endpoints/{name}/drain"), &DrainRequest { draining }).await
     }
 
     /// What the node is to have.

@@ -6,13 +6,15 @@ use super::backend::{Answer, Backend};
 use super::error::ApiError;
 use super::types::{
     AttachAnswer, AttachRequest, DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem, NetworkRequest,
+    ServiceAddressRequest,
 };
-use crate::model::{EndpointName, NetworkName};
+use crate::model::{EndpointName, NetworkName, ServiceName};
 
 /// One thing to do, in the order of [`difference`].
 #[derive(Debug, PartialEq)]
 enum Step<'a> {
     Network(&'a NetworkName, &'a NetworkRequest),
+    Service(&'a NetworkName, &'a ServiceName, &'a ServiceAddressRequest),
     Keep(&'a NetworkName, &'a EndpointName, &'a AttachRequest),
     Detach(&'a NetworkName, &'a EndpointName),
     Replace(&'a NetworkName, &'a EndpointName, &'a AttachRequest),
@@ -34,17 +36,21 @@ fn find<'a>(
     document.endpoints.get(network)?.get(name)
 }
 
-/// Whether two requests mean the same endpoint: a name left out is the one that is given for it.
+/// Whether two requests mean the same endpoint: a name left out is the one that is given for it, and once it is there it
+/// is all the same whether it was taken over.
 fn is_same(network: &NetworkName, one: &AttachRequest, other: &AttachRequest) -> bool {
-    let rest = |request: &AttachRequest| AttachRequest { ifname: None, ..request.clone() };
+    let rest = |request: &AttachRequest| AttachRequest { ifname: None, take: false, ..request.clone() };
     one.ifname_in(network) == other.ifname_in(network) && rest(one) == rest(other)
 }
 
-/// What makes `wanted` out of `present`: networks, then what goes, then what changes, then what comes, so that
+/// What makes `wanted` out of `present`: networks, services, then what goes, then what changes, then what comes, so that
 /// a new endpoint can have the address of one that goes.
 fn difference<'a>(present: &'a DesiredDocument, wanted: &'a DesiredDocument) -> Vec<Step<'a>> {
     let mut steps: Vec<_> =
         wanted.networks.iter().map(|(name, request)| Step::Network(name, request)).collect();
+    for (network, services) in &wanted.services {
+        steps.extend(services.iter().map(|(name, request)| Step::Service(network, name, request)));
+    }
     let gone = endpoints(present).filter(|(network, name, _)| find(wanted, network, name).is_none());
     steps.extend(gone.map(|(network, name, _)| Step::Detach(network, name)));
     let (mut same, mut other, mut new) = (Vec::new(), Vec::new(), Vec::new());
@@ -68,6 +74,13 @@ pub(super) async fn put<B: Backend>(
 ) -> Answer<DesiredAnswer> {
     let present = backend.desired().await?;
     let networks = backend.networks().await?.into_iter().map(|network| network.name).collect();
+    let services = match wanted.services.is_empty() {
+        true => BTreeSet::new(),
+        false => {
+            let there = backend.service_addresses(None).await?;
+            there.into_iter().map(|service| (service.network, service.name)).collect()
+        }
+    };
     let steps = difference(&present, wanted);
     let mut items = Vec::new();
     // All that is to be replaced goes before any of it comes back: two endpoints may swap their addresses.
@@ -84,22 +97,23 @@ pub(super) async fn put<B: Backend>(
             Step::Replace(network, name, _) => stuck.remove(&(network, name)),
             _ => None,
         };
-        items.push(run(backend, step, failed, &networks, dry_run).await);
+        items.push(run(backend, step, failed, (&networks, &services), dry_run).await);
     }
     let failed = items.iter().filter(|item| item.error.is_some()).count();
     Ok(DesiredAnswer { dry_run, failed, items })
 }
 
-/// Does one step, unless it has `failed` already. `networks` are those that were there before.
+/// Does one step, unless it has `failed` already. `before` are the networks and services that were there before.
 async fn run<B: Backend>(
     backend: &B,
     step: Step<'_>,
     failed: Option<ApiError>,
-    networks: &BTreeSet<NetworkName>,
+    before: (&BTreeSet<NetworkName>, &BTreeSet<(NetworkName, ServiceName)>),
     dry_run: bool,
 ) -> DesiredItem {
+    let (networks, services) = before;
     let (network, endpoint, action) = match &step {
-        Step::Network(network, _) => (*network, None, DesiredAction::Created),
+        Step::Network(network, _) | Step::Service(network, ..) => (*network, None, DesiredAction::Created),
         Step::Keep(network, name, _) => (*network, Some(*name), DesiredAction::Kept),
         Step::Detach(network, name) => (*network, Some(*name), DesiredAction::Detached),
         Step::Replace(network, name, _) => (*network, Some(*name), DesiredAction::Replaced),
@@ -107,6 +121,7 @@ async fn run<B: Backend>(
     };
     let mut item = DesiredItem {
         network: network.clone(),
+        service: None,
         endpoint: endpoint.cloned(),
         action,
         attachment: None,
@@ -127,6 +142,18 @@ async fn run<B: Backend>(
                 backend.create_network(name.clone(), request.clone()).await.map(|_| None)
             } else {
                 Ok(None)
+            }
+        }
+        Step::Service(network, name, request) => {
+            item.service = Some(name.clone());
+            if services.contains(&(network.clone(), name.clone())) {
+                item.action = DesiredAction::Kept;
+            }
+            match dry_run {
+                true => Ok(None),
+                false => {
+                    backend.set_service(network.clone(), name.clone(), request.clone()).await.map(|_| None)
+                }
             }
         }
         _ if dry_run => Ok(None),
@@ -175,6 +202,7 @@ mod tests {
             .iter()
             .map(|step| match step {
                 Step::Network(name, _) => format!("network {name}"),
+                Step::Service(_, name, _) => format!("service {name}"),
                 Step::Keep(_, name, _) => format!("keep {name}"),
                 Step::Detach(_, name) => format!("detach {name}"),
                 Step::Replace(_, name, _) => format!("replace {name}"),

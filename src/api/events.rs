@@ -22,6 +22,10 @@ pub enum EventKind {
     NodeChanged,
     /// A node was removed or left.
     NodeRemoved,
+    /// Another node is the manager.
+    ManagerChanged,
+    /// Somebody does what nobody should: a person has to look.
+    Alarm,
     /// A network was created.
     NetworkAdded,
     /// A network came into conflict, or out of it.

@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 
 use super::access::Access;
 use crate::config::ReadAccess;
+use crate::errno::InWords;
 
 /// Why the socket could not be opened. Nothing of another agent was changed.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +26,10 @@ pub enum BindError {
     #[error("the path {0} is too long for a socket (107 bytes at most): give a shorter --socket")]
     TooLong(PathBuf),
     /// The system refused.
-    #[error("cannot open the socket {path}: {source}; check its directory and who may write there")]
+    #[error(
+        "cannot open the socket {path}: {}; check its directory and who may write there",
+        InWords(source)
+    )]
     Io {
         /// The socket.
         path: PathBuf,

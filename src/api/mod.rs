@@ -7,6 +7,7 @@ pub mod access;
 pub mod address;
 pub mod backend;
 mod call;
+mod caller;
 pub mod check;
 pub mod client;
 mod desired;
@@ -19,6 +20,7 @@ pub mod ranges;
 mod routes;
 mod schema;
 mod server;
+mod shared;
 mod table;
 pub mod types;
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -13,15 +14,18 @@ use futures_util::stream;
 
 use super::backend::{Answer, Backend};
 use super::call::Call;
+use super::caller::OfCaller;
 use super::desired;
 use super::error::{ApiError, ErrorKind};
 use super::events::{Event, EventReader};
 use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
-    AttachRequest, DesiredDocument, DoctorAnswer, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
-    KeysAnswer, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RemovedAnswer,
-    RotateKeysRequest, RotateRequest, ServiceAnswer, StatusAnswer, TokenAnswer, VersionAnswer,
+    AttachRequest, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer,
+    InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer,
+    PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer, RotateKeysRequest, RotateRequest,
+    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer,
+    VersionAnswer,
 };
 
 const FOLLOW: &[QueryDoc] = &[
@@ -45,6 +49,12 @@ const SERVICE_TYPE: &[QueryDoc] = &[QueryDoc {
 
 const DRY_RUN: &[QueryDoc] =
     &[QueryDoc { name: "dry_run", kind: QueryKind::Flag, description: "Only say what would be done." }];
+
+/// How old the answer to a costly question may be: what the kernel can do changes with a module that is loaded, what is in
+/// it at any time. With none it is still found out once for all who ask at once.
+const MINUTES: Duration = Duration::from_secs(300);
+const SECONDS: Duration = Duration::from_secs(2);
+const NOW: Duration = Duration::ZERO;
 
 /// How many times as large as other bodies a whole desired state may be.
 const DESIRED_BODY_FACTOR: usize = 16;
@@ -77,12 +87,12 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             |api, _| async move { api.backend.status().await },
         )
         .without_body(
-            get("/v1/doctor", "What this machine can do"),
+            get("/v1/doctor", "What this machine can do").costly(MINUTES, SECONDS),
             Shape::one::<DoctorAnswer>(),
             |api, _| async move { api.backend.doctor().await },
         )
         .without_body(
-            get("/v1/plan", "What a full pass would change now"),
+            get("/v1/plan", "What a full pass would change now").secret().costly(SECONDS, NOW),
             Shape::one::<PlanAnswer>(),
             |api, _| async move { api.backend.plan().await },
         )
@@ -101,6 +111,7 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
                 .query(DRY_RUN)
                 .body_factor(DESIRED_BODY_FACTOR),
             |api, call, wanted: DesiredDocument| async move {
+                let wanted = wanted.of_caller(&call.peer)?;
                 let dry_run = call.flag("dry_run")?;
                 let _alone = api.desired.lock().await;
                 desired::put(api.backend.as_ref(), &wanted, dry_run).await
@@ -117,6 +128,10 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
         .with_body(
             put("/v1/cluster/membership", "Join a cluster"),
             |api, _, request: JoinRequest| async move { api.backend.join(request).await },
+        )
+        .with_body(
+            put("/v1/cluster/here", "Go on here as the node that stepped aside for a copy of itself"),
+            |api, _, _: ReclaimRequest| async move { api.backend.reclaim().await },
         )
         .without_body(
             delete("/v1/cluster", "Leave the cluster"),
@@ -152,6 +167,17 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
             Shape::one::<NodeAnswer>(),
             |api, call| async move { api.backend.node(call.param("node")?).await },
         )
+        .with_body(
+            put("/v1/nodes/{node}/labels", "Say something of a node"),
+            |api, call, request: LabelsRequest| async move {
+                api.backend.set_labels(call.param("node")?, request).await
+            },
+        )
+        .without_body(
+            get("/v1/facts", "What this node carries, of which kinds and writers"),
+            Shape::many::<CarriedAnswer>(),
+            |api, _| async move { api.backend.carried().await },
+        )
         .without_body(
             delete("/v1/nodes/{node}", "Shut a node out"),
             Shape::one::<RemovedAnswer>(),
@@ -164,17 +190,29 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
         .without_body(
             get("/v1/networks", "Every network"),
             Shape::many::<NetworkAnswer>(),
-            |api, _| async move { api.backend.networks().await },
+            |api, call| async move {
+                let networks = api.backend.networks().await?;
+                Ok(networks.into_iter().map(|network| shown(network, &api, &call)).collect::<Vec<_>>())
+            },
         )
         .without_body(
             get("/v1/networks/{name}", "One network"),
             Shape::one::<NetworkAnswer>(),
-            |api, call| async move { api.backend.network(call.param("name")?).await },
+            |api, call| async move {
+                let network = api.backend.network(call.param("name")?).await?;
+                Ok(shown(network, &api, &call))
+            },
         )
         .with_body(
             put("/v1/networks/{name}", "Create a network"),
             |api, call, request: NetworkRequest| async move {
                 api.backend.create_network(call.param("name")?, request).await
+            },
+        )
+        .with_body(
+            put("/v1/networks/{name}/settings", "Change settings of a network"),
+            |api, call, request: SettingsRequest| async move {
+                api.backend.set_network(call.param("name")?, request).await
             },
         )
         .without_body(
@@ -198,12 +236,12 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
             |api, call| async move { api.backend.endpoint(call.param("name")?, call.param("endpoint")?).await },
         )
         .without_body(
-            get("/v1/multicast", "Every multicast group that has members"),
+            get("/v1/multicast", "Every multicast group that has members").costly(SECONDS, NOW),
             Shape::many::<GroupAnswer>(),
             |api, _| async move { api.backend.multicast(None).await },
         )
         .without_body(
-            get("/v1/networks/{name}/multicast", "The multicast groups of one network"),
+            get("/v1/networks/{name}/multicast", "The multicast groups of one network").costly(SECONDS, NOW),
             Shape::many::<GroupAnswer>(),
             |api, call| async move { api.backend.multicast(Some(call.param("name")?)).await },
         )
@@ -218,6 +256,7 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
         .with_body(
             put("/v1/networks/{name}/endpoints/{endpoint}", "Attach an endpoint"),
             |api, call, request: AttachRequest| async move {
+                let request = request.of_caller(&call.peer)?;
                 api.backend.attach(call.param("name")?, call.param("endpoint")?, request).await
             },
         )
@@ -228,6 +267,47 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
                 api.backend.detach(call.param("name")?, call.param("endpoint")?).await.map(removed)
             },
         )
+        .without_body(
+            get("/v1/service-addresses", "Every service that has an address"),
+            Shape::many::<ServiceAddressAnswer>(),
+            |api, _| async move { api.backend.service_addresses(None).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/service-addresses", "The services of one network that have addresses"),
+            Shape::many::<ServiceAddressAnswer>(),
+            |api, call| async move { api.backend.service_addresses(Some(call.param("name")?)).await },
+        )
+        .without_body(
+            get("/v1/networks/{name}/service-addresses/{service}", "One service that has an address"),
+            Shape::one::<ServiceAddressAnswer>(),
+            |api, call| async move {
+                api.backend.service_address(call.param("name")?, call.param("service")?).await
+            },
+        )
+        .with_body(
+            put("/v1/networks/{name}/service-addresses/{service}", "Give a service an address"),
+            |api, call, request: ServiceAddressRequest| async move {
+                api.backend.set_service(call.param("name")?, call.param("service")?, request).await
+            },
+        )
+        .without_body(
+            delete("/v1/networks/{name}/service-addresses/{service}", "Take a service's address away"),
+            Shape::one::<RemovedAnswer>(),
+            |api, call| async move {
+                api.backend.remove_service(call.param("name")?, call.param("service")?).await.map(removed)
+            },
+        )
+        .with_body(
+            put("/v1/networks/{name}/endpoints/{endpoint}/drain", "Send an endpoint no new connections"),
+            |api, call, request: DrainRequest| async move {
+                api.backend.drain(call.param("name")?, call.param("endpoint")?, request).await
+            },
+        )
+}
+
+/// A network as its caller may see it.
+fn shown<B: Backend>(network: NetworkAnswer, api: &Api<B>, call: &Call) -> NetworkAnswer {
+    NetworkAnswer { vni: network.vni.filter(|_| call.may_write(&api.access)), ..network }
 }
 
 fn events<B: Backend>(api: &Arc<Api<B>>, call: &Call) -> Answer<Response> {

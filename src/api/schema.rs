@@ -1,11 +1,9 @@
 //! OpenAPI schemas of the model's enumerations, which know nothing of OpenAPI themselves.
 
 use serde::Serialize;
-use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 
-use crate::model::{
-    BroadcastMode, DnsForward, Encryption, MulticastMode, NodeState, SpoofingMode, ZeroconfMode,
-};
+use crate::model::{NodeState, OptionValue};
 
 /// A string that is one of `values` as they are written in JSON.
 fn one_of<T: Serialize>(values: &[T]) -> Object {
@@ -18,34 +16,18 @@ pub fn node_state() -> Object {
     one_of(&[NodeState::Alive, NodeState::Suspect, NodeState::Dead, NodeState::Left])
 }
 
-/// The ways of multicast.
-pub fn multicast_mode() -> Object {
-    one_of(&[MulticastMode::Snoop, MulticastMode::Flood, MulticastMode::Off])
-}
-
-/// Whether there is broadcast.
-pub fn broadcast_mode() -> Object {
-    one_of(&[BroadcastMode::On, BroadcastMode::Off])
-}
-
-/// Whether endpoints may send from others' addresses.
-pub fn spoofing_mode() -> Object {
-    one_of(&[SpoofingMode::Deny, SpoofingMode::Allow])
-}
-
-/// The ways of zeroconf.
-pub fn zeroconf_mode() -> Object {
-    one_of(&[ZeroconfMode::Transparent, ZeroconfMode::Proxy, ZeroconfMode::Off])
-}
-
-/// What becomes of names from outside.
-pub fn dns_forward() -> Object {
-    one_of(&[DnsForward::On, DnsForward::Off])
-}
-
-/// The kinds of encryption.
-pub fn encryption() -> Object {
-    one_of(&[Encryption::None, Encryption::Wireguard])
+/// An option of a network: one of its words, or a number or a text that may be left out.
+pub fn option<T: OptionValue>() -> Object {
+    let words: Vec<_> = T::choices().into_iter().map(|choice| choice.word).collect();
+    if words.is_empty() {
+        if T::VALUE != "N" {
+            let kind = SchemaType::from_iter([Type::String, Type::Null]);
+            return ObjectBuilder::new().schema_type(kind).build();
+        }
+        let kind = SchemaType::from_iter([Type::Integer, Type::Null]);
+        return ObjectBuilder::new().schema_type(kind).minimum(Some(0)).build();
+    }
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).build()
 }
 
 /// Pools as a request may have them: service to range or to several.

@@ -24,6 +24,7 @@ use super::listener::Socket;
 use super::openapi;
 use super::peer::peer_of;
 use super::routes;
+use super::shared::SharedReads;
 use super::table::Api;
 use crate::config::Config;
 
@@ -138,6 +139,7 @@ pub async fn serve<B: Backend>(
         writes: TaskTracker::new(),
         desired: tokio::sync::Mutex::new(()),
         openapi: openapi::document(&table.docs),
+        reads: SharedReads::default(),
     });
     let router = routes::router(table, api.clone());
     let connections = Arc::new(Connections::default());

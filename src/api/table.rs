@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use futures_util::FutureExt;
@@ -25,6 +26,8 @@ use super::call::{Call, discard, read_json};
 use super::check::Checked;
 use super::error::{ApiError, ErrorBody, ErrorKind};
 use super::openapi::{QueryDoc, RouteDoc, Shape};
+use super::shared::{Freshness, SharedReads, USUAL};
+use crate::logs::AUDIT;
 
 /// What every handler has at hand.
 pub(super) struct Api<B> {
@@ -39,7 +42,12 @@ pub(super) struct Api<B> {
     /// One whole desired state at a time.
     pub(super) desired: tokio::sync::Mutex<()>,
     pub(super) openapi: utoipa::openapi::OpenApi,
+    /// What is being read, and was just now.
+    pub(super) reads: SharedReads,
 }
+
+/// The longest path and query of a read, in bytes: names have 63.
+const KEY_MAX: usize = 1024;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -62,11 +70,20 @@ pub(super) struct Route {
     need: Need,
     query: &'static [QueryDoc],
     body_factor: usize,
+    freshness: Freshness,
 }
 
 /// A route that reads.
 pub(super) fn get(path: &'static str, summary: &'static str) -> Route {
-    Route { method: Method::GET, path, summary, need: Need::Read, query: &[], body_factor: 1 }
+    Route {
+        method: Method::GET,
+        path,
+        summary,
+        need: Need::Read,
+        query: &[],
+        body_factor: 1,
+        freshness: USUAL,
+    }
 }
 
 /// A route that makes something be.
@@ -93,6 +110,11 @@ impl Route {
     /// Its body may be so many times as large as others.
     pub(super) fn body_factor(self, body_factor: usize) -> Self {
         Self { body_factor, ..self }
+    }
+
+    /// What it finds out is so costly that an answer may be older than others, also for who may write.
+    pub(super) fn costly(self, reader: Duration, writer: Duration) -> Self {
+        Self { freshness: Freshness { reader, writer: Some(writer) }, ..self }
     }
 
     fn filter(&self) -> MethodFilter {
@@ -160,8 +182,8 @@ impl<B: Backend> Table<B> {
             let handler = handler.clone();
             async move {
                 let (mut parts, _) = request.into_parts();
-                route.admit(&parts, &api.access)?;
-                handler(api, Call::read(&mut parts, route.known()).await?)
+                let peer = route.admit(&parts, &api.access)?;
+                handler(api, Call::read(&mut parts, peer, route.known()).await?)
             }
         })
     }
@@ -178,14 +200,12 @@ impl<B: Backend> Table<B> {
             async move {
                 let (mut parts, _) = request.into_parts();
                 let peer = route.admit(&parts, &api.access)?;
-                let call = Call::read(&mut parts, route.known()).await?;
+                let call = Call::read(&mut parts, peer.clone(), route.known()).await?;
                 let done = handler(api.clone(), call);
                 if route.need == Need::Write {
                     to_the_end(&api, &route, parts.uri.path(), &peer, done).await
                 } else {
-                    let answer = AssertUnwindSafe(done).catch_unwind().await;
-                    let answer = answer.unwrap_or_else(|_| Err(failed_inside(parts.uri.path())));
-                    Ok(axum::Json(answer?).into_response())
+                    read(&api, &route, &parts.uri, &peer, done).await
                 }
             }
         })
@@ -205,7 +225,7 @@ impl<B: Backend> Table<B> {
                 let (mut parts, mut body): (_, Body) = request.into_parts();
                 let read = async {
                     let peer = route.admit(&parts, &api.access)?;
-                    let call = Call::read(&mut parts, route.known()).await?;
+                    let call = Call::read(&mut parts, peer.clone(), route.known()).await?;
                     let limit = api.max_body.saturating_mul(route.body_factor);
                     let request: R = read_json(&parts, &mut body, limit, api.body_timeout).await?;
                     request.check()?;
@@ -227,6 +247,37 @@ impl<B: Backend> Table<B> {
     }
 }
 
+/// Reads, or takes what somebody else has just read. A secret is shared with nobody.
+async fn read<B: Backend, T: Serialize + Send + 'static>(
+    api: &Api<B>,
+    route: &Route,
+    uri: &Uri,
+    peer: &Peer,
+    done: impl Future<Output = Answer<T>> + Send + 'static,
+) -> Answer<Response> {
+    let path = uri.path().to_owned();
+    let done = async move {
+        let answer = AssertUnwindSafe(done).catch_unwind().await;
+        let answer = answer.unwrap_or_else(|_| Err(failed_inside(&path)))?;
+        let text = serde_json::to_vec(&answer).map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(Bytes::from(text))
+    };
+    let reader = (!api.access.may_write(peer)).then_some(peer.uid);
+    let age = if reader.is_some() { Some(route.freshness.reader) } else { route.freshness.writer };
+    let key = uri.path_and_query().map(ToString::to_string).filter(|key| key.len() <= KEY_MAX);
+    let text = match (age, key) {
+        (Some(age), Some(key)) if route.need == Need::Read => api.reads.read(key, reader, age, done).await?,
+        // Longer than any name there is: it will not be found.
+        (Some(_), None) if reader.is_some() => {
+            return Err(ApiError::not_found(format!(
+                "there is nothing at a path of more than {KEY_MAX} bytes"
+            )));
+        }
+        _ => done.await?,
+    };
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
 /// Runs what changes something in a task of its own: a caller that hangs up must not stop it half-way.
 async fn to_the_end<B: Backend, T: Serialize + Send + 'static>(
     api: &Api<B>,
@@ -237,8 +288,8 @@ async fn to_the_end<B: Backend, T: Serialize + Send + 'static>(
 ) -> Answer<Response> {
     let answer = api.writes.spawn(done).await.unwrap_or_else(|_| Err(failed_inside(path)));
     match &answer {
-        Ok(_) => tracing::info!(method = %route.method, path, %peer, "done"),
-        Err(error) => tracing::info!(method = %route.method, path, %peer, %error, "refused"),
+        Ok(_) => tracing::info!(target: AUDIT, method = %route.method, path, %peer, "done"),
+        Err(error) => tracing::info!(target: AUDIT, method = %route.method, path, %peer, %error, "refused"),
     }
     Ok(axum::Json(answer?).into_response())
 }

@@ -5,24 +5,30 @@
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
 mod desired;
+mod network;
+mod service_address;
 mod services;
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::AddrRange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+pub use self::network::{NetworkAnswer, NetworkRequest};
+pub use self::service_address::{
+    DrainRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceEndpointAnswer,
+};
 pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
+pub use self::settings::{CarriedAnswer, LabelsRequest, SettingsRequest};
 use super::address::{AdvertiseAddr, ManagerAddr};
-use super::ranges::Ranges;
 use crate::model::{
-    BroadcastMode, DnsForward, Encryption, EndpointName, GroupAddr, Mac, MulticastMode, NetworkId,
-    NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName, SpoofingMode, Vni, ZeroconfMode,
+    EndpointName, GroupAddr, Mac, NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName,
 };
 
 /// Which agent answers.
@@ -69,6 +75,19 @@ pub struct ClusterAnswer {
     pub manager: bool,
 }
 
+/// Why a node is out of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutAnswer {
+    /// `removed`, `left` (the others refuse a copy of a node that left) or `aside` (the same node runs elsewhere).
+    pub reason: String,
+    /// What happened, who did it and when, in a sentence.
+    pub text: String,
+    /// What to do.
+    pub hint: String,
+    /// When the node came to know of it, in milliseconds since 1970.
+    pub at_ms: u64,
+}
+
 /// How many nodes there are in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeCounts {
@@ -108,6 +127,9 @@ pub struct StatusAnswer {
     pub state: AgentState,
     /// The cluster it belongs to, if any.
     pub cluster: Option<ClusterAnswer>,
+    /// Why it belongs to none any more; absent where it does, or nothing happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<OutAnswer>,
     /// The nodes of the cluster, by state.
     pub nodes: NodeCounts,
     /// Networks that are known.
@@ -124,6 +146,9 @@ pub struct StatusAnswer {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
+    /// How old what the kernel counted is, in milliseconds: where it hangs, status shows what it said last.
+    #[serde(default)]
+    pub age_ms: u64,
 }
 
 /// What a check of this machine found.
@@ -187,8 +212,17 @@ pub struct InitRequest {
 pub struct TokenAnswer {
     /// The secret that admits a node.
     pub token: String,
-    /// The command to run on a node that is to join.
+    /// The command line to run, in any shell, on a node that is to join. Further options go to its end.
     pub join: String,
+}
+
+impl TokenAnswer {
+    /// The answer of the manager at this address.
+    ///
+    /// `echo` is a part of the shell, so that the token is in no process's arguments.
+    pub fn new(token: String, address: impl Display) -> Self {
+        Self { join: format!("echo {token} | lanmesh join --token - {address}"), token }
+    }
 }
 
 /// `PUT /v1/token`: replace the token. Naming the one that is replaced makes a repeated request harmless.
@@ -215,6 +249,11 @@ pub struct RotateKeysRequest {
     /// The number of the keys that are to be used no more; 409 when they are not the current ones.
     pub replaces: u32,
 }
+
+/// `PUT /v1/cluster/here`: an empty object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReclaimRequest {}
 
 /// `PUT /v1/manager`: make this node the manager. It makes a new CA and a new token; nodes that are in stay in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -285,6 +324,9 @@ pub struct NodeAnswer {
     /// The networks it takes part in.
     #[schema(value_type = Vec<String>)]
     pub networks: Vec<NetworkName>,
+    /// What it tells of itself (`kernel`, `os`, `arch`, `version`, `protocol`), and what operators say of it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Its place in the WireGuard mesh, while the cluster has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<NodeMesh>,
@@ -303,120 +345,6 @@ pub struct NodeMesh {
     pub mtu: Option<u32>,
     /// The largest that did when it was last tried, in bytes; 0 where nothing passed.
     pub carries: Option<u32>,
-}
-
-/// `PUT /v1/networks/{name}`: the spec of a network, fixed once it is created.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkRequest {
-    /// At least one subnet; host bits must be zero and no two may overlap.
-    #[schema(value_type = Vec<String>)]
-    pub subnets: Vec<IpNetwork>,
-    /// Gateways that are not the first address of their subnet; at most one for each subnet, in any order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
-    pub gateways: Vec<IpAddr>,
-    /// Addresses set apart for the slots of a service: service to range, or to one range of each subnet.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(schema_with = super::schema::pools)]
-    pub pools: BTreeMap<ServiceName, Ranges>,
-    /// Ranges that are never handed out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
-    pub reserve: Vec<AddrRange>,
-    /// Addresses for each node; by default a function of the subnet's size.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub block_size: Option<u64>,
-    /// The MTU inside, in bytes; by default derived from the underlay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// How multicast travels.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::multicast_mode)]
-    pub multicast: MulticastMode,
-    /// Whether broadcast travels.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::broadcast_mode)]
-    pub broadcast: BroadcastMode,
-    /// How zeroconf travels.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::zeroconf_mode)]
-    pub zeroconf: ZeroconfMode,
-    /// What the VXLAN travels through.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::encryption)]
-    pub encrypt: Encryption,
-    /// Whether its endpoints may send from addresses that are not their own.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::spoofing_mode)]
-    pub spoofing: SpoofingMode,
-    /// Whether its name servers ask the node's resolvers for names that are not their own; else they refuse them.
-    #[serde(default)]
-    #[schema(schema_with = super::schema::dns_forward)]
-    pub dns_forward: DnsForward,
-    /// How long an answer of its name servers may be kept, in seconds; by default what the node's `dns_ttl_s` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dns_ttl: Option<u32>,
-}
-
-/// A network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct NetworkAnswer {
-    /// Its name.
-    #[schema(value_type = String)]
-    pub name: NetworkName,
-    /// Its id.
-    #[schema(value_type = String)]
-    pub id: NetworkId,
-    /// Its number on the wire.
-    #[schema(value_type = u32)]
-    pub vni: Vni,
-    /// Its subnets.
-    #[schema(value_type = Vec<String>)]
-    pub subnets: Vec<IpNetwork>,
-    /// The gateway of the first subnet.
-    #[schema(value_type = String)]
-    pub gateway: IpAddr,
-    /// The gateway of each subnet, in the order of `subnets`.
-    #[schema(value_type = Vec<String>)]
-    pub gateways: Vec<IpAddr>,
-    /// Service to ranges, at most one of each subnet.
-    #[schema(value_type = BTreeMap<String, Vec<String>>)]
-    pub pools: BTreeMap<ServiceName, Ranges>,
-    /// Ranges that are never handed out.
-    #[schema(value_type = Vec<String>)]
-    pub reserve: Vec<AddrRange>,
-    /// Addresses for each node, where it was given.
-    pub block_size: Option<u64>,
-    /// The MTU inside, where it was given or is known on this node.
-    pub mtu: Option<u32>,
-    /// How multicast travels.
-    #[schema(schema_with = super::schema::multicast_mode)]
-    pub multicast: MulticastMode,
-    /// Whether broadcast travels.
-    #[schema(schema_with = super::schema::broadcast_mode)]
-    pub broadcast: BroadcastMode,
-    /// How zeroconf travels.
-    #[schema(schema_with = super::schema::zeroconf_mode)]
-    pub zeroconf: ZeroconfMode,
-    /// What the VXLAN travels through.
-    #[schema(schema_with = super::schema::encryption)]
-    pub encrypt: Encryption,
-    /// Whether its endpoints may send from addresses that are not their own.
-    #[schema(schema_with = super::schema::spoofing_mode)]
-    pub spoofing: SpoofingMode,
-    /// Whether its name servers ask the node's resolvers for names that are not their own.
-    #[schema(schema_with = super::schema::dns_forward)]
-    pub dns_forward: DnsForward,
-    /// How long an answer of its name servers may be kept, in seconds, where it was given.
-    pub dns_ttl: Option<u32>,
-    /// When it was created, in milliseconds since 1970 by the creator's clock.
-    pub created_ms: u64,
-    /// An older network owns the name: this one takes no new endpoints.
-    pub conflict: bool,
-    /// The path of its namespace on this node, where the node has it.
-    #[schema(value_type = Option<String>)]
-    pub netns: Option<PathBuf>,
 }
 
 /// A DNS-SD service to announce for an endpoint (RFC 6763).
@@ -439,7 +367,8 @@ pub struct ServiceRequest {
     pub txt: BTreeMap<String, Option<String>>,
 }
 
-/// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns` and `host` says to what.
+/// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host` and `offer` says to what; `offer`
+/// together with `netns` says where what was offered has been taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachRequest {
@@ -450,6 +379,10 @@ pub struct AttachRequest {
     /// The node itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub host: bool,
+    /// Make the interface in the node's own namespace, down and without addresses, for whoever runs the container to take:
+    /// to move, name, address and set up. `ifname` is its name until then. The endpoint ends with the interface.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offer: bool,
     /// The interface's name there; by default `eth0`, for the node itself one made from the network's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,
@@ -471,6 +404,10 @@ pub struct AttachRequest {
     /// Services to announce for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advertise: Vec<ServiceRequest>,
+    /// Take its name, slot and addresses over where another endpoint has them, on whichever node: that one is withdrawn, with
+    /// an event that names this one. Without it such a request is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take: bool,
 }
 
 /// What attaching gave.
@@ -511,6 +448,8 @@ pub struct AttachAnswer {
 pub enum EndpointState {
     /// Its node answers.
     Up,
+    /// The same, and it gets no new connections of its service.
+    Draining,
     /// Its node has not answered lately.
     Suspect,
     /// Its node was given up or left.
@@ -595,10 +534,13 @@ pub struct EndpointAnswer {
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
-    /// How many packets it sent from addresses that are not its own: all dropped. Known of this node's own endpoints,
-    /// since each was attached or repaired.
+    /// How many packets it sent from addresses that are not its own, or in a role that no endpoint has: all dropped. Known
+    /// of this node's own endpoints, since each was attached or repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spoofed: Option<u64>,
+    /// The same by kind, of those kinds that there were any of.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
     /// How many of its DNS queries were dropped because they were too many. Known of this node's own endpoints, since the
     /// network came to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]

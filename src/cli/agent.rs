@@ -3,10 +3,15 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::CliError;
-use crate::config::{Config, Flags, LogFormat};
+use crate::cluster::Protocols;
+use crate::config::{Config, Flags, LogFormat, log_filter};
+use crate::logs::Limited;
+use crate::model::Means;
 use crate::privileges;
 
 #[derive(Debug, clap::Args)]
@@ -20,48 +25,21 @@ pub(super) struct Args {
     /// Where the socket and the networks' namespaces are [default: /run/lanmesh]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Speak these versions of the cluster's protocol, such as 2-3, as another release would
+    #[arg(long, hide = true, env = "LANMESH_PROTOCOLS", value_name = "RANGE")]
+    protocols: Option<Protocols>,
+    /// Publish facts of a kind that no release knows, with this number
+    #[arg(long, hide = true, env = "LANMESH_UNKNOWN_KIND", value_name = "N")]
+    unknown_kind: Option<u16>,
     /// Do as on a kernel that lacks these
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        hide = true,
-        env = "LANMESH_WITHOUT",
-        value_name = "WHAT"
-    )]
-    without: Vec<WithoutArg>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum WithoutArg {
-    /// Groups in VXLAN devices (kernel 6.4)
-    VxlanMdb,
-    /// Filters at egress (kernel 5.16)
-    EgressFilter,
-    /// Rules at ingress that keep endpoints to their addresses
-    PortGuard,
-    /// Rules on bridges that keep an endpoint's queries to a rate
-    QueryLimit,
-    /// Rules at input that keep strangers on the underlay out of plain networks
-    UnderlayGuard,
-    /// WireGuard in the kernel
-    Wireguard,
+    #[arg(long, value_delimiter = ',', hide = true, env = "LANMESH_WITHOUT", value_name = "WHAT")]
+    without: Vec<Means>,
 }
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
-    let Args { config, data_dir, run_dir, without } = args;
-    let config = Config::load(&Flags {
-        config,
-        data_dir,
-        run_dir,
-        socket,
-        without_vxlan_mdb: without.contains(&WithoutArg::VxlanMdb),
-        without_egress_filter: without.contains(&WithoutArg::EgressFilter),
-        without_port_guard: without.contains(&WithoutArg::PortGuard),
-        without_query_limit: without.contains(&WithoutArg::QueryLimit),
-        without_underlay_guard: without.contains(&WithoutArg::UnderlayGuard),
-        without_wireguard: without.contains(&WithoutArg::Wireguard),
-    })?;
+    let Args { config, data_dir, run_dir, protocols, unknown_kind, without } = args;
+    let config =
+        Config::load(&Flags { config, data_dir, run_dir, socket, protocols, unknown_kind, without })?;
     start_log(&config);
     // Before there is a second thread.
     privileges::settle(config.write_group)?;
@@ -78,10 +56,12 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
 
 fn start_log(config: &Config) {
     // The configuration was checked; RUST_LOG goes before it only if it is good as well.
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(&config.log));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().and_then(|text| log_filter(&text).ok());
+    let filter = from_environment.unwrap_or_else(|| EnvFilter::new(&config.log));
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = match config.log_format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(Limited).with(filter).init();
 }

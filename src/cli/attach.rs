@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{CliError, Context, output};
 use crate::api::types::{AttachAnswer, AttachRequest};
+use crate::beneath::{self, Tree};
 use crate::dns;
 use crate::model::{AdvertisedService, EndpointName, NetworkName, ServiceName};
 
@@ -36,9 +37,15 @@ pub(super) struct Args {
     /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'
     #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
     advertise_service: Vec<AdvertisedService>,
+    /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
+    #[arg(long)]
+    take: bool,
     /// Write how to ask the network's name server to this file, like /etc/netns/NAME/resolv.conf
     #[arg(long, value_name = "PATH")]
     resolv_conf: Option<PathBuf>,
+    /// The container's root file system: the path of --resolv-conf is one in there, and no link leads out of it
+    #[arg(long, value_name = "DIR", requires = "resolv_conf")]
+    rootfs: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,6 +60,9 @@ struct Place {
     /// This node itself
     #[arg(long)]
     host: bool,
+    /// Whoever takes the interface, which is made on this node under --ifname, down and without addresses
+    #[arg(long, requires = "ifname")]
+    offer: bool,
 }
 
 impl Place {
@@ -75,18 +85,21 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
     let request = AttachRequest {
         netns: args.place.netns()?,
         host: args.place.host,
+        offer: args.place.offer,
         ifname: args.ifname,
         service: args.service,
         slot: args.slot,
         addresses: args.addresses,
         aliases: args.aliases,
         advertise: args.advertise_service.into_iter().map(Into::into).collect(),
+        take: args.take,
     };
     let answer = context.client.attach(&args.network, &args.name, &request).await?;
     if let Some(path) = &args.resolv_conf {
         // By whoever runs this command: the agent writes no files on behalf of others.
         let text = dns::resolv_conf(&answer.network, &answer.dns);
-        dns::write_resolv_conf(path, &text).map_err(|source| CliError::Io {
+        let tree = args.rootfs.as_deref().map_or(Tree::Whole, Tree::Below);
+        beneath::write(tree, path, text.as_bytes()).map_err(|source| CliError::Io {
             what: format!("{} is attached, but cannot write {}", answer.name, path.display()),
             source,
         })?;

@@ -62,7 +62,9 @@ fn table(answer: &DesiredAnswer) -> String {
         let error = item.error.clone().map(|error| crate::api::ApiError::from(error).to_string());
         [
             item.network.to_string(),
-            output::list(&item.endpoint),
+            item.service
+                .as_ref()
+                .map_or_else(|| output::list(&item.endpoint), |name| format!("service {name}")),
             output::word(&item.action),
             output::list(addresses),
             output::list(error),

@@ -2,6 +2,7 @@
 
 use super::{CliError, Context, output};
 use crate::api::Event;
+use crate::clock::utc;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -28,7 +29,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 
 fn line(event: &Event) -> String {
     let object = &event.object;
-    let mut text = format!("{} {} {}", output::time(event.time_ms), event.seq, output::word(&event.kind));
+    let mut text = format!("{} {} {}", utc(event.time_ms), event.seq, output::word(&event.kind));
     let parts = [
         ("network", object.network.as_ref().map(ToString::to_string)),
         ("endpoint", object.endpoint.as_ref().map(ToString::to_string)),

@@ -1,13 +1,15 @@
 //! `lanmesh ipam plan`: what any node would compute, without asking one.
 
+use std::net::IpAddr;
+
 use clap::ArgGroup;
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{AddrRange, Grant, NetworkPlan, NetworkRequest, Origin, Pool, SubnetPlan, endpoint_key};
+use lanmesh_ipam::{AddrRange, AddressRequest, Grant, NetworkPlan, Origin, Pool, SubnetPlan, endpoint_key};
 use serde::Serialize;
 
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
-use crate::model::{EndpointName, NetworkName, ServiceName};
+use crate::model::{EndpointName, NetworkName, ServiceName, ServiceRanges};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -41,6 +43,9 @@ pub(super) struct PlanArgs {
     /// The endpoint's name
     #[arg(long)]
     name: Option<EndpointName>,
+    /// A service: the addresses that it gets as a whole, where no other has them
+    #[arg(long, value_name = "SERVICE")]
+    service_address: Option<ServiceName>,
 }
 
 /// What is printed as JSON.
@@ -50,13 +55,16 @@ struct Foretold {
     node_index: u32,
     /// What the address is computed from; absent when no endpoint was asked for.
     key: Option<String>,
+    /// The addresses of the service that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_addresses: Option<Vec<IpAddr>>,
     subnets: Vec<Subnet>,
 }
 
 #[derive(Serialize)]
 struct Subnet {
     subnet: IpNetwork,
-    gateway: std::net::IpAddr,
+    gateway: IpAddr,
     block_size: u64,
     /// How many nodes have a block.
     blocks: u64,
@@ -71,11 +79,11 @@ struct Subnet {
 }
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
-    let (plan, index) = match &args.network {
+    let (plan, index, ranges) = match &args.network {
         Some(network) => of_network(context, network, args.node_index).await?,
         None => {
             let request = args.layout.clone().request(args.subnets.clone());
-            (request.address_plan()?, args.node_index.unwrap_or(0))
+            (request.address_plan()?, args.node_index.unwrap_or(0), Vec::new())
         }
     };
     let (key, grants) = foretell(&plan, index, args)?;
@@ -83,16 +91,21 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliErr
     for (i, subnet) in plan.subnets().iter().enumerate() {
         subnets.push(describe(subnet, index, grants.get(i))?);
     }
-    let foretold = Foretold { network: args.network.clone(), node_index: index, key, subnets };
+    let of_service =
+        |service: &ServiceName| plan.service_addresses(service.as_str(), &ranges, &[], |_| false);
+    let service_addresses = args.service_address.as_ref().map(of_service).transpose();
+    let service_addresses = service_addresses.map_err(|error| CliError::Other(error.to_string()))?;
+    let foretold =
+        Foretold { network: args.network.clone(), node_index: index, key, service_addresses, subnets };
     if context.json { output::json(&foretold) } else { output::print(&text(&foretold)) }
 }
 
-/// The plan of a network that the agent knows, and the index: this node's if none was given.
+/// The plan of a network that the agent knows, the index (this node's if none was given), and the ranges for services.
 async fn of_network(
     context: &Context,
     name: &NetworkName,
     index: Option<u32>,
-) -> Result<(NetworkPlan, u32), CliError> {
+) -> Result<(NetworkPlan, u32, Vec<AddrRange>), CliError> {
     let network = context.client.network(name).await?;
     let index = match index {
         Some(index) => index,
@@ -103,7 +116,8 @@ async fn of_network(
         }
     };
     let plan = network.to_ipam().split().and_then(NetworkPlan::new)?;
-    Ok((plan, index))
+    let ranges = network.service_addresses.iter().flat_map(ServiceRanges::iter).collect();
+    Ok((plan, index, ranges))
 }
 
 /// The key and the addresses of the endpoint that was asked for; nothing if none was.
@@ -119,7 +133,7 @@ fn foretell(
         return Ok((None, Vec::new()));
     }
     let key = endpoint_key(name.unwrap_or_default(), service, args.slot);
-    let request = NetworkRequest { key: &key, service, slot: args.slot, addresses: &[] };
+    let request = AddressRequest { key: &key, service, slot: args.slot, addresses: &[] };
     let grants = plan.foretell(index, &request)?;
     Ok((Some(key), grants))
 }
@@ -150,7 +164,11 @@ fn text(foretold: &Foretold) -> String {
             subnet.origin.map_or_else(|| "-".to_owned(), origin),
         ]
     });
-    output::table(["SUBNET", "GATEWAY", "NODE", "BLOCK", "POOLS", "ADDRESS", "FROM"], rows)
+    let table = output::table(["SUBNET", "GATEWAY", "NODE", "BLOCK", "POOLS", "ADDRESS", "FROM"], rows);
+    match &foretold.service_addresses {
+        Some(addresses) => format!("{table}The service gets {}.\n", output::list(addresses)),
+        None => table,
+    }
 }
 
 fn origin(origin: Origin) -> String {

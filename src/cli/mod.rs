@@ -1,18 +1,21 @@
 //! The command line: each subcommand is a client of the socket and nothing more.
 //!
 //! Owns: flags, the text and tables that people read, exit codes. Does not own: anything an agent decides. The
-//! commands that work without an agent are `ipam plan --subnet`, which computes, `agent` itself, and the process that
-//! it starts.
+//! commands that work without an agent are `ipam plan --subnet`, which computes, `agent` itself, the process that it
+//! starts, and `cleanup`.
 
 mod agent;
 mod attach;
+mod cleanup;
 mod desired;
 mod detach;
 mod discover;
+mod docker;
 mod doctor;
 mod endpoint;
 mod error;
 mod events;
+mod facts;
 mod init;
 mod ipam;
 mod join;
@@ -22,8 +25,12 @@ mod multicast;
 mod network;
 mod network_exec;
 mod node;
+mod options;
 mod output;
 mod plan;
+mod reclaim;
+mod secret;
+mod service;
 mod spec;
 mod status;
 #[cfg(test)]
@@ -37,7 +44,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use self::error::CliError;
+pub use self::docker::{PluginCli, is_plugin, run_plugin};
+pub use self::error::{CliError, ErrorReport};
 use crate::api::client::Client;
 use crate::config::{DEFAULT_RUN_DIR, socket_in};
 
@@ -65,6 +73,8 @@ enum Command {
     Join(join::Args),
     /// Leave the cluster
     Leave,
+    /// Go on here as the node that stepped aside for a copy of itself, and make this machine its own
+    Reclaim,
     /// Show or replace the token that admits nodes
     #[command(subcommand)]
     Token(token::Command),
@@ -81,9 +91,14 @@ enum Command {
     Attach(attach::Args),
     /// Detach an endpoint from a network
     Detach(detach::Args),
-    /// List endpoints
+    /// List endpoints, or drain one
     #[command(subcommand)]
     Endpoint(endpoint::Command),
+    /// Give services addresses, list or inspect them, or take their addresses away
+    #[command(subcommand)]
+    Service(service::Command),
+    /// Show what this node carries for the cluster, by kind and writer
+    Facts,
     /// List multicast groups and their members
     #[command(subcommand)]
     Multicast(multicast::Command),
@@ -99,6 +114,11 @@ enum Command {
     Desired(desired::Command),
     /// Show what this machine can do, and which way is taken instead
     Doctor,
+    /// Show what this node lacks for Docker
+    #[command(subcommand)]
+    Docker(docker::Command),
+    /// Remove what former agents left in the kernel
+    Cleanup(cleanup::Args),
     /// Show how the agent is
     Status,
     /// Show what happened
@@ -117,11 +137,23 @@ struct Context {
     json: bool,
 }
 
-/// Runs a command. An error is for one line on stderr and exit status 1.
+impl Cli {
+    /// Whether one JSON document is wanted.
+    pub fn json(&self) -> bool {
+        self.json
+    }
+}
+
+/// Runs a command. An error is for one line on stderr and the exit status that it has.
 pub fn run(cli: Cli) -> Result<(), CliError> {
     let command = match cli.command {
         Command::Agent(args) => return agent::run(args, cli.socket),
         Command::WireguardUserspace(args) => return wireguard_userspace::run(&args),
+        Command::Cleanup(args) => return cleanup::run(&args, cli.json),
+        Command::Join(ref args) if args.secret.is_shown() => {
+            secret::hide();
+            cli.command
+        }
         command => command,
     };
     let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
@@ -146,6 +178,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Init(args) => init::run(context, args).await,
         Command::Join(args) => join::run(context, args).await,
         Command::Leave => leave::run(context).await,
+        Command::Reclaim => reclaim::run(context).await,
         Command::Token(command) => token::run(context, &command).await,
         Command::Manager(command) => manager::run(context, &command).await,
         Command::Node(command) => node::run(context, &command).await,
@@ -153,16 +186,19 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Attach(args) => attach::run(context, args).await,
         Command::Detach(args) => detach::run(context, &args).await,
         Command::Endpoint(command) => endpoint::run(context, &command).await,
+        Command::Service(command) => service::run(context, command).await,
+        Command::Facts => facts::run(context).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
         Command::Discover(args) => discover::run(context, &args).await,
         Command::Ipam(ipam::Command::Plan(args)) => ipam::run(context, &args).await,
         Command::Plan => plan::run(context).await,
         Command::Desired(command) => desired::run(context, &command).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Docker(command) => docker::run(context, &command).await,
         Command::Status => status::run(context).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.
-        Command::Agent(_) | Command::WireguardUserspace(_) => Ok(()),
+        Command::Agent(_) | Command::Cleanup(_) | Command::WireguardUserspace(_) => Ok(()),
     }
 }

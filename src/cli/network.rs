@@ -1,16 +1,19 @@
 //! `lanmesh network`: the networks of the cluster.
 
-use clap::ValueEnum;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+
 use ipnetwork::IpNetwork;
+use lanmesh_ipam::{AddrRange, RangeError};
 
 use super::network_exec;
+use super::options::OptionArgs;
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
-use crate::api::types::NetworkRequest;
-use crate::model::{
-    BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MulticastMode, NetworkName, SpoofingMode,
-    ZeroconfMode,
-};
+use crate::api::ranges::Ranges;
+use crate::api::types::{NetworkAnswer, NetworkRequest, SettingsRequest};
+use crate::model::{NameError, NetworkName, NetworkOptions, ServiceName};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -23,6 +26,8 @@ pub(super) enum Command {
         /// Its name
         name: NetworkName,
     },
+    /// Change settings of a network that is there, on every node
+    Set(Box<SetArgs>),
     /// Delete a network
     Rm {
         /// Its name
@@ -41,117 +46,75 @@ pub(super) struct CreateArgs {
     subnets: Vec<IpNetwork>,
     #[command(flatten)]
     layout: LayoutArgs,
-    /// What it travels through besides the underlay
-    #[arg(long, value_enum)]
-    encrypt: Option<EncryptArg>,
-    /// The MTU inside, in bytes [default: derived from the underlay]
-    #[arg(long, value_name = "N")]
-    mtu: Option<u32>,
-    /// How multicast travels
-    #[arg(long, value_enum, default_value_t = MulticastArg::Snoop)]
-    multicast: MulticastArg,
-    /// Whether broadcast travels
-    #[arg(long, value_enum, default_value_t = BroadcastArg::On)]
-    broadcast: BroadcastArg,
-    /// How zeroconf travels
-    #[arg(long, value_enum, default_value_t = ZeroconfArg::Transparent)]
-    zeroconf: ZeroconfArg,
-    /// Whether endpoints may send from addresses that are not their own
-    #[arg(long, value_enum, default_value_t = SpoofingArg::Deny)]
-    spoofing: SpoofingArg,
-    /// Whether its name servers ask the node's resolvers for other names
-    #[arg(long, value_enum, default_value_t = DnsForwardArg::On)]
-    dns_forward: DnsForwardArg,
-    /// How long answers of its name servers may be kept [default: what the nodes' configuration says]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=i64::from(DNS_TTL_MAX)))]
-    dns_ttl: Option<u32>,
+    #[command(flatten)]
+    options: OptionArgs<true>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum EncryptArg {
-    /// The WireGuard mesh between the nodes
-    Wireguard,
+#[derive(Debug, clap::Args)]
+pub(super) struct SetArgs {
+    /// The network's name
+    name: NetworkName,
+    #[command(flatten)]
+    options: OptionArgs<false>,
+    /// Addresses for the slots of a service, such as distcc=10.10.0.100-10.10.0.119; none (distcc=) takes them back
+    #[arg(long = "pool", value_name = "SERVICE=RANGE")]
+    pools: Vec<PoolArg>,
+    /// Addresses that are not to be handed out any more
+    #[arg(long, value_name = "RANGE")]
+    reserve: Vec<AddrRange>,
+    /// Reserved addresses that may be handed out again
+    #[arg(long, value_name = "RANGE")]
+    release: Vec<AddrRange>,
+    /// A subnet that the network is to have as well
+    #[arg(long = "add-subnet", value_name = "CIDR")]
+    add_subnets: Vec<IpNetwork>,
+    /// The gateway of an added subnet, where it is not the first address
+    #[arg(long = "gateway", value_name = "IP", requires = "add_subnets")]
+    gateways: Vec<IpAddr>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum MulticastArg {
-    /// To the nodes that have a member of the group
-    Snoop,
-    /// To every node of the network
-    Flood,
-    /// Not at all
-    Off,
+/// A pool that is set (`SERVICE=RANGE`) or taken back (`SERVICE=`).
+#[derive(Debug, Clone)]
+struct PoolArg {
+    service: ServiceName,
+    range: Option<AddrRange>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum BroadcastArg {
-    /// To every node of the network
-    On,
-    /// Not at all
-    Off,
+impl FromStr for PoolArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (service, range) =
+            text.split_once('=').ok_or("write it as SERVICE=FIRST-LAST, or SERVICE= to take it back")?;
+        let service = service.parse().map_err(|error: NameError| error.to_string())?;
+        let range = (!range.is_empty()).then(|| range.parse()).transpose();
+        Ok(Self { service, range: range.map_err(|error: RangeError| error.to_string())? })
+    }
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum ZeroconfArg {
-    /// As any other multicast
-    Transparent,
-    /// The agents answer
-    Proxy,
-    /// It does not leave a node
-    Off,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum SpoofingArg {
-    /// Dropped on the endpoint's node
-    Deny,
-    /// For containers that route, bridge or take over addresses
-    Allow,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum DnsForwardArg {
-    /// They do
-    On,
-    /// They refuse them
-    Off,
+impl SetArgs {
+    fn into_request(self) -> (NetworkName, SettingsRequest) {
+        let mut pools: BTreeMap<ServiceName, Ranges> = BTreeMap::new();
+        for PoolArg { service, range } in self.pools {
+            pools.entry(service).or_default().0.extend(range);
+        }
+        let Self { name, reserve, release, add_subnets, gateways, .. } = self;
+        let options = self.options.texts();
+        (name, SettingsRequest { options, pools, reserve, release, add_subnets, gateways })
+    }
 }
 
 impl CreateArgs {
     fn into_request(self) -> (NetworkName, NetworkRequest) {
-        let request = NetworkRequest {
-            mtu: self.mtu,
-            multicast: match self.multicast {
-                MulticastArg::Snoop => MulticastMode::Snoop,
-                MulticastArg::Flood => MulticastMode::Flood,
-                MulticastArg::Off => MulticastMode::Off,
-            },
-            broadcast: match self.broadcast {
-                BroadcastArg::On => BroadcastMode::On,
-                BroadcastArg::Off => BroadcastMode::Off,
-            },
-            zeroconf: match self.zeroconf {
-                ZeroconfArg::Transparent => ZeroconfMode::Transparent,
-                ZeroconfArg::Proxy => ZeroconfMode::Proxy,
-                ZeroconfArg::Off => ZeroconfMode::Off,
-            },
-            spoofing: match self.spoofing {
-                SpoofingArg::Deny => SpoofingMode::Deny,
-                SpoofingArg::Allow => SpoofingMode::Allow,
-            },
-            dns_forward: match self.dns_forward {
-                DnsForwardArg::On => DnsForward::On,
-                DnsForwardArg::Off => DnsForward::Off,
-            },
-            dns_ttl: self.dns_ttl,
-            encrypt: match self.encrypt {
-                None => Encryption::None,
-                Some(EncryptArg::Wireguard) => Encryption::Wireguard,
-            },
-            ..self.layout.request(self.subnets)
-        };
-        (self.name, request)
+        let mut options = NetworkOptions::default();
+        self.options.apply(&mut options);
+        (self.name, self.layout.request(self.subnets).with(options))
     }
+}
+
+/// What may go wrong with a network is for a person, whatever the answer is for.
+fn warn(answer: &NetworkAnswer) {
+    answer.warnings.iter().for_each(|warning| eprintln!("lanmesh: warning: {warning}"));
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
@@ -159,10 +122,20 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
         Command::Create(args) => {
             let (name, request) = args.into_request();
             let answer = context.client.create_network(&name, &request).await?;
+            warn(&answer);
             if context.json {
                 return output::json(&answer);
             }
             output::print(&format!("{name} is there: {}.\n", output::list(&answer.subnets)))
+        }
+        Command::Set(args) => {
+            let (name, request) = args.into_request();
+            let answer = context.client.set_network(&name, &request).await?;
+            warn(&answer);
+            if context.json {
+                return output::json(&answer);
+            }
+            output::print(&format!("{name} is set.\n"))
         }
         Command::Ls => {
             let networks = context.client.networks().await?;
@@ -174,7 +147,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
                     network.name.to_string(),
                     output::list(&network.subnets),
                     output::list(&network.gateways),
-                    network.vni.to_string(),
+                    network.vni.map_or_else(String::new, |vni| vni.to_string()),
                     network.mtu.map_or_else(|| "auto".to_owned(), |mtu| mtu.to_string()),
                     output::word(&network.multicast),
                     output::word(&network.encrypt),

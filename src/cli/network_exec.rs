@@ -10,6 +10,7 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 
 use super::{CliError, Context, block_on};
+use crate::errno::words;
 use crate::model::NetworkName;
 
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,7 @@ fn become_in(netns: &Path, command: &[OsString]) -> Result<(), CliError> {
             Errno::EINVAL => "it is no namespace any more: `lanmesh status` tells how the agent is",
             _ => "see setns(2)",
         };
-        CliError::Other(format!("cannot enter {}: {errno}; {hint}", netns.display()))
+        CliError::Other(format!("cannot enter {}: {}; {hint}", netns.display(), words(errno)))
     })?;
     let Some((program, rest)) = command.split_first() else {
         return Err(CliError::Other("no command was given".to_owned()));

@@ -1,16 +1,31 @@
 //! `lanmesh node`: the nodes of the cluster.
 
+use std::str::FromStr;
+
 use super::{CliError, Context, output};
+use crate::api::types::{LabelsRequest, NodeAnswer};
 use crate::model::NodeName;
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the nodes
-    Ls,
+    Ls {
+        /// Only those with this label, such as label=storage=ssd or label=storage; all of several
+        #[arg(long, value_name = "label=K[=V]")]
+        filter: Vec<Filter>,
+    },
     /// Show one node as JSON
     Inspect {
         /// Its name or id
         node: NodeName,
+    },
+    /// Say something of a node, for orchestrators to go by
+    Set {
+        /// Its name or id
+        node: NodeName,
+        /// A label and its value; K= takes it back
+        #[arg(long = "label", value_name = "K=V", required = true)]
+        labels: Vec<LabelArg>,
     },
     /// Shut a node out of the cluster
     Rm {
@@ -19,10 +34,52 @@ pub(super) enum Command {
     },
 }
 
+/// What a node must be like to be listed.
+#[derive(Debug, Clone)]
+pub(super) struct Filter {
+    label: String,
+    value: Option<String>,
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text.strip_prefix("label=").filter(|rest| !rest.is_empty());
+        let rest = rest.ok_or("write it as label=K or label=K=V")?;
+        let (label, value) = match rest.split_once('=') {
+            Some((label, value)) => (label, Some(value.to_owned())),
+            None => (rest, None),
+        };
+        Ok(Self { label: label.to_owned(), value })
+    }
+}
+
+impl Filter {
+    fn meets(&self, node: &NodeAnswer) -> bool {
+        let value = node.labels.get(&self.label);
+        value.is_some_and(|value| self.value.as_ref().is_none_or(|wanted| wanted == value))
+    }
+}
+
+/// A label that is set (`K=V`) or taken back (`K=`).
+#[derive(Debug, Clone)]
+pub(super) struct LabelArg(String, Option<String>);
+
+impl FromStr for LabelArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("write it as K=V, or K= to take it back")?;
+        Ok(Self(name.to_owned(), (!value.is_empty()).then(|| value.to_owned())))
+    }
+}
+
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
     match command {
-        Command::Ls => {
-            let nodes = context.client.nodes().await?;
+        Command::Ls { filter } => {
+            let mut nodes = context.client.nodes().await?;
+            nodes.retain(|node| filter.iter().all(|filter| filter.meets(node)));
             if context.json {
                 return output::json(&nodes);
             }
@@ -46,6 +103,15 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             ))
         }
         Command::Inspect { node } => output::json(&context.client.node(node).await?),
+        Command::Set { node, labels } => {
+            let labels = labels.iter().cloned().map(|LabelArg(name, value)| (name, value)).collect();
+            let answer = context.client.set_labels(node, &LabelsRequest { labels }).await?;
+            if context.json {
+                return output::json(&answer);
+            }
+            let told = answer.labels.iter().map(|(name, value)| format!("{name}={value}"));
+            output::print(&format!("{node}: {}.\n", output::list(told)))
+        }
         Command::Rm { node } => {
             let removed = context.client.remove_node(node).await?;
             output::removed(

@@ -2,6 +2,7 @@
 
 use super::{CliError, Context, output};
 use crate::api::types::StatusAnswer;
+use crate::clock::utc;
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let status = context.client.status().await?;
@@ -15,6 +16,9 @@ fn text(status: &StatusAnswer) -> String {
         ("pid", status.pid.to_string()),
         ("up", format!("{} s", status.uptime_s)),
     ];
+    if let Some(out) = &status.out {
+        lines.push(("out", format!("{} (hint: {})", out.text, out.hint)));
+    }
     if let Some(cluster) = &status.cluster {
         let manager = if cluster.manager { ", manager" } else { "" };
         lines.push(("cluster", cluster.id.clone()));
@@ -30,7 +34,7 @@ fn text(status: &StatusAnswer) -> String {
         lines.push(("endpoints", format!("{} here", status.endpoints)));
     }
     let reconcile = &status.reconcile;
-    let last = reconcile.last_ms.map_or_else(String::new, |ms| format!(", the last at {}", output::time(ms)));
+    let last = reconcile.last_ms.map_or_else(String::new, |ms| format!(", the last at {}", utc(ms)));
     lines.push(("passes", format!("{}{last}", reconcile.passes)));
     lines.extend(reconcile.errors.iter().map(|error| ("error", error.clone())));
     let mut text: String =

@@ -47,6 +47,13 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "network inspect net",
             "attach net --name cc1 --pid 1 --service web --slot 2 --ip 10.10.0.34 --alias x \
              --advertise-service _distcc._tcp:3632,jobs=4",
+            "service create net web --address 10.0.0.250 --port 80:8080 --affinity source",
+            "service ls",
+            "service ls net",
+            "service inspect net web",
+            "service rm net web",
+            "endpoint drain net cc1",
+            "endpoint drain net cc1 --undo",
             "endpoint ls",
             "endpoint ls net",
             "multicast ls",
@@ -54,6 +61,7 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "discover net",
             "discover net _distcc._tcp --format distcc",
             "ipam plan net",
+            "ipam plan net --service-address web",
             "ipam plan net --node-index 1 --service web --slot 3",
             "ipam plan net --name cc1",
             "plan",
@@ -67,6 +75,7 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "events --since 0",
             "version",
             "network rm net",
+            "reclaim",
             "leave",
         ] {
             let line = format!("{line}{json}");

@@ -4,27 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::JoinError;
-use crate::model::{Endpoint, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey};
+use super::{JoinError, Protocols, Timing};
+use crate::model::{
+    Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
+};
 use crate::state::State;
 
 /// The port of gossip (UDP) and streams (TCP).
 pub const DEFAULT_PORT: u16 = 7979;
-
-/// How fast things are noticed. Everything else is derived from these.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timing {
-    /// Within this time every node of a small cluster knows that one is dead. Equal on all nodes.
-    pub detect: Duration,
-    /// How often each node compares what it knows with one other node.
-    pub sync: Duration,
-}
-
-impl Default for Timing {
-    fn default() -> Self {
-        Self { detect: Duration::from_secs(2), sync: Duration::from_secs(2) }
-    }
-}
 
 /// What every way into a cluster needs.
 #[derive(Clone)]
@@ -43,6 +30,12 @@ pub struct ClusterConfig {
     pub underlay_mtu: u32,
     /// How often the manager makes a new gossip key; `None`: only when it is asked to.
     pub rotate: Option<Duration>,
+    /// Which versions of the protocol this node speaks.
+    pub protocols: Protocols,
+    /// What this node tells of itself: `kernel`, `os`, `arch`, `version` and the like.
+    pub traits: BTreeMap<String, String>,
+    /// What tells this machine from others: a copy of it that runs too gives way to this one.
+    pub machine: Option<String>,
 }
 
 impl ClusterConfig {
@@ -56,6 +49,9 @@ impl ClusterConfig {
             vtep: None,
             underlay_mtu: 1500,
             rotate: None,
+            protocols: Protocols::SPOKEN,
+            traits: BTreeMap::new(),
+            machine: None,
         }
     }
 }
@@ -98,6 +94,8 @@ pub struct Initial {
     pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
     /// What mDNS brought to light there before the agent was restarted.
     pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
+    /// The endpoints there that take no new connections of their services.
+    pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
     /// The keys under which this node can be reached in the mesh.
     pub mesh: Vec<MeshKey>,
 }

@@ -1,23 +1,23 @@
 //! The thread that runs the core: its UDP socket, its timers, and the way in for everybody else.
 //!
-//! Owns: the thread, the socket, the clock, writing to the state in the background. Does not own: streams, which
-//! run on the agent's runtime, so that neither TLS nor a busy agent keeps a probe from being answered.
+//! Owns: the thread, the socket, the clock. Does not own: writing to the state (`persister`), and streams, which run on the
+//! agent's runtime, so that neither TLS nor a busy agent keeps a probe from being answered.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, mpsc as blocking};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::core::{Core, Output, Persist};
-use super::{ClusterError, ClusterEvent, Stats, store};
+use super::core::{Core, Output};
+use super::persister::Persister;
+use super::{ClusterError, ClusterEvent, Stats};
 use crate::mesh::MeshSecret;
 use crate::model::{ClusterView, NodeId};
-use crate::state::{State, StateError};
 
 /// How many datagrams and calls are taken before the timers are looked at again.
 const BATCH: usize = 256;
@@ -56,65 +56,6 @@ impl Link {
     }
 }
 
-enum Write {
-    Changes(Vec<Persist>),
-    Barrier(oneshot::Sender<Result<(), StateError>>),
-    Stop,
-}
-
-/// Writes to the state on a thread of its own, in order.
-#[derive(Clone)]
-pub(super) struct Persister(blocking::Sender<Write>);
-
-impl Persister {
-    /// Starts the thread; it ends when it is stopped, or with the last clone.
-    pub fn start(state: State) -> Result<(Self, JoinHandle<()>), ClusterError> {
-        let (sender, receiver) = blocking::channel();
-        let thread = std::thread::Builder::new()
-            .name("lanmesh-state".to_owned())
-            .spawn(move || write_all(&state, &receiver))
-            .map_err(ClusterError::Thread)?;
-        Ok((Self(sender), thread))
-    }
-
-    /// Ends the thread, and its hold on the state, when what was handed over before is written.
-    pub fn stop(&self) {
-        let _ = self.0.send(Write::Stop);
-    }
-
-    /// Returns when everything that was handed over before is durable.
-    pub async fn barrier(&self) -> Result<(), ClusterError> {
-        let (sender, receiver) = oneshot::channel();
-        self.0.send(Write::Barrier(sender)).map_err(|_| ClusterError::Stopped)?;
-        receiver.await.map_err(|_| ClusterError::Stopped)??;
-        Ok(())
-    }
-}
-
-fn write_all(state: &State, writes: &blocking::Receiver<Write>) {
-    let (mut failed, mut stop) = (None, false);
-    while !stop && let Ok(first) = writes.recv() {
-        let (mut changes, mut waiting) = (Vec::new(), Vec::new());
-        // All that is there goes into one commit.
-        for write in std::iter::once(first).chain(writes.try_iter().take(BATCH)) {
-            match write {
-                Write::Changes(more) => changes.extend(more),
-                Write::Barrier(waiter) => waiting.push(waiter),
-                Write::Stop => stop = true,
-            }
-        }
-        if !changes.is_empty()
-            && let Err(error) = store::save(state, &changes)
-        {
-            error!(%error, "cannot remember a change of the cluster");
-            failed = Some(error);
-        }
-        for waiter in waiting {
-            let _ = waiter.send(failed.take().map_or(Ok(()), Err));
-        }
-    }
-}
-
 /// Takes certificates, in DER.
 type TakeCertificates = Box<dyn Fn(&[Vec<u8>]) + Send>;
 
@@ -136,6 +77,8 @@ pub(super) struct Outlets {
     pub sync: Box<dyn Fn(NodeId, SocketAddr) + Send>,
     /// Takes the cluster's CAs.
     pub trust: TakeCertificates,
+    /// Is told that a node left.
+    pub left: Box<dyn Fn() + Send>,
 }
 
 /// The gossip socket.
@@ -245,13 +188,12 @@ impl Driver {
                 Output::Datagram(to, datagram) => drop(self.socket.try_send_to(&datagram, to)),
                 Output::Sync(peer, address) => (self.outlets.sync)(peer, address),
                 Output::Trust(authorities) => (self.outlets.trust)(&authorities),
+                Output::Left => (self.outlets.left)(),
                 Output::Persist(change) => persist.push(change),
                 Output::Event(event) => drop(self.outlets.events.send(event)),
             }
         }
-        if !persist.is_empty() {
-            let _ = self.outlets.persister.0.send(Write::Changes(persist));
-        }
+        self.outlets.persister.write(persist);
         if let Some(view) = core.take_view() {
             self.outlets.view.send_replace(Arc::new(view));
         }

@@ -1,12 +1,11 @@
 //! What can go wrong in the cluster, said so that a person knows what to do next.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
-
-use crate::model::{NetworkId, NetworkName, NodeIndex, NodeName};
+use super::{Apart, Refusal};
+use crate::errno::InWords;
+use crate::model::{NetworkId, NetworkName, NodeName};
 use crate::state::StateError;
 
 /// Why the cluster could not do something. Unless a variant says otherwise, nothing was changed.
@@ -67,16 +66,32 @@ pub enum ClusterError {
         /// How many nodes were asked.
         asked: usize,
     },
-    /// What one node publishes in one network grew beyond what a message may hold.
+    /// What one node publishes in one network grew beyond what it may.
     #[error(
-        "what is published of this node in one network would take {bytes} bytes, and at most {max} can be published: \
+        "what is published of this node in one network would come to {would}, and at most {max} can be published: \
          use another node"
     )]
     TooLarge {
-        /// How many bytes there would be.
-        bytes: usize,
+        /// How many bytes, or things of one kind, there would be.
+        would: usize,
         /// How many there may be.
         max: usize,
+    },
+    /// A node would have more labels than one may.
+    #[error("the node would have {would} labels, and may have {max}: take some back first (--label NAME=)")]
+    TooManyLabels {
+        /// How many it would have.
+        would: usize,
+        /// How many it may have.
+        max: usize,
+    },
+    /// The other nodes would not believe it.
+    #[error("this {what} cannot be published: {why}")]
+    Unsound {
+        /// What kind of thing.
+        what: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
     },
     /// An advertised address that nobody can send to.
     #[error("other nodes cannot reach {0}: give --advertise an address of this machine, with a port above 0")]
@@ -85,7 +100,7 @@ pub enum ClusterError {
     #[error(transparent)]
     Join(#[from] JoinError),
     /// The cluster's socket could not be opened.
-    #[error("cannot listen on {address} ({protocol}): {source}; is another agent using it?")]
+    #[error("cannot listen on {address} ({protocol}): {}; is another agent using it?", InWords(source))]
     Bind {
         /// Where.
         address: SocketAddr,
@@ -102,11 +117,22 @@ pub enum ClusterError {
         /// What is wrong with it.
         why: String,
     },
+    /// A later release wrote the state.
+    #[error(
+        "the state is of schema {found}, and this release knows those up to {known}: run the release that wrote it, or \
+         a later one; or give this agent another --data-dir and join again"
+    )]
+    LaterState {
+        /// The number in the state.
+        found: u32,
+        /// The last one that is known.
+        known: u32,
+    },
     /// The durable state failed.
     #[error(transparent)]
     State(#[from] StateError),
     /// The thread that runs the cluster could not be started.
-    #[error("cannot start the cluster's thread: {0}")]
+    #[error("cannot start the cluster's thread: {}", InWords(_0))]
     Thread(io::Error),
     /// The cluster was shut down, or the node left it.
     #[error("this node belongs to no cluster: run `lanmesh init` or `lanmesh join` first")]
@@ -130,7 +156,10 @@ pub enum JoinError {
         why: String,
     },
     /// No connection to any address of the manager.
-    #[error("no manager answers at {tried} ({source}): is its agent running, and is TCP to it let through?")]
+    #[error(
+        "no manager answers at {tried} ({}): is its agent running, and is TCP to it let through?",
+        InWords(source)
+    )]
     Unreachable {
         /// What was tried.
         tried: String,
@@ -138,7 +167,10 @@ pub enum JoinError {
         source: io::Error,
     },
     /// The connection broke, or an answer did not come in time.
-    #[error("{address} did not finish the join ({source}): is it a lanmesh agent, and of this version?")]
+    #[error(
+        "{address} did not finish the join ({}): is it a lanmesh agent, and of this version?",
+        InWords(source)
+    )]
     Broken {
         /// Who was asked.
         address: SocketAddr,
@@ -163,105 +195,15 @@ pub enum JoinError {
         /// Why not.
         refusal: Refusal,
     },
+    /// The two share no version of the protocol.
+    #[error("{address}: {apart}")]
+    Apart {
+        /// Who was asked.
+        address: SocketAddr,
+        /// What each of the two speaks.
+        apart: Apart,
+    },
     /// No address of this node is known that the others could use.
     #[error("the connection to the manager uses {0}, which other nodes cannot reach: give --advertise IP")]
     NoAdvertise(std::net::IpAddr),
-}
-
-/// What a manager answers to a node that it does not let in; the same sentence is in its log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Refusal {
-    /// The secret is not that of this cluster.
-    WrongToken,
-    /// The secret was that of this cluster once.
-    RotatedToken,
-    /// The index belongs to another node.
-    IndexTaken {
-        /// The index.
-        index: NodeIndex,
-        /// Its owner.
-        owner: NodeName,
-    },
-    /// The name belongs to another node.
-    NameTaken {
-        /// The name.
-        name: NodeName,
-    },
-    /// The other nodes advertise addresses of the other family, IPv4 or IPv6.
-    Family {
-        /// The joining node's address.
-        theirs: SocketAddr,
-        /// An address of a node that is in.
-        ours: SocketAddr,
-    },
-    /// The node was removed.
-    Removed,
-    /// The clocks of both are too far from each other.
-    ClockOff {
-        /// The joining node's clock, in milliseconds since 1970.
-        theirs_ms: u64,
-        /// The manager's clock, in milliseconds since 1970.
-        ours_ms: u64,
-    },
-    /// The node that was asked does not hand out indexes.
-    NotManager {
-        /// Name and address of the node that does, as far as they are known.
-        manager: String,
-    },
-    /// The two speak different versions of the protocol.
-    Version {
-        /// The joining node's.
-        theirs: u16,
-        /// The manager's.
-        ours: u16,
-    },
-    /// Something failed at the manager.
-    Failed(String),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::WrongToken => {
-                f.write_str("the token is wrong: `lanmesh token show` on the manager prints the right one")
-            }
-            Self::RotatedToken => f.write_str(
-                "the token was rotated and is no longer valid: \
-                 `lanmesh token show` on the manager prints the new one",
-            ),
-            Self::IndexTaken { index, owner } => {
-                write!(f, "index {index} belongs to {owner}: ask for another, or leave --index out")
-            }
-            Self::NameTaken { name } => write!(
-                f,
-                "a node named {name} exists: give another --name, or remove that one with `lanmesh node rm {name}`"
-            ),
-            Self::Family { theirs, ours } => write!(
-                f,
-                "the nodes of a cluster reach each other by one family of addresses, and {theirs} is not of that of \
-                 {ours}: give another --advertise"
-            ),
-            Self::Removed => f.write_str(
-                "this node was removed from the cluster: run `lanmesh leave` on it, then join with a token",
-            ),
-            Self::ClockOff { theirs_ms, ours_ms } => {
-                let seconds = theirs_ms.abs_diff(*ours_ms) / 1000;
-                write!(
-                    f,
-                    "the clocks are {seconds} s apart, and at most {} s are allowed: \
-                     the joining node's says {}, the manager's {}; set them right",
-                    super::join::MAX_CLOCK_OFFSET.as_secs(),
-                    super::join::utc(*theirs_ms),
-                    super::join::utc(*ours_ms),
-                )
-            }
-            Self::NotManager { manager } => write!(f, "it is not the manager: join at {manager}"),
-            Self::Version { theirs, ours } => write!(
-                f,
-                "the joining node speaks version {theirs} of the cluster's protocol and the manager version {ours}: \
-                 install the same release on both"
-            ),
-            Self::Failed(why) => write!(f, "the manager could not let the node in: {why}"),
-        }
-    }
 }

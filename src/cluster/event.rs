@@ -1,7 +1,10 @@
 //! What happened in the cluster, one thing at a time, and how much of what was counted.
 
+use std::net::SocketAddr;
+
 use serde::Serialize;
 
+use super::Apart;
 use crate::model::{EndpointName, NetworkId, NetworkName, NodeId, NodeName};
 
 /// Something that changed, as this node came to know it.
@@ -28,6 +31,8 @@ pub enum ClusterEvent {
         node: NodeId,
         /// Its name.
         name: NodeName,
+        /// How long ago it was last heard, whatever it said, in milliseconds; `None` where it never was since the start.
+        heard_ms: Option<u64>,
     },
     /// A node was given up.
     NodeDead {
@@ -35,6 +40,8 @@ pub enum ClusterEvent {
         node: NodeId,
         /// Its name.
         name: NodeName,
+        /// How long ago it was last heard, whatever it said, in milliseconds; `None` where it never was since the start.
+        heard_ms: Option<u64>,
     },
     /// A node said that it goes.
     NodeLeft {
@@ -49,6 +56,49 @@ pub enum ClusterEvent {
         node: NodeId,
         /// Its name.
         name: NodeName,
+    },
+    /// Another node is the manager now.
+    ManagerChanged {
+        /// Who.
+        node: NodeId,
+        /// Its name, where it is known.
+        name: Option<NodeName>,
+    },
+    /// Two nodes were let in under one id: somebody is where he does not belong.
+    NodeAdmittedTwice {
+        /// The id.
+        node: NodeId,
+        /// The name of the one.
+        name: NodeName,
+        /// The name of the other.
+        other: NodeName,
+    },
+    /// This node runs twice: there is a copy of its machine.
+    RunsTwice {
+        /// Where this one is.
+        here: SocketAddr,
+        /// Where the other is, as far as it is known.
+        there: Option<SocketAddr>,
+        /// When the other began, in milliseconds since 1970 by its clock; 0 where that is not known.
+        since_ms: u64,
+        /// Whether this one goes on; else the other does.
+        goes_on: bool,
+        /// Why.
+        because: &'static str,
+    },
+    /// A node publishes more than a node may: nothing of the document is believed.
+    NodeSaysTooMuch {
+        /// Who.
+        node: NodeId,
+        /// Its name, where it is known.
+        name: Option<NodeName>,
+    },
+    /// Somebody speaks no version of the protocol that this node does.
+    SpeaksOtherwise {
+        /// Where it sends from.
+        from: SocketAddr,
+        /// What each of the two speaks.
+        apart: Apart,
     },
     /// A network was created.
     NetworkCreated {
@@ -106,6 +156,8 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Dropped: shorter than a sealed datagram can be, or of another format.
     pub dropped_malformed: u64,
+    /// Dropped: of a version of the protocol that is not spoken here.
+    pub dropped_version: u64,
     /// Dropped: sealed with a key that is not known here.
     pub dropped_unknown_key: u64,
     /// Dropped: does not open with the key it names.
@@ -114,6 +166,10 @@ pub struct Stats {
     pub dropped_replayed: u64,
     /// Dropped: from a node that was removed or never let in, or with content that makes no sense.
     pub dropped_refused: u64,
+    /// Documents and records that were not taken because their writers publish more than they may.
+    pub dropped_excess: u64,
+    /// Facts of others that are carried and not believed: unsound.
+    pub facts_unsound: u64,
     /// Exchanges over streams that this node began and finished.
     pub syncs: u64,
     /// Exchanges over streams that this node began and that failed.

@@ -7,15 +7,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::core::{Boot, Core, Output};
-use super::facts::{Applied, Delta, Doc, Entry, Fact, FactKey, NodeFact, Scope};
+use super::facts::{Applied, Delta, Doc, Entry, Record, Scope, Stamp};
 use super::gossip_key::GossipKey;
 use super::join::gate::{self, Gate};
 use super::join::token::Token;
+use super::kinds::{self, About, EndpointKind, GroupKind, Known, LabelKind, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
 use super::pki::{self, Authority};
 use super::seal::Keyring;
+use super::version::Protocols;
 use super::wire::{self, Compare, Datagram, JoinRequest, Part, Reply, Request, Summary};
-use super::{Timing, streams};
+use super::{Timing, conversation};
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, GroupAddr, Mac, NetworkId, NetworkName, NetworkSpec, NodeId,
     NodeIndex, NodeName, testing,
@@ -56,13 +58,24 @@ fn name(n: u8) -> NodeName {
 fn admission(n: u8) -> Admission {
     let node = NodeId::from_bytes([n; 16]);
     let address = ([10, 0, 0, n], 7979).into();
-    Admission { node, name: name(n), index: NodeIndex(n.into()), address, term: 1 }
+    Admission { term: 1, node, name: name(n), index: NodeIndex(n.into()), address, key: None }
 }
 
 fn fact(n: u8, networks: &[NetworkId]) -> NodeFact {
     let Admission { name, index, address, .. } = admission(n);
     let networks = networks.iter().copied().collect();
-    NodeFact { name, index, address, vtep: address.ip(), underlay_mtu: 1500, networks, mesh: Vec::new() }
+    let (mesh, protocols, traits) = (Vec::new(), (2, 2), BTreeMap::new());
+    NodeFact {
+        name,
+        index,
+        address,
+        vtep: address.ip(),
+        underlay_mtu: 1500,
+        networks,
+        mesh,
+        protocols,
+        traits,
+    }
 }
 
 fn endpoint(name: &str, last: u8) -> Endpoint {
@@ -76,6 +89,7 @@ fn endpoint(name: &str, last: u8) -> Endpoint {
         mac: Mac::of_endpoint(ip),
         services: vec!["_distcc._tcp:3632,txtvers=1".parse().expect("a service")],
         claim: 1,
+        took_ms: None,
     }
 }
 
@@ -109,6 +123,10 @@ fn core(me: NodeId, n: u8) -> Core {
         initial: [(NETWORK, vec![endpoint(&format!("e{n}"), 16 + n)])].into(),
         groups: BTreeMap::new(),
         zeroconf: BTreeMap::new(),
+        draining: BTreeMap::new(),
+        records: Vec::new(),
+        protocols: Protocols::SPOKEN,
+        wall_ms: 1_000_000,
         timing: Timing::default(),
         seed: 1,
     };
@@ -127,6 +145,8 @@ impl Node {
         let sender = |node| (node, keyring(node, Duration::from_secs(2)));
         let senders = [OTHER, THIRD, REMOVED, STRANGER].map(sender).into();
         let mut node = Self { core: core(ME, 1), senders, now: Duration::ZERO };
+        // They have shown that they speak now.
+        [OTHER, THIRD, REMOVED, STRANGER].iter().for_each(|sender| node.core.believe(*sender));
         node.holds();
         node
     }
@@ -140,7 +160,7 @@ impl Node {
     /// Takes a datagram that `sender` sealed.
     fn hear(&mut self, sender: NodeId, body: &[u8]) {
         let Some(keyring) = self.senders.get_mut(&sender) else { return };
-        let Some(sealed) = keyring.seal(1, body, self.now) else { return };
+        let Some(sealed) = keyring.seal(2, 1, body, self.now) else { return };
         let before = self.core.summary();
         self.core.receive(([10, 0, 0, 2], 7979).into(), &sealed, self.now);
         if sender == REMOVED || sender == STRANGER {
@@ -248,10 +268,11 @@ pub fn gossip_seeds() -> Vec<Vec<u8>> {
         Datagram::Facts(other.network_documents(NETWORK).unwrap_or_default()),
         Datagram::Summary(other.summary()),
     ];
-    messages.extend(other.ledger().claims().map(|claim| Datagram::Claims(vec![claim])));
+    messages.extend(other.claims().into_iter().map(|claim| Datagram::Claims(vec![claim])));
+    messages.push(Datagram::Records(vec![record()]));
     messages.extend(
         [Claim::Left(THIRD), Claim::Removed(THIRD), Claim::NetworkDeleted(NETWORK)]
-            .map(|claim| Datagram::Claims(vec![claim])),
+            .map(|claim| Datagram::Claims(vec![wire::Claim::of(&claim)])),
     );
     // What a node says when it starts: greetings of SWIM and more.
     let mut opener = keyring(ME, Duration::ZERO);
@@ -329,9 +350,9 @@ pub fn frames(input: &[u8]) {
     {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
         runtime.block_on(async {
-            while let Ok(Ok(message)) = streams::receive::<T>(&mut stream, limit).await {
-                let again = wire::encode_frame(&message).expect("was framed");
-                assert_eq!(wire::decode_frame(&again[4..]), Ok(Some(message)), "reads back as another");
+            while let Ok(message) = conversation::receive::<T>(&mut stream, 2, limit).await {
+                let again = wire::encode_frame(2, &message).expect("was framed");
+                assert_eq!(wire::decode_frame(2, &again[4..]), Ok(message), "reads back as another");
             }
         });
     }
@@ -345,11 +366,14 @@ pub fn frame_seeds() -> Vec<Vec<u8>> {
     let compare = node.compare(&Summary::default());
     let requests = [Request::Sync(node.summary()), Request::Fetch(NETWORK), Request::Join(join_request())];
     let replies = [
-        Reply::Refused(super::Refusal::NameTaken { name: name(1) }),
+        Reply::Refused(super::Refusal::NameTaken { name: name(1) }.to_wire()),
         Reply::Part(node.answer(compare.clone(), Duration::ZERO)),
         Reply::Compare(compare),
     ];
-    let frames = requests.iter().map(wire::encode_frame).chain(replies.iter().map(wire::encode_frame));
+    let frames = requests
+        .iter()
+        .map(|m| wire::encode_frame(2, m))
+        .chain(replies.iter().map(|m| wire::encode_frame(2, m)));
     let mut frames: Vec<Vec<u8>> = frames.map(|frame| frame.expect("is small")).collect();
     frames.push(frames.concat());
     frames
@@ -358,28 +382,30 @@ pub fn frame_seeds() -> Vec<Vec<u8>> {
 /// Changes of documents: what is sound is taken or not, and the copy holds together and never goes back.
 pub fn deltas(input: &[u8]) {
     let Ok(deltas) = postcard::from_bytes::<Vec<Delta>>(input) else { return };
-    let mut doc = Doc::unknown();
     // Of one document, which those of a scope and a writer are.
-    let of = deltas.first().map(|delta| (delta.scope, delta.writer));
-    let same = deltas.iter().filter(|delta| Some((delta.scope, delta.writer)) == of);
+    let Some((scope, writer)) = deltas.first().map(|delta| (delta.scope, delta.writer)) else { return };
+    let about = About { writer, scope, network: Some(network(NETWORK, "net").into()) };
+    let mut doc = Doc::<Known>::unknown(&about);
+    let same = deltas.iter().filter(|delta| (delta.scope, delta.writer) == (scope, writer));
     for delta in same.filter(|delta| delta.is_sound()) {
         let before = doc.clone();
         let applied = doc.apply(delta);
         assert!(doc.place() >= before.place(), "a copy went back");
-        assert!(doc.is_consistent(), "a copy does not hold together");
+        assert!(doc.is_consistent(&about), "a copy does not hold together");
         match applied {
             Applied::Changed(_) => {
                 assert_eq!(doc.place(), (delta.incarnation, delta.version));
                 assert_eq!(doc.apply(delta), Applied::Known, "the same again is news");
             }
+            Applied::Refused(_) => assert!(doc.is_empty(), "something of a refused document is kept"),
             Applied::Known | Applied::Gap => assert_eq!(doc, before),
         }
         // Whoever has nothing gets the same content from this copy.
-        let whole = doc.since(delta.writer, delta.scope, 0, 0);
-        let mut copy = Doc::unknown();
+        let Some(whole) = doc.since(delta.writer, delta.scope, 0, 0) else { continue };
+        let mut copy = Doc::<Known>::unknown(&about);
         if whole.is_sound() {
             copy.apply(&whole);
-            assert_eq!((copy.endpoints(), copy.groups()), (doc.endpoints(), doc.groups()));
+            assert_eq!(copy.known(), doc.known());
         } else {
             assert!(doc.place().1 == 0, "an unsound whole document");
         }
@@ -391,30 +417,37 @@ pub fn delta_seeds() -> Vec<Vec<u8>> {
     let scope = Scope::Network(NETWORK);
     let entry = |version, name: &str, there: bool| {
         let endpoint = endpoint(name, 20);
-        let key = FactKey::Endpoint(endpoint.name.clone());
-        Entry { key, version, value: there.then_some(Fact::Endpoint(endpoint)) }
+        let key = kinds::key::<EndpointKind>(&endpoint.name);
+        Entry { key, version, value: there.then(|| kinds::value::<EndpointKind>(&endpoint)) }
     };
     let delta =
         |base, version, entries| Delta { writer: OTHER, scope, incarnation: 1, base, version, entries };
     let group: GroupAddr = "239.1.1.1".parse().expect("a group");
-    let group = FactKey::Group(Group::new(group, None).expect("any sender"));
+    let group = kinds::key::<GroupKind>(&Group::new(group, None).expect("any sender"));
+    let joined = Entry { key: group, version: 5, value: Some(kinds::value::<GroupKind>(&())) };
     let deltas = vec![
         delta(0, 2, vec![entry(1, "a", true), entry(2, "b", true)]),
         delta(2, 3, vec![entry(3, "a", false)]),
-        delta(3, 5, vec![entry(4, "b", true), Entry { key: group, version: 5, value: Some(Fact::Joined) }]),
+        delta(3, 5, vec![entry(4, "b", true), joined]),
         delta(0, 6, vec![entry(6, "c", true)]),
     ];
-    let node = Entry { key: FactKey::Node, version: 1, value: Some(Fact::Node(fact(2, &[NETWORK]))) };
+    let said = kinds::value::<NodeKind>(&fact(2, &[NETWORK]));
+    let node = Entry { key: kinds::key::<NodeKind>(&()), version: 1, value: Some(said) };
     let node = Delta { scope: Scope::Node, ..delta(0, 1, vec![node]) };
     vec![encoded(&deltas), encoded(&vec![node]), encoded(&deltas[..1].to_vec())]
+}
+
+fn record() -> Record {
+    let key = kinds::key::<LabelKind>(&(OTHER, "disk".to_owned()));
+    let stamp = Stamp { wall_ms: 1_000_000, count: 0, node: OTHER };
+    Record { key, stamp, value: Some(kinds::value::<LabelKind>(&"ssd".to_owned())) }
 }
 
 fn join_request() -> JoinRequest {
     let (_, csr) = pki::new_key().expect("a key");
     JoinRequest {
         secret: [5; 16],
-        node: STRANGER,
-        name: name(9),
+        name: name(9).to_string(),
         index: None,
         address: ([10, 0, 0, 9], 7979).into(),
         csr,
@@ -431,23 +464,22 @@ pub fn join(input: &[u8]) {
     let _ = gate.check(&request, 1_000_000);
     // Nobody guesses the secret: as if somebody had.
     request.secret = gate.token().secret;
-    let _ = gate.check(&request, 1_000_000);
-    if let Ok(certificate) = gate.authority().sign(request.node, &request.csr) {
-        assert_eq!(pki::node_of(&certificate), Some(request.node), "the certificate names another node");
-    }
+    let Ok(candidate) = gate.check(&request, 1_000_000) else { return };
     let ledger = ledger();
-    if let Ok(admission) = gate::place(&request, &ledger) {
-        assert_eq!((admission.node, &admission.name), (request.node, &request.name));
-        for other in ledger.nodes() {
-            assert!(other.index != admission.index && other.name != admission.name, "{other:?} twice");
-        }
+    let Ok(admission) = gate::place(&candidate, &ledger) else { return };
+    assert!(ledger.admission(admission.node).is_none(), "an id twice");
+    if let Ok(certificate) = gate.authority().sign(admission.node, &request.csr) {
+        assert_eq!(pki::node_of(&certificate), Some(admission.node), "the certificate names another node");
+    }
+    for other in ledger.nodes() {
+        assert!(other.index != admission.index && other.name != admission.name, "{other:?} twice");
     }
 }
 
 /// A request that is let in, one that is not, and a certificate.
 pub fn join_seeds() -> Vec<Vec<u8>> {
     let request = join_request();
-    let taken = JoinRequest { index: Some(NodeIndex(2)), ..request.clone() };
+    let taken = JoinRequest { index: Some(2), ..request.clone() };
     let authority = Authority::generate("fuzz").expect("a CA");
     let certificate = authority.sign(OTHER, &request.csr).expect("signs");
     vec![encoded(&request), encoded(&taken), certificate]

@@ -4,44 +4,57 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use bytes::Bytes;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::core::{Boot, Core};
-use super::driver::{self, Link, Outlets, Persister};
-use super::facts::{Doc, NodeFact};
+use super::driver::{self, Link, Outlets};
+use super::facts::{FactKey, Kind, Scope};
 use super::join::client::Caller;
 use super::join::gate::Gate;
 use super::join::token::{Token, cluster_id};
+use super::joined::Joined;
+use super::kinds::{self, About, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
-use super::members::Joined;
+use super::persister::Persister;
 use super::pki::{self, Authority};
 use super::store::{self, Membership, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::trust::Trusted;
-use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Stats};
+use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Refusal, Stats};
 use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, NetworkId, NetworkSpec, NetworkView, NodeId, NodeIndex,
-    NodeName, ZeroconfFact, ZeroconfKey,
+    ClusterView, Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName, Setting,
+    ZeroconfFact, ZeroconfKey,
 };
 use crate::state::State;
 
 /// How many events a slow reader may be behind.
 const EVENTS: usize = 4096;
 
-/// What each node has in one network.
-pub type NetworkEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>;
-
-/// What is joined on each node in one network.
-pub type NetworkGroups = BTreeMap<NodeId, Arc<BTreeSet<Group>>>;
-
-/// What mDNS brought to light on each node in one network.
-pub type NetworkZeroconf = BTreeMap<NodeId, Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>>;
+/// What is carried of one kind and of one writer, in one document or among the records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Carried {
+    /// `node`, `record`, `ledger`, or the id of a network.
+    pub place: String,
+    /// The kind's number.
+    pub kind: u16,
+    /// What people call it; `None` where this release does not know it.
+    pub name: Option<String>,
+    /// Who wrote it; `None` of the ledger.
+    pub writer: Option<NodeId>,
+    /// How many there are.
+    pub entries: usize,
+    /// How many bytes their keys and values take.
+    pub bytes: usize,
+}
 
 /// This node's membership in a cluster. Clones share it; it runs until [`Cluster::shutdown`] or
 /// [`Cluster::leave`], or until the last clone is dropped.
@@ -89,7 +102,9 @@ impl Cluster {
         let ca = gate.authority().certificate().to_vec();
         let certificate = gate.authority().sign(node, &request)?;
         let mut ledger = Ledger::default();
-        let admission = Admission { node, name: name.clone(), index, address: advertise, term: 1 };
+        let noted = Some(pki::key_of_request(&request)?);
+        let admission =
+            Admission { term: 1, node, name: name.clone(), index, address: advertise, key: noted };
         ledger.merge(Claim::Admitted(admission));
         ledger.merge(Claim::Manager { term: 1, node });
         ledger.merge(Claim::Authority { term: 1, certificate: ca.clone() });
@@ -100,13 +115,15 @@ impl Cluster {
             keys: vec![gate.next_key((0, 0), true)?],
             ledger,
             peers: BTreeMap::new(),
+            records: Vec::new(),
             authority: Some(gate.to_store()),
         };
         store::enter(&common.state, &entered)?;
         Self::start(common, entered, Some(gate), Initial::default(), sockets)
     }
 
-    /// Joins the cluster that the token names. After an error this node belongs to none, as before.
+    /// Joins the cluster that the token names. After an error this node belongs to none, as before; where the manager has
+    /// let it in all the same, the next attempt under the same name takes that up.
     pub async fn join(config: JoinConfig) -> Result<Self, ClusterError> {
         Self::join_at(config, now_ms()).await
     }
@@ -117,7 +134,8 @@ impl Cluster {
         let caller = Caller::connect(&config).await?;
         // Before anything is asked: a node that cannot listen must not be let in.
         let sockets = Sockets::bind(&config.common, caller.advertise).await?;
-        let entered = caller.ask(&config, clock_ms).await?;
+        let pending = store::pending(&config.common.state, &config.name, pki::fingerprint(&caller.ca))?;
+        let entered = caller.ask(&config, pending, clock_ms).await?;
         store::enter(&config.common.state, &entered)?;
         Self::start(config.common, entered, None, Initial::default(), sockets)
     }
@@ -127,6 +145,10 @@ impl Cluster {
     /// Needs neither token nor manager. `initial` is published before the first exchange with anybody; networks
     /// in it that were deleted meanwhile are left out.
     pub async fn resume(config: ClusterConfig, initial: Initial) -> Result<Option<Self>, ClusterError> {
+        if store::was_leaving(&config.state)? {
+            // It may have told the others.
+            store::forget(&config.state)?;
+        }
         let Some(mut remembered) = store::load(&config.state)? else { return Ok(None) };
         if let Some(advertise) = config.advertise {
             remembered.membership.address = advertise;
@@ -147,22 +169,31 @@ impl Cluster {
         initial: Initial,
         sockets: Sockets,
     ) -> Result<Self, ClusterError> {
-        let Remembered { membership, keys, ledger, peers, .. } = remembered;
-        let incarnation = store::next_incarnation(&config.state)?;
+        let Remembered { membership, keys, ledger, peers, records, .. } = remembered;
+        let incarnation = store::next_incarnation(&config.state, config.machine.as_deref(), now_ms())?;
         let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
-        let tls =
-            Trusted::new(&membership, authorities, gate.as_ref().and_then(|gate| gate.chain().cloned()))?;
+        let tls = Trusted::new(
+            config.protocols,
+            &membership,
+            authorities,
+            gate.as_ref().and_then(|gate| gate.chain().cloned()),
+        )?;
+        let fact = NodeFact {
+            name: membership.name,
+            index: membership.index,
+            address: membership.address,
+            vtep: config.vtep.unwrap_or(membership.address.ip()),
+            underlay_mtu: kinds::carried(config.underlay_mtu),
+            networks: Default::default(),
+            mesh: initial.mesh.clone(),
+            protocols: (config.protocols.lowest, config.protocols.highest),
+            traits: config.traits,
+        };
+        let about = About { writer: membership.node, scope: Scope::Node, network: None };
+        kinds::check::<NodeKind>(&about, &(), &fact)?;
         let boot = Boot {
             me: membership.node,
-            fact: NodeFact {
-                name: membership.name,
-                index: membership.index,
-                address: membership.address,
-                vtep: config.vtep.unwrap_or(membership.address.ip()),
-                underlay_mtu: config.underlay_mtu,
-                networks: Default::default(),
-                mesh: initial.mesh.clone(),
-            },
+            fact,
             incarnation,
             ledger,
             ca: pki::public_key(&membership.ca)?,
@@ -171,17 +202,26 @@ impl Cluster {
             initial: initial.networks,
             groups: initial.groups,
             zeroconf: initial.zeroconf,
+            draining: initial.draining,
+            records,
+            protocols: config.protocols,
+            wall_ms: now_ms(),
             timing: config.timing,
             seed: rand::random(),
         };
         let (link, calls) = Link::new();
         let (persister, writer) = Persister::start(config.state.clone())?;
-        let empty = ClusterView { me: membership.node, nodes: Arc::default(), networks: BTreeMap::new() };
+        let empty = ClusterView {
+            me: membership.node,
+            nodes: Arc::default(),
+            networks: BTreeMap::new(),
+            services: Arc::default(),
+        };
         let (view_sender, view) = watch::channel(Arc::new(empty));
         let (settled_sender, settled) = watch::channel(false);
         let (inbound, outbound) = streams::limits();
         let streams = Arc::new(Streams {
-            me: membership.node,
+            protocols: config.protocols,
             link: link.clone(),
             tls,
             persister: persister.clone(),
@@ -195,6 +235,8 @@ impl Cluster {
             view: view.clone(),
             settled: settled.clone(),
             joined: Joined::default(),
+            changing: tokio::sync::Mutex::default(),
+            left: Arc::default(),
             clock: now_ms,
         });
         let (mesh_sender, mesh) = watch::channel(None);
@@ -214,7 +256,8 @@ impl Cluster {
                 streams.tls.follow(authorities);
             }
         };
-        let core = Core::start(boot, std::time::Duration::ZERO);
+        let left = Arc::clone(&streams.left);
+        let core = Core::start(boot, Duration::ZERO);
         // The first view is there before anybody can look.
         view_sender.send_replace(Arc::new(core.view()));
         mesh_sender.send_replace(core.mesh_secret());
@@ -227,6 +270,7 @@ impl Cluster {
             persister,
             sync: Box::new(sync),
             trust: Box::new(trust),
+            left: Box::new(move || left.notify_one()),
         };
         let gossip = driver::spawn(core, sockets.udp, calls, outlets, streams.stop.clone())?;
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
@@ -234,9 +278,7 @@ impl Cluster {
         let (id, me, state) = (membership.cluster, membership.node, config.state);
         let inner = Inner { id, me, state, link, streams, mesh, view, settled, events, stats, threads };
         let cluster = Self(Arc::new(inner));
-        if let Some(period) = config.rotate {
-            cluster.rotate_every(period);
-        }
+        cluster.rotate_when_due(config.rotate);
         Ok(cluster)
     }
 
@@ -294,9 +336,14 @@ impl Cluster {
         .await
     }
 
+    /// Why this node does not belong to the cluster any more; `None` where it does.
+    pub async fn why_out(&self) -> Result<Option<Refusal>, ClusterError> {
+        self.with(|core| core.why_out()).await
+    }
+
     /// Publishes where this node's VXLAN packets come from and how large they may be, in bytes.
     pub async fn set_self(&self, vtep: IpAddr, underlay_mtu: u32) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_self(vtep, underlay_mtu, now)).await
+        self.0.link.with(move |core, now| core.set_self(vtep, underlay_mtu, now)).await?
     }
 
     /// Publishes that this node is at another address, and that its VXLAN packets come from there; the port stays.
@@ -306,7 +353,7 @@ impl Cluster {
         let address = SocketAddr::new(address, me.address.port());
         // Before anybody hears of it: after a crash the old one would be said again.
         store::moved(&self.0.state, address)?;
-        self.0.link.with(move |core, now| core.move_to(address, underlay_mtu, now)).await
+        self.0.link.with(move |core, now| core.move_to(address, underlay_mtu, now)).await?
     }
 
     /// Begins to follow a network's endpoints. Repeating it changes nothing.
@@ -321,7 +368,7 @@ impl Cluster {
 
     /// Publishes an endpoint of this node, or a change of one; takes part in the network from then on.
     pub async fn put_endpoint(&self, network: NetworkId, endpoint: Endpoint) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.put_endpoint(network, endpoint, now)).await?
+        self.0.link.with(move |core, now| core.put_endpoint(network, &endpoint, now)).await?
     }
 
     /// Takes an endpoint of this node back; `false` where it had none of that name.
@@ -330,7 +377,7 @@ impl Cluster {
         network: NetworkId,
         name: EndpointName,
     ) -> Result<bool, ClusterError> {
-        self.0.link.with(move |core, now| core.remove_endpoint(network, name, now)).await
+        self.0.link.with(move |core, now| core.remove_endpoint(network, &name, now)).await
     }
 
     /// Publishes which multicast groups are joined on this node. Of no effect in a network that this node takes no
@@ -348,68 +395,47 @@ impl Cluster {
         network: NetworkId,
         facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
     ) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_zeroconf(network, facts, now)).await?
+        self.0.link.with(move |core, now| core.set_zeroconf(network, &facts, now)).await?
     }
 
-    /// Creates a network. Where one of this name exists whose spec is equal but for id, VNI and time, the
-    /// existing one is returned and nothing changes; where it differs, that is an error.
-    pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<NetworkSpec>, ClusterError> {
-        let created = self.0.link.with(move |core, now| core.create_network(spec, now)).await??;
-        self.0.streams.persister.barrier().await?;
-        Ok(created)
-    }
-
-    /// Deletes a network for everybody. `false` where nobody knows it any more.
-    pub async fn delete_network(&self, network: NetworkId) -> Result<bool, ClusterError> {
-        let deleted = self.0.link.with(move |core, now| core.delete_network(network, now)).await?;
-        self.0.streams.persister.barrier().await?;
-        Ok(deleted)
-    }
-
-    /// The endpoints of a network on every node; asked of a live node that has it, where this one does not.
-    pub async fn fetch_endpoints(&self, network: NetworkId) -> Result<NetworkEndpoints, ClusterError> {
-        let fetched = self.fetch(network, Doc::endpoints, |known| known.endpoints.clone()).await?;
-        Ok(fetched.into_iter().filter(|(_, endpoints)| !endpoints.is_empty()).collect())
-    }
-
-    /// The multicast groups that are joined on every node of a network; asked like [`Cluster::fetch_endpoints`].
-    pub async fn fetch_groups(&self, network: NetworkId) -> Result<NetworkGroups, ClusterError> {
-        let fetched = self.fetch(network, Doc::groups, |known| known.groups.clone()).await?;
-        Ok(fetched.into_iter().filter(|(_, groups)| !groups.is_empty()).collect())
-    }
-
-    /// What mDNS brought to light on every node of a network; asked like [`Cluster::fetch_endpoints`].
-    pub async fn fetch_zeroconf(&self, network: NetworkId) -> Result<NetworkZeroconf, ClusterError> {
-        let fetched = self.fetch(network, Doc::zeroconf, |known| known.zeroconf.clone()).await?;
-        Ok(fetched.into_iter().filter(|(_, facts)| !facts.is_empty()).collect())
-    }
-
-    /// A part of every node's document in a network: `known` of the view where this node takes part, else `part`
-    /// of what a live node that does answers.
-    async fn fetch<T>(
+    /// The settings of a network that were changed since it was created, by name.
+    pub async fn network_settings(
         &self,
         network: NetworkId,
-        part: impl Fn(&Doc) -> &Arc<T>,
-        known: impl Fn(&NetworkView) -> BTreeMap<NodeId, Arc<T>>,
-    ) -> Result<BTreeMap<NodeId, Arc<T>>, ClusterError> {
-        let view = self.0.view.borrow().clone();
-        let here = view.networks.get(&network).ok_or(ClusterError::NoSuchNetwork(network))?;
-        if view.myself().is_some_and(|me| me.networks.contains(&network)) {
-            return Ok(known(here));
-        }
-        let holders = self.0.link.with(move |core, _| core.holders(network)).await?;
-        let asked = holders.len();
-        for (peer, address) in holders {
-            let Ok(deltas) = self.0.streams.fetch(peer, address, network).await else { continue };
-            let mut found = BTreeMap::new();
-            for delta in deltas.iter().filter(|delta| delta.is_sound()) {
-                let mut doc = Doc::unknown();
-                doc.apply(delta);
-                found.insert(delta.writer, Arc::clone(part(&doc)));
+    ) -> Result<BTreeMap<String, Setting>, ClusterError> {
+        self.with(move |core| core.network_settings(network)).await
+    }
+
+    /// Publishes whether an endpoint of this node takes no new connections of its service.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub async fn set_draining(
+        &self,
+        network: NetworkId,
+        name: EndpointName,
+        draining: bool,
+    ) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_draining(network, &name, draining, now)).await?
+    }
+
+    /// Every fact and every record that this node carries, whatever it means, by kind and writer.
+    pub async fn carried(&self) -> Result<Vec<Carried>, ClusterError> {
+        self.with(|core| core.carried()).await
+    }
+
+    /// Publishes facts and a record of a kind that no release knows, to try how others carry what they do not know.
+    pub async fn publish_unknown(&self, number: u16, value: Vec<u8>) -> Result<(), ClusterError> {
+        let publish = move |core: &mut Core, now| {
+            let key = FactKey { kind: Kind(number), key: Bytes::from_static(b"unknown") };
+            core.put_raw(Scope::Node, key.clone(), value.clone().into(), now)?;
+            let networks = core.view().myself().map(|me| me.networks.clone()).unwrap_or_default();
+            for network in networks {
+                core.put_raw(Scope::Network(network), key.clone(), value.clone().into(), now)?;
             }
-            return Ok(found);
-        }
-        if asked == 0 { Ok(BTreeMap::new()) } else { Err(ClusterError::NoAnswer { network, asked }) }
+            core.write_raw(key, Some(value.into()), now)
+        };
+        self.0.link.with(publish).await?
     }
 
     /// The token that lets nodes in. Manager only.
@@ -420,20 +446,10 @@ impl Cluster {
     /// Makes a new token and refuses the old one from now on. Manager only.
     pub async fn token_rotate(&self) -> Result<String, ClusterError> {
         self.with_gate(|gate| {
-            gate.rotate();
-            store::save_authority(&self.0.state, &gate.to_store())?;
+            gate.rotate(|new| store::save_authority(&self.0.state, new))?;
             Ok(gate.token().to_string())
         })
         .await
-    }
-
-    /// Shuts a node out for good and rotates the gossip key. Manager only. Returns its index, which is
-    /// given again only to a node that asks for it.
-    pub async fn remove_node(&self, node: NodeId) -> Result<NodeIndex, ClusterError> {
-        let key = self.next_key(true).await?;
-        let index = self.0.link.with(move |core, now| core.remove_node(node, key, now)).await??;
-        self.0.streams.persister.barrier().await?;
-        Ok(index)
     }
 
     /// Makes this node the manager, with a new CA and a new token; what it has already changes nothing. A manager that
@@ -459,7 +475,10 @@ impl Cluster {
         streams.tls.show(gate.chain().cloned());
         *lock(&streams.gate) = Some(gate);
         self.0.link.with(move |core, now| core.recover(authority, ca, now)).await?;
-        streams.persister.barrier().await
+        streams.persister.barrier().await?;
+        // The one before may have owed keys.
+        streams.left.notify_one();
+        Ok(())
     }
 
     /// The node that has this one's index or name by right, where two managers gave one to two nodes during a cut.
@@ -467,8 +486,16 @@ impl Cluster {
         self.with(|core| core.overruled_by().map(|other| (other.name, other.index))).await
     }
 
+    /// Notes that this node leaves: from now on it is out when it starts again.
+    ///
+    /// # Errors
+    /// That cannot be kept. It stays.
+    pub fn begin_to_leave(&self) -> Result<(), ClusterError> {
+        Ok(store::begin_to_leave(&self.0.state)?)
+    }
+
     /// Tells the others that this node goes, stops, and forgets the cluster (all of `cluster/` but the count of
-    /// its starts).
+    /// its starts). [`Cluster::begin_to_leave`] comes first.
     pub async fn leave(&self) -> Result<(), ClusterError> {
         let told = self.0.link.with(Core::leave).await;
         self.shutdown().await;

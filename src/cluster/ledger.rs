@@ -10,13 +10,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lanmesh_ipam::stable_hash;
-use serde::{Deserialize, Serialize};
 
+use super::v2;
 use crate::model::{NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex, NodeName};
 
 /// A node was let in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Admission {
+    /// The term of the manager that let it in.
+    pub term: u64,
     /// Who.
     pub node: NodeId,
     /// Under which name.
@@ -25,13 +27,20 @@ pub(super) struct Admission {
     pub index: NodeIndex,
     /// Where it listened then.
     pub address: SocketAddr,
-    /// The term of the manager that let it in.
-    #[serde(default)]
-    pub term: u64,
+    /// SHA-256 of its public key, as DER (RFC 5280 section 4.1.2.7): whoever shows another one is not this node.
+    /// `None` of nodes that were let in before keys were noted.
+    pub key: Option<[u8; 32]>,
+}
+
+impl Admission {
+    /// Of two of one node the lesser holds: that of the earlier manager, and of one manager's one that notes a key.
+    fn rank(&self) -> (u64, bool, &Self) {
+        (self.term, self.key.is_none(), self)
+    }
 }
 
 /// One cluster-wide fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Claim {
     /// A network was created.
     Network(NetworkSpec),
@@ -58,12 +67,26 @@ pub(super) enum Claim {
         /// Its certificate, in DER.
         certificate: Vec<u8>,
     },
+    /// Something that a later version claims. Kept and passed on.
+    Foreign(v2::Claim),
 }
 
 /// No cluster comes near so many changes of its manager.
 const MAX_TERM: u64 = u64::MAX / 2;
 /// More than a CA's certificate takes, in bytes.
 const MAX_CERTIFICATE: usize = 4096;
+/// The most claims of kinds that are not known here, and the most bytes of all of them together.
+const MAX_FOREIGN: usize = 4096;
+const MAX_FOREIGN_BYTES: usize = 4 << 20;
+/// The most networks that were created and not deleted, and the most nodes that were ever let in.
+const MAX_NETWORKS: usize = 16_384;
+const MAX_NODES: usize = 65_536;
+/// The most nodes and networks that are gone, of which nobody here has heard that they were there.
+const MAX_GONE: usize = 65_536;
+/// The most CAs.
+const MAX_AUTHORITIES: usize = 256;
+/// More than a subnet, pool or reservation of a network takes, each: a spec must fit a message.
+const MAX_RANGES: usize = 4096;
 
 impl Claim {
     /// Where it is kept, below the ledger's own prefix. Two claims with one key are one fact.
@@ -78,24 +101,33 @@ impl Claim {
             Self::Authority { term, certificate } => {
                 format!("authority/{term}/{:016x}", stable_hash(certificate))
             }
+            Self::Foreign(claim) => format!("foreign/{}/{:016x}", claim.kind, stable_hash(&claim.value)),
         }
     }
 
-    /// Whether everybody can work with it. What is made here is; what comes from others is looked at.
-    pub fn is_sound(&self) -> bool {
+    /// Whether everybody can work with it.
+    fn is_sound(&self) -> bool {
         match self {
-            Self::Network(spec) => {
-                !spec.subnets.is_empty()
-                    && spec.subnets.len() == spec.gateways.len()
-                    && spec.subnets.iter().zip(&spec.gateways).all(|(subnet, ip)| subnet.contains(*ip))
+            Self::Network(spec) => network_is_sound(spec),
+            Self::Admitted(Admission { term, address, .. }) => {
+                let ip = address.ip();
+                *term <= MAX_TERM && address.port() != 0 && !ip.is_multicast() && !ip.is_unspecified()
             }
-            Self::Manager { term, .. } | Self::Admitted(Admission { term, .. }) => *term <= MAX_TERM,
+            Self::Manager { term, .. } => *term <= MAX_TERM,
+            Self::Foreign(_) => true,
             Self::Authority { term, certificate } => {
                 *term <= MAX_TERM && certificate.len() <= MAX_CERTIFICATE
             }
             Self::NetworkDeleted(_) | Self::Left(_) | Self::Removed(_) => true,
         }
     }
+}
+
+fn network_is_sound(spec: &NetworkSpec) -> bool {
+    (1..=MAX_RANGES).contains(&spec.subnets.len())
+        && spec.subnets.len() == spec.gateways.len()
+        && spec.subnets.iter().zip(&spec.gateways).all(|(subnet, ip)| subnet.contains(*ip))
+        && spec.pools.len().max(spec.reserved.len()) <= MAX_RANGES
 }
 
 /// All cluster-wide facts that are known here.
@@ -108,39 +140,74 @@ pub(super) struct Ledger {
     removed: BTreeSet<NodeId>,
     manager: Option<(u64, NodeId)>,
     authorities: BTreeSet<(u64, Vec<u8>)>,
+    foreign: BTreeSet<v2::Claim>,
+    foreign_bytes: usize,
+    /// The sum of what is in it, kept with every change.
+    sum: u64,
 }
 
 impl Ledger {
-    /// Adds a fact; `true` where it was not known. Merging is commutative, associative and idempotent.
+    /// Adds a fact that is sound; `true` where it was not known. Merging is commutative, associative and idempotent.
+    /// The one door, whoever brings it: another node, a join, or the state of this one.
     pub fn merge(&mut self, claim: Claim) -> bool {
+        if !claim.is_sound() {
+            return false;
+        }
+        let number = number(&claim);
+        let before = match &claim {
+            Claim::Network(spec) => self.networks.get(&spec.id).map(|spec| Claim::Network((**spec).clone())),
+            Claim::NetworkDeleted(id) => self.networks.get(id).map(|spec| Claim::Network((**spec).clone())),
+            Claim::Admitted(admission) => self.admitted.get(&admission.node).cloned().map(Claim::Admitted),
+            Claim::Manager { .. } => self.manager.map(|(term, node)| Claim::Manager { term, node }),
+            Claim::Left(_) | Claim::Removed(_) | Claim::Authority { .. } | Claim::Foreign(_) => None,
+        };
+        let new = self.take(claim);
+        if new {
+            // What it replaces goes out of the sum.
+            self.sum ^= number ^ before.map_or(0, |before| self::number(&before));
+        }
+        new
+    }
+
+    /// Whether a network is sound, not known, and there is room for it.
+    pub fn would_take(&self, spec: &NetworkSpec) -> bool {
+        network_is_sound(spec) && self.takes(spec)
+    }
+
+    /// A spec never changes, so two under one id are a fault of somebody; any rule that all share keeps the nodes equal.
+    fn takes(&self, spec: &NetworkSpec) -> bool {
+        let better = match self.networks.get(&spec.id) {
+            None => self.networks.len() < MAX_NETWORKS,
+            Some(known) => wire(known) > wire(spec),
+        };
+        better && !self.deleted.contains(&spec.id)
+    }
+
+    fn take(&mut self, claim: Claim) -> bool {
         match claim {
             Claim::Network(spec) => {
-                if self.deleted.contains(&spec.id) {
-                    return false;
+                let takes = self.takes(&spec);
+                if takes {
+                    self.networks.insert(spec.id, Arc::new(spec));
                 }
-                // A spec never changes, so two under one id are a fault of somebody; any rule that all share
-                // keeps the nodes equal.
-                match self.networks.get(&spec.id) {
-                    Some(known) if encoded(known.as_ref()) <= encoded(&spec) => false,
-                    _ => {
-                        self.networks.insert(spec.id, Arc::new(spec));
-                        true
-                    }
-                }
+                takes
             }
             Claim::NetworkDeleted(id) => {
+                let room = self.deleted.len() < MAX_GONE || self.networks.contains_key(&id);
                 self.networks.remove(&id);
-                self.deleted.insert(id)
+                room && self.deleted.insert(id)
             }
+            // Two of one node are an alarm (`core`); of them the one of the earlier manager holds.
             Claim::Admitted(admission) => match self.admitted.get(&admission.node) {
-                Some(known) if encoded(known) <= encoded(&admission) => false,
+                None if self.admitted.len() >= MAX_NODES => false,
+                Some(known) if known.rank() <= admission.rank() => false,
                 _ => {
                     self.admitted.insert(admission.node, admission);
                     true
                 }
             },
-            Claim::Left(node) => self.left.insert(node),
-            Claim::Removed(node) => self.removed.insert(node),
+            Claim::Left(node) => self.may_go(&self.left, node) && self.left.insert(node),
+            Claim::Removed(node) => self.may_go(&self.removed, node) && self.removed.insert(node),
             Claim::Manager { term, node } => {
                 let newer = self.manager < Some((term, node));
                 if newer {
@@ -148,8 +215,29 @@ impl Ledger {
                 }
                 newer
             }
-            Claim::Authority { term, certificate } => self.authorities.insert((term, certificate)),
+            Claim::Authority { term, certificate } => {
+                self.authorities.len() < MAX_AUTHORITIES && self.authorities.insert((term, certificate))
+            }
+            Claim::Foreign(claim) => {
+                let bytes = self.foreign_bytes + claim.value.len();
+                let room = self.foreign.len() < MAX_FOREIGN && bytes <= MAX_FOREIGN_BYTES;
+                let new = room && self.foreign.insert(claim);
+                if new {
+                    self.foreign_bytes = bytes;
+                }
+                new
+            }
         }
+    }
+
+    /// Whether there is room to note that a node is gone. There always is for one that was let in.
+    fn may_go(&self, gone: &BTreeSet<NodeId>, node: NodeId) -> bool {
+        gone.len() < MAX_GONE || self.admitted.contains_key(&node)
+    }
+
+    /// Its facts as they are on the wire.
+    pub fn to_wire(&self) -> Vec<v2::Claim> {
+        self.claims().map(|claim| v2::Claim::of(&claim)).collect()
     }
 
     /// Every fact.
@@ -162,12 +250,14 @@ impl Ledger {
         let manager = self.manager.iter().map(|(term, node)| Claim::Manager { term: *term, node: *node });
         let authorities = self.authorities.iter().cloned();
         let authorities = authorities.map(|(term, certificate)| Claim::Authority { term, certificate });
-        networks.chain(deleted).chain(admitted).chain(left).chain(removed).chain(manager).chain(authorities)
+        let foreign = self.foreign.iter().cloned().map(Claim::Foreign);
+        let known = networks.chain(deleted).chain(admitted).chain(left).chain(removed);
+        known.chain(manager).chain(authorities).chain(foreign)
     }
 
     /// A number that is equal, but for accident, where the facts are.
     pub fn hash(&self) -> u64 {
-        self.claims().fold(0, |sum, claim| sum ^ stable_hash(&encoded(&claim)))
+        self.sum
     }
 
     /// The networks that were created and not deleted.
@@ -208,6 +298,16 @@ impl Ledger {
     /// A node that was let in and not removed.
     pub fn node(&self, node: NodeId) -> Option<&Admission> {
         self.admitted.get(&node).filter(|_| !self.removed.contains(&node))
+    }
+
+    /// A node's admission, also of one that was removed since.
+    pub fn admission(&self, node: NodeId) -> Option<&Admission> {
+        self.admitted.get(&node)
+    }
+
+    /// Every node that was ever let in.
+    pub fn admissions(&self) -> impl Iterator<Item = &Admission> {
+        self.admitted.values()
     }
 
     /// Whether a node belongs to the cluster now: let in, not gone, not removed.
@@ -252,9 +352,15 @@ impl Ledger {
     }
 }
 
-fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    // Plain values of ours always encode.
-    postcard::to_stdvec(value).unwrap_or_default()
+/// What a claim counts for in the sum.
+fn number(claim: &Claim) -> u64 {
+    let wire = v2::Claim::of(claim);
+    stable_hash(&[&wire.kind.to_be_bytes()[..], &wire.value].concat())
+}
+
+/// A spec's bytes, which are the same in every release that speaks this version.
+fn wire(spec: &NetworkSpec) -> bytes::Bytes {
+    v2::Claim::of(&Claim::Network(spec.clone())).value
 }
 
 #[cfg(test)]
@@ -275,6 +381,7 @@ mod tests {
             index: NodeIndex(index),
             address: ([10, 0, 0, n], 7979).into(),
             term: 1,
+            key: None,
         }
     }
 
@@ -289,6 +396,8 @@ mod tests {
             (0u8..4).prop_map(|n| Claim::Removed(node(n))),
             (0u64..3, 0u8..4).prop_map(|(term, n)| Claim::Manager { term, node: node(n) }),
             (0u64..3, 0u8..2).prop_map(|(term, n)| Claim::Authority { term, certificate: vec![n] }),
+            (90u16..93, 0u8..3)
+                .prop_map(|(kind, n)| { Claim::Foreign(v2::Claim { kind, value: vec![n].into() }) }),
         ]
     }
 

@@ -1,54 +1,29 @@
-//! Which endpoints are members of multicast groups, as their own node says when it is asked.
+//! Asking the other nodes which of their endpoints are members of multicast groups.
 //!
-//! Owns: what this node answers, and asking the others. No fact: nobody needs it to send what he sends, and it changes
-//! more often than what others need.
+//! No fact: nobody needs it to send what he sends, and it changes more often than what others need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::handle::{Cluster, lock};
+use super::handle::Cluster;
+use super::joined::{self, Members};
 use super::streams::{self, Streams};
 use super::wire::{MAX_FRAME, Reply, Request};
-use crate::model::{EndpointName, Group, NetworkId, NodeId, NodeState};
-
-/// The endpoints of one node that are members of each group.
-pub type Members = BTreeMap<Group, BTreeSet<EndpointName>>;
+use crate::model::{NetworkId, NodeId, NodeState};
 
 /// How long all that are asked may take together.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The most memberships that are told: with the longest names they fit one message.
-const TOLD_MAX: usize = 32_768;
-
-/// What this node answers, by network.
-#[derive(Debug, Default)]
-pub(super) struct Joined(Mutex<BTreeMap<NetworkId, Arc<Members>>>);
-
-impl Joined {
-    /// What is said of a network.
-    pub fn of(&self, network: NetworkId) -> Arc<Members> {
-        lock(&self.0).get(&network).cloned().unwrap_or_default()
-    }
-}
 
 impl Cluster {
     /// Which endpoints of this node are members of which groups of a network, for others who ask.
-    pub fn set_members(&self, network: NetworkId, mut members: Members) {
-        let mut left = TOLD_MAX;
-        members.retain(|_, endpoints| {
-            let fits = endpoints.len() <= left;
-            left = left.saturating_sub(endpoints.len());
-            fits
-        });
-        let known = self.view().borrow().clone();
-        let mut joined = lock(&self.0.streams.joined.0);
-        joined.retain(|network, _| known.networks.contains_key(network));
-        joined.insert(network, Arc::new(members));
+    pub fn set_members(&self, network: NetworkId, members: Members) {
+        self.0.streams.joined.set(network, members, &self.view().borrow().clone());
     }
 
     /// The same of those of `nodes` that live and answer within two seconds.
@@ -86,10 +61,12 @@ impl Cluster {
 impl Streams {
     async fn members(&self, peer: NodeId, address: SocketAddr, network: NetworkId) -> io::Result<Members> {
         let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
-        let mut stream = self.connect(peer, address).await?;
-        streams::send(&mut stream, &Request::Members(network)).await?;
-        match streams::receive::<Reply>(&mut stream, MAX_FRAME).await? {
-            Ok(Reply::Members(members)) => Ok(members),
+        let mut talk = self.connect(peer, address).await?;
+        let question = joined::question(network);
+        talk.say(&Request::Ask(question)).await?;
+        match talk.hear::<Reply>(MAX_FRAME).await? {
+            Reply::Answer(answer) => joined::read(&answer)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no answer at all")),
             other => Err(streams::unexpected(&other)),
         }
     }

@@ -4,29 +4,37 @@
 //! their anti-entropy, the cluster's sockets. Gives out a [`ClusterView`]. Does not own: what is done with the
 //! view (the agent and its plan), any rule about addresses, any kernel object.
 //!
-//! The state machines (`core` and what it is made of: `facts`, `gossip_key`, `ledger`, `membership`, `seal`, `wire`) take `now`,
-//! return what to send, and know neither sockets nor clocks. `driver`, `streams`, `join` and `store` do the I/O, and
+//! The state machines (`core` and what it is made of: `facts`, `kinds`, `gossip_key`, `ledger`, `membership`, `seal`, `v2`,
+//! `wire`) take `now`, return what to send, and know neither sockets nor clocks. `driver`, `streams`, `join` and `store` do the I/O, and
 //! `handle` is what the agent sees. Why it is so: docs/decisions/cluster.md.
 //!
 //! [`ClusterView`]: crate::model::ClusterView
 
+mod changes;
 mod config;
+mod conversation;
 mod core;
 mod driver;
 mod error;
 mod event;
 mod facts;
+mod fetch;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod gossip_key;
 mod handle;
 mod join;
+mod joined;
+mod kinds;
 mod ledger;
 mod members;
 mod membership;
+mod persister;
 mod pki;
+mod refusal;
 mod rotate;
+mod run;
 mod seal;
 #[cfg(test)]
 mod sim;
@@ -37,11 +45,19 @@ mod streams;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod trust;
+mod v2;
+mod version;
 mod wire;
 
-pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, Timing, parse_address};
-pub use error::{ClusterError, JoinError, Refusal};
+pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, parse_address};
+pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
-pub use handle::{Cluster, NetworkEndpoints, NetworkGroups, NetworkZeroconf};
-pub use members::Members;
+pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};
+pub use handle::{Carried, Cluster};
+pub use joined::Members;
+pub use refusal::Refusal;
+pub use store::{adopt, settle_here};
+pub use timing::Timing;
+pub use version::{Apart, Protocols};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, SigningKey, date_time_ymd,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SigningKey, date_time_ymd,
 };
 use ring::digest;
 use rustls::client::WebPkiServerVerifier;
@@ -24,6 +24,7 @@ use rustls::{
 };
 
 use super::ClusterError;
+use super::version::Protocols;
 use crate::model::NodeId;
 
 /// What every node's certificate is good for, besides its own name.
@@ -37,7 +38,7 @@ fn failed<E: ToString>(what: &'static str) -> impl Fn(E) -> ClusterError {
     move |why| ClusterError::Crypto { what, why: why.to_string() }
 }
 
-/// SHA-256 of a certificate.
+/// SHA-256 of a certificate, or of a key.
 pub(super) fn fingerprint(certificate: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
@@ -123,6 +124,30 @@ pub(super) fn request(key: &[u8]) -> Result<Vec<u8>, ClusterError> {
     Ok(request.der().to_vec())
 }
 
+/// Who a certificate says that a peer is, and by which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The node that it names.
+    pub node: NodeId,
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+}
+
+impl Shown {
+    /// What a certificate (DER) says; `None` where it names no node.
+    pub fn of(certificate: &[u8]) -> Option<Self> {
+        let key = fingerprint(&public_key(certificate).ok()?);
+        Some(Self { node: node_of(certificate)?, key })
+    }
+}
+
+/// SHA-256 of the public key that a request (PKCS #10, DER) is for.
+pub(super) fn key_of_request(request: &[u8]) -> Result<[u8; 32], ClusterError> {
+    let request = CertificateSigningRequestDer::from(request);
+    let request = CertificateSigningRequestParams::from_der(&request).map_err(failed("request"))?;
+    Ok(fingerprint(request.public_key.der_bytes()))
+}
+
 /// Which node a certificate names.
 pub(super) fn node_of(certificate: &[u8]) -> Option<NodeId> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
@@ -164,6 +189,7 @@ impl Tls {
     /// From the certificates of all CAs of the cluster (DER), this node's own with its key (PKCS #8), and what it
     /// shows to those who join, where that is another one.
     pub fn new<'a>(
+        protocols: Protocols,
         authorities: impl IntoIterator<Item = &'a [u8]>,
         own: Chain<'_>,
         key: &[u8],
@@ -184,18 +210,20 @@ impl Tls {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.to_vec()));
         let signing = provider::sign::any_ecdsa_type(&key).map_err(failed("key"))?;
         let certified = |chain: Chain<'_>| Arc::new(CertifiedKey::new(chain.der(), Arc::clone(&signing)));
-        let shown = Shown { to_members: certified(own), to_others: certified(join.unwrap_or(own)) };
-        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let shows = Shows { to_members: certified(own), to_others: certified(join.unwrap_or(own)) };
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed("TLS"))?
             .with_client_cert_verifier(clients)
-            .with_cert_resolver(Arc::new(shown));
-        let client = ClientConfig::builder_with_provider(provider)
+            .with_cert_resolver(Arc::new(shows));
+        server.alpn_protocols = protocols.alpn();
+        let mut client = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&version::TLS13])
             .map_err(failed("TLS"))?
             .with_root_certificates(roots)
             .with_client_auth_cert(own.der(), key)
             .map_err(failed("certificate"))?;
+        client.alpn_protocols = protocols.alpn();
         Ok(Self { server: Arc::new(server), client: Arc::new(client) })
     }
 }
@@ -210,12 +238,12 @@ impl Chain<'_> {
 /// Whom this node shows which certificate. A member asks for a node, and may not know the latest CA yet; whoever
 /// joins asks for any member, and knows the latest one only.
 #[derive(Debug)]
-struct Shown {
+struct Shows {
     to_members: Arc<CertifiedKey>,
     to_others: Arc<CertifiedKey>,
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for Shows {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let joins = hello.server_name() == Some(ANY_MEMBER);
         Some(Arc::clone(if joins { &self.to_others } else { &self.to_members }))
@@ -233,15 +261,19 @@ pub(super) fn any_member() -> Option<ServerName<'static>> {
 }
 
 /// TLS for a node that knows of the cluster nothing but its CA's fingerprint.
-pub(super) fn joining(ca_fingerprint: [u8; 32]) -> Result<Arc<ClientConfig>, ClusterError> {
+pub(super) fn joining(
+    ca_fingerprint: [u8; 32],
+    protocols: Protocols,
+) -> Result<Arc<ClientConfig>, ClusterError> {
     let provider = Arc::new(provider::default_provider());
     let verifier = Pinned { ca_fingerprint, provider: Arc::clone(&provider) };
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&version::TLS13])
         .map_err(failed("TLS"))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
+    config.alpn_protocols = protocols.alpn();
     Ok(Arc::new(config))
 }
 
@@ -309,8 +341,10 @@ mod tests {
         let (key, request) = new_key().unwrap();
         let certificate = restored.sign(node, &request).unwrap();
         assert_eq!(node_of(&certificate), Some(node));
+        let shown = Shown::of(&certificate).unwrap();
+        assert_eq!(shown, Shown { node, key: key_of_request(&request).unwrap() });
         let own = Chain { ca: authority.certificate(), certificate: &certificate };
-        assert!(Tls::new([own.ca, b"no certificate"], own, &key, None).is_ok());
+        assert!(Tls::new(Protocols::SPOKEN, [own.ca, b"no certificate"], own, &key, None).is_ok());
         let again = restored.sign(node, &super::request(&key).unwrap()).unwrap();
         assert_eq!(node_of(&again), Some(node));
         assert!(authority.sign(node, b"no request").is_err());

@@ -14,11 +14,13 @@ use super::handle::{Cluster, Inner};
 use super::{ClusterError, store};
 use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
-use crate::model::MeshKey;
+use crate::model::{MeshKey, NodeId};
 use crate::state::State;
 
 /// The longest wait between two looks at the clock, which may be set, and stands still while a machine sleeps.
 const LOOK: Duration = Duration::from_secs(60);
+/// How long after a key could not be made it is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 impl Cluster {
     /// Makes a new gossip key, from which the mesh's next secret follows, and hands it out. Manager only.
@@ -41,7 +43,11 @@ impl Cluster {
 
     /// Publishes under which keys this node can be reached in the mesh.
     pub async fn set_mesh(&self, keys: Vec<MeshKey>) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_mesh(keys, now)).await
+        self.0.link.with(move |core, now| core.set_mesh(keys, now)).await?
+    }
+
+    async fn manages(&self) -> Result<bool, ClusterError> {
+        self.0.link.with(|core, _| core.is_manager()).await
     }
 
     /// The next gossip key; `void` as in [`Gate::next_key`](super::join::gate::Gate::next_key).
@@ -50,36 +56,73 @@ impl Cluster {
         self.with_gate(|gate| gate.next_key(held, void)).await
     }
 
-    /// Rotates every `period` for as long as this node is the manager; the task ends with the cluster.
-    pub(super) fn rotate_every(&self, period: Duration) {
+    /// Rotates for as long as this node is the manager: every `period`, where there is one, and when a node left, as it
+    /// would be shut out; also one that left before this node started, or was the manager. The task ends with the cluster.
+    pub(super) fn rotate_when_due(&self, period: Option<Duration>) {
         let cluster = Arc::downgrade(&self.0);
         let (stop, state) = (self.0.streams.stop.clone(), self.0.state.clone());
+        let left = Arc::clone(&self.0.streams.left);
+        let mut settled = self.0.streams.settled.clone();
         self.0.streams.tasks.spawn(async move {
+            // A key that is handed out before anybody is known to be there has to be fetched by each.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = settled.wait_for(|settled| *settled) => {}
+            }
             loop {
-                let wait = due(&state, period).min(LOOK);
+                let owed = store::owed(&state).unwrap_or_else(|error| {
+                    warn!(%error, "cannot tell whether a node left with the gossip keys that are good now");
+                    Vec::new()
+                });
+                let is_due = period.is_some_and(|period| due(&state, period).is_zero());
+                if (!owed.is_empty() || is_due) && !rotate(&cluster, &owed).await {
+                    return;
+                }
+                let wait = period.map_or(LOOK, |period| due(&state, period).min(LOOK));
                 tokio::select! {
                     () = stop.cancelled() => return,
+                    () = left.notified() => {
+                        // What is owed is written by then.
+                        let written = cluster.upgrade().map(Cluster);
+                        let Some(written) = written else { return };
+                        if written.0.streams.persister.barrier().await.is_err() {
+                            return;
+                        }
+                    }
                     () = tokio::time::sleep(wait) => {}
-                }
-                if due(&state, period).is_zero() && !rotate(&cluster).await {
-                    return;
                 }
             }
         });
     }
+
+    /// Makes a new gossip key that voids all others, so that nodes that left can read nothing more.
+    async fn rotate_after_leave(&self, owed: &[NodeId]) -> Result<(), ClusterError> {
+        let key = self.next_key(true).await?;
+        self.0.link.with(move |core, now| core.hand_out(key, now)).await?;
+        self.0.streams.persister.barrier().await?;
+        // Of those alone: another may have left meanwhile.
+        Ok(store::paid(&self.0.state, owed)?)
+    }
 }
 
-/// `false` where the cluster has stopped.
-async fn rotate(cluster: &Weak<Inner>) -> bool {
+/// Makes a new gossip key; `owed` are the nodes that left with those that are good now. `false` where the cluster has
+/// stopped.
+async fn rotate(cluster: &Weak<Inner>, owed: &[NodeId]) -> bool {
     let Some(cluster) = cluster.upgrade().map(Cluster) else { return false };
-    match cluster.rotate_keys().await {
-        Ok(()) => info!("made a new gossip key, as its time had come"),
-        Err(ClusterError::Stopped) => return false,
+    let rotated = match cluster.manages().await {
         // It is looked at again later, in case this node becomes the manager.
-        Err(ClusterError::NotManager { .. }) => tokio::time::sleep(LOOK).await,
+        Ok(false) => return true,
+        Ok(true) if owed.is_empty() => cluster.rotate_keys().await,
+        Ok(true) => cluster.rotate_after_leave(owed).await,
+        Err(error) => Err(error),
+    };
+    match rotated {
+        Ok(()) if owed.is_empty() => info!("made a new gossip key, as its time had come"),
+        Ok(()) => info!("made a new gossip key, as a node left"),
+        Err(ClusterError::Stopped) => return false,
         Err(error) => {
             warn!(%error, "cannot make a new gossip key");
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(RETRY).await;
         }
     }
     true

@@ -9,27 +9,28 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::driver::{Link, Persister};
+use super::conversation::{Conversation, NoConversation, within};
+use super::core::{Core, Persist};
+use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
-use super::members::Joined;
-use super::pki;
+use super::joined::Joined;
+use super::ledger::Admission;
+use super::persister::Persister;
+use super::pki::{self, Shown};
 use super::slots::{Guest, Slots};
 use super::trust::Trusted;
+use super::version::Protocols;
 use super::wire::{
-    self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, PROTOCOL, Part, Reply, Request, STEP_TIMEOUT, Welcome,
+    self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, Part, Reply, Request, STEP_TIMEOUT, Welcome,
 };
 use super::{ClusterError, Refusal};
 use crate::model::{ClusterView, NetworkId, NodeId};
@@ -62,7 +63,8 @@ fn count(counter: &AtomicU64, by: u64) {
 
 /// Everything that streams need.
 pub(super) struct Streams {
-    pub me: NodeId,
+    /// Which versions of the protocol this node speaks.
+    pub protocols: Protocols,
     pub link: Link,
     pub tls: Trusted,
     pub persister: Persister,
@@ -81,62 +83,22 @@ pub(super) struct Streams {
     pub settled: watch::Receiver<bool>,
     /// Which of this node's endpoints are members of multicast groups.
     pub joined: Joined,
+    /// Who changes something for the whole cluster: one after another.
+    pub changing: tokio::sync::Mutex<()>,
+    /// A node left: as the manager, this node makes a key that it does not have.
+    pub left: Arc<Notify>,
     /// The time, in milliseconds since 1970.
     pub clock: fn() -> u64,
 }
 
+/// A stream that somebody else opened.
+type Served = Conversation<server::TlsStream<TcpStream>>;
+/// A stream that this node opened.
+pub(super) type Opened = Conversation<client::TlsStream<TcpStream>>;
+
 /// The room for streams: of others, and of this node.
 pub(super) fn limits() -> (Semaphore, Semaphore) {
     (Semaphore::new(MAX_INBOUND), Semaphore::new(MAX_OUTBOUND))
-}
-
-/// Runs an operation, for so long at most.
-pub(super) async fn within<T>(
-    limit: Duration,
-    operation: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
-    timeout(limit, operation).await?
-}
-
-/// Sends one message.
-pub(super) async fn send<T: Serialize>(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &T,
-) -> io::Result<usize> {
-    let frame = wire::encode_frame(message)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the message is too large"))?;
-    within(STEP_TIMEOUT, async {
-        stream.write_all(&frame).await?;
-        stream.flush().await
-    })
-    .await?;
-    Ok(frame.len())
-}
-
-/// Receives one message; the inner error is the version of a peer that speaks another one.
-pub(super) async fn receive<T: DeserializeOwned>(
-    stream: &mut (impl AsyncRead + Unpin),
-    limit: usize,
-) -> io::Result<Result<T, u16>> {
-    let bad = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-    let frame = within(STEP_TIMEOUT, async {
-        let len = stream.read_u32().await? as usize;
-        if len > limit {
-            return Err(bad("the message is too large"));
-        }
-        // Grows with what arrives, not with what is announced.
-        let mut frame = Vec::new();
-        if stream.take(len as u64).read_to_end(&mut frame).await? < len {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(frame)
-    })
-    .await?;
-    match wire::decode_frame(&frame) {
-        Ok(Some(message)) => Ok(Ok(message)),
-        Ok(None) => Err(bad("the message makes no sense")),
-        Err(version) => Ok(Err(version)),
-    }
 }
 
 impl Streams {
@@ -186,10 +148,10 @@ impl Streams {
         &self,
         stream: TcpStream,
         from: SocketAddr,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<NodeId>, Result<Request, u16>)> {
+    ) -> io::Result<(Served, Option<Shown>, Request)> {
         stream.set_nodelay(true)?;
         let acceptor = TlsAcceptor::from(self.tls.now().server);
-        let mut stream = match acceptor.accept(stream).await {
+        let stream = match acceptor.accept(stream).await {
             Ok(stream) => stream,
             Err(error) => {
                 if refused_our_certificate(&error) {
@@ -202,103 +164,98 @@ impl Streams {
                 return Err(error);
             }
         };
-        let peer = stream.get_ref().1.peer_certificates().and_then(|chain| pki::node_of(chain.first()?));
+        let tls = stream.get_ref().1;
+        let peer = tls.peer_certificates().and_then(|chain| Shown::of(chain.first()?));
+        let alpn = tls.alpn_protocol().map(<[u8]>::to_vec);
+        let begun = Conversation::begin(stream, self.protocols, alpn.as_deref()).await;
+        if let Err(NoConversation::Apart(apart)) = &begun {
+            warn!(%from, "refused a node: {apart}");
+        }
+        let mut talk = begun?;
         let limit = if peer.is_some() { MAX_FRAME } else { MAX_JOIN_FRAME };
-        let request = receive::<Request>(&mut stream, limit).await?;
-        Ok((stream, peer, request))
+        let request = talk.hear(limit).await?;
+        Ok((talk, peer, request))
     }
 
-    async fn serve_one(&self, stream: TcpStream, from: SocketAddr, guest: Guest) -> io::Result<()> {
+    async fn serve_one(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        from: SocketAddr,
+        guest: Guest,
+    ) -> io::Result<()> {
         let greeted = tokio::select! {
             () = guest.evicted.cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
             greeted = within(GREETING_TIMEOUT, self.greet(stream, from)) => greeted,
         };
-        let (mut stream, peer, request) = greeted?;
+        let (mut talk, peer, request) = greeted?;
         let _permit = self.inbound.acquire().await.map_err(io::Error::other)?;
         drop(guest);
-        let request = match request {
-            Ok(request) => request,
-            Err(theirs) => {
-                let refusal = Refusal::Version { theirs, ours: PROTOCOL };
-                return self.refuse(&mut stream, from, refusal).await;
-            }
-        };
         match (request, peer) {
             (Request::Join(request), _) => {
                 let name = request.name.clone();
                 match self.let_in(request).await {
                     Ok(welcome) => {
-                        info!(%from, %name, index = %welcome.index, "let a node in");
-                        send(&mut stream, &Reply::Welcome(Box::new(welcome))).await?;
+                        info!(%from, name, index = welcome.index, "let a node in");
+                        talk.say(&Reply::Welcome(Box::new(welcome))).await?;
                     }
                     Err(refusal) => {
                         count(&self.counters.joins_refused, 1);
-                        self.refuse(&mut stream, from, refusal).await?;
+                        self.refuse(&mut talk, from, refusal).await?;
                     }
                 }
             }
             (_, None) => {
                 let refusal = Refusal::Failed("it showed no certificate".to_owned());
-                self.refuse(&mut stream, from, refusal).await?;
+                self.refuse(&mut talk, from, refusal).await?;
             }
-            (request, Some(peer)) => {
-                let removed = self.ask(move |core, _| core.ledger().is_removed(peer)).await?;
-                if removed {
-                    return self.refuse(&mut stream, from, Refusal::Removed).await;
+            (request, Some(shown)) => {
+                let peer = shown.node;
+                if let Err(refusal) = self.ask(move |core, _| core.receives(&shown)).await? {
+                    return self.refuse(&mut talk, from, refusal).await;
                 }
                 match request {
-                    Request::Sync(summary) => self.serve_sync(&mut stream, peer, summary).await?,
+                    Request::Sync(summary) => self.serve_sync(&mut talk, peer, summary).await?,
                     Request::Fetch(network) => {
                         let deltas =
                             self.ask_for(peer, move |core, _| core.network_documents(network)).await?;
                         let part = Part { deltas: deltas.unwrap_or_default(), ..Part::default() };
-                        self.send_parts(&mut stream, part).await?;
+                        self.say_parts(&mut talk, part).await?;
                     }
-                    Request::Members(network) => {
-                        let members = self.joined.of(network).as_ref().clone();
-                        count(
-                            &self.counters.bytes,
-                            send(&mut stream, &Reply::Members(members)).await? as u64,
-                        );
-                    }
+                    Request::Ask(question) => match self.joined.answer(&question) {
+                        Some(answer) => {
+                            count(&self.counters.bytes, talk.say(&Reply::Answer(answer)).await? as u64);
+                        }
+                        None => self.refuse(&mut talk, from, Refusal::Question(question.number)).await?,
+                    },
                     Request::Join(_) => {}
                 }
                 count(&self.counters.served, 1);
             }
         }
-        within(STEP_TIMEOUT, stream.shutdown()).await
+        talk.end().await
     }
 
-    async fn refuse(
-        &self,
-        stream: &mut (impl AsyncWrite + Unpin),
-        from: SocketAddr,
-        refusal: Refusal,
-    ) -> io::Result<()> {
+    async fn refuse(&self, talk: &mut Served, from: SocketAddr, refusal: Refusal) -> io::Result<()> {
         warn!(%from, "refused a node: {refusal}");
-        send(stream, &Reply::Refused(refusal)).await?;
-        within(STEP_TIMEOUT, stream.shutdown()).await
+        talk.say(&Reply::Refused(refusal.to_wire())).await?;
+        talk.end().await
     }
 
-    async fn serve_sync(
-        &self,
-        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
-        peer: NodeId,
-        summary: wire::Summary,
-    ) -> io::Result<()> {
+    async fn serve_sync(&self, talk: &mut Served, peer: NodeId, summary: wire::Summary) -> io::Result<()> {
         let compare = self.ask_for(peer, move |core, _| core.compare(&summary)).await?;
-        count(&self.counters.bytes, send(stream, &Reply::Compare(compare)).await? as u64);
+        count(&self.counters.bytes, talk.say(&Reply::Compare(compare)).await? as u64);
         let mut give = Part::default();
         loop {
-            let part = self.expect_part(stream).await?;
+            let part = expect_part(talk).await?;
             let more = part.more;
             let answer = self.ask_for(peer, move |core, now| core.finish(part, now)).await?;
             give.deltas.extend(answer.deltas);
+            give.records.extend(answer.records);
             if !more {
                 break;
             }
         }
-        self.send_parts(stream, give).await
+        self.say_parts(talk, give).await
     }
 
     /// Compares with another node, and says how it went.
@@ -317,15 +274,16 @@ impl Streams {
 
     async fn exchange(&self, peer: NodeId, address: SocketAddr) -> io::Result<()> {
         let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
-        let mut stream = self.connect(peer, address).await?;
+        let mut talk = self.connect(peer, address).await?;
         let summary = self.ask(|core, _| core.summary()).await?;
-        count(&self.counters.bytes, send(&mut stream, &Request::Sync(summary)).await? as u64);
-        let compare = match receive::<Reply>(&mut stream, MAX_FRAME).await? {
-            Ok(Reply::Compare(compare)) => compare,
-            Ok(Reply::Refused(refusal)) => {
-                if refusal == Refusal::Removed {
-                    let me = self.me;
-                    self.ask(move |core, now| core.was_removed(me, now)).await?;
+        count(&self.counters.bytes, talk.say(&Request::Sync(summary)).await? as u64);
+        let compare = match talk.hear::<Reply>(MAX_FRAME).await? {
+            Reply::Compare(compare) => compare,
+            Reply::Refused(refused) => {
+                let refusal = Refusal::from(refused);
+                if matches!(refusal, Refusal::Removed | Refusal::Left) {
+                    let told = refusal.clone();
+                    self.ask(move |core, now| core.is_told_to_be_out(told, now)).await?;
                 }
                 warn!(%peer, %address, "a node refuses this one: {refusal}");
                 return Err(io::Error::new(io::ErrorKind::PermissionDenied, refusal.to_string()));
@@ -333,9 +291,9 @@ impl Streams {
             other => return Err(unexpected(&other)),
         };
         let part = self.ask_for(peer, move |core, now| core.answer(compare, now)).await?;
-        self.send_parts(&mut stream, part).await?;
+        self.say_parts(&mut talk, part).await?;
         loop {
-            let part = self.expect_part(&mut stream).await?;
+            let part = expect_part(&mut talk).await?;
             let more = part.more;
             self.ask(move |core, now| core.absorb(part, now)).await?;
             if !more {
@@ -351,11 +309,11 @@ impl Streams {
         address: SocketAddr,
         network: NetworkId,
     ) -> io::Result<Vec<Delta>> {
-        let mut stream = self.connect(peer, address).await?;
-        send(&mut stream, &Request::Fetch(network)).await?;
+        let mut talk = self.connect(peer, address).await?;
+        talk.say(&Request::Fetch(network)).await?;
         let mut deltas = Vec::new();
         loop {
-            let part = self.expect_part(&mut stream).await?;
+            let part = expect_part(&mut talk).await?;
             deltas.extend(part.deltas);
             if !part.more {
                 return Ok(deltas);
@@ -363,35 +321,44 @@ impl Streams {
         }
     }
 
-    pub(super) async fn connect(
-        &self,
-        peer: NodeId,
-        address: SocketAddr,
-    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    /// Begins a conversation with a node.
+    ///
+    /// # Errors
+    /// It cannot be reached, is not the node that is meant, or shares no version with this one.
+    pub(super) async fn connect(&self, peer: NodeId, address: SocketAddr) -> io::Result<Opened> {
         let name = pki::server_name(peer).ok_or(io::ErrorKind::InvalidInput)?;
         let connector = TlsConnector::from(self.tls.now().client);
         let stream = within(CONNECT_TIMEOUT, TcpStream::connect(address)).await?;
         stream.set_nodelay(true)?;
-        within(STEP_TIMEOUT, connector.connect(name, stream)).await
+        let stream = within(STEP_TIMEOUT, connector.connect(name, stream)).await?;
+        let tls = stream.get_ref().1;
+        let shown = tls.peer_certificates().and_then(|chain| Shown::of(chain.first()?));
+        let shown = shown.ok_or_else(|| io::Error::other("its certificate names no node"))?;
+        let alpn = tls.alpn_protocol().map(<[u8]>::to_vec);
+        self.ask(move |core, _| core.receives(&shown)).await?.map_err(|refusal| {
+            io::Error::new(io::ErrorKind::PermissionDenied, format!("it is not to be talked with: {refusal}"))
+        })?;
+        let begun = Conversation::begin(stream, self.protocols, alpn.as_deref()).await;
+        if let Err(NoConversation::Apart(apart)) = &begun {
+            warn!(%peer, %address, "{apart}");
+        }
+        Ok(begun?)
     }
 
-    async fn send_parts(&self, stream: &mut (impl AsyncWrite + Unpin), part: Part) -> io::Result<()> {
+    async fn say_parts<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        talk: &mut Conversation<S>,
+        part: Part,
+    ) -> io::Result<()> {
         for part in part.split() {
-            count(&self.counters.bytes, send(stream, &Reply::Part(part)).await? as u64);
+            count(&self.counters.bytes, talk.say(&Reply::Part(part)).await? as u64);
         }
         Ok(())
     }
 
-    async fn expect_part(&self, stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Part> {
-        match receive::<Reply>(stream, MAX_FRAME).await? {
-            Ok(Reply::Part(part)) => Ok(part),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     async fn ask<R: Send + 'static>(
         &self,
-        f: impl FnOnce(&mut super::core::Core, Duration) -> R + Send + 'static,
+        f: impl FnOnce(&mut Core, Duration) -> R + Send + 'static,
     ) -> io::Result<R> {
         self.link.with(f).await.map_err(io::Error::other)
     }
@@ -400,21 +367,22 @@ impl Streams {
     async fn ask_for<R: Send + 'static>(
         &self,
         peer: NodeId,
-        f: impl FnOnce(&mut super::core::Core, Duration) -> R + Send + 'static,
+        f: impl FnOnce(&mut Core, Duration) -> R + Send + 'static,
     ) -> io::Result<R> {
         let result = self.ask(move |core, now| {
-            if core.ledger().is_removed(peer) {
+            if core.is_out(peer).is_some() {
                 return None;
             }
             let result = f(core, now);
             // Afterwards: what the peer brought may be what says so.
-            (!core.ledger().is_removed(peer)).then_some(result)
+            core.is_out(peer).is_none().then_some(result)
         });
-        result.await?.ok_or_else(|| io::Error::new(io::ErrorKind::PermissionDenied, "the node was removed"))
+        let gone = || io::Error::new(io::ErrorKind::PermissionDenied, "the node was removed, or left");
+        result.await?.ok_or_else(gone)
     }
 
     /// Decides about a node that wants in.
-    async fn let_in(&self, request: JoinRequest) -> Result<Welcome, Refusal> {
+    async fn let_in(self: &Arc<Self>, request: JoinRequest) -> Result<Welcome, Refusal> {
         let failed = |error: ClusterError| Refusal::Failed(error.to_string());
         // A manager that comes back may have been replaced meanwhile, and the others know.
         let mut settled = self.settled.clone();
@@ -425,34 +393,72 @@ impl Streams {
         let asked = self.link.with(|core, _| (core.is_manager(), core.manager_name()));
         let (manages, manager) = asked.await.map_err(failed)?;
         let not_manager = Refusal::NotManager { manager };
-        let certificate = {
+        let candidate = {
             let gate = self.gate.lock().map_err(|_| failed(ClusterError::Stopped))?;
             let Some(gate) = gate.as_ref().filter(|_| manages) else { return Err(not_manager) };
-            gate.check(&request, (self.clock)())?;
-            gate.authority().sign(request.node, &request.csr).map_err(failed)?
+            gate.check(&request, (self.clock)())?
         };
-        // Deciding and admitting is one step of the core, so that two nodes never get one index.
-        let decided = self.link.with(move |core, now| {
+        // The place first, then the certificate, which names it: nobody is certified who is not let in.
+        let place = self.link.with({
+            let (candidate, not_manager) = (candidate.clone(), not_manager.clone());
+            move |core, _| {
+                if core.is_manager() { gate::place(&candidate, core.ledger()) } else { Err(not_manager) }
+            }
+        });
+        let admission = place.await.map_err(failed)??;
+        let certificate = {
+            let gate = self.gate.lock().map_err(|_| failed(ClusterError::Stopped))?;
+            let Some(gate) = gate.as_ref() else { return Err(not_manager) };
+            gate.authority().sign(admission.node, &request.csr).map_err(failed)?
+        };
+        // Deciding and admitting is one step, so that two nodes never get one index.
+        let decide = {
+            let not_manager = not_manager.clone();
+            move |core: &Core, _: Duration| {
+                if !core.is_manager() {
+                    return Err(not_manager);
+                }
+                let admission = gate::place_as(&candidate, core.ledger(), admission.node)?;
+                let said = core.admission(admission.clone()).into_iter().map(Persist::Claim);
+                Ok((said.collect(), admission))
+            }
+        };
+        let admit = move |core: &mut Core, admission: Admission, now| {
             if !core.is_manager() {
                 return Err(not_manager);
             }
-            let admission = gate::place(&request, core.ledger())?;
             core.admit(admission.clone(), now);
-            Ok((admission.index, core.keys(), core.ledger().claims().collect(), core.node_documents()))
-        });
-        let (index, keys, claims, nodes) = decided.await.map_err(failed)??;
-        self.persister.barrier().await.map_err(failed)?;
-        Ok(Welcome { index, certificate, keys, claims, nodes })
+            Ok(Welcome {
+                node: *admission.node.as_bytes(),
+                index: admission.index.0,
+                certificate,
+                keys: core.keys(),
+                claims: core.claims(),
+                records: core.records(),
+                nodes: core.node_documents(),
+            })
+        };
+        self.durably(decide, admit).await?
     }
 }
 
-pub(super) fn unexpected(got: &Result<Reply, u16>) -> io::Error {
+impl From<ClusterError> for Refusal {
+    fn from(error: ClusterError) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+async fn expect_part<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Conversation<S>) -> io::Result<Part> {
+    match talk.hear::<Reply>(MAX_FRAME).await? {
+        Reply::Part(part) => Ok(part),
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub(super) fn unexpected(got: &Reply) -> io::Error {
     let why = match got {
-        Err(version) => {
-            format!("it speaks version {version} of the protocol, and this node version {PROTOCOL}")
-        }
-        Ok(Reply::Refused(refusal)) => refusal.to_string(),
-        Ok(_) => "it answered something else than was asked".to_owned(),
+        Reply::Refused(refused) => refused.text.clone(),
+        _ => "it answered something else than was asked".to_owned(),
     };
     io::Error::new(io::ErrorKind::InvalidData, why)
 }

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::facts::NodeFact;
+use super::facts::{Entry, FactKey, Record, Stamp};
 use super::gossip_key::GossipKey;
+use super::kinds::{self, EndpointKind, LabelKind, NodeFact};
 use super::pki::{Authority, public_key};
 use crate::model::{
-    Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeIndex, NodeName, Vni, testing,
+    Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex, NodeName, Vni,
+    testing,
 };
 
 /// A CA that signs gossip keys.
@@ -41,7 +43,22 @@ pub(super) fn endpoint(name: &str, claim: u64) -> Endpoint {
         mac: Mac::of_endpoint("10.10.0.17".parse().unwrap()),
         services: Vec::new(),
         claim,
+        took_ms: None,
     }
+}
+
+/// The fact that there is an endpoint.
+pub(super) fn endpoint_entry(endpoint: &Endpoint, version: u64) -> Entry {
+    let key = kinds::key::<EndpointKind>(&endpoint.name);
+    Entry { key, version, value: Some(kinds::value::<EndpointKind>(endpoint)) }
+}
+
+/// The label `label` of the node number `n`.
+pub(super) fn label_record(n: u8, value: &str) -> Record {
+    let node = NodeId::from_bytes([n; 16]);
+    let key: FactKey = kinds::key::<LabelKind>(&(node, "label".to_owned()));
+    let stamp = Stamp { wall_ms: 1000, count: 0, node };
+    Record { key, stamp, value: Some(kinds::value::<LabelKind>(&value.to_owned())) }
 }
 
 /// What the node number `n` says of itself: it takes part in no network.
@@ -55,6 +72,8 @@ pub(super) fn node_fact(n: u8) -> NodeFact {
         underlay_mtu: 1500,
         networks: BTreeSet::new(),
         mesh: Vec::new(),
+        protocols: (2, 2),
+        traits: Default::default(),
     }
 }
 

@@ -10,12 +10,14 @@ use tracing::warn;
 use super::ClusterError;
 use super::pki::{self, Chain, Tls};
 use super::store::{Membership, TakenOver};
+use super::version::Protocols;
 
 /// What this node came into the cluster with.
 struct Own {
     ca: Vec<u8>,
     certificate: Vec<u8>,
     key: Vec<u8>,
+    protocols: Protocols,
 }
 
 /// TLS by the CAs that are known now.
@@ -31,15 +33,16 @@ struct Now {
 }
 
 impl Trusted {
-    /// By the node's own CA and `authorities`, all in DER; `join` is what it shows to those who want in, where that
+    /// For a node that speaks `protocols`, by its own CA and `authorities`, all in DER; `join` is what it shows to those who want in, where that
     /// is another certificate.
     pub fn new(
+        protocols: Protocols,
         membership: &Membership,
         authorities: Vec<Vec<u8>>,
         join: Option<TakenOver>,
     ) -> Result<Self, ClusterError> {
         let Membership { ca, certificate, key, .. } = membership;
-        let own = Own { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() };
+        let own = Own { ca: ca.clone(), certificate: certificate.clone(), key: key.clone(), protocols };
         let tls = own.tls(&authorities, join.as_ref())?;
         Ok(Self { own, now: RwLock::new(Now { authorities, join, tls }) })
     }
@@ -85,6 +88,6 @@ impl Own {
     fn tls(&self, authorities: &[Vec<u8>], join: Option<&TakenOver>) -> Result<Tls, ClusterError> {
         let own = Chain { ca: &self.ca, certificate: &self.certificate };
         let join = join.map(|join| Chain { ca: &join.ca, certificate: &join.certificate });
-        Tls::new(authorities.iter().map(Vec::as_slice), own, &self.key, join)
+        Tls::new(self.protocols, authorities.iter().map(Vec::as_slice), own, &self.key, join)
     }
 }

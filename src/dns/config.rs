@@ -103,8 +103,8 @@ impl Served {
             gateways: spec.gateways.clone(),
             subnets: spec.subnets.clone(),
             namespace,
-            forward: spec.dns.forward == DnsForward::On,
-            ttl: spec.dns.ttl,
+            forward: spec.options.dns_forward == DnsForward::On,
+            ttl: spec.options.dns_ttl,
         }
     }
 }

@@ -9,7 +9,7 @@ use hickory_server::net::xfer::Protocol;
 use hickory_server::server::Request;
 
 use super::forward::PAYLOAD;
-use super::handler::Reply;
+use super::reply::Reply;
 
 /// Header, and an OPT record without options (RFC 6891 section 6.1.2), in bytes.
 const HEADER: usize = 12;

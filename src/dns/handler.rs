@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, TryLockError};
 use std::time::Instant;
 
 use hickory_proto::op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, LowerName, Record, RecordType};
+use hickory_proto::rr::{DNSClass, LowerName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder};
 use hickory_server::net::runtime::Time;
 use hickory_server::net::xfer::Protocol;
@@ -20,9 +20,10 @@ use ipnetwork::IpNetwork;
 use super::config::Limits;
 use super::counters::Counting;
 use super::fit::{fit, size_limit};
-use super::forward::{Forwarder, Key, NoAnswer, PAYLOAD};
+use super::forward::{Forwarding, Key, NoAnswer, PAYLOAD};
 use super::limit::Limiter;
-use super::zone::{Answer, Zone, ZoneAnswer};
+use super::reply::Reply;
+use super::zone::{Zone, ZoneAnswer};
 
 /// The length of a message's header, in bytes (RFC 1035 section 4.1.1).
 const HEADER: usize = 12;
@@ -37,44 +38,11 @@ pub(super) enum Admission {
     Query(Box<Request>),
 }
 
-/// What is answered, before it is known what fits.
-#[derive(Debug)]
-pub(super) struct Reply {
-    pub rcode: ResponseCode,
-    pub authoritative: bool,
-    pub authentic: bool,
-    pub truncated: bool,
-    pub answers: Vec<Record>,
-    pub authority: Vec<Record>,
-    pub additionals: Vec<Record>,
-}
-
-impl Reply {
-    fn code(rcode: ResponseCode) -> Self {
-        Self {
-            rcode,
-            authoritative: false,
-            authentic: false,
-            truncated: false,
-            answers: Vec::new(),
-            authority: Vec::new(),
-            additionals: Vec::new(),
-        }
-    }
-}
-
-impl From<Answer> for Reply {
-    fn from(answer: Answer) -> Self {
-        let Answer { rcode, answers, authority, additionals } = answer;
-        Self { authoritative: true, answers, authority, additionals, ..Self::code(rcode) }
-    }
-}
-
 /// Answers the queries of one network.
 pub(super) struct Handler {
     zone: RwLock<Arc<Zone>>,
     subnets: Vec<IpNetwork>,
-    forwarder: Option<Forwarder>,
+    forwarder: Option<Forwarding>,
     limiter: Mutex<Limiter>,
     counting: Arc<Counting>,
     turn: AtomicUsize,
@@ -85,7 +53,7 @@ impl Handler {
     pub fn new(
         zone: Arc<Zone>,
         subnets: Vec<IpNetwork>,
-        forwarder: Option<Forwarder>,
+        forwarder: Option<Forwarding>,
         limits: &Limits,
         counting: Arc<Counting>,
     ) -> Self {
@@ -109,6 +77,11 @@ impl Handler {
         self.zone.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Who this address belongs to, as one of its addresses.
+    pub fn client(&self, address: IpAddr) -> IpAddr {
+        self.zone().client(address.to_canonical())
+    }
+
     /// The counters.
     pub fn counting(&self) -> &Counting {
         &self.counting
@@ -125,7 +98,10 @@ impl Handler {
             Err(TryLockError::WouldBlock) => None,
         };
         let Some(mut limiter) = limiter else { return clients.map(|_| true).collect() };
-        let admitted: Vec<bool> = clients.map(|client| limiter.admit(client.to_canonical(), now)).collect();
+        // By endpoint: one that has more addresses has no more to ask.
+        let zone = self.zone();
+        let clients = clients.map(|client| zone.client(client.to_canonical()));
+        let admitted: Vec<bool> = clients.map(|client| limiter.admit(client, now)).collect();
         drop(limiter);
         self.counting.limited.add_many(admitted.iter().filter(|admitted| !**admitted).count());
         admitted
@@ -211,7 +187,8 @@ impl Handler {
             dnssec,
             unchecked: request.metadata.checking_disabled,
         };
-        let told = match forwarder.ask(query, key).await {
+        let who = (forwarder.network, self.client(request.src().ip()));
+        let told = match forwarder.forwarder.ask(who, query, key).await {
             Ok(told) => told,
             Err(error) => {
                 let (count, rcode) = match error {

@@ -1,6 +1,6 @@
 //! How much one client may ask. Pure: the time is passed in.
 //!
-//! A token bucket per address. It is only held against a client while somebody else asks too: whoever is alone hurts
+//! A token bucket per client, which is an endpoint by its first address, whatever others it has. It is only held against a client while somebody else asks too: whoever is alone hurts
 //! nobody, and may have all that the machine gives.
 
 use std::collections::HashMap;

@@ -7,6 +7,7 @@
 
 mod config;
 mod counters;
+mod error;
 mod fit;
 mod forward;
 #[cfg(feature = "fuzzing")]
@@ -14,12 +15,15 @@ mod forward;
 pub mod fuzzing;
 mod handler;
 mod limit;
+mod reply;
 mod server;
 mod service;
+mod shares;
 #[cfg(any(test, feature = "fuzzing"))]
 mod testing;
 pub mod zone;
 
 pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};
 pub use counters::Counters;
-pub use service::{Dns, DnsError, write_resolv_conf};
+pub use error::DnsError;
+pub use service::Dns;

@@ -24,19 +24,18 @@ use hickory_server::net::NetError;
 use hickory_server::net::runtime::TokioTime;
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponse;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::config::Limits;
+use super::error::DnsError;
 use super::fit::size_limit;
 use super::handler::Handler;
-use super::service::DnsError;
+use crate::namespace::enter;
 use repeated::Repeated;
 pub(super) use workers::Workers;
 
@@ -113,18 +112,12 @@ impl Drop for Server {
     }
 }
 
-/// Makes the sockets on a thread of their own: a socket belongs to the namespace of the thread that makes it, and
-/// no thread of the runtime may ever be in another one.
+/// Makes the sockets in a network's namespace.
 ///
 /// Of UDP sockets each address has `sockets`: the kernel spreads the clients over them.
 async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16, sockets: usize) -> Result<Bound, DnsError> {
-    let (sender, receiver) = oneshot::channel();
-    let path = namespace.to_owned();
-    let refused = |source| DnsError::Namespace { path: namespace.to_owned(), source };
     let addresses = addresses.to_vec();
-    let work = move || -> Result<Bound, DnsError> {
-        let entered = File::open(&path).and_then(|file| Ok(setns(file, CloneFlags::CLONE_NEWNET)?));
-        entered.map_err(|source| DnsError::Namespace { path, source })?;
+    let work = move |_: &File| -> Result<Bound, DnsError> {
         let mut bound = Bound { udp: Vec::new(), tcp: Vec::new() };
         for address in addresses {
             let address = SocketAddr::new(address, port);
@@ -136,12 +129,8 @@ async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16, sockets: usize)
         }
         Ok(bound)
     };
-    std::thread::Builder::new()
-        .name("lanmesh-dns-bind".to_owned())
-        // Nobody waits any more: then the sockets are closed again.
-        .spawn(move || drop(sender.send(work())))
-        .map_err(refused)?;
-    receiver.await.map_err(|_| refused(io::Error::other("the thread in it ended early")))?
+    let bound = enter::within_path("lanmesh-dns-bind", namespace, work).await;
+    bound.map_err(|source| DnsError::Namespace { path: namespace.to_owned(), source })?
 }
 
 fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {

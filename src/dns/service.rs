@@ -2,9 +2,8 @@
 //! known now.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -13,38 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{DnsConfig, Served};
 use super::counters::{Counters, Counting};
-use super::forward::Forwarder;
+use super::error::DnsError;
+use super::forward::{Forwarder, Forwarding};
 use super::handler::Handler;
 use super::server::{Server, Workers};
 use super::zone::Zone;
-use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName};
-
-/// Why a network has no name server. The others have theirs.
-#[derive(Debug, thiserror::Error)]
-pub enum DnsError {
-    /// The namespace could not be entered.
-    #[error("cannot enter {path} for its name server: {source}; it is tried again with the next pass")]
-    Namespace {
-        /// Where it should be.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A socket could not be made.
-    #[error("cannot listen on {address} for DNS: {source}; stop what else listens there")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The system gives no threads.
-    #[error("no threads for the name servers: {0}; raise the limit of tasks (`TasksMax=` in a unit)")]
-    Threads(std::io::Error),
-    /// The cluster has no such network.
-    #[error("network {0} is not known (any more): it is tried again with the next pass")]
-    Unknown(NetworkId),
-}
+use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName, ServiceName, ServiceSpec};
 
 /// The name servers of a node. Clones share them.
 #[derive(Clone)]
@@ -96,15 +69,16 @@ struct Answering {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Source {
     network: NetworkView,
+    services: BTreeMap<ServiceName, ServiceSpec>,
     nodes: Vec<(NodeId, NodeName, IpAddr)>,
 }
 
 impl Source {
     fn of(view: &ClusterView, network: NetworkId) -> Option<Self> {
-        let up = view.nodes.values().filter(|node| node.state.is_up());
         Some(Self {
             network: view.networks.get(&network)?.clone(),
-            nodes: up.map(|node| (node.id, node.name.clone(), node.address.ip())).collect(),
+            services: view.services_of(network).map(|(name, spec)| (name.clone(), spec.clone())).collect(),
+            nodes: view.up().map(|node| (node.id, node.name.clone(), node.address.ip())).collect(),
         })
     }
 }
@@ -209,7 +183,8 @@ impl Dns {
         let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
         let zone =
             build(view, id, self.0.config.cluster.clone(), ttl, 1).await.ok_or(DnsError::Unknown(id))?;
-        let forwarder = served.forward.then(|| self.0.forwarder.clone());
+        let forwarding = Forwarding { forwarder: self.0.forwarder.clone(), network: id };
+        let forwarder = served.forward.then_some(forwarding);
         let counting = self.0.counting.clone();
         let handler = Arc::new(Handler::new(zone, served.subnets.clone(), forwarder, limits, counting));
         let server =
@@ -268,20 +243,4 @@ async fn build(
     let work =
         move || Some(Arc::new(Zone::build(&view, id, ttl)?.with_mesh(&view, &cluster).with_serial(serial)));
     tokio::task::spawn_blocking(work).await.ok().flatten()
-}
-
-/// Writes a `resolv.conf` for an endpoint's namespace to `path`, whole or not at all.
-///
-/// # Errors
-/// The file could not be written; what was there is as it was.
-pub fn write_resolv_conf(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
-    file.persist(path)?;
-    Ok(())
 }

@@ -9,8 +9,8 @@ use ipnetwork::IpNetwork;
 
 use crate::dns::zone::{Instance, Zone};
 use crate::model::{
-    ClusterView, DnsOptions, Encryption, Endpoint, Mac, MulticastMode, NetworkId, NetworkName, NetworkSpec,
-    NetworkView, Node, NodeId, NodeIndex, NodeState, Vni, ZeroconfMode,
+    AdvertisedService, ClusterView, Endpoint, Found, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView,
+    Node, NodeId, NodeIndex, NodeState, SeenService, Vni, ZeroconfFact, ZeroconfKey,
 };
 
 /// The network of [`Lab`].
@@ -56,6 +56,7 @@ impl Lab {
             addresses: addresses.into_iter().map(IpNetwork::from).collect(),
             services: Vec::new(),
             claim: 1,
+            took_ms: None,
         };
         set(&mut endpoint);
         self.endpoints.entry(node(number)).or_default().push(endpoint);
@@ -97,6 +98,7 @@ impl Lab {
                 underlay_mtu: 1500,
                 networks: BTreeSet::from([NETWORK]),
                 mesh: Vec::new(),
+                labels: Default::default(),
                 state: *state,
             };
             (*id, node)
@@ -110,15 +112,30 @@ impl Lab {
             pools: Vec::new(),
             reserved: Vec::new(),
             block_size: None,
-            mtu: None,
-            multicast: MulticastMode::default(),
-            broadcast: Default::default(),
-            zeroconf: ZeroconfMode::default(),
-            encrypt: Encryption::default(),
-            spoofing: Default::default(),
-            dns: DnsOptions::default(),
+            options: Default::default(),
             created_ms: 0,
         };
+        let declared = |endpoint: &Endpoint| -> Vec<(ZeroconfKey, ZeroconfFact)> {
+            let fact = |service: &AdvertisedService| {
+                let found = Found::Service(SeenService {
+                    instance: service.instance_of(&endpoint.name),
+                    kind: service.kind.clone(),
+                    subtypes: service.subtypes.clone(),
+                    host: endpoint.name.to_string(),
+                    port: service.port,
+                    priority: 0,
+                    weight: 0,
+                    txt: service.strings(),
+                });
+                (found.key(), ZeroconfFact { endpoint: endpoint.name.clone(), declared: true, found })
+            };
+            endpoint.services.iter().map(fact).collect()
+        };
+        let zeroconf = self
+            .endpoints
+            .iter()
+            .map(|(id, endpoints)| (*id, Arc::new(endpoints.iter().flat_map(declared).collect())));
+        let zeroconf = zeroconf.collect();
         let endpoints = self.endpoints.into_iter().map(|(id, endpoints)| {
             let named = endpoints.into_iter().map(|endpoint| (endpoint.name.clone(), endpoint));
             (id, Arc::new(named.collect()))
@@ -126,14 +143,17 @@ impl Lab {
         let network = NetworkView {
             spec: Arc::new(spec),
             conflict: false,
+            heard: Default::default(),
             endpoints: endpoints.collect(),
             groups: BTreeMap::new(),
-            zeroconf: BTreeMap::new(),
+            zeroconf,
+            draining: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),
             nodes: Arc::new(nodes.collect()),
             networks: BTreeMap::from([(NETWORK, network)]),
+            services: Arc::default(),
         }
     }
 

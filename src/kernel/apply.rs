@@ -73,7 +73,7 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
     match &op.action {
         Action::CreateNamespace => {
             // Whoever removed the namespace by hand has freed its VNI only when we let go of it, too.
-            inner.watcher.forget_network(network).await;
+            inner.forget_network(network).await;
             *room = Some(Room::create(&inner.dir, network).await?);
             return inner.watcher.watch_network(&inner.dir, network).await;
         }
@@ -81,7 +81,7 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
             let there = Room::open(&inner.dir, network).await?;
             *room = None;
             // Nothing of ours may keep the namespace, and nobody needs to hear that its links go.
-            inner.watcher.forget_network(network).await;
+            inner.forget_network(network).await;
             if let Some(room) = there {
                 room.empty().await?;
             }

@@ -16,7 +16,7 @@ use super::netns::{Netns, in_throwaway};
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
 use super::{KernelError, filter, guard, mdb, raw, underlay_guard};
-use crate::model::{Group, GroupError, Mac};
+use crate::model::{Group, GroupError, Mac, Means};
 use crate::plan::{GuardStep, PortGuard, UnderlayGuard};
 
 /// One thing that this kernel can or cannot do.
@@ -53,7 +53,7 @@ const NO_TUN: &str = "there are encrypted networks only with WireGuard in the ke
                      agent /dev/net/tun";
 
 /// Tries everything out.
-pub(super) async fn probe(without: &Without) -> Vec<Capability> {
+pub(super) async fn probe(without: &[Means]) -> Vec<Capability> {
     const PERMISSION: &str = "permission to make network namespaces";
     let tried = "made a network namespace";
     let throwaway = async {
@@ -67,25 +67,30 @@ pub(super) async fn probe(without: &Without) -> Vec<Capability> {
             found.extend(links(&session).await);
             found.extend(multicast(&netns, &session).await);
             found.push(underlay(&netns).await);
+            found.push(services(&netns).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
     };
     found.push(tun());
-    for (name, without) in [
-        (VXLAN_MDB, without.mdb),
-        (EGRESS_FILTER, without.filter),
-        (PORT_GUARD, without.guard),
-        (QUERY_LIMIT, without.query_limit),
-        (UNDERLAY_GUARD, without.underlay_guard),
-        (WIREGUARD, without.wireguard),
-    ] {
-        for capability in found.iter_mut().filter(|capability| without && capability.name == name) {
+    for means in without {
+        for capability in found.iter_mut().filter(|capability| capability.name == name_of(*means)) {
             capability.available = false;
             capability.detail = "the agent was told to do without".to_owned();
         }
     }
     found
+}
+
+fn name_of(means: Means) -> &'static str {
+    match means {
+        Means::VxlanMdb => VXLAN_MDB,
+        Means::EgressFilter => EGRESS_FILTER,
+        Means::PortGuard => PORT_GUARD,
+        Means::QueryLimit => QUERY_LIMIT,
+        Means::UnderlayGuard => UNDERLAY_GUARD,
+        Means::Wireguard => WIREGUARD,
+    }
 }
 
 /// The name that every device of a trial has, each in its turn.
@@ -139,6 +144,20 @@ pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_t
 pub(super) const QUERY_LIMIT: &str = "DNS queries of an endpoint kept to a rate (nf_tables on the bridge)";
 /// Strangers kept out of plain networks.
 const UNDERLAY_GUARD: &str = "strangers kept out of plain networks (nf_tables at input)";
+
+/// One address for a service.
+const SERVICES: &str = "addresses of services (nf_tables, translation at output)";
+
+async fn services(netns: &Netns) -> Capability {
+    let tried = netns.run(super::services::try_out).await;
+    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    Capability::new(
+        SERVICES,
+        "put rules in a namespace",
+        tried,
+        "nothing answers at the address of a service from this node: use tasks.NAME, which has all endpoints",
+    )
+}
 
 async fn underlay(netns: &Netns) -> Capability {
     let guard = UnderlayGuard { port: 4789, vnis: BTreeSet::new(), vteps: BTreeSet::new(), mesh: None };
@@ -221,7 +240,7 @@ pub(super) struct Abilities {
 
 impl Abilities {
     /// Finds out by trying, but for what `without` says is to be done without.
-    pub async fn find(without: &Without) -> Self {
+    pub async fn find(without: &[Means]) -> Self {
         let found = probe(without).await;
         let has = |name| found.iter().any(|capability| capability.name == name && capability.available);
         Self {
@@ -233,23 +252,6 @@ impl Abilities {
             wireguard: has(WIREGUARD),
         }
     }
-}
-
-/// What the agent is to do without although the kernel has it, as on a kernel that has it not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Without {
-    /// VXLAN MDB.
-    pub mdb: bool,
-    /// The filter at egress.
-    pub filter: bool,
-    /// The rules at ingress.
-    pub guard: bool,
-    /// The rules on bridges.
-    pub query_limit: bool,
-    /// The rules at input.
-    pub underlay_guard: bool,
-    /// WireGuard.
-    pub wireguard: bool,
 }
 
 fn tun() -> Capability {

@@ -10,7 +10,6 @@ use std::net::IpAddr;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::filter::TABLE;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Each, Expression, byte, bytes, compare, masked, note_in,
     protocol,
@@ -18,6 +17,8 @@ use super::nft::{
 use super::raw::{attribute, dump, nested};
 use crate::model::{GroupAddr, GroupTraffic, Traffic};
 
+/// The table of the VXLAN device's chains, and of these sets.
+pub(super) const TABLE: &[u8] = b"lanmesh\0";
 /// How many groups of a family are counted each way.
 const ROOM: u32 = 4096;
 /// How long one that is silent is kept, in milliseconds.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+use crate::errno::InWords;
 use crate::model::NetworkId;
+use crate::namespace::NamespaceError;
 
 /// Why something could not be read from or written to the kernel.
 ///
@@ -37,6 +39,9 @@ pub enum KernelError {
         /// The path that was given.
         path: PathBuf,
     },
+    /// A path of somebody else's is no network namespace that can be used.
+    #[error(transparent)]
+    Named(#[from] NamespaceError),
     /// The interface name is taken in the endpoint's namespace.
     #[error("there is already an interface {ifname} in {place}: choose another with --ifname")]
     InterfaceExists {
@@ -47,7 +52,7 @@ pub enum KernelError {
     },
     /// The interface name is empty, longer than 15 bytes, or has a character the kernel refuses.
     #[error(
-        "{ifname:?} cannot be the name of an interface: use 1 to 15 characters without '/', ':' or space"
+        "{ifname:?} cannot be the name of an interface: use 1 to 15 characters without '/', ':' or space, not 'all' or 'default'"
     )]
     BadInterfaceName {
         /// The name.
@@ -104,7 +109,7 @@ pub enum KernelError {
         what: String,
     },
     /// Any other refusal of the kernel.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", InWords(source))]
     Refused {
         /// What was tried.
         what: String,
@@ -112,7 +117,7 @@ pub enum KernelError {
         source: io::Error,
     },
     /// A file or directory of ours cannot be used.
-    #[error("cannot {what} {path}: {source}")]
+    #[error("cannot {what} {path}: {}", InWords(source))]
     File {
         /// What was tried.
         what: &'static str,

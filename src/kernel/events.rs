@@ -1,7 +1,7 @@
 //! What changes in the kernel by someone else's hand: one connection per namespace that listens for links,
 //! and in the node's own for addresses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
@@ -40,8 +40,8 @@ struct State {
     listeners: HashMap<Place, Listener>,
     /// Ports that we remove ourselves, which is no event.
     removing: HashSet<(NetworkId, u32)>,
-    /// The interface that was last asked for as the underlay: its index and its MTU.
-    underlay: Option<(u32, u32)>,
+    /// The interfaces that were last found to lead to the underlay: the MTU of each, by its index.
+    underlay: BTreeMap<u32, u32>,
 }
 
 /// A namespace that is listened in.
@@ -163,9 +163,9 @@ impl Watcher {
         self.state().removing.remove(&(network, index));
     }
 
-    /// From now on a change of this interface's MTU is an event.
-    pub fn watch_underlay(&self, index: u32, mtu: u32) {
-        self.state().underlay = Some((index, mtu));
+    /// From now on a change of the MTU of these interfaces is an event: what it is now, by their index.
+    pub fn watch_underlay(&self, mtus: BTreeMap<u32, u32>) {
+        self.state().underlay = mtus;
     }
 
     async fn listen(&self, of: Place, netns: &Netns) -> Result<(), KernelError> {
@@ -274,12 +274,10 @@ impl Ear {
 
     fn own(&self, link: &Link) -> Option<KernelEvent> {
         let mut state = lock(&self.state);
-        let (index, mtu) = state.underlay.as_mut()?;
-        if *index != link.index || *mtu == link.mtu {
-            return None;
-        }
+        let mtu = state.underlay.get_mut(&link.index)?;
+        let changed = *mtu != link.mtu;
         *mtu = link.mtu;
-        Some(KernelEvent::UnderlayChanged { mtu: link.mtu })
+        changed.then_some(KernelEvent::UnderlayChanged)
     }
 
     fn gone(&mut self, network: NetworkId, link: &Link) -> Option<KernelEvent> {

@@ -16,7 +16,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::counts::{self, Direction};
+use super::counts::{self, Direction, TABLE};
 use super::links::VXLAN;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, byte, bytes, compare,
@@ -24,8 +24,6 @@ use super::nft::{
 };
 use super::raw::{self, attribute, nested};
 
-/// The name of the table.
-pub(super) const TABLE: &[u8] = b"lanmesh\0";
 /// What carries this mark (SO_MARK of socket(7)) stays on its node. Marks do not pass from one namespace to another, so
 /// no endpoint can set it.
 pub const STAYS_MARK: u32 = 0x6c61_6e6d;

@@ -12,6 +12,7 @@ use rtnetlink::{
     LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 
+use super::raw::Message;
 use crate::model::{EndpointName, Mac, MulticastMode};
 use crate::plan::{DesiredPort, PortName, VxlanSettings};
 
@@ -45,6 +46,8 @@ pub(super) struct Link {
     pub name: String,
     /// Whether someone set it up.
     pub up: bool,
+    /// Whether it is the loopback, which leads nowhere.
+    pub loopback: bool,
     /// Its MTU.
     pub mtu: u32,
     /// Its MAC, if it has one of six bytes.
@@ -68,6 +71,7 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
             mtu: 0,
             mac: None,
             master: None,
@@ -322,6 +326,14 @@ pub(super) fn mark_port(index: u32, name: &EndpointName) -> LinkMessage {
 /// MAC and MTU of the endpoint's end of a veth pair.
 pub(super) fn set_far(index: u32, port: &DesiredPort) -> LinkMessage {
     LinkUnspec::new_with_index(index).address(port.mac.0.to_vec()).mtu(port.mtu).build()
+}
+
+/// A link, to be removed.
+pub(super) fn removal(index: u32) -> Message {
+    const RTM_DELLINK: u16 = 17;
+    // struct ifinfomsg: family, type, index, flags, which flags.
+    let body = [[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat();
+    Message { kind: RTM_DELLINK, flags: 0, body }
 }
 
 /// A link, to be set up.

@@ -153,7 +153,8 @@ impl MeshRoom {
         let link = self.require(name).await?;
         let private_key = Some(zeroize::Zeroizing::new(*private.as_bytes()));
         let update = Update { private_key, port: Some(port), peers: Vec::new() };
-        backend.update(name, update).await.map_err(|error| port_taken(error, port))?;
+        let by_module = there.as_ref().map_or(self.has_module, Link::is_wireguard);
+        backend.update(name, update).await.map_err(|error| port_taken(error, port, by_module))?;
         let set = self.session.change_link(links::set_mesh_link(link.index, mtu)).await;
         set.map_err(|failure| failure.doing(format!("set {name} up")))
     }
@@ -407,16 +408,16 @@ fn missing(what: &str) -> KernelError {
     KernelError::Broken { what: format!("find {what}") }
 }
 
-/// gotatun answers EINVAL where it cannot listen, whatever the reason; the kernel EADDRINUSE.
-fn port_taken(error: KernelError, port: u16) -> KernelError {
-    match error {
-        KernelError::Refused { source, .. }
-            if source.raw_os_error() == Some(nix::libc::EADDRINUSE)
-                || source.to_string().contains("error 22") =>
-        {
-            KernelError::MeshPortInUse { port }
-        }
-        error => error,
+/// The kernel's module answers EADDRINUSE where it cannot listen; gotatun EINVAL, whatever the reason.
+fn port_taken(error: KernelError, port: u16, by_module: bool) -> KernelError {
+    let code = match &error {
+        KernelError::Refused { source, .. } => source.raw_os_error(),
+        _ => None,
+    };
+    match code {
+        Some(nix::libc::EADDRINUSE) => KernelError::MeshPortInUse { port },
+        Some(nix::libc::EINVAL) if !by_module => KernelError::MeshPortInUse { port },
+        _ => error,
     }
 }
 
@@ -482,4 +483,28 @@ fn by_way_of(mut message: RouteMessage, link: u32, gateway: Ipv6Addr) -> RouteMe
     message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet6(gateway)));
     message.attributes.push(RouteAttribute::Oif(link));
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn that_a_port_is_taken_is_told_by_number_and_by_who_says_it() {
+        let refused = |code| {
+            let source = io::Error::from_raw_os_error(code);
+            KernelError::Refused { what: "set the process of lw1-00000001".to_owned(), source }
+        };
+        let taken = |code, by_module| {
+            matches!(port_taken(refused(code), 51840, by_module), KernelError::MeshPortInUse { port: 51840 })
+        };
+        assert!(taken(nix::libc::EADDRINUSE, true) && taken(nix::libc::EADDRINUSE, false));
+        assert!(taken(nix::libc::EINVAL, false) && !taken(nix::libc::EINVAL, true));
+        assert!(!taken(nix::libc::ENOENT, false));
+        // A text that has the number in it says nothing.
+        let other = KernelError::Refused { what: String::new(), source: io::Error::other("error 22") };
+        assert!(!matches!(port_taken(other, 51840, false), KernelError::MeshPortInUse { .. }));
+    }
 }

@@ -7,27 +7,33 @@
 mod apply;
 mod bulk;
 mod capabilities;
+mod contract;
 mod counts;
 mod error;
 mod events;
+mod fake;
 mod filter;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
 mod guard;
 mod joins;
+mod leftovers;
 mod links;
 mod mdb;
+mod members;
 mod mesh;
 mod mounts;
 mod netns;
 mod nft;
 mod observe;
+mod own;
 mod paths;
 mod port;
 mod queries;
 mod raw;
 mod room;
+mod services;
 mod session;
 mod underlay;
 mod underlay_guard;
@@ -43,21 +49,28 @@ use tokio::sync::{Mutex, OnceCell, mpsc};
 
 use self::capabilities::Abilities;
 use self::events::Watcher;
+use self::members::Members;
 use self::netns::{Netns, NetnsDir};
 use self::queries::QueryLimit;
 use self::room::Room;
 use self::session::Session;
-use crate::model::{EndpointName, Group, GroupTraffic, Membership, NetworkId};
+use crate::model::{EndpointName, Group, GroupMember, GroupTraffic, Means, NetworkId};
 use crate::plan::{
     Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
     ObservedUnderlayGuard, Op, Plan, PortName,
 };
 
-pub use capabilities::{Capability, Without};
+pub use capabilities::Capability;
+pub use contract::{Can, Kernel};
 pub use error::KernelError;
+pub use fake::Fake;
 pub use filter::STAYS_MARK;
+pub use guard::{DropKind, PortDrops};
+pub use leftovers::Leftover;
 pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
+pub use own::{HostRoute, OwnNamespace};
+pub use services::{ClientKey, ClientPlace};
 pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.
@@ -66,14 +79,14 @@ pub struct KernelConfig {
     /// The run directory; the namespaces are mounted at `netns/NETWORKID` in it.
     pub run_dir: PathBuf,
     /// What is to be done without, as on a kernel that has it not.
-    pub without: Without,
+    pub without: Vec<Means>,
     /// How many DNS queries a second of each endpoint reach the name server of its network while others ask too.
     pub queries_per_s: u32,
 }
 
-/// A handle on this node's kernel. Clones share it.
+/// A handle on this node's kernel, over netlink. Clones share it.
 #[derive(Clone)]
-pub struct Kernel {
+pub struct Linux {
     inner: Arc<Inner>,
 }
 
@@ -84,11 +97,12 @@ struct Inner {
     own: Netns,
     /// What keeps strangers out of plain networks, in there.
     underlay_guard: underlay_guard::Table,
-    without: Without,
+    without: Vec<Means>,
     queries: QueryLimit,
     /// Found out when they are first needed.
     abilities: OnceCell<Abilities>,
     watcher: Watcher,
+    members: Members,
     /// Held while one endpoint's interface is made, repaired or removed.
     ports: Mutex<()>,
 }
@@ -102,14 +116,20 @@ impl Inner {
         *self.abilities.get_or_init(|| Abilities::find(&self.without)).await
     }
 
+    /// Lets go of a network's namespace, which is to go or is made anew, and of what is known of it.
+    async fn forget_network(&self, network: NetworkId) {
+        self.watcher.forget_network(network).await;
+        self.members.forget(network);
+    }
+
     async fn room(&self, network: NetworkId) -> Result<Room, KernelError> {
         Room::open(&self.dir, network).await?.ok_or(KernelError::NoSuchNetwork { network })
     }
 }
 
-impl fmt::Debug for Kernel {
+impl fmt::Debug for Linux {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("dir", &self.inner.dir).field("own", &self.inner.own).finish()
+        f.debug_struct("Linux").field("dir", &self.inner.dir).field("own", &self.inner.own).finish()
     }
 }
 
@@ -122,17 +142,17 @@ pub struct Applied {
     pub failed: Vec<(Op, KernelError)>,
 }
 
-/// The interface that carries our VXLAN packets.
+/// What carries our VXLAN packets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Underlay {
-    /// Its name.
+    /// The name of the interface that has this node's address.
     pub device: String,
-    /// Its MTU, in bytes.
+    /// The largest packet that the ways to all the other nodes take, in bytes.
     pub mtu: u32,
 }
 
 /// Something that changed in the kernel, by someone else's hand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KernelEvent {
     /// An endpoint's interface went away without a detach: its container is gone. By the time this is read the
     /// endpoint may have been attached anew: look whether it is still missing before acting on it.
@@ -150,18 +170,15 @@ pub enum KernelEvent {
     },
     /// A device of the mesh went away or down, perhaps by our own hand: observe the mesh again.
     MeshChanged,
-    /// The interface that was last asked for with [`Kernel::underlay`] has another MTU.
-    UnderlayChanged {
-        /// The new MTU, in bytes.
-        mtu: u32,
-    },
+    /// An interface that [`Linux::underlay`] found on the way to the underlay has another MTU: ask again.
+    UnderlayChanged,
     /// An address of the node itself came or went.
     AddressesChanged,
     /// Events were lost: observe everything again.
     Lost,
 }
 
-impl Kernel {
+impl Linux {
     /// Takes the calling thread's network namespace as the node's own, and makes the run directory.
     pub fn open(config: KernelConfig) -> Result<Self, KernelError> {
         let dir = NetnsDir::open(&config.run_dir)?;
@@ -175,9 +192,20 @@ impl Kernel {
             queries: QueryLimit { per_s: config.queries_per_s },
             abilities: OnceCell::new(),
             watcher: Watcher::default(),
+            members: Members::default(),
             ports: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The kernel without a run directory: for what is in the node's own namespace.
+    pub fn here() -> Result<Self, KernelError> {
+        // Nothing is ever mounted there; only its name is needed.
+        let nowhere = std::env::temp_dir().join(format!("lanmesh-nowhere-{}", std::process::id()));
+        let opened =
+            Self::open(KernelConfig { run_dir: nowhere.clone(), without: Vec::new(), queries_per_s: 1 });
+        let _ = std::fs::remove_dir(nowhere.join("netns")).and_then(|()| std::fs::remove_dir(&nowhere));
+        opened
     }
 
     /// Everything of ours that is in the kernel, what a crashed agent left included.
@@ -240,9 +268,9 @@ impl Kernel {
     }
 
     /// Who is a member of what on this node's side of a network, as its bridge has heard it.
-    pub async fn memberships(&self, network: NetworkId) -> Result<BTreeSet<Membership>, KernelError> {
+    pub async fn memberships(&self, network: NetworkId) -> Result<BTreeSet<GroupMember>, KernelError> {
         match Room::open(&self.inner.dir, network).await? {
-            Some(room) => room.memberships().await,
+            Some(room) => self.inner.members.of(&room).await,
             None => Ok(BTreeSet::new()),
         }
     }
@@ -260,7 +288,7 @@ impl Kernel {
     }
 
     /// Waits until memberships changed, of which networks is the answer. For one caller at a time. Follows
-    /// the networks that [`Kernel::events`] follows.
+    /// the networks that [`Linux::events`] follows.
     pub async fn memberships_changed(&self) -> BTreeSet<NetworkId> {
         self.inner.watcher.joins().changed().await
     }
@@ -273,7 +301,7 @@ impl Kernel {
     /// Gives an endpoint its interface, and the bridge its neighbour entries. Once more for the same port
     /// changes nothing; with another placement the interface moves there. All or nothing.
     ///
-    /// May run beside [`Kernel::apply`]; but a plan that was made from a desired state without the endpoint and an
+    /// May run beside [`Linux::apply`]; but a plan that was made from a desired state without the endpoint and an
     /// observation with it removes it again, so settle what is desired first.
     ///
     /// # Errors
@@ -292,23 +320,27 @@ impl Kernel {
             Err(error) => error,
         };
         // The error at hand says more than one about the clean-up would.
-        let _ = self.detach(network, &port.name).await;
+        let _ = self.detach(network, port).await;
         Err(error)
     }
 
-    /// Takes an endpoint's interface away. No error if it is gone already; its neighbour entries go with the
-    /// next plan.
-    pub async fn detach(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
-        match Room::open(&self.inner.dir, network).await? {
-            Some(room) => port::delete(&self.inner, &room, name).await,
+    /// Takes an endpoint's interface away, and the bridge's neighbour entries for its addresses. No error if they are
+    /// gone already.
+    pub async fn detach(&self, network: NetworkId, port: &DesiredPort) -> Result<(), KernelError> {
+        let Some(room) = Room::open(&self.inner.dir, network).await? else { return Ok(()) };
+        port::delete(&self.inner, &room, &port.name).await?;
+        let addresses = port.addresses.iter();
+        let neighbours = addresses.map(|address| Action::DeleteNeighbour(address.ip())).collect();
+        match room.program(neighbours).await?.first() {
             None => Ok(()),
+            Some((_, errno)) => Err(KernelError::from_errno("remove the endpoint's neighbours", *errno)),
         }
     }
 
     /// What changes by someone else's hand from now on. A receiver that lags is told so with
     /// [`KernelEvent::Lost`]. One receiver at a time: a second call ends the first.
     ///
-    /// Call it before the first [`Kernel::observe`], so that nothing falls in between.
+    /// Call it before the first [`Linux::observe`], so that nothing falls in between.
     pub async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {
         let receiver = self.inner.watcher.start(&self.inner.own).await?;
         self.inner.watcher.watch_mesh(&self.inner.dir).await?;
@@ -327,11 +359,11 @@ impl Kernel {
         self.inner.dir.path(network)
     }
 
-    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses,
-    /// since the port was made or repaired.
-    pub async fn spoofed(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
+    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses, or
+    /// claimed a role that no endpoint has, since the port was made or repaired.
+    pub async fn port_drops(&self, network: NetworkId) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
         match Room::open(&self.inner.dir, network).await? {
-            Some(room) if self.inner.abilities().await.guard => room.spoofed().await,
+            Some(room) if self.inner.abilities().await.guard => room.port_drops().await,
             _ => Ok(BTreeMap::new()),
         }
     }

@@ -1,22 +1,22 @@
-//! Network namespaces: entering them, and the ones under the run directory.
-//!
-//! A namespace is only ever entered by a thread that is made for it and ends with it: no thread of the runtime
-//! is ever left in another namespace.
+//! Network namespaces that are held open, and the ones under the run directory.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns, unshare};
-use tokio::sync::oneshot;
+use nix::sched::{CloneFlags, unshare};
 
 use super::KernelError;
 use super::mounts::Mounts;
 use crate::model::NetworkId;
+use crate::namespace::{Namespace, NamespaceError, NamespaceId, enter, process_of};
 
+/// What a thread is called that does something in a namespace.
+const THREAD: &str = "lanmesh-netns";
 /// The calling thread's own namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
@@ -33,12 +33,32 @@ pub(super) struct Netns {
 impl Netns {
     /// The calling thread's.
     pub fn current() -> Result<Self, KernelError> {
-        Self::open(Path::new(CURRENT))
+        Self::opened(Path::new(CURRENT), File::open(CURRENT))
     }
 
-    /// The one that `path` refers to. Whether it is one at all shows when it is entered.
-    pub fn open(path: &Path) -> Result<Self, KernelError> {
-        Self::opened(path, File::open(path))
+    /// The one that a path of somebody else's refers to: whatever is there, this does not wait for it.
+    pub async fn named(path: &Path) -> Result<Self, KernelError> {
+        let namespace = Namespace::open_aside(path).await?;
+        Ok(Self { file: Arc::new(namespace.file), path: path.into() })
+    }
+
+    /// The same, if it is the one that was meant; `None` where there is none any more, or another one.
+    pub async fn meant(path: &Path, meant: Option<&NamespaceId>) -> Result<Option<Self>, KernelError> {
+        match Namespace::open_aside(path).await {
+            Ok(namespace) if meant.is_none_or(|meant| meant.is(&namespace.id)) => {
+                Ok(Some(Self { file: Arc::new(namespace.file), path: path.into() }))
+            }
+            Ok(_)
+            | Err(
+                NamespaceError::Missing { .. } | NamespaceError::Gone { .. } | NamespaceError::Other { .. },
+            ) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Device and inode of its file.
+    pub fn identity(&self) -> io::Result<(u64, u64)> {
+        self.file.metadata().map(|found| (found.dev(), found.ino()))
     }
 
     fn opened(path: &Path, file: io::Result<File>) -> Result<Self, KernelError> {
@@ -67,48 +87,29 @@ impl Netns {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, KernelError> {
-        let this = self.clone();
-        on_own_thread("enter a network namespace", move || {
-            setns(&this.file, CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
-                Errno::EINVAL => KernelError::NotANamespace { path: this.path.to_path_buf() },
-                errno => KernelError::from_errno(format!("enter {}", this.path.display()), errno),
-            })?;
-            Ok(work())
+        enter::within(THREAD, self.file.clone(), work).await.map_err(|error| {
+            match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EINVAL) => KernelError::NotANamespace { path: self.path.to_path_buf() },
+                Some(errno) => KernelError::from_errno(format!("enter {}", self.path.display()), errno),
+                None => {
+                    KernelError::Refused { what: format!("enter {}", self.path.display()), source: error }
+                }
+            }
         })
-        .await?
     }
-}
-
-/// The process of a path like /proc/PID/ns/net.
-fn process_of(path: &Path) -> Option<u32> {
-    path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok()
-}
-
-async fn on_own_thread<T: Send + 'static>(
-    what: &'static str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, KernelError> {
-    let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("lanmesh-netns".to_owned())
-        .spawn(move || {
-            // Nobody waits any more: then nobody needs the answer.
-            let _ = sender.send(work());
-        })
-        .map_err(|source| KernelError::Refused { what: "start a thread".to_owned(), source })?;
-    receiver.await.map_err(|_| KernelError::Broken { what: what.to_owned() })
 }
 
 /// Runs `work` in a new namespace that goes away with it.
 pub(super) async fn in_throwaway<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, KernelError> {
-    on_own_thread("try something out", move || {
+    let tried = enter::aside(THREAD, move || {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| KernelError::from_errno("make a network namespace", errno))?;
         Ok(work())
     })
-    .await?
+    .await;
+    tried.map_err(|source| KernelError::Refused { what: "try something out".to_owned(), source })?
 }
 
 /// The namespaces that are mounted in one directory.
@@ -153,6 +154,12 @@ impl NetnsDir {
             Err(KernelError::NotANamespace { .. }) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// The namespace of the mesh, or whatever else has its name. Whether it is one at all shows when it is entered.
+    pub fn mesh_file(&self) -> Result<Netns, KernelError> {
+        let path = self.mesh_path();
+        Netns::opened(&path, self.mounts.open(&path)?)
     }
 
     /// Where the namespace of the mesh is mounted.

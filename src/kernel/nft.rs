@@ -26,6 +26,11 @@ pub(super) const NFT_MSG_NEWSET: u16 = 9;
 pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
 pub(super) const NFT_MSG_DELSETELEM: u16 = 14;
+pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
+pub(super) const NFT_MSG_GETOBJ: u16 = 19;
+
+/// What is kept under a name: a counter.
+const NFT_OBJECT_COUNTER: u32 = 1;
 
 pub(super) const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -33,6 +38,7 @@ pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
 pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 const REGISTER: u32 = 1;
+const NFT_META_MARK: u32 = 3;
 const REGISTER_VERDICT: u32 = 0;
 
 /// Whose packets a table is for. Tables of one name in two families are two.
@@ -74,6 +80,12 @@ impl Family {
     /// A change that removes something.
     pub fn remove(self, kind: u16, attributes: &[u8]) -> Vec<u8> {
         self.change(kind, 0, attributes)
+    }
+
+    /// A change that makes a counter with a name, in the table that the attribute `table` names.
+    pub fn make_counter(self, table: &[u8], name: &[u8]) -> Vec<u8> {
+        let parts = [attribute(2, name), number(3, NFT_OBJECT_COUNTER), nested(4, &[])];
+        self.make(NFT_MSG_NEWOBJ, &[table, &parts.concat()].concat())
     }
 
     /// Puts a table and its content in the place of the one with that name, all or nothing, in the calling thread's
@@ -126,8 +138,18 @@ pub(super) enum Compare {
     AtLeast = 5,
 }
 
-fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Expression {
+pub(super) fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Expression {
     nested(1, &[attribute(1, name), nested(2, attributes)])
+}
+
+/// Elements of a map, as lists whose length fits into an attribute's 16 bits.
+pub(super) fn nested_elements(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<Vec<u8>> {
+    const AT_ONCE: usize = 1000;
+    let element = |(key, value): (Vec<u8>, Vec<u8>)| {
+        nested(1, &[nested(1, &[attribute(1, &key)]), nested(2, &[attribute(1, &value)])])
+    };
+    let elements: Vec<Vec<u8>> = pairs.map(element).collect();
+    elements.chunks(AT_ONCE).map(|elements| nested(3, elements)).collect()
 }
 
 pub(super) fn number(kind: u16, value: u32) -> Vec<u8> {
@@ -142,8 +164,12 @@ pub(super) fn protocol() -> Expression {
 
 /// Loads the packet's mark, in the byte order of the machine.
 pub(super) fn mark() -> Expression {
-    const NFT_META_MARK: u32 = 3;
     expression(b"meta\0", &[number(2, NFT_META_MARK), number(1, REGISTER)])
+}
+
+/// Gives the packet the mark that was loaded.
+pub(super) fn set_mark() -> Expression {
+    expression(b"meta\0", &[number(2, NFT_META_MARK), number(3, REGISTER)])
 }
 
 /// Loads the number of the protocol behind the IP header and its extensions.
@@ -172,6 +198,39 @@ pub(super) fn constant(value: &[u8]) -> Expression {
 /// Counts the packets that come so far.
 pub(super) fn count() -> Expression {
     expression(b"counter\0", &[])
+}
+
+/// Counts the packets that come so far in the table's counter of this name.
+pub(super) fn count_in(name: &[u8]) -> Expression {
+    expression(b"objref\0", &[number(1, NFT_OBJECT_COUNTER), attribute(2, name)])
+}
+
+/// Loads the user that sent the packet. Goes on only if a process of this namespace did, by a socket of its own: what the
+/// kernel sends, or another namespace, has none.
+pub(super) fn user() -> Expression {
+    const NFT_META_SKUID: u32 = 10;
+    expression(b"meta\0", &[number(2, NFT_META_SKUID), number(1, REGISTER)])
+}
+
+/// Loads the place of a fragment of IPv6 in its packet, with the flags behind it (RFC 8200 section 4.5). Goes on only if
+/// it is one.
+pub(super) fn fragment_place() -> Expression {
+    const FRAGMENT: u8 = 44;
+    let from = [number(1, REGISTER), attribute(2, &[FRAGMENT]), number(3, 2), number(4, 2)];
+    expression(b"exthdr\0", &from)
+}
+
+/// Goes on only if what comes from the packet's sender would be expected from the device that it came in by.
+pub(super) fn is_from_there() -> [Expression; 2] {
+    const NFT_FIB_RESULT_OIF: u32 = 1;
+    const SENDER_AND_DEVICE: u32 = 1 | 1 << 3;
+    const NFTA_FIB_F_PRESENT: u32 = 1 << 5;
+    let from = [
+        number(1, REGISTER),
+        number(2, NFT_FIB_RESULT_OIF),
+        number(3, SENDER_AND_DEVICE | NFTA_FIB_F_PRESENT),
+    ];
+    [expression(b"fib\0", &from), compare(Compare::Equal, &[1])]
 }
 
 /// Loads one byte of the packet.
@@ -287,6 +346,17 @@ pub(super) fn counted(message: &[u8]) -> Option<u64> {
     })
 }
 
+/// The name of a counter in one of the kernel's messages, behind struct nfgenmsg, and what it says.
+pub(super) fn counter(message: &[u8]) -> Option<(&[u8], Traffic)> {
+    let message = message.get(4..)?;
+    Some((within(message, 2)?, traffic(within(message, 4)?)?))
+}
+
+fn traffic(counter: &[u8]) -> Option<Traffic> {
+    let number = |kind| Some(u64::from_be_bytes(*within(counter, kind)?.first_chunk()?));
+    Some(Traffic { bytes: number(1)?, packets: number(2)? })
+}
+
 /// The elements of a set in one of the kernel's messages, behind struct nfgenmsg: the key of each, and the whole of it.
 pub(super) fn elements(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     const ELEMENTS: u16 = 3;
@@ -300,9 +370,7 @@ pub(super) fn elements(message: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 /// What the counter of an element of a set says, if it has one.
 pub(super) fn counted_of(element: &[u8]) -> Option<Traffic> {
     const EXPRESSION: u16 = 7;
-    let counter = within(within(element, EXPRESSION)?, 2)?;
-    let number = |kind| Some(u64::from_be_bytes(*within(counter, kind)?.first_chunk()?));
-    Some(Traffic { bytes: number(1)?, packets: number(2)? })
+    traffic(within(within(element, EXPRESSION)?, 2)?)
 }
 
 /// The type that the kernel's answers of this kind have.

@@ -13,7 +13,7 @@ use super::bulk::{MDNS, is_static};
 use super::links::{BRIDGE, Link, VXLAN};
 use super::session::Session;
 use super::{KernelError, mdb};
-use crate::model::{EndpointName, Mac, Membership, MulticastMode};
+use crate::model::{Mac, MulticastMode};
 use crate::plan::{ObservedBridge, ObservedGuard, ObservedNetwork, ObservedPort, ObservedVxlan, PortName};
 
 /// Everything in the namespace that `session` is in.
@@ -119,24 +119,6 @@ fn multicast_of(port: &[InfoBridgePort]) -> MulticastMode {
     } else {
         MulticastMode::Flood
     }
-}
-
-/// The memberships that the bridge among `links` knows, but for what came through the VXLAN device.
-pub(super) fn memberships(links: &[Link], entries: &[mdb::Entry]) -> BTreeSet<Membership> {
-    let Some(bridge) = links.iter().find(|link| link.name == BRIDGE) else { return BTreeSet::new() };
-    let vxlan = links.iter().find(|link| link.name == VXLAN);
-    let endpoints: BTreeMap<u32, EndpointName> =
-        links.iter().filter_map(|link| Some((link.index, link.endpoint()?))).collect();
-    let known = entries.iter().filter(|entry| entry.device == bridge.index);
-    known
-        .filter_map(|entry| {
-            // Where the filter is missing, other nodes' reports come in there.
-            if vxlan.is_some_and(|vxlan| entry.port == vxlan.index) {
-                return None;
-            }
-            Some(Membership { group: entry.wanted()?, endpoint: endpoints.get(&entry.port).cloned() })
-        })
-        .collect()
 }
 
 /// A static FDB entry.

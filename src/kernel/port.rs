@@ -28,7 +28,9 @@ pub(super) async fn add(inner: &Inner, room: &Room, port: &DesiredPort) -> Resul
     match near_end(room, &port.name).await? {
         Some(near) if near.endpoint().as_ref() == Some(&port.name) => {
             let far = Far::open(&inner.own, port).await?;
-            if let Some(index) = far.index_of_peer(&near).await? {
+            let index = far.index_of_peer(&near).await?;
+            // What was offered may be anywhere by now, and be looked at from its near end alone.
+            if index.is_some() || !far.addressed {
                 guard(inner, room, port).await?;
                 return repair(room, bridge, &near, &far, index, port).await;
             }
@@ -70,7 +72,7 @@ pub(super) async fn delete_half_made(
 
 fn check_ifname(ifname: &str) -> Result<(), KernelError> {
     // What dev_valid_name() of the kernel refuses, and what could not be found by its name again.
-    let fits = (1..=IFNAME_MAX).contains(&ifname.len()) && ifname != "." && ifname != "..";
+    let fits = (1..=IFNAME_MAX).contains(&ifname.len()) && !matches!(ifname, "." | ".." | "all" | "default");
     if fits && ifname.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%')) {
         Ok(())
     } else {
@@ -84,11 +86,10 @@ async fn near_end(room: &Room, name: &EndpointName) -> Result<Option<Link>, Kern
 
 async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), KernelError> {
     inner.watcher.expect_removal(room.network(), near.index);
-    let deleted = room.session().delete_link(near.index).await;
-    deleted.map_err(|failure| {
+    if let Err(error) = room.remove_link(near).await {
         inner.watcher.expect_no_removal(room.network(), near.index);
-        failure.doing(format!("remove {}", near.name))
-    })?;
+        return Err(error);
+    }
     match near.port_name() {
         Some(device) if inner.abilities().await.guard => room.unguard(&device).await,
         _ => Ok(()),
@@ -128,10 +129,12 @@ async fn create(
         let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
         pin(room, &near, port).await?;
         guard(inner, room, port).await?;
-        let up = far.session.change_link(links::set_up(index)).await;
-        up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
-        far.address(index, &port.ifname, port).await?;
-        carries(room, &port.name).await?;
+        if far.addressed {
+            let up = far.session.change_link(links::set_up(index)).await;
+            up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
+            far.address(index, &port.ifname, port).await?;
+            carries(room, &port.name).await?;
+        }
         // Last: without the mark it is half-made, and pruned by whoever finds it.
         let marked = room.session().change_link(links::mark_port(near.index, &port.name)).await;
         marked.map_err(|failure| failure.doing(format!("mark the interface of {}", port.name)))
@@ -166,15 +169,19 @@ async fn repair(
     bridge: u32,
     near: &Link,
     far: &Far,
-    far_index: u32,
+    far_index: Option<u32>,
     port: &DesiredPort,
 ) -> Result<(), KernelError> {
     let doing = || format!("repair the interface of {}", port.name);
     let set = room.session().change_link(links::set_near(near.index, port, bridge)).await;
     set.map_err(|failure| failure.doing(doing()))?;
+    pin(room, near, port).await?;
+    let Some(far_index) = far_index else { return Ok(()) };
     let set = far.session.change_link(links::set_far(far_index, port)).await;
     set.map_err(|failure| failure.doing(doing()))?;
-    pin(room, near, port).await?;
+    if !far.addressed {
+        return Ok(());
+    }
     // The container may have given it another name.
     let link = far.session.link_at(far_index, None).await.map_err(|failure| failure.doing(doing()))?;
     let ifname = link.map_or_else(|| port.ifname.clone(), |link| link.name);
@@ -196,16 +203,29 @@ struct Far {
     place: String,
     /// A container of its own, and not the node.
     container: bool,
+    /// Its addresses are ours to give, and not those of whoever takes the interface.
+    addressed: bool,
 }
 
 impl Far {
     async fn open(own: &Netns, port: &DesiredPort) -> Result<Self, KernelError> {
-        let (netns, place, container) = match &port.placement {
-            Placement::Host => (own.clone(), "the node's own namespace".to_owned(), false),
-            Placement::Netns(path) => (Netns::open(path)?, path.display().to_string(), true),
+        let node = || (own.clone(), "the node's own namespace".to_owned());
+        let ((netns, place), container, addressed) = match &port.placement {
+            Placement::Host => (node(), false, true),
+            Placement::Netns(path) => ((Netns::named(path).await?, path.display().to_string()), true, true),
+            Placement::Offered(taken) => {
+                // It may be on its way back, or the namespace be gone: then it is found here, or nowhere.
+                let there = match taken {
+                    Some(path) => {
+                        Netns::named(path).await.ok().map(|netns| (netns, path.display().to_string()))
+                    }
+                    None => None,
+                };
+                (there.unwrap_or_else(node), false, false)
+            }
         };
         let session = Session::open(&netns).await?;
-        Ok(Self { netns, session, place, container })
+        Ok(Self { netns, session, place, container, addressed })
     }
 
     /// The index here of the other end of `near`, if it is here.

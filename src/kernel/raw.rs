@@ -7,6 +7,7 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
@@ -86,6 +87,12 @@ pub(super) fn ask(protocol: isize, message: &Message) -> io::Result<Option<Errno
 /// Sends messages as one; the first error that any of them is answered with.
 pub(super) fn exchange(protocol: isize, messages: &[Vec<u8>]) -> io::Result<Option<Errno>> {
     let socket = open(protocol)?;
+    let answered = exchanged(&socket, messages);
+    close(socket, protocol);
+    answered
+}
+
+fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>> {
     socket.send(&messages.concat(), 0)?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
@@ -107,8 +114,9 @@ pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::R
     for _ in 0..ATTEMPTS {
         // A socket of its own each time: nothing of a disturbed dump is left to be read.
         let socket = open(protocol)?;
-        socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
-        if let Some(found) = dumped(&socket, answers)? {
+        let found = dumped(&socket, request, answers);
+        close(socket, protocol);
+        if let Some(found) = found? {
             return Ok(found);
         }
     }
@@ -116,7 +124,8 @@ pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::R
 }
 
 /// The messages of one dump; `None` if it was disturbed.
-fn dumped(socket: &Socket, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> {
+fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> {
+    socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
     let mut found = Vec::new();
     let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
@@ -139,12 +148,71 @@ fn dumped(socket: &Socket, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> 
     }
 }
 
+/// Shows `note` everything that the kernel lists when `request` is made a dump, of the types `answers`. Of a list that
+/// changes while it is read some may come twice, or not. No more than `most` bytes are read.
+///
+/// # Errors
+/// There is more, or the kernel refuses.
+pub(super) fn each_of(
+    protocol: isize,
+    request: &Message,
+    answers: &[u16],
+    most: usize,
+    note: &mut dyn FnMut(&[u8]),
+) -> io::Result<()> {
+    let socket = open(protocol)?;
+    let read = read_each(&socket, request, answers, most, note);
+    close(socket, protocol);
+    read
+}
+
+fn read_each(
+    socket: &Socket,
+    request: &Message,
+    answers: &[u16],
+    most: usize,
+    note: &mut dyn FnMut(&[u8]),
+) -> io::Result<()> {
+    socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
+    let mut buffer = Vec::with_capacity(64 * 1024);
+    let mut total = 0;
+    loop {
+        buffer.clear();
+        socket.recv(&mut buffer, 0)?;
+        total += buffer.len();
+        if total > most {
+            return Err(io::Error::other(format!("there is more than {most} bytes of it")));
+        }
+        for (header, message) in Messages(&buffer) {
+            match header.kind {
+                NLMSG_DONE => return Ok(()),
+                NLMSG_ERROR => {
+                    let code = message.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
+                    return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                }
+                kind if answers.contains(&kind) => note(message),
+                _ => {}
+            }
+        }
+    }
+}
+
 fn open(protocol: isize) -> io::Result<Socket> {
     let socket = Socket::new(protocol)?;
     socket.connect(&SocketAddr::new(0, 0))?;
     // Without it every error repeats the message that failed.
     socket.set_cap_ack(true)?;
     Ok(socket)
+}
+
+/// Closes a socket. When one of nf_tables is closed, the kernel waits until what anybody changed in the namespace just now is
+/// freed, and that for 5 to 20 ms: a thread of its own does.
+fn close(socket: Socket, protocol: isize) {
+    if protocol == NETLINK_NETFILTER {
+        let closer = std::thread::Builder::new().name("lanmesh-close".to_owned());
+        // Where no thread can be had it is closed here.
+        let _ = closer.spawn(move || drop(socket));
+    }
 }
 
 /// What is read of a header.

@@ -1,20 +1,27 @@
 //! One network's namespace, opened: what is done to its devices.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
+use tokio::time::sleep;
 
 use super::bulk::{self, Devices};
 use super::capabilities::Abilities;
+use super::guard::PortDrops;
 use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, set_sysctl};
 use super::observe;
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
-use super::{KernelError, counts, filter, guard, mdb};
-use crate::model::{GroupTraffic, Mac, Membership, NetworkId};
+use super::{KernelError, counts, filter, guard, mdb, raw};
+use crate::model::{GroupTraffic, Mac, NetworkId};
 use crate::plan::{Action, ObservedNetwork, PortGuard, PortName, VxlanSettings};
+
+/// How often it is looked whether a link that is being removed is gone.
+const GONE_POLL: Duration = Duration::from_millis(1);
 
 /// An opened namespace of ours. It lives on as long as this is held.
 pub(super) struct Room {
@@ -119,12 +126,6 @@ impl Room {
         })
     }
 
-    /// Who is a member of what, as the bridge has heard it.
-    pub async fn memberships(&self) -> Result<BTreeSet<Membership>, KernelError> {
-        let links = self.session.links().await.map_err(|failure| failure.doing("list links"))?;
-        Ok(observe::memberships(&links, &self.mdb().await?))
-    }
-
     /// What passed the VXLAN device, by group.
     pub async fn group_traffic(&self) -> Result<GroupTraffic, KernelError> {
         match self.netns.run(counts::read).await? {
@@ -171,8 +172,8 @@ impl Room {
             .map_err(|source| KernelError::Refused { what: format!("remove the rules of {device}"), source })
     }
 
-    /// How many packets of each port were dropped because they were not from its own addresses.
-    pub async fn spoofed(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {
+    /// How many packets of each port were dropped, by kind.
+    pub async fn port_drops(&self) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
         let listed = self.netns.run(guard::dropped).await?;
         listed.map_err(|source| KernelError::Refused { what: "count what was dropped".to_owned(), source })
     }
@@ -185,6 +186,36 @@ impl Room {
     /// The link with this name.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, KernelError> {
         self.session.link_named(name).await.map_err(|failure| failure.doing(format!("find {name}")))
+    }
+
+    /// Removes a link, with its other end; one that is gone already is no error. Done when nobody sees it any more, and
+    /// that is sooner than the kernel answers: it lets whoever asked wait for the end of all that is under way in RCU, some
+    /// 20 ms, which a thread of its own does here.
+    pub async fn remove_link(&self, link: &Link) -> Result<(), KernelError> {
+        let what = || format!("remove {}", link.name);
+        let request = links::removal(link.index);
+        let netns = self.netns.clone();
+        let mut answer =
+            tokio::spawn(async move { netns.run(move || raw::ask(NETLINK_ROUTE, &request)).await });
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    let answer = answer.map_err(|_| KernelError::Broken { what: what() })??;
+                    return match answer {
+                        Ok(None | Some(Errno::ENODEV)) => Ok(()),
+                        Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+                        Err(source) => Err(KernelError::Refused { what: what(), source }),
+                    };
+                }
+                () = sleep(GONE_POLL) => {
+                    // An index is not given twice for a long time, and a name may be.
+                    let found = self.session.link_at(link.index, None).await;
+                    if found.map_err(|failure| failure.doing(what()))?.is_none() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
     }
 
     async fn require(&self, name: &str) -> Result<u32, KernelError> {
@@ -314,11 +345,10 @@ impl Room {
     }
 
     async fn delete(&self, name: &str) -> Result<(), KernelError> {
-        if let Some(link) = self.find(name).await? {
-            let deleted = self.session.delete_link(link.index).await;
-            deleted.map_err(|failure| failure.doing(format!("remove {name}")))?;
+        match self.find(name).await? {
+            Some(link) => self.remove_link(&link).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Removes every device of ours. The namespace itself goes when the last that holds it lets go; what may
@@ -327,8 +357,7 @@ impl Room {
         self.delete_vxlan().await?;
         let links = self.session.links().await.map_err(|failure| failure.doing("list links"))?;
         for link in links.iter().filter(|link| link.port_name().is_some()) {
-            let deleted = self.session.delete_link(link.index).await;
-            deleted.map_err(|failure| failure.doing(format!("remove {}", link.name)))?;
+            self.remove_link(link).await?;
         }
         self.delete(BRIDGE).await
     }

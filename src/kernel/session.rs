@@ -11,7 +11,7 @@ use netlink_packet_core::{
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::route::{RouteMessage, RouteProtocol};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use tokio::runtime::Handle as Runtime;
@@ -238,12 +238,48 @@ impl Session {
         message.header.address_family = AddressFamily::Inet6;
         message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
         let found = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await?;
-        let ours = found.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(message) => Some(message),
-            _ => None,
-        });
+        let ours = found.into_iter().filter_map(as_route);
         // A kernel that does not check strictly lists all.
         Ok(ours.filter(|route| route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)).collect())
+    }
+
+    /// The routes of the family that `message` names.
+    pub async fn routes(&self, message: RouteMessage) -> Result<Vec<RouteMessage>, Failure> {
+        let found = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await?;
+        Ok(found.into_iter().filter_map(as_route).collect())
+    }
+
+    /// The way that a packet from `from` to `to` takes; `None` where there is none. With [`RouteFlags::FibMatch`] in
+    /// `flags` the route as somebody made it, without what was learned of the path since.
+    pub async fn way(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        flags: RouteFlags,
+    ) -> Result<Option<RouteMessage>, Failure> {
+        let mut message = RouteMessage::default();
+        let (family, length) = match to {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.header.address_family = family;
+        message.header.source_prefix_length = length;
+        message.header.destination_prefix_length = length;
+        message.header.flags = flags;
+        message.attributes.push(RouteAttribute::Source(from.into()));
+        message.attributes.push(RouteAttribute::Destination(to.into()));
+        match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
+            Ok(found) => Ok(found.into_iter().find_map(as_route)),
+            // No route, one that says no, or no such address of ours (any more).
+            Err(Failure::Refused(
+                Errno::ENETUNREACH
+                | Errno::EHOSTUNREACH
+                | Errno::EACCES
+                | Errno::EINVAL
+                | Errno::EADDRNOTAVAIL,
+            )) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Adds a neighbour or forwarding entry, over one that is there.
@@ -287,6 +323,13 @@ fn nsid_gone<T: Default>(nsid: Option<i32>, failure: Failure) -> Result<T, Failu
 fn as_link(message: RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+        _ => None,
+    }
+}
+
+fn as_route(message: RouteNetlinkMessage) -> Option<RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(message) => Some(message),
         _ => None,
     }
 }

@@ -1,15 +1,34 @@
-//! The interface that carries our VXLAN packets, and the address that it has.
+//! What carries our VXLAN packets: the address that they come from, and how large a packet the ways to the other nodes
+//! take.
 
-use std::net::{IpAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
-use super::{Kernel, KernelError, Underlay, session};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteType};
+
+use super::links::Link;
+use super::session::Session;
+use super::{KernelError, Linux, Underlay, session};
 
 /// How many nodes are asked for at most when an address is chosen.
 const TOWARDS: usize = 8;
 
-impl Kernel {
-    /// The interface of this node that has `address`, and its MTU. Its later changes are events.
-    pub async fn underlay(&self, address: IpAddr) -> Result<Underlay, KernelError> {
+/// What an interface that nothing is known of carries, in bytes: Ethernet (RFC 894).
+const ETHERNET: u32 = 1500;
+/// Addresses that nobody has (RFC 5737, RFC 3849): the way there is the default route, if there is one.
+const NOBODYS: (Ipv4Addr, Ipv6Addr) =
+    (Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+
+impl Linux {
+    /// The interface of this node that has `address`, and the largest packet that the ways from there to all of
+    /// `towards` take: each way's interface, or less where its route says so. The interface of the address itself need
+    /// not be on any of them (an address on the loopback, two ways to one place). Where no way leads to any of them it
+    /// is that interface's MTU; of an address on the loopback, that of the default route.
+    ///
+    /// What was learned of a path by ICMP does not count: anybody can send that.
+    ///
+    /// Later changes of the MTUs of these interfaces are events; those of routes are not.
+    pub async fn underlay(&self, address: IpAddr, towards: Vec<IpAddr>) -> Result<Underlay, KernelError> {
         let session = self.inner.own_session().await?;
         let failed = |failure: session::Failure| failure.doing(format!("look for {address}"));
         let addresses = session.addresses(0, None).await.map_err(failed)?;
@@ -17,8 +36,19 @@ impl Kernel {
         let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
         let (index, _) = found.ok_or_else(missing)?;
         let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
-        self.inner.watcher.watch_underlay(link.index, link.mtu);
-        Ok(Underlay { device: link.name, mtu: link.mtu })
+        let mut ways = Ways::new(&session, address);
+        for to in towards.into_iter().filter(|to| to.is_ipv4() == address.is_ipv4()) {
+            ways.follow(to).await.map_err(failed)?;
+        }
+        if ways.smallest.is_none() && link.loopback {
+            let nobody = if address.is_ipv4() { NOBODYS.0.into() } else { NOBODYS.1.into() };
+            ways.follow(nobody).await.map_err(failed)?;
+        }
+        let Ways { mut mtus, smallest, .. } = ways;
+        mtus.insert(link.index, link.mtu);
+        self.inner.watcher.watch_underlay(mtus);
+        let alone = if link.loopback { ETHERNET } else { link.mtu };
+        Ok(Underlay { device: link.name, mtu: smallest.unwrap_or(alone) })
     }
 
     /// The address of interface `device` that takes the place of `lost`, which is not on this node any more: one of
@@ -41,6 +71,73 @@ impl Kernel {
         let chosen = sources.into_iter().find(|source| there.contains(source));
         Ok(chosen.or_else(|| there.first().copied()))
     }
+}
+
+/// The ways from one address of this node, and what they take.
+struct Ways<'a> {
+    session: &'a Session,
+    from: IpAddr,
+    /// The MTU of each interface on one of them, by its index.
+    mtus: BTreeMap<u32, u32>,
+    /// The largest packet that all of them take.
+    smallest: Option<u32>,
+}
+
+impl<'a> Ways<'a> {
+    fn new(session: &'a Session, from: IpAddr) -> Self {
+        Self { session, from, mtus: BTreeMap::new(), smallest: None }
+    }
+
+    /// Follows the way to `to`, if one leads away from this machine.
+    async fn follow(&mut self, to: IpAddr) -> Result<(), session::Failure> {
+        let Some(way) = self.session.way(self.from, to, RouteFlags::empty()).await? else { return Ok(()) };
+        let Some(index) = leads_to(&way) else { return Ok(()) };
+        if !self.mtus.contains_key(&index) {
+            let Some(Link { mtu, loopback: false, .. }) = self.session.link_at(index, None).await? else {
+                return Ok(());
+            };
+            self.mtus.insert(index, mtu);
+        }
+        let route = if was_learned(&way) {
+            self.session.way(self.from, to, RouteFlags::FibMatch).await?
+        } else {
+            Some(way)
+        };
+        let of_route = route.as_ref().and_then(mtu_of);
+        let takes = self.mtus[&index].min(of_route.unwrap_or(u32::MAX));
+        self.smallest = Some(self.smallest.map_or(takes, |smallest| smallest.min(takes)));
+        Ok(())
+    }
+}
+
+/// The interface that a route leads to, if it leads away from this machine.
+fn leads_to(route: &RouteMessage) -> Option<u32> {
+    let away = route.header.kind == RouteType::Unicast;
+    let index = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    index.filter(|_| away)
+}
+
+/// The MTU that a route itself has, if it has one.
+fn mtu_of(route: &RouteMessage) -> Option<u32> {
+    let metrics = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => Some(metrics),
+        _ => None,
+    })?;
+    metrics.iter().find_map(|metric| match metric {
+        RouteMetric::Mtu(mtu) if *mtu > 0 => Some(*mtu),
+        _ => None,
+    })
+}
+
+/// Whether what a way is said to take may have been learned on it, and not be what its route has: it passes.
+fn was_learned(way: &RouteMessage) -> bool {
+    way.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::CacheInfo(info) => info.expires != 0,
+        _ => false,
+    })
 }
 
 /// Where packets for each of these would come from, as far as a route leads there, in the calling thread's namespace.

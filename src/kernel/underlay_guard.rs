@@ -1,5 +1,6 @@
 //! Keeps strangers on the underlay out of plain networks: VXLAN packets with the VNI of one of them that are from
-//! no node of the cluster are dropped and counted before they reach the VXLAN socket. And keeps everybody off the
+//! no node of the cluster are dropped and counted before they reach the VXLAN socket. Keeps the node's own users and
+//! containers from sending such packets in its name: the kernel's VXLAN devices do, and nobody else. And keeps everybody off the
 //! node's address in the mesh but who comes out of the mesh, or is the node itself.
 //!
 //! One table of nf_tables in the node's own namespace, of the family `inet`. Other tables are not looked at: what
@@ -21,20 +22,27 @@ use nix::errno::Errno;
 use super::links::NODE_LINK;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, count,
-    device_name, is_in, layer_4, masked_with, protocol, verdict,
+    device_name, fragment_place, is_from_there, is_in, layer_4, masked_with, protocol, user, verdict,
 };
 use super::raw::{self, attribute, nested, within};
 use crate::model::Vni;
 use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard};
 
 const INET: Family = Family::Inet;
+const UDP: u8 = 17;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_LOCAL_IN: u32 = 1;
+const NF_INET_FORWARD: u32 = 2;
+const NF_INET_LOCAL_OUT: u32 = 3;
 /// Before whatever else is at the hooks. What is dropped gets no entry in the connection tracking, which confirms it last.
 const EARLY: i32 = -300;
 
 /// What keeps strangers out of plain networks.
 const VXLAN: &[u8] = b"vxlan\0";
+/// What keeps processes of the node from sending into plain networks.
+const FORGED: &[u8] = b"vxlan-sent\0";
+/// What keeps those from it whose packets the node passes on, perhaps under its own address.
+const FORGED_BY_OTHERS: &[u8] = b"vxlan-passed\0";
 /// What keeps others off the node's address in the mesh.
 const MESH: &[u8] = b"mesh\0";
 /// What keeps others from sending as a node in the mesh, also through this node.
@@ -52,6 +60,8 @@ const ELEMENTS: usize = 1000;
 pub struct Refused {
     /// Packets for plain networks that were from no node.
     pub vxlan: u64,
+    /// Packets for plain networks that a process of this node sent, or somebody whose packets this node passes on.
+    pub forged: u64,
     /// Packets from or for addresses in the mesh that did not come out of it.
     pub mesh: u64,
 }
@@ -65,6 +75,11 @@ impl Table {
     pub fn of(run_dir: &Path) -> Self {
         let hash = stable_hash(run_dir.as_os_str().as_encoded_bytes()) >> 32;
         Self(format!("lanmesh-{hash:08x}"))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
     }
 
     fn attribute(&self, kind: u16) -> Vec<u8> {
@@ -89,8 +104,16 @@ impl Table {
         raw::exchange(NETLINK_NETFILTER, &nft::transaction(changes))
     }
 
-    /// All of it, in the place of what is there.
+    /// All of it, in the place of what is there. Where the kernel cannot tell by which device a sender is reached, whoever
+    /// takes the address of another node may have his packets passed on.
     fn put(&self, guard: &UnderlayGuard) -> io::Result<Option<Errno>> {
+        match self.put_with(guard, is_from_there().to_vec())? {
+            None => Ok(None),
+            Some(_) => self.put_with(guard, Vec::new()),
+        }
+    }
+
+    fn put_with(&self, guard: &UnderlayGuard, is_from_there: Vec<Expression>) -> io::Result<Option<Errno>> {
         let name = self.attribute(1);
         let mut changes = Vec::new();
         // The type of the keys in the words of nft: a mark of four bytes, addresses.
@@ -106,7 +129,11 @@ impl Table {
             changes.push(INET.make(nft::NFT_MSG_NEWSET, &set.concat()));
         }
         changes.extend(self.elements(nft::NFT_MSG_NEWSETELEM, &guard.vnis, &guard.vteps));
-        let mut chains = vec![(VXLAN, NF_INET_LOCAL_IN, vxlan_rules(guard.port))];
+        let mut chains = vec![
+            (VXLAN, NF_INET_LOCAL_IN, vxlan_rules(guard.port)),
+            (FORGED, NF_INET_LOCAL_OUT, sent_rules(guard.port)),
+            (FORGED_BY_OTHERS, NF_INET_FORWARD, passed_rules(guard.port, &is_from_there)),
+        ];
         if let Some(mesh) = guard.mesh {
             let [a, b, c, d, e, f, ..] = mesh.network().octets();
             let prefix = [a, b, c, d, e, f];
@@ -189,6 +216,7 @@ impl Table {
             let count = nft::counted(message).unwrap_or(0);
             match within(message.get(4..).unwrap_or_default(), 2) {
                 Some(VXLAN) => refused.vxlan += count,
+                Some(FORGED | FORGED_BY_OTHERS) => refused.forged += count,
                 Some(MESH | MESH_SENDERS) => refused.mesh += count,
                 _ => {}
             }
@@ -233,38 +261,81 @@ fn parse(message: &[u8]) -> Vec<Vec<u8>> {
     nft::elements(message).map(|(key, _)| key.to_vec()).collect()
 }
 
-/// The rules for VXLAN, in an order in which what is sent most is looked at least.
-fn vxlan_rules(port: u16) -> Vec<Vec<Expression>> {
-    const UDP: u8 = 17;
-    let port = port.to_be_bytes();
-    // VXLAN's header is behind the eight bytes of UDP's; in the middle of it is the VNI.
-    let vni = || bytes(Base::Transport, 12, 4);
-    let ours = || [bytes(Base::Transport, 2, 2), compare(Compare::Equal, &port)];
-    let known = |family: [u8; 2], offset, length, set| {
-        vec![
+/// The header of VXLAN is behind the eight bytes of UDP's; in the middle of it is the VNI.
+fn vni() -> Expression {
+    bytes(Base::Transport, 12, 4)
+}
+
+/// Goes on only with the VNI of one of our plain networks.
+fn has_our_vni() -> [Expression; 3] {
+    [vni(), masked_with([0xff, 0xff, 0xff, 0]), is_in(VNIS)]
+}
+
+fn dropped() -> [Expression; 2] {
+    [count(), verdict(NF_DROP)]
+}
+
+/// What is not for the port of VXLAN passes.
+fn others_pass(port: [u8; 2]) -> [Vec<Expression>; 2] {
+    [
+        vec![layer_4(), compare(Compare::Unequal, &[UDP]), verdict(NF_ACCEPT)],
+        vec![bytes(Base::Transport, 2, 2), compare(Compare::Unequal, &port), verdict(NF_ACCEPT)],
+    ]
+}
+
+fn is_for(port: [u8; 2]) -> [Expression; 2] {
+    [bytes(Base::Transport, 2, 2), compare(Compare::Equal, &port)]
+}
+
+/// What is from a VTEP of another node, and passes a further test, passes; of each family.
+fn nodes_pass(test: &[Expression]) -> [Vec<Expression>; 2] {
+    [(ETH_P_IP, 12, 4, VTEPS), (ETH_P_IPV6, SOURCE, 16, VTEPS6)].map(|(family, offset, length, set)| {
+        let mut rule = vec![
             protocol(),
             compare(Compare::Equal, &family),
             bytes(Base::Network, offset, length),
             is_in(set),
-            verdict(NF_ACCEPT),
-        ]
-    };
-    let mut dropped = ours().to_vec();
-    dropped.extend([vni(), masked_with([0xff, 0xff, 0xff, 0]), is_in(VNIS), count(), verdict(NF_DROP)]);
-    let mut others = ours().to_vec();
+        ];
+        rule.extend_from_slice(test);
+        rule.push(verdict(NF_ACCEPT));
+        rule
+    })
+}
+
+/// The rules for VXLAN that comes in. First what is most: one look at who sent it.
+fn vxlan_rules(port: u16) -> Vec<Vec<Expression>> {
+    let port = port.to_be_bytes();
+    let mut rules = Vec::from(nodes_pass(&[]));
+    rules.extend(others_pass(port));
+    rules.push([&is_for(port)[..], &has_our_vni(), &dropped()].concat());
     // Who has no VNI does not come so far.
-    others.extend([vni(), verdict(NF_ACCEPT)]);
-    let mut cut = ours().to_vec();
-    cut.extend([count(), verdict(NF_DROP)]);
-    vec![
-        vec![layer_4(), compare(Compare::Unequal, &[UDP]), verdict(NF_ACCEPT)],
-        vec![bytes(Base::Transport, 2, 2), compare(Compare::Unequal, &port), verdict(NF_ACCEPT)],
-        known(ETH_P_IP, 12, 4, VTEPS),
-        known(ETH_P_IPV6, 8, 16, VTEPS6),
-        dropped,
-        others,
-        cut,
-    ]
+    rules.push([&is_for(port)[..], &[vni(), verdict(NF_ACCEPT)]].concat());
+    rules.push([is_for(port), dropped()].concat());
+    rules
+}
+
+/// The rule for VXLAN that a process of this node sends: from here only the kernel sends into our networks. What a VXLAN
+/// device sends has no socket of this namespace with a user, which is the second thing that is looked at.
+fn sent_rules(port: u16) -> Vec<Vec<Expression>> {
+    let udp = [layer_4(), compare(Compare::Equal, &[UDP]), user()];
+    vec![[&udp[..], &is_for(port.to_be_bytes()), &has_our_vni(), &dropped()].concat()]
+}
+
+/// The rules for VXLAN that this node passes on, perhaps under its own address: another node may be behind it, and it comes
+/// from where that is.
+fn passed_rules(port: u16, is_from_there: &[Expression]) -> Vec<Vec<Expression>> {
+    let port = port.to_be_bytes();
+    let mut rules = Vec::from(others_pass(port));
+    rules.extend(nodes_pass(is_from_there));
+    rules.push([&is_for(port)[..], &has_our_vni(), &dropped()].concat());
+    // A first fragment that ends before the VNI: nobody cuts the header of VXLAN in two. The last bit of the place is the
+    // flag that more follow (RFC 791 section 3.1, RFC 8200 section 4.5).
+    let more = [bytes(Base::Network, 6, 2), masked_with([0x3f, 0xff]), compare(Compare::Unequal, &[0; 2])];
+    let four = [protocol(), compare(Compare::Equal, &ETH_P_IP)];
+    rules.push([&is_for(port)[..], &[vni(), verdict(NF_ACCEPT)]].concat());
+    rules.push([&is_for(port)[..], &four, &more, &dropped()].concat());
+    rules.push([&is_for(port)[..], &[fragment_place()], &dropped()].concat());
+    rules
 }
 
 /// Where the header of IPv6 has the sender's address and the receiver's.
@@ -285,7 +356,7 @@ fn mesh_rule(offset: u32, prefix: [u8; 6]) -> Vec<Expression> {
         device.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
         compare(Compare::Unequal, &device)
     }));
-    rule.extend([count(), verdict(NF_DROP)]);
+    rule.extend(dropped());
     rule
 }
 

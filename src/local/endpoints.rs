@@ -4,38 +4,15 @@
 //! or what the other nodes are told.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use lanmesh_ipam::stable_hash;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Endpoint, EndpointKey, NetworkId, Placement};
+use crate::namespace::NamespaceId;
 use crate::state::{Batch, State, StateError};
 
 const PREFIX: &str = "endpoint/";
-
-/// Which namespace a path meant when the endpoint was attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NamespaceId {
-    /// A hash of the boot's id: after a reboot inodes are given again, often in the same order.
-    pub boot: u64,
-    /// The device number of the namespace file system.
-    pub device: u64,
-    /// The inode, unique while the namespace lives.
-    pub inode: u64,
-}
-
-impl NamespaceId {
-    /// Of the namespace that `path` refers to now.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let found = std::fs::metadata(path)?;
-        let boot = stable_hash(&std::fs::read("/proc/sys/kernel/random/boot_id")?);
-        Ok(Self { boot, device: found.dev(), inode: found.ino() })
-    }
-}
 
 /// One endpoint of this node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,15 +29,28 @@ pub struct LocalEndpoint {
     pub ifname: String,
     /// The addresses that were asked for; the others were chosen.
     pub asked: Vec<IpAddr>,
+    /// It takes no new connections of its service.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 impl LocalEndpoint {
     /// Whether the namespace its interface went to can still be entered by the same path.
     pub fn has_its_namespace(&self) -> bool {
         match &self.placement {
-            Placement::Host => true,
-            Placement::Netns(path) => NamespaceId::of(path).ok() == self.namespace,
+            // One that was offered went with its interface, wherever that was taken.
+            Placement::Host | Placement::Offered(_) => true,
+            Placement::Netns(path) => {
+                let there = NamespaceId::of(path).ok();
+                self.namespace.zip(there).is_some_and(|(meant, there)| meant.is(&there))
+            }
         }
+    }
+
+    /// Whether its interface can be made once more where it is lost. One that was offered was taken: nobody is there to
+    /// take another.
+    pub fn can_have_another(&self) -> bool {
+        !matches!(self.placement, Placement::Offered(_)) && self.has_its_namespace()
     }
 
     /// What names it.

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::{
-    AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, NetworkRequest, PlanError, endpoint_key,
+    AddressRequest, AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, PlanError, SubnetConfig,
+    endpoint_key,
 };
 
 use super::LocalEndpoint;
@@ -34,6 +35,8 @@ pub enum LeaseError {
 pub struct Leases {
     state: State,
     networks: BTreeMap<NetworkId, NetworkAllocator>,
+    /// What each allocator was made of.
+    plans: BTreeMap<NetworkId, Vec<SubnetConfig>>,
     /// Every network of which something may be on disk.
     known: BTreeSet<NetworkId>,
 }
@@ -43,20 +46,21 @@ impl Leases {
         let kept = state.list::<serde_json::Value>(PREFIX)?;
         let network = |key: &str| key.strip_prefix(PREFIX)?.split('/').next()?.parse().ok();
         let known = kept.iter().filter_map(|(key, _)| network(key)).collect();
-        Ok(Self { state, networks: BTreeMap::new(), known })
+        Ok(Self { state, networks: BTreeMap::new(), plans: BTreeMap::new(), known })
     }
 
-    /// Makes sure that there is an allocator for a network, in which `held` hold their addresses.
+    /// Makes sure that there is an allocator for a network as it is now, in which `held` hold their addresses.
     pub fn open<'a>(
         &mut self,
         spec: &NetworkSpec,
         index: NodeIndex,
         held: impl Iterator<Item = &'a LocalEndpoint>,
     ) -> Result<(), LeaseError> {
-        if self.networks.contains_key(&spec.id) {
+        let configs: Vec<SubnetConfig> = spec.subnet_configs().collect();
+        if self.plans.get(&spec.id) == Some(&configs) {
             return Ok(());
         }
-        let plan = NetworkPlan::new(spec.subnet_configs())?;
+        let plan = NetworkPlan::new(configs.iter().cloned())?;
         let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
         let mut allocator = NetworkAllocator::with_memory(plan, index.0, &Memory { freed });
         for record in held {
@@ -66,6 +70,7 @@ impl Leases {
             }
         }
         self.networks.insert(spec.id, allocator);
+        self.plans.insert(spec.id, configs);
         self.known.insert(spec.id);
         Ok(())
     }
@@ -75,11 +80,41 @@ impl Leases {
     pub fn allocate(
         &mut self,
         spec: &NetworkSpec,
-        request: &NetworkRequest<'_>,
+        request: &AddressRequest<'_>,
         taken_elsewhere: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<Grant>, LeaseError> {
         let Some(allocator) = self.networks.get_mut(&spec.id) else { return Ok(Vec::new()) };
         Ok(allocator.allocate(request, taken_elsewhere)?)
+    }
+
+    /// Gives an endpoint that holds addresses one of each further subnet: all its addresses then, in the order of the
+    /// subnets. Only in memory, as of [`Leases::allocate`]; after an error it holds what it held.
+    pub fn complete(
+        &mut self,
+        spec: &NetworkSpec,
+        endpoint: &Endpoint,
+        taken_elsewhere: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<IpNetwork>, LeaseError> {
+        let key = key_of(endpoint);
+        let held: Vec<IpAddr> = endpoint.addresses.iter().map(IpNetwork::ip).collect();
+        let service = endpoint.service.as_ref().map(crate::model::ServiceName::as_str);
+        let request = AddressRequest { key: &key, service, slot: endpoint.slot, addresses: &held };
+        self.give_back(spec.id, &endpoint.addresses);
+        let given = self.allocate(spec, &request, taken_elsewhere);
+        if given.is_err() {
+            self.hold(spec.id, endpoint)?;
+        }
+        Ok(given?.into_iter().map(|grant| grant.address).collect())
+    }
+
+    /// An endpoint holds its addresses again, which were given back for a moment.
+    pub fn hold(&mut self, network: NetworkId, endpoint: &Endpoint) -> Result<(), LeaseError> {
+        let Some(allocator) = self.networks.get_mut(&network) else { return Ok(()) };
+        let key = key_of(endpoint);
+        for address in &endpoint.addresses {
+            allocator.hold(address.ip(), &key)?;
+        }
+        Ok(())
     }
 
     /// Takes back addresses whose endpoint did not come to be.
@@ -111,6 +146,7 @@ impl Leases {
             }
             self.state.write(batch)?;
             self.networks.remove(&network);
+            self.plans.remove(&network);
             self.known.remove(&network);
         }
         Ok(())

@@ -9,7 +9,7 @@ mod leases;
 use crate::model::{EndpointKey, NetworkId, NetworkSpec, NodeIndex};
 use crate::state::{Batch, State, StateError};
 
-pub use endpoints::{LocalEndpoint, LocalEndpoints, NamespaceId};
+pub use endpoints::{LocalEndpoint, LocalEndpoints};
 pub use leases::{LeaseError, Leases};
 
 /// What this node itself has.

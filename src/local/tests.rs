@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lanmesh_ipam::NetworkRequest;
+use lanmesh_ipam::AddressRequest;
 
 use super::*;
 use crate::model::{Endpoint, EndpointName, Mac, Placement, testing};
@@ -22,7 +22,7 @@ fn open(dir: &tempfile::TempDir) -> Local {
 }
 
 fn attach(local: &mut Local, name: &str) -> IpAddr {
-    let request = NetworkRequest { key: name, ..NetworkRequest::default() };
+    let request = AddressRequest { key: name, ..AddressRequest::default() };
     let grants = local.leases.allocate(&spec(), &request, |_| false).expect("has room");
     let address = grants[0].address;
     let endpoint = Endpoint {
@@ -34,6 +34,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         mac: Mac::of_endpoint(address.ip()),
         services: Vec::new(),
         claim: 1,
+        took_ms: None,
     };
     let record = LocalEndpoint {
         network: NETWORK,
@@ -42,6 +43,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         namespace: None,
         ifname: "lm-net".to_owned(),
         asked: Vec::new(),
+        draining: false,
     };
     local.insert(record).expect("is kept");
     address.ip()
@@ -61,7 +63,7 @@ fn an_endpoint_and_its_address_are_still_held_after_a_restart() {
     let kept: Vec<EndpointKey> = local.endpoints.of_network(NETWORK).map(LocalEndpoint::key).collect();
     assert_eq!(kept, [key("a")]);
     let asked = [address];
-    let request = NetworkRequest { key: "b", addresses: &asked, ..NetworkRequest::default() };
+    let request = AddressRequest { key: "b", addresses: &asked, ..AddressRequest::default() };
     assert!(matches!(local.leases.allocate(&spec(), &request, |_| false), Err(LeaseError::Full(_))));
 }
 

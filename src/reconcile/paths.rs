@@ -2,16 +2,13 @@
 //! suffered.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Reconciler;
-use crate::model::{ClusterView, NodeId};
-use crate::plan::mesh_vtep;
+use super::{Reconciler, lock};
+use crate::model::NodeId;
 
 /// How often the paths are tried out, at least; and the share of it for each node, so that many do not add up.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -29,7 +26,7 @@ pub struct MeshPath {
 impl Reconciler {
     /// How large a packet passes to each node that was last tried.
     pub fn mesh_paths(&self) -> BTreeMap<NodeId, MeshPath> {
-        self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0.paths).clone()
     }
 
     /// What of that is less than it should be, for people.
@@ -61,7 +58,7 @@ impl Reconciler {
 
     /// Tries the paths out every so often, until `stop`.
     pub async fn follow_paths(self, stop: CancellationToken) {
-        let mut views = self.0.cluster.view();
+        let mut views = self.0.peers.view();
         loop {
             let nodes = u32::try_from(self.view().nodes.len()).unwrap_or(u32::MAX);
             let period = PERIOD.max(PER_NODE.saturating_mul(nodes));
@@ -82,10 +79,10 @@ impl Reconciler {
         let view = self.view();
         let (from, peers) = {
             let work = self.work().await;
-            match work.mesh.paths(&view) {
+            match work.subjects.mesh.subject.paths(&view) {
                 Some(paths) => paths,
                 None => {
-                    self.0.paths.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    lock(&self.0.paths).clear();
                     return;
                 }
             }
@@ -103,24 +100,9 @@ impl Reconciler {
             Some((*node, MeshPath { mtu: *mtu, carries }))
         });
         let before = self.path_problems();
-        *self.0.paths.lock().unwrap_or_else(PoisonError::into_inner) = paths.collect();
+        *lock(&self.0.paths) = paths.collect();
         for problem in self.path_problems().iter().filter(|problem| !before.contains(problem)) {
             tracing::warn!("{problem}");
         }
-    }
-}
-
-impl super::mesh::MeshWork {
-    /// This node's VTEP in the mesh, and those of the nodes that answer: who each is, and what should pass there.
-    #[allow(clippy::type_complexity, reason = "a pair of what is tried and what for")]
-    fn paths(&self, view: &ClusterView) -> Option<(Ipv6Addr, BTreeMap<Ipv6Addr, (NodeId, u32)>)> {
-        let applied = self.applied()?;
-        let peers = applied.devices.values().flat_map(|device| device.peers.values());
-        let up = peers.filter(|peer| view.nodes.get(&peer.node).is_some_and(|node| node.state.is_up()));
-        let tried = up.filter_map(|peer| {
-            let route = applied.routes.get(&peer.address)?;
-            Some((mesh_vtep(peer.address), (peer.node, route.mtu)))
-        });
-        Some((mesh_vtep(applied.address), tried.collect()))
     }
 }

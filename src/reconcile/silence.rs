@@ -30,7 +30,7 @@ const AGAIN: u64 = 7;
 impl Reconciler {
     /// Keeps track of it until `stop`.
     pub async fn follow_silence(self, stop: CancellationToken) {
-        let mut views = self.0.cluster.view();
+        let mut views = self.0.peers.view();
         let mut unanswered: BTreeMap<NodeId, u32> = BTreeMap::new();
         for round in 0_u64.. {
             let doubtful = doubtful(&views.borrow_and_update());

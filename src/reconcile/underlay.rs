@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Reconciler;
+use super::{Happening, Reconciler, lock};
 use crate::kernel::{KernelError, Underlay};
-use crate::model::Node;
+use crate::model::{ClusterView, Node, NodeState};
 use crate::state::{State, StateError};
 
 const UNDERLAY: &str = "node/underlay";
@@ -17,9 +17,9 @@ const UNDERLAY: &str = "node/underlay";
 pub struct SeenUnderlay {
     /// The address that VXLAN packets come from.
     pub vtep: IpAddr,
-    /// The MTU of its interface, in bytes.
+    /// The largest packet that the ways to the other nodes take, in bytes.
     pub mtu: u32,
-    /// The interface; empty where an earlier release saw it.
+    /// The interface that has the address; empty where an earlier release saw it.
     #[serde(default)]
     pub device: String,
 }
@@ -37,31 +37,47 @@ impl SeenUnderlay {
 }
 
 impl Reconciler {
-    /// Publishes the MTU of the underlay's interface.
-    pub(super) async fn underlay_changed(&self, mtu: u32) {
-        let view = self.view();
-        let Some(me) = view.myself() else { return };
-        if let Err(error) = self.0.cluster.set_self(me.vtep, mtu).await {
-            tracing::warn!(%error, "cannot publish the underlay's new MTU");
-        }
-    }
-
-    /// Looks whether the address that the others know is still on this node. Where it is not, and the interface that
-    /// had it has another, the others are told of that one.
+    /// Looks whether the address that the others know is still on this node, and how large a packet the ways to them take.
+    /// Where it is not there, and the interface that had it has another, the others are told of that one.
     pub(super) async fn follow_underlay(&self) {
         let view = self.view();
         let Some(me) = view.myself() else { return };
-        let followed = match self.0.kernel.underlay(me.vtep).await {
-            Ok(underlay) => self.note_underlay(me, underlay).await,
+        let followed = match self.0.kernel.underlay(me.vtep, vteps(&view)).await {
+            Ok(underlay) => self.note_underlay(me, underlay).await.map(|()| true),
             Err(KernelError::AddressNotLocal { .. }) if self.0.settings.follow_address => {
-                let others = view.nodes.values().filter(|node| node.id != view.me);
-                self.move_from(me, others.map(|node| node.vtep).collect()).await
+                self.move_from(me, vteps(&view)).await
             }
+            Err(KernelError::AddressNotLocal { .. }) => Ok(false),
             Err(error) => Err(error.to_string()),
         };
-        if let Err(error) = followed {
-            tracing::debug!(%error, "this node's address on the underlay");
+        let problem = match followed {
+            Ok(true) => None,
+            Ok(false) => Some(self.without_address(me.vtep)),
+            Err(error) => Some(format!("this node's address on the underlay, {}: {error}", me.vtep)),
+        };
+        let mut known = lock(&self.0.underlay);
+        if *known != problem {
+            match &problem {
+                Some(problem) => tracing::error!("{problem}"),
+                None => tracing::info!(address = %me.vtep, "this node's address on the underlay is there"),
+            }
+            if let Some(problem) = &problem {
+                self.happened(Happening::Failed { errors: vec![problem.clone()] });
+            }
+            *known = problem;
         }
+    }
+
+    /// That the address which the others know is not on this node, and what to do.
+    fn without_address(&self, vtep: IpAddr) -> String {
+        let hint = if self.0.settings.follow_address {
+            "give it back to its interface, or give that another one, which is then told to the others"
+        } else {
+            "give it back to its interface, or set follow_address = true where it may be another one"
+        };
+        format!(
+            "this node's address on the underlay, {vtep}, is on none of its interfaces, so no other node reaches it: {hint}"
+        )
     }
 
     /// Remembers the underlay, and publishes its MTU where it is another one than was said.
@@ -70,23 +86,27 @@ impl Reconciler {
         if SeenUnderlay::load(&self.0.state).map_err(text)?.as_ref() != Some(&seen) {
             seen.save(&self.0.state).map_err(text)?;
         }
-        if me.underlay_mtu == mtu {
-            Ok(())
-        } else {
-            self.0.cluster.set_self(me.vtep, mtu).await.map_err(text)
-        }
+        if me.underlay_mtu == mtu { Ok(()) } else { self.0.peers.set_self(me.vtep, mtu).await.map_err(text) }
     }
 
-    async fn move_from(&self, me: &Node, towards: Vec<IpAddr>) -> Result<(), String> {
+    /// Goes on at another address of the interface that had this node's; `false` where it has none.
+    async fn move_from(&self, me: &Node, towards: Vec<IpAddr>) -> Result<bool, String> {
         let seen = SeenUnderlay::load(&self.0.state).map_err(text)?.filter(|seen| seen.vtep == me.vtep);
-        let Some(SeenUnderlay { device, .. }) = seen else { return Ok(()) };
-        let instead = self.0.kernel.address_instead(&device, me.vtep, towards).await.map_err(text)?;
-        let Some(address) = instead else { return Ok(()) };
-        let Underlay { device, mtu } = self.0.kernel.underlay(address).await.map_err(text)?;
+        let Some(SeenUnderlay { device, .. }) = seen else { return Ok(false) };
+        let instead = self.0.kernel.address_instead(&device, me.vtep, towards.clone()).await.map_err(text)?;
+        let Some(address) = instead else { return Ok(false) };
+        let Underlay { device, mtu } = self.0.kernel.underlay(address, towards).await.map_err(text)?;
         tracing::warn!(%device, was = %me.vtep, %address, "this node's address on the underlay is another one now");
-        self.0.cluster.move_to(address, mtu).await.map_err(text)?;
-        SeenUnderlay { vtep: address, mtu, device }.save(&self.0.state).map_err(text)
+        self.0.peers.move_to(address, mtu).await.map_err(text)?;
+        SeenUnderlay { vtep: address, mtu, device }.save(&self.0.state).map_err(text)?;
+        Ok(true)
     }
+}
+
+/// Where the VXLAN packets of the other nodes come from and go to, those that are dead included: they come back.
+pub fn vteps(view: &ClusterView) -> Vec<IpAddr> {
+    let others = view.nodes.values().filter(|node| node.id != view.me && node.state != NodeState::Left);
+    others.map(|node| node.vtep).collect()
 }
 
 fn text(error: impl ToString) -> String {

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-use lanmesh::kernel::{Kernel, KernelConfig, KernelError};
+use lanmesh::kernel::{KernelConfig, KernelError, Linux};
 use lanmesh::model::{EndpointName, Mac, MulticastMode, NetworkId, Placement, Vni};
 use lanmesh::plan::{Desired, DesiredNetwork, DesiredPort, Op, Plan, plan};
 use nix::mount::{MntFlags, umount2};
@@ -158,21 +158,21 @@ pub struct Node {
     /// The namespace's name.
     pub name: String,
     /// The handle.
-    pub kernel: Kernel,
+    pub kernel: Linux,
     /// Its IPv4 address on the underlay.
     pub vtep: IpAddr,
     dir: TempDir,
 }
 
 impl Node {
-    fn open(name: &str, dir: &TempDir) -> Kernel {
+    fn open(name: &str, dir: &TempDir) -> Linux {
         let run_dir = dir.path().to_owned();
         let config = KernelConfig { run_dir, without: Default::default(), queries_per_s: 20_000 };
-        within(name, move || Kernel::open(config)).expect("opens")
+        within(name, move || Linux::open(config)).expect("opens")
     }
 
     /// A second handle on the same node, as a restarted agent has it.
-    pub fn another_kernel(&self) -> Kernel {
+    pub fn another_kernel(&self) -> Linux {
         Self::open(&self.name, &self.dir)
     }
 

@@ -129,3 +129,54 @@ fn a_full_block_says_that_it_is_full_and_what_to_change() {
     node.detach("net", "f0");
     node.attach("net", "f2", &containers[2]);
 }
+
+#[test]
+fn a_subnet_that_cannot_work_is_refused_when_it_is_given_and_one_that_others_use_is_said_with_the_node() {
+    let lab = lab!(2).cluster();
+    let node = lab.node(1);
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        let why = node.lanmesh(arguments).refusal();
+        for part in parts {
+            assert!(why.contains(part), "{arguments:?}: {part}: {why}");
+        }
+    };
+    for (subnet, range, name) in [
+        ("224.0.0.0/24", "224.0.0.0/4", "multicast"),
+        ("127.8.0.0/16", "127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "169.254.0.0/16", "link-local"),
+        ("255.255.255.0/24", "255.255.255.255/32", "limited broadcast"),
+        ("0.0.0.0/8", "0.0.0.0/8", "this network"),
+        ("0.0.0.0/0", "0.0.0.0/0", "every address"),
+        ("::ffff:10.0.0.0/112", "::ffff:0.0.0.0/96", "IPv4-mapped"),
+        ("fe80::/64", "fe80::/10", "link-local"),
+        ("ff08::/64", "ff00::/8", "multicast"),
+        ("::/64", "::/128", "unspecified"),
+    ] {
+        refused(&["network", "create", "bad", "--subnet", subnet], &[range, name]);
+        refused(
+            &["network", "create", "bad", "--subnet", "10.90.0.0/24", "--subnet", subnet],
+            &[range, name],
+        );
+        refused(&["ipam", "plan", "--subnet", subnet], &[range, name]);
+    }
+    lab.network("net", &["--subnet", "10.90.0.0/24"]);
+    refused(&["network", "set", "net", "--add-subnet", "ff08::/64"], &["ff00::/8", "multicast"]);
+    assert_eq!(node.lanmesh(["network", "ls", "--json"]).json().as_array().map(Vec::len), Some(1));
+
+    // It can be there, and whoever makes it is told what will not work.
+    let warnings = |arguments: &[&str]| {
+        let answer = node.lanmesh(arguments.iter().chain(&["--json"])).json();
+        answer["warnings"]
+            .as_array()
+            .map(|all| all.iter().map(Value::to_string).collect())
+            .unwrap_or_default()
+    };
+    let over: Vec<String> = warnings(&["network", "create", "over", "--subnet", "192.0.2.0/25"]);
+    for part in ["n1 (192.0.2.1)", "n2 (192.0.2.2)", "--host"] {
+        assert!(over.iter().any(|warning| warning.contains(part)), "{part}: {over:?}");
+    }
+    assert!(over.iter().any(|warning| warning.contains("eth0") && warning.contains("(n1)")), "{over:?}");
+    let added = warnings(&["network", "set", "net", "--add-subnet", "192.0.2.128/25"]);
+    assert!(added.iter().any(|warning| warning.contains("(n1)")), "{added:?}");
+    assert_eq!(warnings(&["network", "create", "beside", "--subnet", "10.91.0.0/24"]), [""; 0]);
+}

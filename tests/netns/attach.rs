@@ -36,6 +36,41 @@ fn an_endpoint_is_seen_by_every_node_until_it_is_detached() {
 }
 
 #[test]
+fn what_an_attach_and_a_detach_do_by_themselves_is_what_a_pass_over_everything_would_do() {
+    let lab = two_nodes()(lab!(2));
+    let containers = ["a", "b", "c"].map(Container::named);
+    lab.node(2).attach("net", "c", &containers[2]);
+    let node = lab.node(1);
+    node.attach("net", "a", &containers[0]);
+    let nothing_to_do = |when: &str| {
+        wait_until(&format!("nothing is left to do {when}"), SOON, || {
+            let plan = node.lanmesh(["plan", "--json"]).ok()?;
+            if plan["operations"].as_array().is_some_and(Vec::is_empty) {
+                Ok(())
+            } else {
+                Err(plan.to_string())
+            }
+        });
+    };
+    nothing_to_do("after the first");
+    for round in 0..3 {
+        // The plan is asked for at once, and again when the cluster has told of it.
+        node.attach("net", "b", &containers[1]);
+        let plan = node.lanmesh(["plan", "--json"]).json();
+        assert_eq!(plan["operations"].as_array().map(Vec::len), Some(0), "round {round}: {plan}");
+        nothing_to_do("after an attach");
+        node.detach("net", "b");
+        let plan = node.lanmesh(["plan", "--json"]).json();
+        assert_eq!(plan["operations"].as_array().map(Vec::len), Some(0), "round {round}: {plan}");
+        assert!(containers[1].links().is_empty(), "round {round}");
+    }
+    // The last one takes its network with it.
+    node.detach("net", "a");
+    nothing_to_do("after the last");
+    assert_eq!(node.mounts(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
 fn a_change_is_known_on_the_other_nodes_within_a_second() {
     let lab = lab!(crate::harness::LabConfig::alone(3)).cluster();
     lab.network("net", &NETWORK);

@@ -50,7 +50,9 @@ fn everybody(endpoints: &[(Container, Value)]) -> Vec<String> {
 fn delete_devices(node: &Node) {
     for (device, _) in devices(node) {
         let deleted = in_mesh(node, &["ip", "link", "delete", &device]);
-        assert!(deleted.status.success(), "{device}: {deleted:?}");
+        // That of a process that was just killed may go by itself meanwhile.
+        let gone = String::from_utf8_lossy(&deleted.stderr).contains("Cannot find device");
+        assert!(deleted.status.success() || gone, "{device}: {deleted:?}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::broadcast::endpoints;
 use crate::harness::{
     Capture, Container, LATER, Lab, LabConfig, Listener, Place, Program, SOON, lab, need, ping, send,
-    wait_until, within,
+    slowness, wait_until, within,
 };
 use crate::multicast::{BOTH, captures, copies, ip, wait_members};
 use crate::unicast::address;
@@ -55,7 +55,7 @@ fn on_node(lab: &Lab, node: usize, own: Ipv4Addr, group: Ipv4Addr) -> UdpSocket 
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).expect("the port is free");
         socket.join_multicast_v4(&group, &own).expect("a group can be joined");
         socket2::SockRef::from(&socket).set_multicast_if_v4(&own).expect("the address is our own");
-        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout can be set");
+        socket.set_read_timeout(Some(Duration::from_secs(5) * slowness())).expect("a timeout can be set");
         socket
     })
 }
@@ -202,7 +202,7 @@ fn a_machine_that_dies_is_sent_no_copies_within_two_seconds_and_is_a_member_agai
         "dead" => Ok(()),
         state => Err(state.to_owned()),
     });
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1) * slowness());
     send(&containers[0], ip(group), PORT, "agent away", 20);
     assert_eq!(listeners[0].count("agent away"), 20);
     lab.node(2).start_and_wait();
@@ -221,7 +221,10 @@ fn a_machine_that_dies_is_sent_no_copies_within_two_seconds_and_is_a_member_agai
         }
     });
     // Half a second for the look itself.
-    assert!(stopped < Duration::from_millis(2500), "copies went to a machine that was gone for {stopped:?}");
+    assert!(
+        stopped < Duration::from_millis(2500) * slowness(),
+        "copies went to a machine that was gone for {stopped:?}"
+    );
     lab.node(2).netns().ip("link set eth0 up");
     lab.node(2).start_and_wait();
     wait_members(lab.nodes(), group, &["n2", "n3"]);

@@ -109,3 +109,37 @@ fn a_node_whose_underlay_is_too_small_for_ipv6_cannot_attach_and_the_others_are_
     lab.node(1).wait_endpoints("six", &["c1@n1"]);
     assert_eq!(one.ip_json("link show dev eth0")[0]["mtu"], 1450);
 }
+
+#[test]
+fn an_address_on_the_loopback_has_the_mtu_of_the_way_to_the_others() {
+    let lab = lab!(2);
+    let (n1, n2) = (lab.node(1), lab.node(2));
+    n1.netns().ip("address add 198.51.100.1/32 dev lo");
+    n2.netns().ip(&format!("route add 198.51.100.1/32 via {}", n1.address()));
+    let init = ["init", "--advertise", "198.51.100.1", "--name", "n1", "--json"];
+    let token = n1.lanmesh(init).json()["token"].as_str().expect("a token").to_owned();
+    n2.lanmesh(["join", "--token", &token, "198.51.100.1", "--advertise", &n2.address(), "--name", "n2"])
+        .success();
+    lab.network("net", &["--subnet", "10.84.0.0/24"]);
+    let (one, two) = (Container::named("c1"), Container::named("c2"));
+    assert_eq!(n1.attach("net", "c1", &one)["mtu"], 1500 - OVERHEAD);
+    let answer = n2.attach("net", "c2", &two);
+    assert_eq!(answer["mtu"], 1500 - OVERHEAD);
+    let to = address(&answer, 0);
+    wait_until("a whole packet passes", SOON, || ping_exactly(&one, &to, 1500 - OVERHEAD));
+
+    // The way shrinks, and the address is still on the loopback.
+    n1.netns().ip("link set eth0 mtu 1400");
+    wait_until("the network shrinks", SOON, || ping_exactly(&one, &to, 1400 - OVERHEAD));
+    wait_until("on the other node too", SOON, || {
+        match two.ip_json("link show dev eth0")[0]["mtu"].as_u64() {
+            Some(1350) => Ok(()),
+            mtu => Err(format!("{mtu:?}")),
+        }
+    });
+
+    // A restart neither forgets it nor tells of another in between.
+    n1.kill();
+    n1.start_and_wait();
+    assert_eq!(n1.lanmesh(["node", "inspect", "n1", "--json"]).json()["underlay_mtu"], 1400);
+}

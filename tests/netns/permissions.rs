@@ -22,12 +22,25 @@ fn a_user_without_rights_may_read_and_is_told_why_not_to_write() {
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs", "--"]);
         command.arg(&lanmesh).env("LANMESH_SOCKET", lab.node(1).socket()).args(arguments);
         let output = command.output().expect("the command can be run");
-        let error = String::from_utf8_lossy(&output.stderr).into_owned();
-        (output.status.code(), error)
+        let [answer, error] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        (output.status.code(), error, answer)
     };
     for read in [&["status"][..], &["node", "ls"], &["network", "ls"], &["endpoint", "ls"]] {
-        let (status, error) = as_nobody(read);
+        let (status, error, _) = as_nobody(read);
         assert_eq!(status, Some(0), "{read:?}: {error}");
+    }
+    // Who knows the number of a plain network, and can send from a node's address, can write into it.
+    let number = |json: &str| {
+        let networks: serde_json::Value = serde_json::from_str(json).expect("it is JSON");
+        networks[0]["vni"].as_u64()
+    };
+    let all = lab.node(1).lanmesh(["network", "ls", "--json"]).success();
+    let vni = number(&all).expect("whoever may write sees it").to_string();
+    for read in [&["network", "ls", "--json"][..], &["network", "ls"], &["network", "inspect", "net"]] {
+        let (status, error, answer) = as_nobody(read);
+        assert_eq!(status, Some(0), "{read:?}: {error}");
+        assert!(answer.contains("net") && !answer.contains(&vni), "{read:?}: {answer}");
     }
     for write in [
         &["network", "create", "mine", "--subnet", "10.95.0.0/24"][..],
@@ -37,8 +50,10 @@ fn a_user_without_rights_may_read_and_is_told_why_not_to_write() {
         // Whoever has the token can make a node that may do everything.
         &["token", "show"],
         &["token", "rotate"],
+        // It names the numbers of networks.
+        &["plan"],
     ] {
-        let (status, error) = as_nobody(write);
+        let (status, error, _) = as_nobody(write);
         assert_eq!(status, Some(1), "{write:?}: {error}");
         assert!(error.contains("65534") && error.contains("root"), "says who, and who may: {error}");
         assert_eq!(error.trim().lines().count(), 1, "{error}");

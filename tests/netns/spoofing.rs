@@ -6,27 +6,27 @@ use serde_json::Value;
 
 use crate::harness::{Capture, Container, Lab, Node, SOON, lab, need, ping, wait_until};
 
-const SUBNETS: [&str; 4] = ["--subnet", "10.87.0.0/24", "--subnet", "fd00:87::/64"];
+pub const SUBNETS: [&str; 4] = ["--subnet", "10.87.0.0/24", "--subnet", "fd00:87::/64"];
 /// How often each frame is sent.
-const TIMES: u64 = 3;
+pub const TIMES: u64 = 3;
 /// What the frames carry; IPv4 has an identification instead, and IPv6 a flow label, that the kernel gives nobody.
-const MARK: [u8; 4] = *b"mark";
+pub const MARK: [u8; 4] = *b"mark";
 
-const BROADCAST: [u8; 6] = [0xff; 6];
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const IP: [u8; 2] = [8, 0];
-const IPV6: [u8; 2] = [0x86, 0xdd];
+pub const BROADCAST: [u8; 6] = [0xff; 6];
+pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub const IP: [u8; 2] = [8, 0];
+pub const IPV6: [u8; 2] = [0x86, 0xdd];
 const ARP: [u8; 2] = [8, 6];
 const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub const ICMPV6: u8 = 58;
 
 /// An endpoint as the others see it.
 #[derive(Clone, Copy)]
-struct Who {
-    mac: [u8; 6],
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-    local: Ipv6Addr,
+pub struct Who {
+    pub mac: [u8; 6],
+    pub v4: Ipv4Addr,
+    pub v6: Ipv6Addr,
+    pub local: Ipv6Addr,
 }
 
 impl Who {
@@ -44,17 +44,17 @@ impl Who {
     }
 }
 
-fn ethernet(to: [u8; 6], from: [u8; 6], kind: [u8; 2], body: &[u8]) -> Vec<u8> {
+pub fn ethernet(to: [u8; 6], from: [u8; 6], kind: [u8; 2], body: &[u8]) -> Vec<u8> {
     [&to, &from, &kind[..], body].concat()
 }
 
 /// The Ethernet address of an IPv6 group (RFC 2464 section 7).
-fn group(to: Ipv6Addr) -> [u8; 6] {
+pub fn group(to: Ipv6Addr) -> [u8; 6] {
     let [.., a, b, c, d] = to.octets();
     [0x33, 0x33, a, b, c, d]
 }
 
-fn ipv4(from: Ipv4Addr, protocol: u8, body: &[u8]) -> Vec<u8> {
+pub fn ipv4(from: Ipv4Addr, protocol: u8, body: &[u8]) -> Vec<u8> {
     let length = (20 + body.len()) as u16;
     let mut header = vec![0x45, 0, 0, 0, 0x4d, 0x4d, 0, 0, 64, protocol, 0, 0];
     header[2..4].copy_from_slice(&length.to_be_bytes());
@@ -66,21 +66,21 @@ fn ipv4(from: Ipv4Addr, protocol: u8, body: &[u8]) -> Vec<u8> {
     [header, body.to_vec()].concat()
 }
 
-fn udp(to: u16) -> Vec<u8> {
+pub fn udp(to: u16) -> Vec<u8> {
     [&68_u16.to_be_bytes()[..], &to.to_be_bytes(), &[0, 12, 0, 0], &MARK].concat()
 }
 
-fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, body: &[u8]) -> Vec<u8> {
+pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, body: &[u8]) -> Vec<u8> {
     let length = (body.len() as u16).to_be_bytes();
     [&[0x60, 0x01, 0x23, 0x45][..], &length, &[next, 255], &from.octets(), &to.octets(), body].concat()
 }
 
 /// A message of neighbour discovery (RFC 4861 section 4), with a mark where an option would be.
-fn discovery(kind: u8, target: Ipv6Addr) -> Vec<u8> {
+pub fn discovery(kind: u8, target: Ipv6Addr) -> Vec<u8> {
     [&[kind, 0, 0, 0, 0x20, 0, 0, 0][..], &target.octets(), &MARK].concat()
 }
 
-fn arp(mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+pub fn arp(mac: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac, &sender.octets(), &[0; 6], &target.octets(), &MARK].concat()
 }
 
@@ -169,7 +169,7 @@ fn memberships(me: Who) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Sends frames as they are, past the container's own rules.
-fn inject(from: &Container, frame: &[u8]) {
+pub fn inject(from: &Container, frame: &[u8]) {
     let frame: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     let script = format!(
         "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\ns.bind(('eth0', 0))\n\
@@ -187,16 +187,16 @@ fn spoofed(node: &Node, network: &str, name: &str) -> u64 {
 }
 
 /// A network with `evil` and `near` on n1 and `far` on n2, all of whom reach each other.
-struct Scene {
-    lab: Lab,
-    evil: Container,
-    others: [Container; 2],
-    who: [Who; 3],
-    gateway: Who,
+pub struct Scene {
+    pub lab: Lab,
+    pub evil: Container,
+    pub others: [Container; 2],
+    pub who: [Who; 3],
+    pub gateway: Who,
 }
 
 impl Scene {
-    fn set(lab: Lab, more: &[&str]) -> Self {
+    pub fn set(lab: Lab, more: &[&str]) -> Self {
         lab.network("net", &[&SUBNETS, more].concat());
         let [evil, near, far] = ["evil", "near", "far"].map(Container::named);
         let answers = [
@@ -288,8 +288,15 @@ fn rules_go_with_their_endpoint_and_change_with_its_addresses() {
     lab.network("net", &SUBNETS);
     let node = lab.node(1);
     let tables = || {
-        let listed = node.network_exec("net", &["nft", "list", "tables", "netdev"]).success();
-        listed.lines().filter(|line| line.contains(" lm")).count()
+        // Debian's nft breaks off now and then when tables change while it lists them.
+        let listed = wait_until("nft lists the tables", SOON, || {
+            let listed = node.network_exec("net", &["nft", "--json", "list", "tables", "netdev"]).ok()?;
+            Ok::<_, String>(listed["nftables"].as_array().cloned().unwrap_or_default())
+        });
+        listed
+            .iter()
+            .filter(|one| one["table"]["name"].as_str().is_some_and(|name| name.starts_with("lm")))
+            .count()
     };
     // Without any endpoint the network itself would go.
     let stays = Container::named("stays");

@@ -11,8 +11,8 @@ use crate::harness::{
 };
 use crate::unicast::address;
 
-const PORT: u16 = 5681;
-const VXLAN: u16 = 4789;
+pub const PORT: u16 = 5681;
+pub const VXLAN: u16 = 4789;
 
 /// The Internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> [u8; 2] {
@@ -26,7 +26,7 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
     (!(sum as u16)).to_be_bytes()
 }
 
-fn ipv4(from: Ipv4Addr, to: Ipv4Addr, udp: &[u8]) -> Vec<u8> {
+pub fn ipv4(from: Ipv4Addr, to: Ipv4Addr, udp: &[u8]) -> Vec<u8> {
     let length = (20 + udp.len()) as u16;
     let mut header = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0];
     header[2..4].copy_from_slice(&length.to_be_bytes());
@@ -43,7 +43,7 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// A datagram without a checksum, which IPv4 allows (RFC 768).
-fn udp(to: u16, body: &[u8]) -> Vec<u8> {
+pub fn udp(to: u16, body: &[u8]) -> Vec<u8> {
     let length = (8 + body.len()) as u16;
     [&55_555_u16.to_be_bytes()[..], &to.to_be_bytes(), &length.to_be_bytes(), &[0, 0], body].concat()
 }
@@ -58,7 +58,7 @@ fn udp6(from: Ipv6Addr, to: Ipv6Addr, port: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// The body of a VXLAN packet (RFC 7348 section 5) with a broadcast datagram of this text.
-fn vxlan(vni: u32, text: &str) -> Vec<u8> {
+pub fn vxlan(vni: u32, text: &str) -> Vec<u8> {
     let inside = ipv4([10, 70, 0, 99].into(), [10, 70, 0, 255].into(), &udp(PORT, text.as_bytes()));
     let mut packet = vec![0x08, 0, 0, 0];
     packet.extend((vni << 8).to_be_bytes());
@@ -69,7 +69,7 @@ fn vxlan(vni: u32, text: &str) -> Vec<u8> {
 }
 
 /// A VXLAN packet to a node's VTEP, in whole.
-fn forged(from: IpAddr, to: IpAddr, vni: u32, text: &str) -> Vec<Vec<u8>> {
+pub fn forged(from: IpAddr, to: IpAddr, vni: u32, text: &str) -> Vec<Vec<u8>> {
     let body = vxlan(vni, text);
     match (from, to) {
         (IpAddr::V4(from), IpAddr::V4(to)) => vec![ipv4(from, to, &udp(VXLAN, &body))],
@@ -124,12 +124,12 @@ impl Stranger {
 }
 
 /// What a node counts under this name.
-fn counted(node: &Node, name: &str) -> Result<u64, String> {
+pub fn counted(node: &Node, name: &str) -> Result<u64, String> {
     let status = node.lanmesh(["status", "--json"]).ok()?;
     status["counters"][name].as_u64().ok_or_else(|| format!("it is not counted: {}", status["counters"]))
 }
 
-fn wait_counted(node: &Node, name: &str, expected: u64) {
+pub fn wait_counted(node: &Node, name: &str, expected: u64) {
     wait_until(&format!("{} counts {expected} {name}", node.name()), SOON, || match counted(node, name)? {
         found if found == expected => Ok(()),
         found => Err(found.to_string()),
@@ -137,7 +137,7 @@ fn wait_counted(node: &Node, name: &str, expected: u64) {
 }
 
 /// Waits until so many forged datagrams have come, and a moment longer: no more of them may.
-fn arrive(listener: &Listener, expected: usize) {
+pub fn arrive(listener: &Listener, expected: usize) {
     let mut arrived = 0;
     wait_until("what was sent in the name of a node arrives", SOON, || {
         arrived += listener.count("forged");
@@ -146,17 +146,17 @@ fn arrive(listener: &Listener, expected: usize) {
     assert_eq!(arrived + listener.count("forged"), expected, "forged datagrams that arrived");
 }
 
-fn vni(lab: &Lab, network: &str) -> u32 {
+pub fn vni(lab: &Lab, network: &str) -> u32 {
     let answer = lab.node(1).lanmesh(["network", "inspect", network, "--json"]).json();
     u32::try_from(answer["vni"].as_u64().expect("a number")).expect("has 24 bits")
 }
 
-fn ip(text: &str) -> IpAddr {
+pub fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
 /// A plain network `net` with cI on nI, which reach each other.
-fn plain(lab: &Lab) -> Vec<(Container, Value)> {
+pub fn plain(lab: &Lab) -> Vec<(Container, Value)> {
     lab.network("net", &["--subnet", "10.70.0.0/24"]);
     let endpoints: Vec<_> = lab
         .nodes()

@@ -5,7 +5,7 @@
 //! build-1 % 16 = 10; db % 256 = 209.
 
 use lanmesh_ipam::{
-    Allocator, NetworkConfig, NetworkPlan, NetworkRequest, Pool, Request, SubnetConfig, SubnetPlan, foretell,
+    AddressRequest, Allocator, NetworkConfig, NetworkPlan, Pool, Request, SubnetConfig, SubnetPlan, foretell,
 };
 
 fn plain(subnet: &str) -> SubnetPlan {
@@ -96,7 +96,7 @@ fn a_dual_stack_endpoint_gets_one_address_of_each() {
         ..NetworkConfig::default()
     };
     let plan = NetworkPlan::new(config.split().expect("belongs together")).expect("fits");
-    let request = NetworkRequest { key: "cc-1", ..NetworkRequest::default() };
+    let request = AddressRequest { key: "cc-1", ..AddressRequest::default() };
     let grants = plan.foretell(1, &request).expect("fits");
     let addresses: Vec<_> = grants.iter().map(|grant| grant.address.to_string()).collect();
     assert_eq!(addresses, ["10.10.0.30/24", "fd00:10::1:88fe/64"]);

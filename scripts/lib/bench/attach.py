@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Times attach at the agent's socket against the CNI reference plugins bridge and host-local, taking turns.
+"""Times attach and detach at the agent's socket against the CNI reference plugins bridge and host-local, taking turns.
 
-    attach.py SOCKET NETWORK ROUNDS CNI_DIRECTORY SCRATCH_DIRECTORY PREFIX
+    attach.py SOCKET NETWORK ROUNDS CNI_DIRECTORY SCRATCH_DIRECTORY PREFIX COUNT...
 
-Runs in the node's network namespace, so that the plugins make their bridge there. Prints two medians in
-milliseconds: ours, theirs. Each round makes and removes two network namespaces, which is not timed.
+Runs in the node's network namespace, so that the plugins make their bridge there. For each COUNT, in ascending order, there
+are so many endpoints on each side besides the one that is timed, and a line is printed: COUNT, and the medians in
+milliseconds of attach, ADD, detach, DEL. Each endpoint has a network namespace of its own, whose making is not timed.
 """
 
 import json
@@ -17,64 +18,86 @@ import time
 import agent
 
 
-def plugin(directory, scratch, command, netns, name):
-    """One call of the CNI bridge plugin (CNI specification 0.4.0)."""
-    config = {
-        "cniVersion": "0.4.0",
-        "name": "bench",
-        "type": "bridge",
-        "bridge": "cni0",
-        "isGateway": True,
-        "ipam": {"type": "host-local", "subnet": "10.99.0.0/16", "dataDir": scratch},
-    }
-    environment = {
-        "CNI_COMMAND": command,
-        "CNI_CONTAINERID": name,
-        "CNI_NETNS": netns,
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": directory,
-        "PATH": os.environ["PATH"],
-    }
-    done = subprocess.run(
-        [f"{directory}/bridge"], input=json.dumps(config), env=environment, capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        sys.exit(f"CNI {command}: {done.stdout}{done.stderr}")
+class Lanmesh:
+    """Attaches by a request at the agent's socket."""
+
+    def __init__(self, path, network):
+        self.path = path
+        self.network = network
+
+    def url(self, name):
+        return f"/v1/networks/{self.network}/endpoints/{name}"
+
+    def add(self, name):
+        agent.call(self.path, "PUT", self.url(name), {"netns": f"/run/netns/{name}"})
+
+    def delete(self, name):
+        agent.call(self.path, "DELETE", self.url(name))
+
+
+class Plugin:
+    """Attaches by a call of the CNI bridge plugin (CNI specification 0.4.0)."""
+
+    def __init__(self, directory, scratch):
+        self.directory = directory
+        ipam = {"type": "host-local", "subnet": "10.99.0.0/16", "dataDir": scratch}
+        config = {"cniVersion": "0.4.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": True}
+        self.config = json.dumps({**config, "ipam": ipam})
+
+    def call(self, command, name):
+        environment = {
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": name,
+            "CNI_NETNS": f"/run/netns/{name}",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": self.directory,
+            "PATH": os.environ["PATH"],
+        }
+        done = subprocess.run(
+            [f"{self.directory}/bridge"], input=self.config, env=environment, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            sys.exit(f"CNI {command}: {done.stdout}{done.stderr}")
+
+    def add(self, name):
+        self.call("ADD", name)
+
+    def delete(self, name):
+        self.call("DEL", name)
 
 
 def namespace(command, name):
     subprocess.run(["ip", "netns", command, name], check=True)
 
 
-def timed(work):
+def timed(work, name):
     begin = time.perf_counter()
-    work()
+    work(name)
     return (time.perf_counter() - begin) * 1000
 
 
 def main():
-    path, network, rounds, directory, scratch, prefix = sys.argv[1:]
-    ours, theirs = [], []
-    for i in range(int(rounds)):
-        mine, other = f"{prefix}-b{i}", f"{prefix}-p{i}"
-        for name in (mine, other):
-            namespace("add", name)
-        url = f"/v1/networks/{network}/endpoints/b{i}"
-        body = {"netns": f"/run/netns/{mine}"}
-        steps = [
-            lambda: ours.append(timed(lambda: agent.call(path, "PUT", url, body))),
-            lambda: theirs.append(
-                timed(lambda: plugin(directory, scratch, "ADD", f"/run/netns/{other}", other))
-            ),
-        ]
-        # Whoever comes first in one round comes last in the next.
-        for step in steps if i % 2 else reversed(steps):
-            step()
-        agent.call(path, "DELETE", url)
-        plugin(directory, scratch, "DEL", f"/run/netns/{other}", other)
-        for name in (mine, other):
-            namespace("delete", name)
-    print(f"{statistics.median(ours):.1f} {statistics.median(theirs):.1f}")
+    path, network, rounds, directory, scratch, prefix, *counts = sys.argv[1:]
+    sides = {"o": Lanmesh(path, network), "p": Plugin(directory, scratch)}
+    there = 0
+    for count in sorted(map(int, counts)):
+        for i in range(there, count):
+            for letter, side in sides.items():
+                name = f"{prefix}-{letter}k{i}"
+                namespace("add", name)
+                side.add(name)
+        there = max(there, count)
+        times = {(letter, what): [] for letter in sides for what in ("add", "delete")}
+        for i in range(int(rounds)):
+            # Whoever comes first in one round comes last in the next.
+            for letter in sorted(sides, reverse=i % 2 == 1):
+                name = f"{prefix}-{letter}t{i}"
+                namespace("add", name)
+                for what in ("add", "delete"):
+                    times[letter, what].append(timed(getattr(sides[letter], what), name))
+                namespace("delete", name)
+        order = (("o", "add"), ("p", "add"), ("o", "delete"), ("p", "delete"))
+        print(count, *(f"{statistics.median(times[key]):.1f}" for key in order), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ use crate::model::*;
 
 #[derive(Default)]
 struct Inner {
+    services: BTreeMap<(NetworkName, ServiceName), ServiceAddressRequest>,
     init: Option<InitRequest>,
     token: u32,
     keys: u32,
@@ -59,13 +60,13 @@ impl Fake {
             vtep: "192.0.2.1".parse().unwrap(),
             underlay_mtu: 1500,
             networks: vec!["net".parse().unwrap()],
+            labels: BTreeMap::new(),
             mesh: None,
         }
     }
 
     fn token_answer(&self, token: u32) -> TokenAnswer {
-        let token = format!("token-{token}");
-        TokenAnswer { join: format!("lanmesh join --token {token} 192.0.2.1:7979"), token }
+        TokenAnswer::new(format!("token-{token}"), "192.0.2.1:7979")
     }
 }
 
@@ -75,28 +76,19 @@ fn first_host(subnet: &IpNetwork) -> IpAddr {
 
 fn network_answer(name: &NetworkName, request: &NetworkRequest) -> NetworkAnswer {
     let gateways: Vec<_> = request.subnets.iter().map(first_host).collect();
-    NetworkAnswer {
-        name: name.clone(),
+    let spec = NetworkSpec {
         id: NetworkId::from_bytes([2; 8]),
+        name: name.clone(),
         vni: Vni::try_from(0x80_0001).unwrap(),
         subnets: request.subnets.clone(),
-        gateway: gateways[0],
         gateways,
-        pools: request.pools.clone(),
-        reserve: request.reserve.clone(),
+        pools: request.to_ipam().pools,
+        reserved: request.reserve.clone(),
         block_size: request.block_size,
-        mtu: request.mtu,
-        multicast: request.multicast,
-        broadcast: request.broadcast,
-        spoofing: request.spoofing,
-        zeroconf: request.zeroconf,
-        encrypt: request.encrypt,
-        dns_forward: request.dns_forward,
-        dns_ttl: request.dns_ttl,
+        options: request.options(),
         created_ms: 1,
-        conflict: false,
-        netns: Some("/run/lanmesh/netns/net".into()),
-    }
+    };
+    NetworkAnswer::new(&spec, false, Some("/run/lanmesh/netns/net".into()))
 }
 
 fn address_of(subnet: &IpNetwork) -> IpNetwork {
@@ -127,12 +119,14 @@ impl Backend for Fake {
                 address: node.address,
                 manager: true,
             }),
+            out: None,
             nodes: NodeCounts { alive: 1, ..NodeCounts::default() },
             networks: 1,
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
             mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
+            age_ms: 5,
         })
     }
 
@@ -168,6 +162,10 @@ impl Backend for Fake {
 
     async fn join(&self, _: JoinRequest) -> Answer<ClusterAnswer> {
         Ok(self.status().await?.cluster.unwrap())
+    }
+
+    async fn reclaim(&self) -> Answer<ClusterAnswer> {
+        self.status().await?.cluster.ok_or_else(|| ApiError::unavailable("this node is in no cluster"))
     }
 
     async fn leave(&self) -> Answer<bool> {
@@ -222,6 +220,19 @@ impl Backend for Fake {
         Ok(false)
     }
 
+    async fn set_labels(&self, node: NodeName, request: LabelsRequest) -> Answer<NodeAnswer> {
+        let labels = request.labels.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        Ok(NodeAnswer { labels, ..self.node(node).await? })
+    }
+
+    async fn carried(&self) -> Answer<Vec<CarriedAnswer>> {
+        Ok(Vec::new())
+    }
+
+    async fn set_network(&self, name: NetworkName, _: SettingsRequest) -> Answer<NetworkAnswer> {
+        self.network(name).await
+    }
+
     async fn networks(&self) -> Answer<Vec<NetworkAnswer>> {
         let inner = self.inner.lock().unwrap();
         Ok(inner.networks.iter().map(|(name, request)| network_answer(name, request)).collect())
@@ -271,6 +282,7 @@ impl Backend for Fake {
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
                     spoofed: None,
+                    dropped: BTreeMap::new(),
                     queries_dropped: None,
                 });
             }
@@ -323,6 +335,44 @@ impl Backend for Fake {
         Ok(all.filter(meant).collect())
     }
 
+    async fn service_addresses(&self, network: Option<NetworkName>) -> Answer<Vec<ServiceAddressAnswer>> {
+        let inner = self.inner.lock().unwrap();
+        let all = inner.services.iter().filter(|((of, _), _)| network.as_ref().is_none_or(|one| one == of));
+        Ok(all.map(|((network, name), request)| service_answer(network, name, request)).collect())
+    }
+
+    async fn service_address(&self, network: NetworkName, name: ServiceName) -> Answer<ServiceAddressAnswer> {
+        let all = self.service_addresses(Some(network)).await?;
+        let found = all.into_iter().find(|service| service.name == name);
+        found.ok_or_else(|| ApiError::not_found(format!("service {name} has no address")))
+    }
+
+    async fn set_service(
+        &self,
+        network: NetworkName,
+        name: ServiceName,
+        request: ServiceAddressRequest,
+    ) -> Answer<ServiceAddressAnswer> {
+        let answer = service_answer(&network, &name, &request);
+        self.inner.lock().unwrap().services.insert((network, name), request);
+        Ok(answer)
+    }
+
+    async fn remove_service(&self, network: NetworkName, name: ServiceName) -> Answer<bool> {
+        Ok(self.inner.lock().unwrap().services.remove(&(network, name)).is_some())
+    }
+
+    async fn drain(
+        &self,
+        network: NetworkName,
+        name: EndpointName,
+        request: DrainRequest,
+    ) -> Answer<EndpointAnswer> {
+        let found = self.endpoint(network, name).await?;
+        let state = if request.draining { EndpointState::Draining } else { EndpointState::Up };
+        Ok(EndpointAnswer { state, ..found })
+    }
+
     async fn attach(
         &self,
         network: NetworkName,
@@ -369,6 +419,34 @@ impl Backend for Fake {
 
     async fn desired(&self) -> Answer<DesiredDocument> {
         let inner = self.inner.lock().unwrap();
-        Ok(DesiredDocument { networks: inner.networks.clone(), endpoints: inner.endpoints.clone() })
+        Ok(DesiredDocument {
+            networks: inner.networks.clone(),
+            endpoints: inner.endpoints.clone(),
+            services: BTreeMap::new(),
+        })
+    }
+}
+
+fn service_answer(
+    network: &NetworkName,
+    name: &ServiceName,
+    request: &ServiceAddressRequest,
+) -> ServiceAddressAnswer {
+    let address = "10.0.0.250".parse().unwrap();
+    let endpoint = ServiceEndpointAnswer {
+        name: "cc1".parse().unwrap(),
+        node: "n1".parse().unwrap(),
+        address: Some(address),
+        addresses: vec![address],
+        state: EndpointState::Draining,
+    };
+    ServiceAddressAnswer {
+        name: name.clone(),
+        network: network.clone(),
+        addresses: vec![address],
+        lost: vec!["10.0.0.251".parse().unwrap()],
+        endpoints: vec![endpoint],
+        ports: request.ports.clone(),
+        affinity: request.affinity,
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AttachAnswer, AttachRequest, NetworkRequest};
+use super::{AttachAnswer, AttachRequest, NetworkRequest, ServiceAddressRequest};
 use crate::api::error::ErrorDetail;
-use crate::model::{EndpointName, NetworkName};
+use crate::model::{EndpointName, NetworkName, ServiceName};
 
 /// `PUT /v1/desired`, and what `GET` gives: everything that this node is to have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -17,6 +17,10 @@ pub struct DesiredDocument {
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, NetworkRequest>)]
     pub networks: BTreeMap<NetworkName, NetworkRequest>,
+    /// Services that are to have addresses, by network and name. One that is not named is left alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, ServiceAddressRequest>>)]
+    pub services: BTreeMap<NetworkName, BTreeMap<ServiceName, ServiceAddressRequest>>,
     /// This node's endpoints, by network and name. One that is not named is detached.
     #[serde(default)]
     #[schema(value_type = BTreeMap<String, BTreeMap<String, AttachRequest>>)]
@@ -29,7 +33,7 @@ pub struct DesiredDocument {
 pub enum DesiredAction {
     /// It was as desired.
     Kept,
-    /// The network was created.
+    /// The network was created, or the service given an address.
     Created,
     /// The endpoint was attached.
     Attached,
@@ -45,7 +49,11 @@ pub struct DesiredItem {
     /// The network.
     #[schema(value_type = String)]
     pub network: NetworkName,
-    /// The endpoint; absent when the item is the network itself.
+    /// The service; absent when the item is the network itself or an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub service: Option<ServiceName>,
+    /// The endpoint; absent when the item is the network itself or a service.
     #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
     /// What was done, or tried where there is an error.

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Core, FAN_OUT, Output};
-use crate::cluster::ClusterError;
-use crate::cluster::facts::{Change, MAX_DOC_BYTES, MAX_ZEROCONF_BYTES, NodeFact};
+use crate::cluster::facts::{FactKey, Project, Scope};
 use crate::cluster::gossip_key::GossipKey;
+use crate::cluster::kinds::{
+    self, About, DrainKind, EndpointKind, FactKind, GroupKind, Known, NodeFact, NodeKind, SeenKind, carried,
+};
 use crate::cluster::ledger::{Admission, Claim};
+use crate::cluster::pki::Shown;
+use crate::cluster::{ClusterError, Refusal};
 use crate::model::{
     Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact,
     ZeroconfKey,
@@ -17,21 +21,27 @@ use crate::model::{
 
 impl Core {
     /// Publishes where this node's VXLAN packets come from and how large they may be.
-    pub fn set_self(&mut self, vtep: IpAddr, underlay_mtu: u32, now: Duration) {
-        self.say(|fact| (fact.vtep, fact.underlay_mtu) = (vtep, underlay_mtu), now);
+    pub fn set_self(&mut self, vtep: IpAddr, underlay_mtu: u32, now: Duration) -> Result<(), ClusterError> {
+        self.say(|fact| (fact.vtep, fact.underlay_mtu) = (vtep, carried(underlay_mtu)), now)
     }
 
     /// Publishes that this node is at another address, where its VXLAN packets come from too.
-    pub fn move_to(&mut self, address: SocketAddr, underlay_mtu: u32, now: Duration) {
-        self.membership.move_to(address, now);
+    pub fn move_to(
+        &mut self,
+        address: SocketAddr,
+        underlay_mtu: u32,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
         let said = |fact: &mut NodeFact| {
-            (fact.address, fact.vtep, fact.underlay_mtu) = (address, address.ip(), underlay_mtu);
+            (fact.address, fact.vtep, fact.underlay_mtu) = (address, address.ip(), carried(underlay_mtu));
         };
-        self.say(said, now);
+        self.say(said, now)?;
+        self.membership.move_to(address, now);
         // Who missed that, or what was said before it, would ask for it at the old address.
         self.compare_with_some(now);
         self.follow_membership(now);
         self.refresh_states(now);
+        Ok(())
     }
 
     /// Begins to follow a network.
@@ -42,8 +52,9 @@ impl Core {
         if self.own().is_some_and(|own| own.networks.contains(&network)) {
             return Ok(());
         }
-        self.say(|fact| fact.networks.extend([network]), now);
-        self.facts.begin_network(network);
+        self.say(|fact| fact.networks.extend([network]), now)?;
+        let scope = Scope::Network(network);
+        self.facts.begin(scope, &self.about(scope, self.me));
         for (node, _) in self.holders(network).into_iter().take(FAN_OUT) {
             self.request_sync(node, Duration::ZERO, now);
         }
@@ -53,72 +64,188 @@ impl Core {
     /// Takes everything in a network back and stops following it.
     pub fn give_up(&mut self, network: NetworkId, now: Duration) {
         if self.own().is_some_and(|own| own.networks.contains(&network)) {
-            self.say(|fact| fact.networks.retain(|other| *other != network), now);
+            // Sound as what it said before: with less in it.
+            let _ = self.say(|fact| fact.networks.retain(|other| *other != network), now);
             self.purge();
         }
     }
 
     /// Publishes an endpoint.
+    ///
+    /// # Errors
+    /// The others would not believe it, or there is no room for it. Nothing was changed.
     pub fn put_endpoint(
         &mut self,
         network: NetworkId,
-        endpoint: Endpoint,
+        endpoint: &Endpoint,
         now: Duration,
     ) -> Result<(), ClusterError> {
-        let more = postcard::experimental::serialized_size(&endpoint).unwrap_or(MAX_DOC_BYTES);
-        let bytes = self.facts.own_bytes(network).saturating_add(more);
-        if bytes > MAX_DOC_BYTES {
-            return Err(ClusterError::TooLarge { bytes, max: MAX_DOC_BYTES });
+        let scope = Scope::Network(network);
+        if self.ledger.network(network).is_none() {
+            return Err(ClusterError::NoSuchNetwork(network));
         }
+        self.check::<EndpointKind>(scope, &endpoint.name, endpoint)?;
         self.take_part(network, now)?;
-        let (node, name) = (self.me, endpoint.name.clone());
-        let had = self.facts.own(network).is_some_and(|own| own.contains_key(&name));
-        if let Some(delta) = self.facts.put(network, endpoint) {
-            self.changed(vec![Change::Endpoint { network, node, name, had, has: true }]);
-            self.push(delta, now);
-        }
+        self.say_that::<EndpointKind>(scope, &endpoint.name, Some(endpoint), now);
         Ok(())
     }
 
     /// Takes an endpoint back; `false` where there was none.
-    pub fn remove_endpoint(&mut self, network: NetworkId, name: EndpointName, now: Duration) -> bool {
-        let Some(delta) = self.facts.remove(network, name.clone()) else { return false };
-        let node = self.me;
-        self.changed(vec![Change::Endpoint { network, node, name, had: true, has: false }]);
+    pub fn remove_endpoint(&mut self, network: NetworkId, name: &EndpointName, now: Duration) -> bool {
+        let scope = Scope::Network(network);
+        self.say_that::<DrainKind>(scope, name, None, now);
+        self.say_that::<EndpointKind>(scope, name, None, now)
+    }
+
+    /// Publishes whether an endpoint of this node takes no new connections of its service. Of no effect where there is none
+    /// of that name.
+    ///
+    /// # Errors
+    /// There is no room for it.
+    pub fn set_draining(
+        &mut self,
+        network: NetworkId,
+        name: &EndpointName,
+        draining: bool,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        let scope = Scope::Network(network);
+        if draining && self.has_endpoint(scope, name) {
+            self.check::<DrainKind>(scope, name, &())?;
+            self.say_that::<DrainKind>(scope, name, Some(&()), now);
+        } else if !draining {
+            self.say_that::<DrainKind>(scope, name, None, now);
+        }
+        Ok(())
+    }
+
+    /// Publishes which groups are joined on this node, where it takes part in the network. As many as there is room for.
+    pub fn set_groups(&mut self, network: NetworkId, groups: &BTreeSet<Group>, now: Duration) {
+        let scope = Scope::Network(network);
+        let Some(known) = self.facts.known(scope, self.me).map(|known| Arc::clone(&known.groups)) else {
+            return;
+        };
+        let left = known.difference(groups).map(|group| (group, None));
+        let room = GroupKind::LIMITS.entries.saturating_sub(known.intersection(groups).count());
+        let joined = groups.difference(&known).map(|group| (group, Some(&()))).take(room);
+        let changes = left.chain(joined);
+        let changes = changes
+            .map(|(group, value)| (kinds::key::<GroupKind>(group), value.map(kinds::value::<GroupKind>)));
+        self.say_all(scope, changes.collect(), now);
+    }
+
+    /// Publishes what mDNS brought to light on this node, where it takes part in the network.
+    ///
+    /// # Errors
+    /// It is more than there is room for. What was published before stays.
+    pub fn set_zeroconf(
+        &mut self,
+        network: NetworkId,
+        facts: &BTreeMap<ZeroconfKey, ZeroconfFact>,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        let scope = Scope::Network(network);
+        let Some(known) = self.facts.known(scope, self.me).map(|known| Arc::clone(&known.zeroconf)) else {
+            return Ok(());
+        };
+        let packed = |key, fact| (kinds::key::<SeenKind>(key), kinds::value::<SeenKind>(fact));
+        let all: Vec<_> = facts.iter().map(|(key, fact)| packed(key, fact)).collect();
+        let bytes = all.iter().map(|(key, value)| key.key.len() + value.len() + 20).sum();
+        let max = SeenKind::LIMITS.bytes;
+        if bytes > max {
+            return Err(ClusterError::TooLarge { would: bytes, max });
+        }
+        let about = self.about(scope, self.me);
+        for (key, value) in &all {
+            let checked = Known::check(&about, key, value);
+            checked.map_err(|why| ClusterError::Unsound { what: SeenKind::NAME, why })?;
+        }
+        let gone = known.keys().filter(|key| !facts.contains_key(key));
+        let gone = gone.map(|key| (kinds::key::<SeenKind>(key), None));
+        let new = all.into_iter().map(|(key, value)| (key, Some(value)));
+        self.say_all(scope, gone.chain(new).collect(), now);
+        Ok(())
+    }
+
+    /// Publishes a fact of any kind.
+    ///
+    /// # Errors
+    /// As of [`Core::put_endpoint`].
+    pub fn put_raw(
+        &mut self,
+        scope: Scope,
+        key: FactKey,
+        value: bytes::Bytes,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        let about = self.about(scope, self.me);
+        Known::check(&about, &key, &value).map_err(|why| ClusterError::Unsound { what: "fact", why })?;
+        if let Some((would, max)) = self.facts.excess(scope, &about, &key, &value) {
+            return Err(ClusterError::TooLarge { would, max });
+        }
+        self.say_all(scope, vec![(key, Some(value))], now);
+        Ok(())
+    }
+
+    /// That the others would believe a fact, and that there is room for it.
+    fn check<K: FactKind<About = About>>(
+        &self,
+        scope: Scope,
+        key: &K::Key,
+        value: &K::Value,
+    ) -> Result<(), ClusterError> {
+        let about = self.about(scope, self.me);
+        kinds::check::<K>(&about, key, value)?;
+        match self.facts.excess(scope, &about, &kinds::key::<K>(key), &kinds::value::<K>(value)) {
+            Some((would, max)) => Err(ClusterError::TooLarge { would, max }),
+            None => Ok(()),
+        }
+    }
+
+    /// Publishes a fact of this node, or takes it back; `false` where that was published before.
+    fn say_that<K: FactKind<About = About>>(
+        &mut self,
+        scope: Scope,
+        key: &K::Key,
+        value: Option<&K::Value>,
+        now: Duration,
+    ) -> bool {
+        let Some((delta, change)) = self.put::<K>(scope, key, value) else { return false };
+        self.changed(vec![change]);
         self.push(delta, now);
         true
     }
 
-    /// Publishes which groups are joined on this node, where it takes part in the network.
-    pub fn set_groups(&mut self, network: NetworkId, groups: &BTreeSet<Group>, now: Duration) {
-        if !self.own().is_some_and(|own| own.networks.contains(&network)) {
-            return;
-        }
-        if let Some(delta) = self.facts.set_groups(network, groups) {
-            self.changed(vec![Change::Groups]);
+    /// Publishes several facts of this node as one change.
+    fn say_all(&mut self, scope: Scope, changes: Vec<(FactKey, Option<bytes::Bytes>)>, now: Duration) {
+        let about = self.about(scope, self.me);
+        if let Some((delta, changes)) = self.facts.put_all(scope, &about, changes) {
+            self.changed(changes);
             self.push(delta, now);
         }
     }
 
-    /// Publishes what mDNS brought to light on this node, where it takes part in the network.
-    pub fn set_zeroconf(
-        &mut self,
-        network: NetworkId,
-        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
-        now: Duration,
-    ) -> Result<(), ClusterError> {
-        if !self.own().is_some_and(|own| own.networks.contains(&network)) {
-            return Ok(());
+    /// The network that is what is asked for, if there is one; else it may be created.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn may_create(&self, spec: &NetworkSpec) -> Result<Option<Arc<NetworkSpec>>, ClusterError> {
+        if let Some(known) = self.ledger.owner(&spec.name) {
+            let known = self.network(known.id).unwrap_or(known);
+            return match known.difference(spec) {
+                None => Ok(Some(Arc::clone(known))),
+                Some(what) => Err(ClusterError::NetworkExists { name: spec.name.clone(), what }),
+            };
         }
-        let bytes = postcard::experimental::serialized_size(&facts).unwrap_or(usize::MAX);
-        if bytes > MAX_ZEROCONF_BYTES {
-            return Err(ClusterError::TooLarge { bytes, max: MAX_ZEROCONF_BYTES });
+        if let Some(other) = self.ledger.networks().find(|other| other.vni == spec.vni) {
+            return Err(ClusterError::VniTaken { vni: spec.vni, owner: other.name.clone() });
         }
-        if let Some(delta) = self.facts.set_zeroconf(network, facts) {
-            self.changed(vec![Change::Zeroconf]);
-            self.push(delta, now);
+        if !self.ledger.would_take(spec) {
+            let why =
+                "it has no subnet, or a gateway outside of it, or there are as many as a cluster can have";
+            return Err(ClusterError::Unsound { what: "network", why });
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Creates a network, or finds the one that is what is asked for.
@@ -127,18 +254,12 @@ impl Core {
         spec: NetworkSpec,
         now: Duration,
     ) -> Result<Arc<NetworkSpec>, ClusterError> {
-        if let Some(known) = self.ledger.owner(&spec.name) {
-            return match difference(known, &spec) {
-                None => Ok(Arc::clone(known)),
-                Some(what) => Err(ClusterError::NetworkExists { name: spec.name, what }),
-            };
-        }
-        if let Some(other) = self.ledger.networks().find(|other| other.vni == spec.vni) {
-            return Err(ClusterError::VniTaken { vni: spec.vni, owner: other.name.clone() });
+        if let Some(known) = self.may_create(&spec)? {
+            return Ok(known);
         }
         let id = spec.id;
         self.publish(Claim::Network(spec), now);
-        self.ledger.network(id).cloned().ok_or(ClusterError::NoSuchNetwork(id))
+        self.network(id).cloned().ok_or(ClusterError::NoSuchNetwork(id))
     }
 
     /// Deletes a network; `false` where it was deleted before.
@@ -146,20 +267,33 @@ impl Core {
         self.ledger.network(network).is_some() && self.publish(Claim::NetworkDeleted(network), now)
     }
 
-    /// Lets a node in. Those that had its name or index and left are removed: it takes their place.
+    /// What is to be said to let a node in. Those that had its name or index and left are removed: it takes their place.
+    pub fn admission(&self, admission: Admission) -> Vec<Claim> {
+        let left = self.ledger.nodes().filter(|other| self.ledger.has_left(other.node));
+        let replaced = left.filter(|other| other.name == admission.name || other.index == admission.index);
+        let removed: Vec<Claim> = replaced.map(|other| Claim::Removed(other.node)).collect();
+        removed.into_iter().chain([Claim::Admitted(admission)]).collect()
+    }
+
+    /// Lets a node in.
     pub fn admit(&mut self, admission: Admission, now: Duration) {
-        let replaced: Vec<NodeId> = self
-            .ledger
-            .nodes()
-            .filter(|other| self.ledger.has_left(other.node))
-            .filter(|other| other.name == admission.name || other.index == admission.index)
-            .map(|other| other.node)
-            .collect();
-        for node in replaced {
-            self.publish(Claim::Removed(node), now);
+        for claim in self.admission(admission) {
+            self.publish(claim, now);
         }
-        self.publish(Claim::Admitted(admission), now);
         self.stats.joins += 1;
+    }
+
+    /// The admission of a node that may be shut out.
+    ///
+    /// # Errors
+    /// There is none of that id, or it is this one.
+    pub fn may_remove(&self, node: NodeId) -> Result<Admission, ClusterError> {
+        let unknown = || ClusterError::NoSuchNode(node.to_string());
+        let admission = self.ledger.node(node).cloned().ok_or_else(unknown)?;
+        if node == self.me {
+            return Err(ClusterError::RemoveSelf(admission.name));
+        }
+        Ok(admission)
     }
 
     /// Shuts a node out. `key` makes all that it has void, so that from now on it hears and says nothing.
@@ -169,11 +303,7 @@ impl Core {
         key: GossipKey,
         now: Duration,
     ) -> Result<NodeIndex, ClusterError> {
-        let unknown = || ClusterError::NoSuchNode(node.to_string());
-        let admission = self.ledger.node(node).cloned().ok_or_else(unknown)?;
-        if node == self.me {
-            return Err(ClusterError::RemoveSelf(admission.name));
-        }
+        let admission = self.may_remove(node)?;
         self.publish(Claim::Removed(node), now);
         self.hand_out(key, now);
         Ok(admission.index)
@@ -193,10 +323,11 @@ impl Core {
     }
 
     /// Publishes under which keys this node can be reached in the mesh.
-    pub fn set_mesh(&mut self, keys: Vec<MeshKey>, now: Duration) {
+    pub fn set_mesh(&mut self, keys: Vec<MeshKey>, now: Duration) -> Result<(), ClusterError> {
         if self.own().is_some_and(|own| own.mesh != keys) {
-            self.say(|fact| fact.mesh = keys, now);
+            self.say(|fact| fact.mesh = keys, now)?;
         }
+        Ok(())
     }
 
     /// Takes cluster-wide facts as if somebody had sent them.
@@ -247,9 +378,43 @@ impl Core {
         self.out.retain(|output| matches!(output, Output::Datagram(..)));
     }
 
-    /// Another node says that this one was shut out.
-    pub fn was_removed(&mut self, me: NodeId, now: Duration) {
-        self.take_claim(Claim::Removed(me), now);
+    /// Whether a node is to be talked with that shows this certificate.
+    ///
+    /// # Errors
+    /// It is out, or was let in with another key.
+    pub fn receives(&self, shown: &Shown) -> Result<(), Refusal> {
+        if let Some(refusal) = self.is_out(shown.node) {
+            return Err(refusal);
+        }
+        match self.ledger.node(shown.node) {
+            Some(admission) if admission.key.is_some_and(|key| key != shown.key) => {
+                Err(Refusal::AnotherKey { name: admission.name.clone() })
+            }
+            // Whoever is not known may have been let in a moment ago.
+            _ => Ok(()),
+        }
+    }
+
+    /// Why a node does not belong to the cluster any more; `None` where it does, or is not known.
+    pub fn is_out(&self, node: NodeId) -> Option<Refusal> {
+        if self.ledger.is_removed(node) {
+            Some(Refusal::Removed)
+        } else if self.ledger.has_left(node) {
+            Some(Refusal::Left)
+        } else {
+            None
+        }
+    }
+
+    /// Another node says that this one is out of the cluster: shut out, or that it had left (and this is a copy).
+    pub fn is_told_to_be_out(&mut self, refusal: Refusal, now: Duration) {
+        self.told_out = Some(refusal);
+        self.take_claim(Claim::Removed(self.me), now);
+    }
+
+    /// Why this node does not belong to the cluster any more; `None` where it does.
+    pub fn why_out(&self) -> Option<Refusal> {
+        self.told_out.clone().or_else(|| self.is_out(self.me))
     }
 
     /// Name and address of the node that hands out indexes.
@@ -279,34 +444,12 @@ impl Core {
         new
     }
 
-    /// Changes what this node says of itself.
-    fn say(&mut self, change: impl FnOnce(&mut NodeFact), now: Duration) {
-        let Some(mut fact) = self.own().cloned() else { return };
+    /// Changes what this node says of itself; refused where nobody would believe it.
+    fn say(&mut self, change: impl FnOnce(&mut NodeFact), now: Duration) -> Result<(), ClusterError> {
+        let mut fact = self.own().cloned().ok_or(ClusterError::Stopped)?;
         change(&mut fact);
-        if let Some(delta) = self.facts.set_node(fact) {
-            self.view_changed = true;
-            self.nodes = None;
-            self.push(delta, now);
-        }
+        self.check::<NodeKind>(Scope::Node, &(), &fact)?;
+        self.say_that::<NodeKind>(Scope::Node, &(), Some(&fact), now);
+        Ok(())
     }
-}
-
-/// The first part in which two specs differ, but for what every creation draws anew.
-fn difference(a: &NetworkSpec, b: &NetworkSpec) -> Option<&'static str> {
-    let parts = [
-        ("subnet", a.subnets == b.subnets),
-        ("gateway", a.gateways == b.gateways),
-        ("pool", a.pools == b.pools),
-        ("reservation", a.reserved == b.reserved),
-        ("block size", a.block_size == b.block_size),
-        ("MTU", a.mtu == b.mtu),
-        ("multicast mode", a.multicast == b.multicast),
-        ("broadcast mode", a.broadcast == b.broadcast),
-        ("zeroconf mode", a.zeroconf == b.zeroconf),
-        ("encryption", a.encrypt == b.encrypt),
-        ("spoofing mode", a.spoofing == b.spoofing),
-        ("DNS forwarding", a.dns.forward == b.dns.forward),
-        ("DNS TTL", a.dns.ttl == b.dns.ttl),
-    ];
-    parts.into_iter().find(|(_, equal)| !equal).map(|(what, _)| what)
 }

@@ -3,9 +3,12 @@
 //! Owns: what is sent to whom and when. Takes `now` (time since any fixed moment) and what arrives; gives out
 //! [`Output`]s and a view. Does not own: sockets, streams, disks, clocks (`driver`, `streams`, `store`).
 
+mod agreed;
 mod commands;
 mod push;
+mod receive;
 mod sync;
+mod twice;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,16 +19,24 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use super::facts::{Applied, Change, Delta, FactStore, Incarnation, NodeFact, Scope};
+use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
 use super::gossip_key::GossipKey;
+use super::kinds::{
+    About, Agreements, DrainKind, EndpointKind, FactKind, Facts, GroupKind, NodeFact, NodeKind, SeenKind,
+};
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
 use super::pki;
-use super::seal::{Keyring, OpenError, Replays};
-use super::wire::{self, Datagram};
-use super::{ClusterEvent, Stats, Timing};
+use super::run::Run;
+use super::seal::Keyring;
+use super::seal::replays::Replays;
+use super::version::{Apart, Protocols};
+use super::wire::{Claim as WireClaim, Datagram};
+use super::{ClusterEvent, Refusal, Stats, Timing, kinds};
 use crate::mesh::MeshSecret;
-use crate::model::{Endpoint, Group, NetworkId, Node, NodeId, NodeState, ZeroconfFact, ZeroconfKey};
+use crate::model::{
+    Endpoint, EndpointName, Group, NetworkId, NetworkSpec, Node, NodeId, NodeState, ZeroconfFact, ZeroconfKey,
+};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -46,6 +57,8 @@ pub(super) enum Output {
     Event(ClusterEvent),
     /// These are the CAs of the cluster now, in DER.
     Trust(Vec<Vec<u8>>),
+    /// A node left: where this one is the manager, it makes a gossip key that the other does not have.
+    Left,
 }
 
 /// Something to be remembered durably.
@@ -61,6 +74,14 @@ pub(super) enum Persist {
     Incarnation(Incarnation),
     /// Another node is the manager now: its secrets are to be forgotten here.
     SteppedDown,
+    /// A record of the whole cluster.
+    Record(Record),
+    /// A record's tombstone has had its time.
+    Forget(FactKey),
+    /// A node left with the keys that are good now: others are to be made, by whoever is the manager then.
+    Owed(NodeId),
+    /// Keys were made that make all before them void: nothing is owed any more.
+    Paid,
 }
 
 /// What a node starts with.
@@ -85,6 +106,14 @@ pub(super) struct Boot {
     pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
     /// What mDNS brought to light on it, likewise.
     pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
+    /// The endpoints on it that take no new connections of their services, likewise.
+    pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
+    /// The records of the whole cluster that it remembers or was given.
+    pub records: Vec<Record>,
+    /// Which versions of the protocol it speaks.
+    pub protocols: Protocols,
+    /// The wall clock when it starts, in milliseconds since 1970.
+    pub wall_ms: u64,
     /// How fast things are noticed.
     pub timing: Timing,
     /// Decides every random choice but nonces.
@@ -96,7 +125,23 @@ pub(super) struct Core {
     me: NodeId,
     timing: Timing,
     ledger: Ledger,
-    facts: FactStore,
+    facts: Facts,
+    /// What all nodes write together.
+    agreed: Agreements,
+    /// The networks as they are now: as they were created, with the settings that were changed since.
+    specs: BTreeMap<NetworkId, Arc<NetworkSpec>>,
+    protocols: Protocols,
+    /// What each node was last heard to speak.
+    spoken: BTreeMap<NodeId, Protocols>,
+    /// Nodes that speak no version that this one does.
+    apart: BTreeMap<SocketAddr, Apart>,
+    /// The wall clock when `now` was 0, in milliseconds since 1970.
+    wall_ms: u64,
+    /// Nodes that were let in twice, of which was told.
+    twice: BTreeSet<NodeId>,
+    /// Nodes that publish more than they may, of which was told.
+    excessive: BTreeSet<NodeId>,
+    next_expiry: Duration,
     /// What others said of themselves before this start, until they say it again.
     peers: BTreeMap<NodeId, NodeFact>,
     membership: Membership,
@@ -132,22 +177,32 @@ pub(super) struct Core {
     /// The networks that were not yet compared with anybody since this start; `None` once settled.
     unsettled: Option<BTreeSet<NetworkId>>,
     started: Duration,
+    /// Another node said that this one is out, and why; or this run steps aside for another one of the same node.
+    told_out: Option<Refusal>,
+    /// Which run this is.
+    run: Run,
+    /// Other runs of this node that were heard of, and the incarnation in which this one went above each last.
+    rivals: BTreeMap<Run, Incarnation>,
+    /// Where others say that this node is, by the run that said so.
+    elsewhere: BTreeMap<Run, SocketAddr>,
+    /// When another run of this node was last seen to live.
+    twice_at: Option<Duration>,
 }
 
 impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
         let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
-        let Boot { mut peers, mut initial, groups, zeroconf, timing, seed, .. } = boot;
+        let Boot { mut peers, mut initial, groups, zeroconf, draining, timing, seed, .. } = boot;
+        let Boot { records, protocols, wall_ms, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.networks = initial.keys().copied().collect();
+        fact.protocols = (protocols.lowest, protocols.highest);
         let unsettled = fact.networks.clone();
-        let mut facts = FactStore::new(incarnation, me, fact.clone(), initial);
-        for (network, groups) in groups.iter().filter(|(network, _)| unsettled.contains(network)) {
-            facts.set_groups(*network, groups);
-        }
-        for (network, found) in zeroconf.into_iter().filter(|(network, _)| unsettled.contains(network)) {
-            facts.set_zeroconf(network, found);
+        let wall_ms = wall_ms.saturating_sub(millis(now));
+        let mut agreed = Agreements::new(());
+        for record in records {
+            agreed.restore(record);
         }
         let identity = Identity { node: me, incarnation, renewals: 0, address: fact.address };
         peers.retain(|node, _| *node != me && ledger.is_member(*node));
@@ -155,10 +210,19 @@ impl Core {
         let mut core = Self {
             me,
             timing,
-            facts,
+            facts: Facts::new(incarnation, me),
+            agreed,
+            specs: BTreeMap::new(),
+            protocols,
+            spoken: BTreeMap::new(),
+            apart: BTreeMap::new(),
+            wall_ms,
+            twice: BTreeSet::new(),
+            excessive: BTreeSet::new(),
+            next_expiry: now,
             membership: Membership::new(identity, timing, seed),
             keyring: {
-                let mut keyring = Keyring::new(me, ca, keys, timing.detect);
+                let mut keyring = Keyring::new(me, ca, keys, timing.detect).speaking(protocols);
                 ledger.authorities().for_each(|authority| trust(&mut keyring, authority));
                 keyring
             },
@@ -183,14 +247,77 @@ impl Core {
             syncing: BTreeSet::new(),
             unsettled: Some(unsettled),
             started: now,
+            told_out: None,
+            run: Run::of(incarnation),
+            rivals: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            twice_at: None,
             ledger,
             peers,
         };
+        core.refresh_specs();
+        core.begin(fact, initial, groups, zeroconf);
+        core.begin_draining(draining);
         for (node, state) in core.observe(now) {
             core.states.insert(node, state);
         }
         core.greet(now);
         core
+    }
+
+    /// Publishes what a node that starts has.
+    fn begin(
+        &mut self,
+        fact: NodeFact,
+        initial: BTreeMap<NetworkId, Vec<Endpoint>>,
+        groups: BTreeMap<NetworkId, BTreeSet<Group>>,
+        zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
+    ) {
+        self.put::<NodeKind>(Scope::Node, &(), Some(&fact));
+        for (network, endpoints) in initial {
+            let scope = Scope::Network(network);
+            self.facts.begin(scope, &self.about(scope, self.me));
+            for endpoint in endpoints {
+                self.put::<EndpointKind>(scope, &endpoint.name, Some(&endpoint));
+            }
+            for group in groups.get(&network).into_iter().flatten() {
+                self.put::<GroupKind>(scope, group, Some(&()));
+            }
+            for (key, found) in zeroconf.get(&network).into_iter().flatten() {
+                self.put::<SeenKind>(scope, key, Some(found));
+            }
+        }
+    }
+
+    /// The same of the endpoints that are draining.
+    fn begin_draining(&mut self, draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>) {
+        for (network, names) in draining {
+            let scope = Scope::Network(network);
+            for name in names {
+                if self.has_endpoint(scope, &name) {
+                    self.put::<DrainKind>(scope, &name, Some(&()));
+                }
+            }
+        }
+    }
+
+    /// Whether this node publishes an endpoint of this name.
+    fn has_endpoint(&self, scope: Scope, name: &EndpointName) -> bool {
+        self.facts.known(scope, self.me).is_some_and(|known| known.endpoints.contains_key(name))
+    }
+
+    /// Writes a fact of this node's own, or takes it back. `None` where that was said before.
+    fn put<K>(&mut self, scope: Scope, key: &K::Key, value: Option<&K::Value>) -> Option<(Delta, Change)>
+    where
+        K: FactKind<About = About>,
+    {
+        let about = self.about(scope, self.me);
+        self.facts.put(scope, &about, kinds::key::<K>(key), value.map(kinds::value::<K>))
+    }
+
+    /// What the soundness of a document's facts depends on.
+    fn about(&self, scope: Scope, writer: NodeId) -> About {
+        about(&self.specs, scope, writer)
     }
 
     /// The cluster-wide facts.
@@ -223,6 +350,16 @@ impl Core {
         self.facts.compare(Scope::Node, &[]).0
     }
 
+    /// The ledger, for a node that is let in.
+    pub fn claims(&self) -> Vec<WireClaim> {
+        self.ledger.to_wire()
+    }
+
+    /// The records of the whole cluster, for a node that is let in.
+    pub fn records(&self) -> Vec<Record> {
+        self.agreed.all().collect()
+    }
+
     /// What is to be done now.
     pub fn take_outputs(&mut self) -> VecDeque<Output> {
         std::mem::take(&mut self.out)
@@ -246,6 +383,7 @@ impl Core {
                 self.settle(now);
             }
             self.send_echo(now);
+            self.expire_records(now);
         }
         if now >= self.next_reach {
             self.next_reach = now + self.membership.intervals().reach;
@@ -259,198 +397,65 @@ impl Core {
         self.refresh_states(now);
     }
 
-    /// Takes a datagram from the network.
-    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Duration) {
-        self.stats.datagrams_in += 1;
-        self.stats.bytes_in += datagram.len() as u64;
-        let opened = match self.keyring.open(datagram) {
-            Ok(opened) => opened,
-            Err(error) => {
-                let counter = match error {
-                    OpenError::Malformed => &mut self.stats.dropped_malformed,
-                    OpenError::UnknownKey => &mut self.stats.dropped_unknown_key,
-                    OpenError::Tampered => &mut self.stats.dropped_tampered,
-                };
-                *counter += 1;
-                if error == OpenError::UnknownKey {
-                    self.maybe_rotated(from, now);
-                }
-                return;
-            }
-        };
-        if !self.ledger.is_member(opened.sender) || opened.sender == self.me {
-            self.stats.dropped_refused += 1;
-            // It may have been let in a moment ago: somebody knows.
-            if self.ledger.node(opened.sender).is_none() && !self.ledger.is_removed(opened.sender) {
-                self.ask_anybody(now);
-            }
-            return;
-        }
-        if !self.replays.is_new(&opened) {
-            self.stats.dropped_replayed += 1;
-            return;
-        }
-        self.heard.insert(opened.sender, now);
-        match wire::decode_datagram(&opened.body) {
-            Some(message) => self.handle(opened.sender, message, now),
-            None => self.stats.dropped_refused += 1,
-        }
-        self.follow_membership(now);
-        self.refresh_states(now);
-    }
-
-    fn handle(&mut self, sender: NodeId, message: Datagram, now: Duration) {
-        match message {
-            Datagram::Swim(message) => {
-                if !self.membership.receive(&message, now) {
-                    self.stats.dropped_refused += 1;
-                }
-            }
-            Datagram::Remind { suspected, incarnation, asker } => {
-                if asker.node == sender {
-                    self.membership.refute(suspected, incarnation, asker, now);
-                }
-            }
-            Datagram::Facts(deltas) => {
-                if !self.take_deltas(&deltas, now) {
-                    self.request_sync(sender, self.timing.sync / 10, now);
-                }
-            }
-            Datagram::Claims(claims) => {
-                for claim in claims.into_iter().filter(|claim| !matches!(claim, Claim::Authority { .. })) {
-                    self.take_claim(claim, now);
-                }
-            }
-            Datagram::Summary(summary) => {
-                if self.differs(&summary) {
-                    self.request_sync(sender, self.timing.sync / 4, now);
-                }
-            }
-        }
-    }
-
-    /// Takes a cluster-wide fact; `true` where it is new.
-    fn take_claim(&mut self, claim: Claim, now: Duration) -> bool {
-        let deleted = match &claim {
-            Claim::NetworkDeleted(id) => self.ledger.network(*id).cloned(),
-            _ => None,
-        };
-        let removed = match &claim {
-            Claim::Removed(node) => self.ledger.node(*node).cloned(),
-            _ => None,
-        };
-        let managed = self.is_manager();
-        if !claim.is_sound() || !self.ledger.merge(claim.clone()) {
-            return false;
-        }
-        self.out.push_back(Output::Persist(Persist::Claim(claim.clone())));
-        self.view_changed = true;
-        self.nodes = None;
-        match claim {
-            Claim::Network(spec) if self.ledger.network(spec.id).is_some() => {
-                self.event(ClusterEvent::NetworkCreated { network: spec.id, name: spec.name });
-            }
-            Claim::NetworkDeleted(network) => {
-                if let Some(spec) = deleted {
-                    self.event(ClusterEvent::NetworkDeleted { network, name: spec.name.clone() });
-                }
-                self.give_up(network, now);
-            }
-            Claim::Admitted(admission) if self.ledger.node(admission.node).is_some() => {
-                self.known_since.insert(admission.node, now);
-                self.event(ClusterEvent::NodeJoined { node: admission.node, name: admission.name });
-            }
-            Claim::Left(node) => self.membership.expel(node, now),
-            Claim::Removed(node) => {
-                if let Some(admission) = removed {
-                    self.event(ClusterEvent::NodeRemoved { node, name: admission.name });
-                }
-                self.membership.expel(node, now);
-                self.states.remove(&node);
-                self.doubted.remove(&node);
-                self.known_since.remove(&node);
-                self.peers.remove(&node);
-                self.heard.remove(&node);
-            }
-            Claim::Manager { .. } if managed && !self.is_manager() => {
-                self.out.push_back(Output::Persist(Persist::SteppedDown));
-            }
-            Claim::Authority { certificate, .. } => {
-                trust(&mut self.keyring, &certificate);
-                let all = self.ledger.authorities().map(<[u8]>::to_vec).collect();
-                self.out.push_back(Output::Trust(all));
-            }
-            Claim::Network(_) | Claim::Admitted(_) | Claim::Manager { .. } => {}
-        }
-        self.purge();
-        self.states_due = Some(now);
-        true
-    }
-
-    /// Takes what is new and wanted; `false` where something before it is missing.
-    fn take_deltas(&mut self, deltas: &[Delta], now: Duration) -> bool {
-        let mut complete = true;
-        // What nodes say of themselves first: it decides what else is wanted.
-        let (nodes, others): (Vec<_>, Vec<_>) = deltas.iter().partition(|delta| delta.scope == Scope::Node);
-        for delta in nodes.into_iter().chain(others) {
-            if !delta.is_sound() {
-                self.stats.dropped_refused += 1;
-                continue;
-            }
-            if !self.wants(delta) {
-                continue;
-            }
-            let (applied, changes) = self.facts.apply(delta);
-            complete &= applied != Applied::Gap;
-            self.changed(changes);
-        }
-        self.purge();
-        self.states_due = self.states_due.or(Some(now));
-        complete
-    }
-
-    fn wants(&self, delta: &Delta) -> bool {
-        delta.writer != self.me
-            && keeps(&self.ledger, self.own(), delta.scope, delta.writer)
-            && match delta.scope {
-                Scope::Node => true,
-                Scope::Network(network) => {
-                    !self.facts.gave_up(delta.writer, network, (delta.incarnation, delta.version))
-                }
-            }
-    }
-
     /// Forgets the documents that nobody wants any more.
     fn purge(&mut self) {
-        let Some(own) = self.own().cloned() else { return };
+        let unwanted = |(scope, writer, place): &(Scope, NodeId, _)| !self.keeps(*scope, *writer, *place);
+        let gone: Vec<(Scope, NodeId)> =
+            self.facts.places().filter(unwanted).map(|(scope, writer, _)| (scope, writer)).collect();
         let ledger = &self.ledger;
-        let changes = self.facts.purge(|scope, writer| keeps(ledger, Some(&own), scope, writer));
         self.replays.retain(|node| ledger.is_member(node));
+        self.spoken.retain(|node, _| ledger.is_member(*node));
+        let changes = self.facts.forget(gone);
         self.changed(changes);
     }
 
+    /// Whether this node has a use for a document that is at `place`.
+    fn keeps(&self, scope: Scope, writer: NodeId, place: (Incarnation, Version)) -> bool {
+        match scope {
+            Scope::Node => self.ledger.node(writer).is_some(),
+            Scope::Network(network) => {
+                let takes_part = |fact: &NodeFact| fact.networks.contains(&network);
+                // What its writer said of itself after that decides whether it still takes part.
+                let later = self.facts.place(Scope::Node, writer).is_some_and(|word| word > place);
+                self.ledger.network(network).is_some()
+                    && self.ledger.is_member(writer)
+                    && self.own().is_some_and(takes_part)
+                    && !(later && self.node_fact(writer).is_some_and(|fact| !takes_part(fact)))
+            }
+        }
+    }
+
     fn changed(&mut self, changes: Vec<Change>) {
-        for change in changes {
+        for Change { scope, writer: node, key, outcome } in changes {
+            let (had, has) = match outcome {
+                Outcome::Changed { had, has } => (had, has),
+                Outcome::Unsound => {
+                    self.stats.facts_unsound += 1;
+                    continue;
+                }
+                Outcome::Foreign | Outcome::Same => continue,
+            };
             self.view_changed = true;
-            match change {
-                Change::Node(node) => {
+            match (scope, key.kind) {
+                (Scope::Node, NodeKind::KIND) => {
                     self.nodes = None;
-                    if let Some(fact) =
-                        self.facts.node(node).filter(|fact| self.peers.get(&node) != Some(fact))
-                    {
-                        let fact = fact.clone();
+                    let fact = self.node_fact(node).filter(|fact| self.peers.get(&node) != Some(fact));
+                    if let Some(fact) = fact.cloned() {
                         self.peers.insert(node, fact.clone());
                         self.out.push_back(Output::Persist(Persist::Peer(node, fact)));
                     }
                 }
+                (Scope::Network(network), EndpointKind::KIND) => {
+                    let Some(name) = EndpointKind::read_key(&key.key) else { continue };
+                    match (had, has) {
+                        (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
+                        (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
+                        (true, false) => self.event(ClusterEvent::EndpointRemoved { network, node, name }),
+                        (false, false) => {}
+                    }
+                }
                 // What is joined and announced changes often, and whoever wants to know looks at the view.
-                Change::Groups | Change::Zeroconf => {}
-                Change::Endpoint { network, node, name, had, has } => match (had, has) {
-                    (false, true) => self.event(ClusterEvent::EndpointAdded { network, node, name }),
-                    (true, true) => self.event(ClusterEvent::EndpointChanged { network, node, name }),
-                    (true, false) => self.event(ClusterEvent::EndpointRemoved { network, node, name }),
-                    (false, false) => {}
-                },
+                _ => {}
             }
         }
     }
@@ -508,7 +513,7 @@ impl Core {
     /// Whether the documents hold together, each by itself.
     #[cfg(feature = "fuzzing")]
     pub fn is_consistent(&self) -> bool {
-        self.facts.is_consistent()
+        self.facts.is_consistent(|scope, writer| self.about(scope, writer))
     }
 
     fn persist_keys(&mut self) {
@@ -521,7 +526,12 @@ impl Core {
 
     /// What this node says of itself.
     fn own(&self) -> Option<&NodeFact> {
-        self.facts.node(self.me)
+        self.node_fact(self.me)
+    }
+
+    /// What a node says of itself.
+    fn node_fact(&self, node: NodeId) -> Option<&NodeFact> {
+        self.facts.known(Scope::Node, node)?.node.as_ref()
     }
 
     /// The members that are not given up, as far as they belong to the cluster.
@@ -531,7 +541,7 @@ impl Core {
 
     /// Where a node listens, by the newest word about it.
     fn address(&self, node: NodeId) -> Option<SocketAddr> {
-        let fact = self.facts.node(node).or_else(|| self.peers.get(&node)).map(|fact| fact.address);
+        let fact = self.said(node).map(|fact| fact.address);
         fact.or_else(|| self.ledger.node(node).map(|admission| admission.address))
     }
 }
@@ -543,14 +553,15 @@ fn trust(keyring: &mut Keyring, authority: &[u8]) {
     }
 }
 
-/// Whether a node that says `own` of itself has a use for a document.
-fn keeps(ledger: &Ledger, own: Option<&NodeFact>, scope: Scope, writer: NodeId) -> bool {
-    match scope {
-        Scope::Node => ledger.node(writer).is_some(),
-        Scope::Network(network) => {
-            ledger.network(network).is_some()
-                && ledger.is_member(writer)
-                && own.is_some_and(|own| own.networks.contains(&network))
-        }
-    }
+/// What the soundness of a document's facts depends on.
+fn about(specs: &BTreeMap<NetworkId, Arc<NetworkSpec>>, scope: Scope, writer: NodeId) -> About {
+    let network = match scope {
+        Scope::Network(network) => specs.get(&network).cloned(),
+        Scope::Node => None,
+    };
+    About { writer, scope, network }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

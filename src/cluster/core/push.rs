@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Core, FAN_OUT, Output};
 use crate::cluster::facts::{Delta, Scope};
 use crate::cluster::ledger::Claim;
+use crate::cluster::version::Protocols;
 use crate::cluster::wire::{self, Datagram};
 use crate::model::NodeId;
 
@@ -17,11 +18,29 @@ impl Core {
     /// Seals a message and sends it; one that does not fit a datagram is not sent.
     pub(super) fn send(&mut self, to: SocketAddr, message: &Datagram, now: Duration) {
         let Some(body) = wire::encode_datagram(message) else { return };
-        if let Some(sealed) = self.keyring.seal(self.facts.incarnation(), &body, now) {
+        let version = self.version_at(to);
+        if let Some(sealed) = self.keyring.seal(version, self.facts.incarnation(), &body, now) {
             self.stats.datagrams_out += 1;
             self.stats.bytes_out += sealed.len() as u64;
             self.out.push_back(Output::Datagram(to, sealed));
         }
+    }
+
+    /// The version that is spoken with whoever listens at an address: what was heard from it last, or what it says of
+    /// itself; with somebody unknown the lowest, which most can read.
+    fn version_at(&self, to: SocketAddr) -> u8 {
+        let Protocols { lowest, highest } = self.protocols;
+        if lowest == highest {
+            return highest;
+        }
+        let listens = |node: &NodeId| self.address(*node) == Some(to);
+        let node = self.ledger.nodes().map(|admission| admission.node).find(listens);
+        let heard = node.and_then(|node| self.spoken.get(&node).copied());
+        let said = || {
+            let (lowest, highest) = self.said(node?)?.protocols;
+            (highest > 0).then_some(Protocols { lowest, highest })
+        };
+        heard.or_else(said).and_then(|theirs| self.protocols.with(theirs).ok()).unwrap_or(lowest)
     }
 
     /// Sends changes of this node's documents to whom they concern, at once.
@@ -36,7 +55,7 @@ impl Core {
             let concerned = match scope {
                 Scope::Node => true,
                 Scope::Network(network) => {
-                    self.facts.node(node).is_some_and(|fact| fact.networks.contains(&network))
+                    self.node_fact(node).is_some_and(|fact| fact.networks.contains(&network))
                 }
             };
             if concerned && let Some(address) = self.address(node) {
@@ -49,7 +68,7 @@ impl Core {
     /// Sends cluster-wide facts to everybody, at once.
     pub(super) fn push_claims(&mut self, claims: &[Claim], now: Duration) {
         let mut messages: Vec<Datagram> =
-            claims.iter().map(|claim| Datagram::Claims(vec![claim.clone()])).collect();
+            claims.iter().map(|claim| Datagram::Claims(vec![wire::Claim::of(claim)])).collect();
         for message in &mut messages {
             if wire::encode_datagram(message).is_none() {
                 *message = Datagram::Summary(self.summary_for_datagram());

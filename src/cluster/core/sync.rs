@@ -12,9 +12,10 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{Core, FAN_OUT, Output, Persist, STREAM_ROUND};
-use crate::cluster::facts::{Delta, Line, NodeFact, Scope};
+use crate::cluster::facts::{Delta, Line, Scope};
+use crate::cluster::kinds::NodeFact;
 use crate::cluster::membership::{Identity, Membership};
-use crate::cluster::wire::{Compare, Datagram, Part, Shared, Summary};
+use crate::cluster::wire::{Claim, Compare, Datagram, Part, Shared, Summary};
 use crate::model::{NetworkId, NodeId};
 
 /// How many networks a summary in a datagram names.
@@ -29,6 +30,7 @@ impl Core {
             keys: self.keyring.fingerprint(),
             members: self.members().iter().fold(0, |sum, identity| sum ^ identity_hash(identity)),
             nodes: self.facts.hash(Scope::Node),
+            records: self.agreed.hash(),
             networks: networks.map(|id| (id, self.facts.hash(Scope::Network(id)))).collect(),
         }
     }
@@ -45,6 +47,7 @@ impl Core {
         }
         Compare {
             lines: scopes.into_iter().map(|scope| (scope, self.facts.lines(scope))).collect(),
+            sums: (mine.records != theirs.records).then(|| self.agreed.sums()),
             shared: self.shared(
                 mine.ledger != theirs.ledger,
                 mine.keys != theirs.keys,
@@ -60,15 +63,23 @@ impl Core {
         self.take_shared(compare.shared, now);
         if shared.claims.is_some() {
             // With what was just taken, so that the other ends up with the union too.
-            shared = Shared { claims: Some(self.ledger.claims().collect()), ..shared };
+            shared = Shared { claims: Some(self.ledger.to_wire()), ..shared };
         }
         let mut part = Part { shared, ..Part::default() };
+        if let Some(sums) = &compare.sums {
+            part.buckets = self.agreed.differing(sums);
+            part.records = self.agreed.in_buckets(&part.buckets, &[]);
+        }
         for (scope, lines) in compare.lines {
             let (lacks, wants) = self.facts.compare(scope, &lines);
             part.deltas.extend(lacks);
             for line in wants {
                 if line.writer == self.me {
-                    self.overtake(&lines, now);
+                    let seen =
+                        lines.iter().filter(|line| line.writer == self.me).map(|line| line.incarnation);
+                    if let Some(seen) = seen.max() {
+                        self.overtake(seen, now);
+                    }
                 } else {
                     part.wants.push((scope, line));
                 }
@@ -82,16 +93,18 @@ impl Core {
     pub fn finish(&mut self, part: Part, now: Duration) -> Part {
         self.take_shared(part.shared, now);
         self.take_deltas(&part.deltas, now);
+        self.take_records(part.records.clone(), now);
+        let records = self.agreed.in_buckets(&part.buckets, &part.records);
         let give = |(scope, line): (Scope, Line)| self.facts.since(scope, line);
         let deltas = part.wants.into_iter().filter_map(give).collect();
         self.follow_membership(now);
         self.refresh_states(now);
-        Part { deltas, ..Part::default() }
+        Part { deltas, records, ..Part::default() }
     }
 
     /// Last step: takes a part that answers one's own wants.
     pub fn absorb(&mut self, part: Part, now: Duration) {
-        self.finish(Part { wants: Vec::new(), ..part }, now);
+        self.finish(Part { wants: Vec::new(), buckets: Vec::new(), ..part }, now);
     }
 
     /// A stream that [`Output::Sync`] asked for has ended.
@@ -117,7 +130,7 @@ impl Core {
         let up = self.up();
         let mut holders: Vec<(NodeId, SocketAddr)> = up
             .into_iter()
-            .filter(|node| self.facts.node(*node).is_some_and(|fact| fact.networks.contains(&network)))
+            .filter(|node| self.node_fact(*node).is_some_and(|fact| fact.networks.contains(&network)))
             .filter_map(|node| Some((node, self.address(node)?)))
             .collect();
         holders.shuffle(&mut self.random);
@@ -132,8 +145,8 @@ impl Core {
 
     pub(super) fn differs(&self, theirs: &Summary) -> bool {
         let mine = self.summary();
-        (mine.ledger, mine.keys, mine.members, mine.nodes)
-            != (theirs.ledger, theirs.keys, theirs.members, theirs.nodes)
+        (mine.ledger, mine.keys, mine.members, mine.nodes, mine.records)
+            != (theirs.ledger, theirs.keys, theirs.members, theirs.nodes, theirs.records)
             || shared_networks(&mine, theirs).any(|(_, mine, theirs)| mine != theirs)
     }
 
@@ -177,6 +190,13 @@ impl Core {
                 self.membership.announce(identity, now);
             }
         }
+    }
+
+    /// A node was heard for the first time since this one started: what was said to it before it did not believe, nor
+    /// this node what it answered.
+    pub(super) fn greet_again(&mut self, node: NodeId, now: Duration) {
+        self.say_hello(&[node], now);
+        self.came_up(node, now);
     }
 
     /// Sends a summary to the next `count` members.
@@ -274,7 +294,7 @@ impl Core {
 
     /// What a node says of itself, or said when it was last heard.
     pub(super) fn said(&self, node: NodeId) -> Option<&NodeFact> {
-        self.facts.node(node).or_else(|| self.peers.get(&node))
+        self.node_fact(node).or_else(|| self.peers.get(&node))
     }
 
     pub(super) fn summary_for_datagram(&mut self) -> Summary {
@@ -289,10 +309,10 @@ impl Core {
     fn compared_with(&mut self, peer: NodeId, now: Duration) {
         let Some(mut unsettled) = self.unsettled.take() else { return };
         let shared: BTreeSet<NetworkId> =
-            self.facts.node(peer).map(|fact| fact.networks.clone()).unwrap_or_default();
+            self.node_fact(peer).map(|fact| fact.networks.clone()).unwrap_or_default();
         unsettled.retain(|network| {
             let elsewhere = self.others().into_iter().filter(|node| *node != peer);
-            let mut elsewhere = elsewhere.filter_map(|node| self.facts.node(node));
+            let mut elsewhere = elsewhere.filter_map(|node| self.node_fact(node));
             !shared.contains(network) && elsewhere.any(|fact| fact.networks.contains(network))
         });
         if !unsettled.is_empty() {
@@ -315,7 +335,7 @@ impl Core {
 
     fn shared(&self, claims: bool, keys: bool, members: bool) -> Shared {
         Shared {
-            claims: claims.then(|| self.ledger.claims().collect()),
+            claims: claims.then(|| self.ledger.to_wire()),
             keys: keys.then(|| self.keyring.keys()),
             members: members.then(|| self.members()),
         }
@@ -323,37 +343,29 @@ impl Core {
 
     fn take_shared(&mut self, shared: Shared, now: Duration) {
         for claim in shared.claims.into_iter().flatten() {
-            self.take_claim(claim, now);
+            self.take_claim(Claim::present(claim), now);
         }
-        let mut learned = false;
+        let (mut learned, floor) = (false, self.keyring.floor());
         for key in shared.keys.into_iter().flatten() {
             learned |= self.keyring.learn(key, now);
         }
         if learned {
             self.persist_keys();
+            if self.keyring.floor() > floor {
+                self.out.push_back(Output::Persist(Persist::Paid));
+            }
             // Everybody should have it before anybody sends with it.
             for _ in 0..FAN_OUT {
                 self.ask_anybody(now);
             }
         }
         if let Some(members) = shared.members {
+            let me = self.me;
+            members.iter().filter(|identity| identity.node == me).for_each(|its| self.note_elsewhere(its));
             let known = members.into_iter().filter(|identity| self.ledger.is_member(identity.node));
             let known: Vec<Identity> = known.collect();
             self.membership.learn(known, now);
         }
-    }
-
-    /// Others know a later incarnation of this node than it does itself: its state was restored from a copy.
-    fn overtake(&mut self, lines: &[Line], now: Duration) {
-        let seen = lines.iter().filter(|line| line.writer == self.me).map(|line| line.incarnation).max();
-        let Some(seen) = seen else { return };
-        self.facts.overtake(seen);
-        let incarnation = self.facts.incarnation();
-        self.out.push_back(Output::Persist(Persist::Incarnation(incarnation)));
-        let members: Vec<Identity> = self.membership.alive().collect();
-        let identity = Identity { incarnation, renewals: 0, ..self.membership.identity() };
-        self.membership = Membership::new(identity, self.timing, self.random.random());
-        self.membership.learn(members, now);
     }
 }
 

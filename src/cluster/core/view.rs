@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Core;
+use super::{Core, millis};
 use crate::cluster::ClusterEvent;
+use crate::cluster::facts::Scope;
+use crate::cluster::kinds::{Known, NodeFact};
 use crate::cluster::ledger::Admission;
 use crate::model::{ClusterView, NetworkView, Node, NodeId, NodeState};
 
@@ -26,31 +28,26 @@ impl Core {
         let nodes = self.nodes.clone().unwrap_or_else(|| Arc::new(self.nodes()));
         let conflicts = self.ledger.conflicts();
         let networks = self.ledger.networks().map(|spec| {
-            let endpoints = self
+            let known: Vec<(NodeId, &Known)> = self
                 .facts
-                .endpoints(spec.id)
-                .filter(|(writer, endpoints)| !endpoints.is_empty() && self.ledger.is_member(*writer))
-                .map(|(writer, endpoints)| (writer, Arc::clone(endpoints)))
+                .all_known(Scope::Network(spec.id))
+                .filter(|(writer, _)| self.ledger.is_member(*writer))
                 .collect();
+            let spec = Arc::clone(self.network(spec.id).unwrap_or(spec));
             let conflict = conflicts.contains(&spec.id);
-            let groups = self
-                .facts
-                .groups(spec.id)
-                .filter(|(writer, groups)| !groups.is_empty() && self.ledger.is_member(*writer))
-                .map(|(writer, groups)| (writer, Arc::clone(groups)))
-                .collect();
-            let zeroconf = self
-                .facts
-                .zeroconf(spec.id)
-                .filter(|(writer, facts)| !facts.is_empty() && self.ledger.is_member(*writer))
-                .map(|(writer, facts)| (writer, Arc::clone(facts)))
-                .collect();
-            (spec.id, NetworkView { spec: Arc::clone(spec), conflict, endpoints, groups, zeroconf })
+            let endpoints = each(&known, |known| (!known.endpoints.is_empty()).then_some(&known.endpoints));
+            let groups = each(&known, |known| (!known.groups.is_empty()).then_some(&known.groups));
+            let zeroconf = each(&known, |known| (!known.zeroconf.is_empty()).then_some(&known.zeroconf));
+            let draining = each(&known, |known| (!known.draining.is_empty()).then_some(&known.draining));
+            let heard = known.iter().map(|(writer, _)| *writer).collect();
+            (spec.id, NetworkView { spec, conflict, heard, endpoints, groups, zeroconf, draining })
         });
-        ClusterView { me: self.me, nodes, networks: networks.collect() }
+        let services = Arc::clone(&self.agreed.known().services);
+        ClusterView { me: self.me, nodes, networks: networks.collect(), services }
     }
 
     fn nodes(&self) -> BTreeMap<NodeId, Node> {
+        let labels = &self.agreed.known().labels;
         let node = |admission: &Admission| {
             let said = self.said(admission.node);
             Node {
@@ -62,10 +59,14 @@ impl Core {
                 underlay_mtu: said.map_or(1500, |fact| fact.underlay_mtu),
                 networks: said.map(|fact| fact.networks.clone()).unwrap_or_default(),
                 mesh: said.map(|fact| fact.mesh.clone()).unwrap_or_default(),
+                labels: labels_of(labels, admission.node, said),
                 state: self.states.get(&admission.node).copied().unwrap_or(NodeState::Suspect),
             }
         };
-        self.ledger.nodes().map(|admission| (admission.node, node(admission))).collect()
+        // A run that steps aside for another one of the same node is no node of the cluster.
+        let is_aside = |id: NodeId| id == self.me && self.told_out.is_some();
+        let nodes = self.ledger.nodes().filter(|admission| !is_aside(admission.node));
+        nodes.map(|admission| (admission.node, node(admission))).collect()
     }
 
     /// Whether the view has no node that is not alive.
@@ -131,12 +132,30 @@ impl Core {
             self.nodes = None;
             let Some(admission) = self.ledger.node(node) else { continue };
             let name = admission.name.clone();
+            let heard_ms = self.heard.get(&node).map(|heard| millis(now.saturating_sub(*heard)));
             self.event(match state {
                 NodeState::Alive => ClusterEvent::NodeAlive { node, name },
-                NodeState::Suspect => ClusterEvent::NodeSuspect { node, name },
-                NodeState::Dead => ClusterEvent::NodeDead { node, name },
+                NodeState::Suspect => ClusterEvent::NodeSuspect { node, name, heard_ms },
+                NodeState::Dead => ClusterEvent::NodeDead { node, name, heard_ms },
                 NodeState::Left => ClusterEvent::NodeLeft { node, name },
             });
         }
     }
+}
+
+/// A part of what each node publishes in a network, where it publishes any.
+fn each<T>(known: &[(NodeId, &Known)], part: impl Fn(&Known) -> Option<&Arc<T>>) -> BTreeMap<NodeId, Arc<T>> {
+    known.iter().filter_map(|(writer, known)| Some((*writer, Arc::clone(part(known)?)))).collect()
+}
+
+/// What is said of a node: by itself, and by operators, who have the last word.
+fn labels_of(
+    labels: &BTreeMap<(NodeId, String), String>,
+    node: NodeId,
+    said: Option<&NodeFact>,
+) -> BTreeMap<String, String> {
+    let mut all = said.map(|fact| fact.traits.clone()).unwrap_or_default();
+    let own = labels.range((node, String::new())..).take_while(|((of, _), _)| *of == node);
+    all.extend(own.map(|((_, label), value)| (label.clone(), value.clone())));
+    all
 }

@@ -1,10 +1,13 @@
 //! One document of one writer: a map whose every change has a version.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use super::{Delta, Entry, Fact, FactKey, Incarnation, Line, Scope, Version};
-use crate::model::{Endpoint, EndpointName, Group, NodeId, ZeroconfFact, ZeroconfKey};
+use bytes::Bytes;
+
+use super::{
+    Delta, Entry, FactKey, Incarnation, Kind, Limits, Line, MAX_DOC_BYTES, Outcome, Project, Scope, Version,
+};
+use crate::model::NodeId;
 
 /// How many tombstones a copy keeps; whoever is further behind gets the whole document.
 const MAX_TOMBSTONES: usize = 64;
@@ -12,58 +15,73 @@ const MAX_TOMBSTONES: usize = 64;
 /// What applying a delta did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cluster) enum Applied {
-    /// These facts are new, different or gone; `true` for those that were there before.
-    Changed(Vec<(FactKey, bool)>),
+    /// These facts are new, different or gone.
+    Changed(Vec<(FactKey, Outcome)>),
     /// All of it was known.
     Known,
     /// Changes before its base are missing here, so nothing was taken.
     Gap,
+    /// The writer publishes more than it may. Nothing of the document is kept, and these facts are gone, until its writer
+    /// publishes one that fits.
+    Refused(Vec<(FactKey, Outcome)>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Held {
+    version: Version,
+    value: Option<Bytes>,
+}
+
+/// How much there is of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Usage {
+    entries: usize,
+    bytes: usize,
 }
 
 /// A copy of one document; its writer's own is one too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cluster) struct Doc {
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cluster) struct Doc<P: Project> {
     incarnation: Incarnation,
     version: Version,
     /// Tombstones up to this version may have been dropped.
     floor: Version,
-    entries: BTreeMap<FactKey, (Version, Option<Fact>)>,
+    entries: BTreeMap<FactKey, Held>,
     /// What the entries take when they are encoded.
     bytes: usize,
+    usage: BTreeMap<Kind, Usage>,
     /// How many of the entries are tombstones.
     dead: usize,
-    /// The endpoints in it, shared with the views that were given out.
-    endpoints: Arc<BTreeMap<EndpointName, Endpoint>>,
-    /// The groups in it, shared likewise.
-    groups: Arc<BTreeSet<Group>>,
-    /// The zeroconf facts in it, shared likewise.
-    zeroconf: Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>,
+    /// Its writer publishes more than it may.
+    refused: bool,
+    known: P,
 }
 
-impl Doc {
+impl<P: Project> Doc<P> {
     /// An empty document, as its writer begins it when its counter is at `version`.
-    pub fn begin(incarnation: Incarnation, version: Version) -> Self {
+    pub fn begin(incarnation: Incarnation, version: Version, about: &P::About) -> Self {
         Self {
             incarnation,
             version,
             floor: version,
             entries: BTreeMap::new(),
             bytes: 0,
+            usage: BTreeMap::new(),
             dead: 0,
-            endpoints: Arc::new(BTreeMap::new()),
-            groups: Arc::default(),
-            zeroconf: Arc::default(),
+            refused: false,
+            known: P::begin(about),
         }
     }
 
     /// Nothing known yet: any whole document replaces it.
-    pub fn unknown() -> Self {
-        Self::begin(0, 0)
+    pub fn unknown(about: &P::About) -> Self {
+        Self::begin(0, 0, about)
     }
 
-    /// How far it is.
+    /// How far it is: nowhere, where nothing of it is kept, so that it comes as a whole.
     pub fn line(&self, writer: NodeId) -> Line {
-        Line { writer, incarnation: self.incarnation, version: self.version }
+        let version = if self.refused { 0 } else { self.version };
+        Line { writer, incarnation: self.incarnation, version }
     }
 
     /// Incarnation and version, in the order in which the writer made them.
@@ -71,24 +89,14 @@ impl Doc {
         (self.incarnation, self.version)
     }
 
-    /// The endpoints in it.
-    pub fn endpoints(&self) -> &Arc<BTreeMap<EndpointName, Endpoint>> {
-        &self.endpoints
+    /// What it means.
+    pub fn known(&self) -> &P {
+        &self.known
     }
 
-    /// The groups in it.
-    pub fn groups(&self) -> &Arc<BTreeSet<Group>> {
-        &self.groups
-    }
-
-    /// The zeroconf facts in it.
-    pub fn zeroconf(&self) -> &Arc<BTreeMap<ZeroconfKey, ZeroconfFact>> {
-        &self.zeroconf
-    }
-
-    /// What its entries take when they are encoded.
-    pub fn bytes(&self) -> usize {
-        self.bytes
+    /// Whether nothing was ever heard of it.
+    pub fn is_unknown(&self) -> bool {
+        self.place() == (0, 0)
     }
 
     /// Whether it has neither facts nor tombstones.
@@ -96,180 +104,226 @@ impl Doc {
         self.entries.is_empty()
     }
 
-    /// The fact under `key`.
-    pub fn get(&self, key: &FactKey) -> Option<&Fact> {
-        self.entries.get(key).and_then(|(_, value)| value.as_ref())
+    /// The facts, whatever they mean.
+    pub fn facts(&self) -> impl Iterator<Item = (&FactKey, &Bytes)> {
+        self.entries.iter().filter_map(|(key, held)| Some((key, held.value.as_ref()?)))
+    }
+
+    /// What is said under `key`.
+    pub fn get(&self, key: &FactKey) -> Option<&Bytes> {
+        self.entries.get(key).and_then(|held| held.value.as_ref())
+    }
+
+    /// Reads all entries anew, because what their meaning depends on has changed.
+    pub fn read_anew(&mut self, about: &P::About) {
+        self.known = P::begin(about);
+        for (key, held) in &self.entries {
+            self.known.set(key, held.value.as_deref());
+        }
+    }
+
+    /// What the document would take with `value` under `key`, and may at most, where that is more than it may: bytes, or
+    /// entries of the kind.
+    pub fn excess(&self, key: &FactKey, value: &Bytes) -> Option<(usize, usize)> {
+        let limits = P::limits(key.kind);
+        let old = self.entries.get(key);
+        let size = size(key, Some(value));
+        let before = old.map_or(0, |held| self::size(key, held.value.as_ref()));
+        let usage = self.usage.get(&key.kind).copied().unwrap_or_default();
+        let entries = usage.entries + usize::from(old.is_none_or(|held| held.value.is_none()));
+        [
+            (value.len(), limits.value),
+            (entries, limits.entries),
+            (usage.bytes + size - before, limits.bytes),
+            (self.bytes + size - before, MAX_DOC_BYTES),
+        ]
+        .into_iter()
+        .find(|(would, may)| would > may)
     }
 
     /// The writer's own change, as its version `version`, which is above all earlier ones.
-    pub fn write(&mut self, version: Version, key: FactKey, value: Option<Fact>) {
+    pub fn write(&mut self, version: Version, key: FactKey, value: Option<Bytes>) -> Outcome {
         self.version = version;
-        self.set(key, version, value);
+        let outcome = self.set(key, version, value);
         self.trim();
+        outcome
     }
 
-    /// What a copy at (`incarnation`, `version`) lacks; the whole document where tombstones it may need are gone.
-    pub fn since(&self, writer: NodeId, scope: Scope, incarnation: Incarnation, version: Version) -> Delta {
+    /// What a copy at (`incarnation`, `version`) lacks; the whole document where tombstones it may need are gone. `None`
+    /// where nothing of the document is kept here.
+    pub fn since(
+        &self,
+        writer: NodeId,
+        scope: Scope,
+        incarnation: Incarnation,
+        version: Version,
+    ) -> Option<Delta> {
+        if self.refused {
+            return None;
+        }
         let whole = incarnation != self.incarnation || version == 0 || version < self.floor;
         let base = if whole { 0 } else { version };
         let entries = self
             .entries
             .iter()
-            .filter(|(_, (version, value))| *version > base && !(whole && value.is_none()))
-            .map(|(key, (version, value))| Entry {
-                key: key.clone(),
-                version: *version,
-                value: value.clone(),
-            })
+            .filter(|(_, held)| held.version > base && !(whole && held.value.is_none()))
+            .map(|(key, held)| Entry { key: key.clone(), version: held.version, value: held.value.clone() })
             .collect();
-        Delta { writer, scope, incarnation: self.incarnation, base, version: self.version, entries }
+        Some(Delta { writer, scope, incarnation: self.incarnation, base, version: self.version, entries })
     }
 
     /// Takes what is new in a sound delta of the same document.
     pub fn apply(&mut self, delta: &Delta) -> Applied {
         let whole = delta.base == 0;
-        if (delta.incarnation, delta.version) <= self.place() {
+        let place = (delta.incarnation, delta.version);
+        // Of one that is refused, the whole as it is now may fit again.
+        if place < self.place() || (place == self.place() && !(self.refused && whole)) {
             return Applied::Known;
         }
         if !whole && (delta.incarnation > self.incarnation || delta.base > self.version) {
             return Applied::Gap;
         }
         let mut changed = Vec::new();
+        if self.refused && !whole {
+            self.version = delta.version;
+            return Applied::Refused(changed);
+        }
+        self.refused = false;
+        let mut note = |key: FactKey, outcome: Outcome| {
+            if outcome != Outcome::Same {
+                changed.push((key, outcome));
+            }
+        };
         if whole {
             let keep: BTreeMap<&FactKey, &Entry> = delta.entries.iter().map(|e| (&e.key, e)).collect();
-            let gone: Vec<FactKey> = self
-                .entries
-                .iter()
-                .filter(|(key, (_, value))| value.is_some() && !keep.contains_key(key))
-                .map(|(key, _)| key.clone())
-                .collect();
+            let gone =
+                self.entries.iter().filter(|(key, held)| held.value.is_some() && !keep.contains_key(key));
+            let gone: Vec<FactKey> = gone.map(|(key, _)| key.clone()).collect();
             for key in gone {
-                self.set(key.clone(), 0, None);
-                changed.push((key, true));
+                let outcome = self.set(key.clone(), 0, None);
+                note(key, outcome);
             }
-            self.retain(|_, value| value.is_some());
+            self.retain(|held| held.value.is_some());
             self.floor = delta.version;
         }
         let same = delta.incarnation == self.incarnation;
         for entry in &delta.entries {
-            let older = self.entries.get(&entry.key).is_some_and(|(version, _)| *version >= entry.version);
+            let older = self.entries.get(&entry.key).is_some_and(|held| held.version >= entry.version);
             if same && older {
                 continue;
             }
-            let had = self.get(&entry.key);
-            if had != entry.value.as_ref() {
-                changed.push((entry.key.clone(), had.is_some()));
-            }
-            self.set(entry.key.clone(), entry.version, entry.value.clone());
+            let outcome = self.set(entry.key.clone(), entry.version, entry.value.clone());
+            note(entry.key.clone(), outcome);
         }
         (self.incarnation, self.version) = (delta.incarnation, delta.version);
         self.trim();
-        Applied::Changed(changed)
+        let too_long =
+            |entry: &Entry| entry.value.as_ref().is_some_and(|v| v.len() > P::limits(entry.key.kind).value);
+        if self.fits() && !delta.entries.iter().any(too_long) {
+            return Applied::Changed(changed);
+        }
+        changed.extend(self.refuse());
+        Applied::Refused(changed)
     }
 
-    /// Whether what is counted and shared is what the entries say.
+    /// Whether what is counted and read is what the entries say.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub fn is_consistent(&self) -> bool {
-        let values = || self.entries.iter().filter_map(|(key, (_, value))| Some((key, value.as_ref()?)));
-        let endpoints = values().filter_map(|(_, value)| match value {
-            Fact::Endpoint(endpoint) => Some((&endpoint.name, endpoint)),
-            Fact::Node(_) | Fact::Joined | Fact::Zeroconf(_) => None,
-        });
-        let groups = values().filter_map(|(key, _)| match key {
-            FactKey::Group(group) => Some(group),
-            FactKey::Node | FactKey::Endpoint(_) | FactKey::Zeroconf(_) => None,
-        });
-        let zeroconf = values().filter_map(|(key, value)| match (key, value) {
-            (FactKey::Zeroconf(key), Fact::Zeroconf(fact)) => Some((key, fact)),
-            _ => None,
-        });
-        let size = |(key, (version, value)): (&FactKey, &(Version, Option<Fact>))| {
-            encoded(key, *version, value.as_ref())
-        };
-        endpoints.eq(self.endpoints.iter())
-            && groups.eq(self.groups.iter())
-            && zeroconf.eq(self.zeroconf.iter())
-            && self.dead == self.entries.values().filter(|(_, value)| value.is_none()).count()
+    pub fn is_consistent(&self, about: &P::About) -> bool {
+        let mut read = self.clone();
+        read.read_anew(about);
+        let bytes: usize = self.entries.iter().map(|(key, held)| size(key, held.value.as_ref())).sum();
+        let usage = |field: fn(&Usage) -> usize| self.usage.values().map(field).sum::<usize>();
+        read.known == self.known
+            && self.dead == self.entries.values().filter(|held| held.value.is_none()).count()
             && self.dead <= MAX_TOMBSTONES
-            && self.bytes == self.entries.iter().map(size).sum::<usize>()
-            && self.entries.values().all(|(version, _)| *version <= self.version)
+            && self.bytes == bytes
+            && usage(|usage| usage.bytes) == bytes
+            && usage(|usage| usage.entries) == self.entries.len() - self.dead
+            && self.entries.values().all(|held| held.version <= self.version)
+            && self.fits()
     }
 
-    fn set(&mut self, key: FactKey, version: Version, value: Option<Fact>) {
-        if let FactKey::Endpoint(name) = &key {
-            let endpoint = match &value {
-                Some(Fact::Endpoint(endpoint)) => Some(endpoint),
-                _ => None,
-            };
-            // A change that changes nothing leaves the views that share this map alone.
-            if self.endpoints.get(name) != endpoint {
-                let endpoints = Arc::make_mut(&mut self.endpoints);
-                match endpoint {
-                    Some(endpoint) => drop(endpoints.insert(name.clone(), endpoint.clone())),
-                    None => drop(endpoints.remove(name)),
-                }
-            }
-        }
-        if let FactKey::Group(group) = &key
-            && self.groups.contains(group) != value.is_some()
-        {
-            let groups = Arc::make_mut(&mut self.groups);
-            match value {
-                Some(_) => drop(groups.insert(*group)),
-                None => drop(groups.remove(group)),
-            }
-        }
-        if let FactKey::Zeroconf(key) = &key {
-            let fact = match &value {
-                Some(Fact::Zeroconf(fact)) => Some(fact),
-                _ => None,
-            };
-            if self.zeroconf.get(key) != fact {
-                let zeroconf = Arc::make_mut(&mut self.zeroconf);
-                match fact {
-                    Some(fact) => drop(zeroconf.insert(key.clone(), fact.clone())),
-                    None => drop(zeroconf.remove(key)),
-                }
-            }
-        }
-        self.bytes += encoded(&key, version, value.as_ref());
-        self.dead += usize::from(value.is_none());
-        if let Some((version, value)) = self.entries.get(&key) {
-            self.bytes -= encoded(&key, *version, value.as_ref());
-            self.dead -= usize::from(value.is_none());
-        }
-        self.entries.insert(key, (version, value));
+    fn fits(&self) -> bool {
+        let within = |(kind, usage): (&Kind, &Usage)| {
+            let Limits { entries, bytes, .. } = P::limits(*kind);
+            usage.entries <= entries && usage.bytes <= bytes
+        };
+        self.bytes <= MAX_DOC_BYTES && self.usage.iter().all(within)
     }
 
-    fn retain(&mut self, keep: impl Fn(Version, Option<&Fact>) -> bool) {
-        let (bytes, dead) = (&mut self.bytes, &mut self.dead);
-        self.entries.retain(|key, (version, value)| {
-            let keep = keep(*version, value.as_ref());
+    /// Keeps nothing of it.
+    fn refuse(&mut self) -> Vec<(FactKey, Outcome)> {
+        let gone = self.entries.keys().cloned().collect::<Vec<_>>();
+        let gone = gone.into_iter().map(|key| {
+            let outcome = self.known.set(&key, None);
+            (key, outcome)
+        });
+        let gone = gone.filter(|(_, outcome)| *outcome != Outcome::Same).collect();
+        self.entries.clear();
+        self.usage.clear();
+        (self.bytes, self.dead, self.refused) = (0, 0, true);
+        self.floor = self.version;
+        gone
+    }
+
+    fn set(&mut self, key: FactKey, version: Version, value: Option<Bytes>) -> Outcome {
+        let outcome = self.known.set(&key, value.as_deref());
+        let bytes = size(&key, value.as_ref());
+        let (gone, live) = (value.is_none(), value.is_some());
+        let (kind, held) = (key.kind, Held { version, value });
+        let old = self.entries.get(&key).map(|old| (size(&key, old.value.as_ref()), old.value.is_some()));
+        self.entries.insert(key, held);
+        let usage = self.usage.entry(kind).or_default();
+        self.bytes += bytes;
+        usage.bytes += bytes;
+        self.dead += usize::from(gone);
+        usage.entries += usize::from(live);
+        if let Some((bytes, live)) = old {
+            self.bytes -= bytes;
+            usage.bytes -= bytes;
+            self.dead -= usize::from(!live);
+            usage.entries -= usize::from(live);
+        }
+        outcome
+    }
+
+    /// Forgets tombstones.
+    fn retain(&mut self, keep: impl Fn(&Held) -> bool) {
+        let (bytes, dead, usage) = (&mut self.bytes, &mut self.dead, &mut self.usage);
+        self.entries.retain(|key, held| {
+            let keep = held.value.is_some() || keep(held);
             if !keep {
-                *bytes -= encoded(key, *version, value.as_ref());
-                *dead -= usize::from(value.is_none());
+                let size = size(key, None);
+                *bytes -= size;
+                *dead -= 1;
+                if let Some(usage) = usage.get_mut(&key.kind) {
+                    usage.bytes -= size;
+                }
             }
             keep
         });
+        self.usage.retain(|_, usage| usage.bytes > 0);
     }
 
     fn trim(&mut self) {
         if self.dead <= MAX_TOMBSTONES {
             return;
         }
-        let dead = self.entries.values().filter(|(_, value)| value.is_none());
-        let mut dead: Vec<Version> = dead.map(|(version, _)| *version).collect();
+        let dead = self.entries.values().filter(|held| held.value.is_none());
+        let mut dead: Vec<Version> = dead.map(|held| held.version).collect();
         dead.sort_unstable();
         // Half of them at once, so that this is rare.
         let cut = dead[dead.len() - MAX_TOMBSTONES / 2 - 1];
-        self.retain(|version, value| value.is_some() || version > cut);
+        self.retain(|held| held.version > cut);
         self.floor = self.floor.max(cut);
     }
 }
 
-fn encoded(key: &FactKey, version: Version, value: Option<&Fact>) -> usize {
-    // Plain values of ours always encode.
-    postcard::experimental::serialized_size(&(key, version, value)).unwrap_or_default()
+/// What an entry counts for: more than its encoding takes.
+fn size(key: &FactKey, value: Option<&Bytes>) -> usize {
+    /// Kind, version, two lengths, and whether there is a value, each at its longest.
+    const HEAD: usize = 3 + 10 + 3 + 3 + 1;
+    HEAD + key.key.len() + value.map_or(0, Bytes::len)
 }
 
 #[cfg(test)]
@@ -277,29 +331,44 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cluster::kinds::{self, About, EndpointKind, Known};
     use crate::cluster::testing;
-    use crate::model::NetworkId;
+    use crate::model::{Endpoint, EndpointName, NetworkId};
+
+    type Doc = super::Doc<Known>;
 
     const SCOPE: Scope = Scope::Network(NetworkId::from_bytes([7; 8]));
     const WRITER: NodeId = NodeId::from_bytes([1; 16]);
 
-    fn key(n: u8) -> FactKey {
-        FactKey::Endpoint(EndpointName::new(format!("e{n}")).unwrap())
+    fn about() -> About {
+        About { writer: WRITER, scope: SCOPE, network: Some(testing::network("net", 7, 1).into()) }
     }
 
-    fn fact(n: u8, claim: u64) -> Fact {
-        Fact::Endpoint(testing::endpoint(&format!("e{n}"), claim))
+    fn key(n: u8) -> FactKey {
+        named(&format!("e{n}"))
+    }
+
+    fn named(name: &str) -> FactKey {
+        kinds::key::<EndpointKind>(&EndpointName::new(name).unwrap())
+    }
+
+    fn fact(n: u8, claim: u64) -> Bytes {
+        kinds::value::<EndpointKind>(&testing::endpoint(&format!("e{n}"), claim))
+    }
+
+    fn unknown() -> Doc {
+        Doc::unknown(&about())
     }
 
     /// Every state a writer went through: `None` removes.
     fn history(changes: &[(u8, Option<u64>, bool)]) -> Vec<Doc> {
         let (mut incarnation, mut version) = (1, 0);
-        let mut doc = Doc::begin(incarnation, version);
+        let mut doc = Doc::begin(incarnation, version, &about());
         let mut states = vec![doc.clone()];
         for (n, claim, restart) in changes {
             if *restart {
                 (incarnation, version) = (incarnation + 1, 0);
-                doc = Doc::begin(incarnation, version);
+                doc = Doc::begin(incarnation, version, &about());
             }
             version += 1;
             doc.write(version, key(*n), claim.map(|claim| fact(*n, claim)));
@@ -313,11 +382,11 @@ mod tests {
     }
 
     fn between(from: &Doc, to: &Doc) -> Delta {
-        to.since(WRITER, SCOPE, from.incarnation, from.version)
+        to.since(WRITER, SCOPE, from.incarnation, from.version).unwrap()
     }
 
     fn content(doc: &Doc) -> (Incarnation, Version, BTreeMap<EndpointName, Endpoint>) {
-        (doc.incarnation, doc.version, (*doc.endpoints).clone())
+        (doc.incarnation, doc.version, (*doc.known.endpoints).clone())
     }
 
     proptest! {
@@ -330,10 +399,10 @@ mod tests {
             let (from, to) = (from.min(to), from.max(to));
             let mut by_delta = states[from].clone();
             by_delta.apply(&between(&states[from], &states[to]));
-            let mut by_whole = Doc::unknown();
-            by_whole.apply(&states[to].since(WRITER, SCOPE, 0, 0));
+            let mut by_whole = unknown();
+            by_whole.apply(&states[to].since(WRITER, SCOPE, 0, 0).unwrap());
             prop_assert_eq!(content(&by_delta), content(&states[to]));
-            prop_assert!(by_delta.is_consistent());
+            prop_assert!(by_delta.is_consistent(&about()));
             if states[to].version > 0 {
                 prop_assert_eq!(content(&by_whole), content(&states[to]));
             }
@@ -344,7 +413,7 @@ mod tests {
             changes in changes(30), order in prop::collection::vec((0usize..30, 0usize..30), 0..60)
         ) {
             let states = history(&changes);
-            let mut copy = Doc::unknown();
+            let mut copy = unknown();
             for (a, b) in order {
                 let (a, b) = (a % states.len(), b % states.len());
                 let before = copy.place();
@@ -385,20 +454,20 @@ mod tests {
 
     #[test]
     fn a_copy_that_missed_dropped_tombstones_gets_the_whole_document() {
-        let mut doc = Doc::begin(1, 0);
+        let mut doc = Doc::begin(1, 0, &about());
         doc.write(1, key(0), Some(fact(0, 1)));
         doc.write(2, key(1), Some(fact(1, 1)));
         let mut behind = doc.clone();
         doc.write(3, key(1), None);
         for n in 0..100u64 {
             doc.write(4 + 2 * n, key(100), Some(fact(100, n)));
-            doc.write(5 + 2 * n, FactKey::Endpoint(EndpointName::new(format!("gone{n}")).unwrap()), None);
+            doc.write(5 + 2 * n, named(&format!("gone{n}")), None);
         }
         let delta = between(&behind, &doc);
         assert_eq!(delta.base, 0);
         assert!(delta.is_sound());
         behind.apply(&delta);
-        assert_eq!(behind.endpoints, doc.endpoints);
+        assert_eq!(behind.known, doc.known);
         assert!(behind.get(&key(1)).is_none());
         assert!(doc.entries.len() < 2 + MAX_TOMBSTONES + 1, "{}", doc.entries.len());
     }
@@ -417,10 +486,99 @@ mod tests {
             history(&[(0, Some(1), false), (1, Some(1), false), (1, Some(2), true), (2, Some(1), false)]);
         let mut copy = states[2].clone();
         assert_eq!(copy.apply(&between(&states[3], &states[4])), Applied::Gap);
-        assert_eq!(copy.endpoints.len(), 2);
+        assert_eq!(copy.known.endpoints.len(), 2);
         let Applied::Changed(changed) = copy.apply(&between(&copy, &states[4])) else { panic!("is newer") };
         assert_eq!(changed.len(), 3, "{changed:?}");
-        assert_eq!(copy.endpoints, states[4].endpoints);
+        assert_eq!(copy.known, states[4].known);
         assert_eq!(copy.apply(&between(&states[1], &states[2])), Applied::Known);
+    }
+
+    #[test]
+    fn a_kind_that_nobody_here_knows_travels_like_any_other() {
+        let key = FactKey { kind: Kind(900), key: Bytes::from_static(b"k") };
+        let mut doc = Doc::begin(1, 0, &about());
+        assert_eq!(doc.write(1, key.clone(), Some(Bytes::from_static(b"v1"))), Outcome::Foreign);
+        doc.write(2, key.clone(), Some(Bytes::from_static(b"v2")));
+        let mut copy = unknown();
+        copy.apply(&between(&copy, &doc));
+        assert_eq!(copy.get(&key).map(|value| &value[..]), Some(&b"v2"[..]));
+        doc.write(3, key.clone(), None);
+        copy.apply(&between(&copy, &doc));
+        assert_eq!(copy.get(&key), None);
+        assert!(copy.is_consistent(&about()));
+    }
+
+    #[test]
+    fn what_is_not_sound_is_carried_and_not_believed_until_it_is_sound_again() {
+        let mut doc = Doc::begin(1, 0, &about());
+        doc.write(1, key(1), Some(fact(1, 1)));
+        let mut outside = testing::endpoint("e1", 2);
+        outside.addresses = vec!["192.0.2.7/24".parse().unwrap()];
+        let outcome = doc.write(2, key(1), Some(kinds::value::<EndpointKind>(&outside)));
+        assert_eq!(outcome, Outcome::Changed { had: true, has: false });
+        assert_eq!(doc.write(3, key(2), Some(Bytes::from_static(b"?"))), Outcome::Unsound);
+        assert!(doc.known().endpoints.is_empty());
+        let mut copy = unknown();
+        copy.apply(&between(&copy, &doc));
+        assert_eq!(copy.facts().count(), 2, "the next one may know better");
+        assert!(copy.known().endpoints.is_empty());
+        doc.write(4, key(1), Some(fact(1, 3)));
+        copy.apply(&between(&copy, &doc));
+        assert_eq!(copy.known().endpoints.len(), 1);
+    }
+
+    #[test]
+    fn an_address_of_a_subnet_that_is_not_known_yet_is_believed_once_it_is() {
+        let mut doc = Doc::begin(1, 0, &about());
+        let mut second = testing::endpoint("e1", 1);
+        second.addresses.push("10.20.0.9/24".parse().unwrap());
+        doc.write(1, key(1), Some(kinds::value::<EndpointKind>(&second)));
+        let believed =
+            |doc: &Doc| doc.known().endpoints.values().map(|e| e.addresses.len()).collect::<Vec<_>>();
+        assert_eq!(believed(&doc), [1], "what is of the network");
+        let mut spec = testing::network("net", 7, 1);
+        spec.subnets.push("10.20.0.0/24".parse().unwrap());
+        spec.gateways.push([10, 20, 0, 1].into());
+        doc.read_anew(&About { network: Some(spec.into()), ..about() });
+        assert_eq!(believed(&doc), [2]);
+    }
+
+    #[test]
+    fn a_writer_that_says_too_much_is_not_believed_at_all_until_it_says_less() {
+        let big = |n: u64| {
+            let key = FactKey { kind: Kind(901), key: n.to_be_bytes().to_vec().into() };
+            (key, Bytes::from(vec![0; 60 << 10]))
+        };
+        let mut doc = Doc::begin(1, 0, &about());
+        doc.write(1, key(1), Some(fact(1, 1)));
+        let mut copy = doc.clone();
+        let mut version = 1;
+        while doc.excess(&big(version).0, &big(version).1).is_none() {
+            version += 1;
+            let (key, value) = big(version);
+            doc.write(version, key, Some(value));
+        }
+        assert!(version > 10, "there is room for a megabyte of a kind");
+        // A writer that keeps to no limit.
+        version += 1;
+        let (more, value) = big(version);
+        doc.write(version, more, Some(value));
+        let Applied::Refused(gone) = copy.apply(&between(&copy, &doc)) else { panic!("it was taken") };
+        assert_eq!(gone.iter().filter(|(key, _)| *key == self::key(1)).count(), 1);
+        assert!(copy.is_empty() && copy.known().endpoints.is_empty());
+        assert_eq!(copy.since(WRITER, SCOPE, 0, 0), None, "nothing of it is passed on");
+        doc.write(version + 1, key(2), Some(fact(2, 1)));
+        assert_eq!(copy.apply(&between(&copy, &doc)), Applied::Refused(Vec::new()));
+        assert_eq!(copy.line(WRITER).version, 0, "it asks for the whole of it");
+        // Its writer takes some of it back: what is there now fits.
+        doc.write(version + 2, big(version).0, None);
+        doc.write(version + 3, big(version - 1).0, None);
+        let whole = doc.since(WRITER, SCOPE, copy.line(WRITER).incarnation, 0).unwrap();
+        assert!(matches!(copy.apply(&whole), Applied::Changed(_)));
+        assert_eq!(copy.known().endpoints.len(), 2);
+        let mut less = Doc::begin(2, 0, &about());
+        less.write(1, key(3), Some(fact(3, 1)));
+        assert!(matches!(copy.apply(&between(&copy, &less)), Applied::Changed(_)));
+        assert_eq!(copy.known().endpoints.len(), 1);
     }
 }

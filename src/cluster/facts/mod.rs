@@ -1,26 +1,32 @@
-//! What every writer publishes, versioned per writer: documents, deltas and digests.
+//! What every writer publishes, versioned per writer, and what all of them write together: entries of bytes, whose
+//! meaning is somebody else's business.
 //!
-//! Owns: the shape of facts, how a document changes, and how one copy of it catches up with another. Does not
-//! own: who may see what (`core`), how it travels (`wire`), what lasts beyond its writer (`ledger`).
+//! Owns: the shape of entries, how a document changes and how one copy of it catches up with another, the bounds of
+//! what a writer may publish, and the records that the last writer wins. Does not own: what an entry means (`kinds`), who
+//! may see what (`core`), how it travels (`wire`), what lasts beyond its writer for good (`ledger`).
 //!
 //! A writer publishes one document for everybody (scope [`Scope::Node`]) and one for each network it takes part
 //! in. All of its documents draw their versions from one counter, so that of any two of its changes it is known
 //! which came later. A start of the agent is a new incarnation, which beats every version of an older one.
+//!
+//! Entries of kinds that this version does not know are merged, bounded and passed on like all others; so are values
+//! that make no sense here. What is believed is decided in one place, [`Project::set`], for own facts as for others'.
 
 mod doc;
+mod project;
+mod records;
+mod stamp;
 mod store;
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
-
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::mesh::MAX_LIVE;
-use crate::model::{
-    Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
-};
+use crate::model::{NetworkId, NodeId};
 
 pub(super) use doc::{Applied, Doc};
+pub(super) use project::{Limits, Outcome, Project};
+pub(super) use records::{Merged, Record, Records};
+pub(super) use stamp::Stamp;
 pub(super) use store::{Change, FactStore};
 
 /// Which start of its agent a writer is in; counted durably, so that it only grows.
@@ -32,8 +38,12 @@ pub(super) type Version = u64;
 /// The most bytes that one document may take when it is encoded.
 pub(super) const MAX_DOC_BYTES: usize = 3 << 20;
 
-/// The most bytes of a document that its zeroconf facts may take when they are encoded.
-pub(super) const MAX_ZEROCONF_BYTES: usize = 1 << 20;
+/// The longest key, in bytes.
+pub(super) const MAX_KEY: usize = 1024;
+
+/// The number of a kind, on the wire and on disk. One that was used is never given to another kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct Kind(pub u16);
 
 /// Whom a document concerns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,50 +54,13 @@ pub(super) enum Scope {
     Network(NetworkId),
 }
 
-/// What a fact is about, within its document.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum FactKey {
-    /// The writer itself.
-    Node,
-    /// One of its endpoints.
-    Endpoint(EndpointName),
-    /// A multicast group.
-    Group(Group),
-    /// A name of mDNS.
-    Zeroconf(ZeroconfKey),
-}
-
-/// What is said about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Fact {
-    /// The writer itself.
-    Node(NodeFact),
-    /// One of its endpoints.
-    Endpoint(Endpoint),
-    /// A group has a member on the writer's node.
-    Joined,
-    /// What one of the writer's endpoints announces, or what is announced for it.
-    Zeroconf(ZeroconfFact),
-}
-
-/// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NodeFact {
-    /// Its name.
-    pub name: NodeName,
-    /// Its index.
-    pub index: NodeIndex,
-    /// Where it listens, UDP and TCP.
-    pub address: SocketAddr,
-    /// Where its VXLAN packets come from.
-    pub vtep: IpAddr,
-    /// The largest packet its underlay carries, in bytes.
-    pub underlay_mtu: u32,
-    /// The networks it takes part in.
-    pub networks: BTreeSet<NetworkId>,
-    /// The keys under which it can be reached in the WireGuard mesh.
-    #[serde(default)]
-    pub mesh: Vec<MeshKey>,
+/// What an entry is about, within its document.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(super) struct FactKey {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Which, in the kind's own encoding.
+    pub key: Bytes,
 }
 
 /// One line of a digest: how far a copy of a document is.
@@ -108,8 +81,8 @@ pub(super) struct Entry {
     pub key: FactKey,
     /// Since which version.
     pub version: Version,
-    /// The fact; `None` is a tombstone.
-    pub value: Option<Fact>,
+    /// What is said, in the kind's own encoding; `None` is a tombstone.
+    pub value: Option<Bytes>,
 }
 
 /// What brings a copy of a document from version `base` to `version`.
@@ -130,28 +103,12 @@ pub(super) struct Delta {
 }
 
 impl Delta {
-    /// Whether its parts fit each other, as far as one can see without the document.
+    /// Whether its parts fit each other, as far as one can see without the document and without knowing what the
+    /// entries mean.
     pub(super) fn is_sound(&self) -> bool {
         self.base <= self.version
             && self.entries.iter().all(|entry| {
-                let fits = match (&entry.key, &entry.value) {
-                    (FactKey::Node, Some(Fact::Node(fact))) => {
-                        self.scope == Scope::Node && fact.mesh.len() <= MAX_LIVE
-                    }
-                    (FactKey::Endpoint(name), Some(Fact::Endpoint(endpoint))) => {
-                        *name == endpoint.name && self.scope != Scope::Node
-                    }
-                    (FactKey::Zeroconf(key), Some(Fact::Zeroconf(fact))) => {
-                        fact.is_sound(key) && self.scope != Scope::Node
-                    }
-                    (FactKey::Node, None) => self.scope == Scope::Node,
-                    (FactKey::Group(_), Some(Fact::Joined))
-                    | (FactKey::Endpoint(_) | FactKey::Group(_) | FactKey::Zeroconf(_), None) => {
-                        self.scope != Scope::Node
-                    }
-                    (_, Some(_)) => false,
-                };
-                fits && entry.version > self.base && entry.version <= self.version
+                entry.version > self.base && entry.version <= self.version && entry.key.key.len() <= MAX_KEY
             })
     }
 }

@@ -1,63 +1,39 @@
 //! All documents that this node has: its own, and its copies of those of others.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use lanmesh_ipam::stable_hash;
 
-use super::{Applied, Delta, Doc, Entry, Fact, FactKey, Incarnation, Line, NodeFact, Scope, Version};
-use crate::model::{Endpoint, EndpointName, Group, NetworkId, NodeId, ZeroconfFact, ZeroconfKey};
+use super::{Applied, Delta, Doc, Entry, FactKey, Incarnation, Line, Outcome, Project, Scope, Version};
+use crate::model::NodeId;
 
-/// A fact that is new, different or gone.
+/// A fact of a document that is new, different, gone, or not believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::cluster) enum Change {
-    /// What a node says of itself.
-    Node(NodeId),
-    /// The groups that are joined on a node.
-    Groups,
-    /// What mDNS brought to light on a node.
-    Zeroconf,
-    /// An endpoint.
-    Endpoint {
-        /// Its network.
-        network: NetworkId,
-        /// The node that has, or had, it.
-        node: NodeId,
-        /// Its name.
-        name: EndpointName,
-        /// Whether it was there before.
-        had: bool,
-        /// Whether it is there now.
-        has: bool,
-    },
+pub(in crate::cluster) struct Change {
+    /// Which of its writer's documents.
+    pub scope: Scope,
+    /// Whose.
+    pub writer: NodeId,
+    /// What it is about.
+    pub key: FactKey,
+    /// What became of it.
+    pub outcome: Outcome,
 }
 
 /// All documents that this node has.
 #[derive(Debug, Clone)]
-pub(in crate::cluster) struct FactStore {
+pub(in crate::cluster) struct FactStore<P: Project> {
     me: NodeId,
     incarnation: Incarnation,
     counter: Version,
-    docs: BTreeMap<(Scope, NodeId), Doc>,
+    docs: BTreeMap<(Scope, NodeId), Doc<P>>,
 }
 
-impl FactStore {
-    /// The documents of a node that starts: what it says of itself, and the endpoints it has.
-    pub fn new(
-        incarnation: Incarnation,
-        me: NodeId,
-        fact: NodeFact,
-        initial: BTreeMap<NetworkId, Vec<Endpoint>>,
-    ) -> Self {
-        let mut store = Self { me, incarnation, counter: 0, docs: BTreeMap::new() };
-        store.set_node(fact);
-        for (network, endpoints) in initial {
-            store.begin_network(network);
-            for endpoint in endpoints {
-                store.put(network, endpoint);
-            }
-        }
-        store
+impl<P: Project> FactStore<P> {
+    /// The documents of a node that starts: none.
+    pub fn new(incarnation: Incarnation, me: NodeId) -> Self {
+        Self { me, incarnation, counter: 0, docs: BTreeMap::new() }
     }
 
     /// Which start of the agent this is.
@@ -65,111 +41,83 @@ impl FactStore {
         self.incarnation
     }
 
-    /// What a node says of itself.
-    pub fn node(&self, node: NodeId) -> Option<&NodeFact> {
-        match self.docs.get(&(Scope::Node, node))?.get(&FactKey::Node)? {
-            Fact::Node(fact) => Some(fact),
-            Fact::Endpoint(_) | Fact::Joined | Fact::Zeroconf(_) => None,
-        }
+    /// What a writer's document means, where there is one.
+    pub fn known(&self, scope: Scope, writer: NodeId) -> Option<&P> {
+        self.docs.get(&(scope, writer)).map(Doc::known)
     }
 
-    /// What this node says of itself from now on. `None` where it says so already.
-    pub fn set_node(&mut self, fact: NodeFact) -> Option<Delta> {
-        if self.node(self.me) == Some(&fact) {
-            return None;
-        }
-        Some(self.write(Scope::Node, FactKey::Node, Some(Fact::Node(fact))))
+    /// What all documents of a scope mean.
+    pub fn all_known(&self, scope: Scope) -> impl Iterator<Item = (NodeId, &P)> {
+        self.scope(scope).map(|(writer, doc)| (writer, doc.known()))
     }
 
-    /// Begins this node's document in a network, where it has none.
-    pub fn begin_network(&mut self, network: NetworkId) {
-        let (incarnation, counter) = (self.incarnation, self.counter);
-        self.docs
-            .entry((Scope::Network(network), self.me))
-            .or_insert_with(|| Doc::begin(incarnation, counter));
-    }
-
-    /// Publishes an endpoint. `None` where it is published like that already.
-    pub fn put(&mut self, network: NetworkId, endpoint: Endpoint) -> Option<Delta> {
-        if self.own(network).and_then(|own| own.get(&endpoint.name)) == Some(&endpoint) {
-            return None;
-        }
-        let key = FactKey::Endpoint(endpoint.name.clone());
-        Some(self.write(Scope::Network(network), key, Some(Fact::Endpoint(endpoint))))
-    }
-
-    /// Takes an endpoint back. `None` where there is none.
-    pub fn remove(&mut self, network: NetworkId, name: EndpointName) -> Option<Delta> {
-        self.own(network)?.get(&name)?;
-        Some(self.write(Scope::Network(network), FactKey::Endpoint(name), None))
-    }
-
-    /// Publishes which groups are joined on this node. `None` where that is published already.
-    pub fn set_groups(&mut self, network: NetworkId, groups: &BTreeSet<Group>) -> Option<Delta> {
-        let scope = Scope::Network(network);
-        let known = self.docs.get(&(scope, self.me)).map(|doc| Arc::clone(doc.groups())).unwrap_or_default();
-        let left = known.difference(groups).map(|group| (*group, None));
-        let joined = groups.difference(&known).map(|group| (*group, Some(Fact::Joined)));
-        self.write_all(
-            scope,
-            left.chain(joined).map(|(group, value)| (FactKey::Group(group), value)).collect(),
-        )
-    }
-
-    /// Publishes what mDNS brought to light on this node. `None` where that is published already.
-    pub fn set_zeroconf(
-        &mut self,
-        network: NetworkId,
-        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
-    ) -> Option<Delta> {
-        let scope = Scope::Network(network);
-        let known =
-            self.docs.get(&(scope, self.me)).map(|doc| Arc::clone(doc.zeroconf())).unwrap_or_default();
-        let gone = known.keys().filter(|key| !facts.contains_key(key));
-        let gone: Vec<_> = gone.map(|key| (FactKey::Zeroconf(key.clone()), None)).collect();
-        let new = facts.into_iter().filter(|(key, fact)| known.get(key) != Some(fact));
-        let new = new.map(|(key, fact)| (FactKey::Zeroconf(key), Some(Fact::Zeroconf(fact))));
-        self.write_all(scope, gone.into_iter().chain(new).collect())
-    }
-
-    /// As many changes, and one message.
-    fn write_all(&mut self, scope: Scope, changes: Vec<(FactKey, Option<Fact>)>) -> Option<Delta> {
-        changes.into_iter().map(|(key, value)| self.write(scope, key, value)).reduce(|mut all, next| {
-            all.version = next.version;
-            all.entries.extend(next.entries);
-            all
+    /// Every fact of every document, whatever it means.
+    pub fn facts(&self) -> impl Iterator<Item = (Scope, NodeId, &FactKey, &Bytes)> {
+        self.docs.iter().flat_map(|((scope, writer), doc)| {
+            doc.facts().map(move |(key, value)| (*scope, *writer, key, value))
         })
     }
 
-    /// What mDNS brought to light on every node in a network, as far as it is known here.
-    pub fn zeroconf(
+    /// Where a document is, in the order in which its writer made its changes.
+    pub fn place(&self, scope: Scope, writer: NodeId) -> Option<(Incarnation, Version)> {
+        self.docs.get(&(scope, writer)).map(Doc::place)
+    }
+
+    /// Begins this node's document of a scope, where it has none.
+    pub fn begin(&mut self, scope: Scope, about: &P::About) {
+        let (incarnation, counter) = (self.incarnation, self.counter);
+        self.docs.entry((scope, self.me)).or_insert_with(|| Doc::begin(incarnation, counter, about));
+    }
+
+    /// What is said of this node's own under a key now.
+    pub fn own(&self, scope: Scope, key: &FactKey) -> Option<&Bytes> {
+        self.docs.get(&(scope, self.me)).and_then(|doc| doc.get(key))
+    }
+
+    /// What this node's document would take with a fact, and may at most, where that is more than it may.
+    pub fn excess(
         &self,
-        network: NetworkId,
-    ) -> impl Iterator<Item = (NodeId, &Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>)> {
-        self.scope(Scope::Network(network)).map(|(writer, doc)| (writer, doc.zeroconf()))
+        scope: Scope,
+        about: &P::About,
+        key: &FactKey,
+        value: &Bytes,
+    ) -> Option<(usize, usize)> {
+        match self.docs.get(&(scope, self.me)) {
+            Some(doc) => doc.excess(key, value),
+            None => Doc::<P>::begin(self.incarnation, 0, about).excess(key, value),
+        }
     }
 
-    /// The groups joined on every node in a network, as far as they are known here.
-    pub fn groups(&self, network: NetworkId) -> impl Iterator<Item = (NodeId, &Arc<BTreeSet<Group>>)> {
-        self.scope(Scope::Network(network)).map(|(writer, doc)| (writer, doc.groups()))
+    /// Publishes a fact, or takes it back. `None` where that was published before.
+    pub fn put(
+        &mut self,
+        scope: Scope,
+        about: &P::About,
+        key: FactKey,
+        value: Option<Bytes>,
+    ) -> Option<(Delta, Change)> {
+        if self.own(scope, &key) == value.as_ref() {
+            return None;
+        }
+        Some(self.write(scope, about, key, value))
     }
 
-    /// This node's endpoints in a network.
-    pub fn own(&self, network: NetworkId) -> Option<&Arc<BTreeMap<EndpointName, Endpoint>>> {
-        self.docs.get(&(Scope::Network(network), self.me)).map(Doc::endpoints)
-    }
-
-    /// What this node's endpoints in a network take when they are encoded.
-    pub fn own_bytes(&self, network: NetworkId) -> usize {
-        self.docs.get(&(Scope::Network(network), self.me)).map_or(0, Doc::bytes)
-    }
-
-    /// The endpoints of every node in a network, as far as they are known here.
-    pub fn endpoints(
-        &self,
-        network: NetworkId,
-    ) -> impl Iterator<Item = (NodeId, &Arc<BTreeMap<EndpointName, Endpoint>>)> {
-        self.scope(Scope::Network(network)).map(|(writer, doc)| (writer, doc.endpoints()))
+    /// Publishes several, as one change. `None` where all of it was published before.
+    pub fn put_all(
+        &mut self,
+        scope: Scope,
+        about: &P::About,
+        changes: impl IntoIterator<Item = (FactKey, Option<Bytes>)>,
+    ) -> Option<(Delta, Vec<Change>)> {
+        let written: Vec<(Delta, Change)> =
+            changes.into_iter().filter_map(|(key, value)| self.put(scope, about, key, value)).collect();
+        let (deltas, changes): (Vec<Delta>, Vec<Change>) = written.into_iter().unzip();
+        let delta = deltas.into_iter().reduce(|mut all, next| {
+            all.version = next.version;
+            all.entries.extend(next.entries);
+            all
+        })?;
+        Some((delta, changes))
     }
 
     /// How far each document of a scope is.
@@ -199,16 +147,16 @@ impl FactStore {
             .scope(scope)
             .filter_map(|(writer, doc)| {
                 let (incarnation, version) = theirs.get(&writer).copied().unwrap_or((0, 0));
-                (doc.place() > (incarnation, version) && doc.place().1 > 0)
-                    .then(|| doc.since(writer, scope, incarnation, version))
+                let newer = doc.place() > (incarnation, version) && doc.place().1 > 0;
+                newer.then(|| doc.since(writer, scope, incarnation, version)).flatten()
             })
             .collect();
         let wants = theirs
             .into_iter()
             .filter_map(|(writer, place)| {
-                let doc = self.docs.get(&(scope, writer));
-                let (incarnation, version) = doc.map_or((0, 0), Doc::place);
-                (place > (incarnation, version)).then_some(Line { writer, incarnation, version })
+                let nothing = Line { writer, incarnation: 0, version: 0 };
+                let line = self.docs.get(&(scope, writer)).map_or(nothing, |doc| doc.line(writer));
+                (place > (line.incarnation, line.version)).then_some(line)
             })
             .collect();
         (lacks, wants)
@@ -217,61 +165,57 @@ impl FactStore {
     /// What brings one document from a place to where it is here.
     pub fn since(&self, scope: Scope, line: Line) -> Option<Delta> {
         let doc = self.docs.get(&(scope, line.writer))?;
-        (doc.place() > (line.incarnation, line.version))
-            .then(|| doc.since(line.writer, scope, line.incarnation, line.version))
+        let newer = doc.place() > (line.incarnation, line.version);
+        newer.then(|| doc.since(line.writer, scope, line.incarnation, line.version)).flatten()
     }
 
     /// Takes what is new in a sound delta. The caller has seen to it that its document is wanted here.
-    pub fn apply(&mut self, delta: &Delta) -> (Applied, Vec<Change>) {
+    pub fn apply(&mut self, delta: &Delta, about: &P::About) -> (Applied, Vec<Change>) {
         let at = (delta.scope, delta.writer);
-        let mut doc = self.docs.remove(&at).unwrap_or_else(Doc::unknown);
+        let mut doc = self.docs.remove(&at).unwrap_or_else(|| Doc::unknown(about));
         let applied = doc.apply(delta);
         let changes = match &applied {
-            Applied::Changed(keys) => {
-                keys.iter().filter_map(|(key, had)| change(at, key, *had, doc.get(key).is_some())).collect()
-            }
+            Applied::Changed(facts) | Applied::Refused(facts) => facts
+                .iter()
+                .map(|(key, outcome)| Change {
+                    scope: at.0,
+                    writer: at.1,
+                    key: key.clone(),
+                    outcome: *outcome,
+                })
+                .collect(),
             Applied::Known | Applied::Gap => Vec::new(),
         };
-        if doc != Doc::unknown() {
+        if !doc.is_unknown() {
             self.docs.insert(at, doc);
         }
         (applied, changes)
     }
 
-    /// Whether what `writer` says of itself came after its document in `network`, and does not name the
-    /// network: then the document is not wanted any more.
-    pub fn gave_up(&self, writer: NodeId, network: NetworkId, place: (Incarnation, Version)) -> bool {
-        let Some(doc) = self.docs.get(&(Scope::Node, writer)) else { return false };
-        doc.place() > place && self.node(writer).is_some_and(|fact| !fact.networks.contains(&network))
+    /// Reads the documents of a scope anew, because what their meaning depends on has changed.
+    pub fn read_anew(&mut self, scope: Scope, about: impl Fn(NodeId) -> P::About) {
+        let range = writers(scope);
+        for ((_, writer), doc) in self.docs.range_mut(range) {
+            doc.read_anew(&about(*writer));
+        }
     }
 
-    /// Forgets the documents that are not wanted, and says which endpoints went with them.
-    pub fn purge(&mut self, keep: impl Fn(Scope, NodeId) -> bool) -> Vec<Change> {
-        let drop: BTreeSet<(Scope, NodeId)> = self
-            .docs
-            .iter()
-            .filter(|((scope, writer), doc)| {
-                let gone = match scope {
-                    Scope::Network(network) => self.gave_up(*writer, *network, doc.place()),
-                    Scope::Node => false,
-                };
-                gone || !keep(*scope, *writer)
-            })
-            .map(|(at, _)| *at)
-            .collect();
+    /// Every document: its scope, its writer, and how far it is.
+    pub fn places(&self) -> impl Iterator<Item = (Scope, NodeId, (Incarnation, Version))> {
+        self.docs.iter().map(|((scope, writer), doc)| (*scope, *writer, doc.place()))
+    }
+
+    /// Forgets documents, and says which facts went with them.
+    pub fn forget(&mut self, gone: impl IntoIterator<Item = (Scope, NodeId)>) -> Vec<Change> {
         let mut changes = Vec::new();
-        for at in drop {
-            let Some(doc) = self.docs.remove(&at) else { continue };
-            if !doc.groups().is_empty() {
-                changes.push(Change::Groups);
-            }
-            if !doc.zeroconf().is_empty() {
-                changes.push(Change::Zeroconf);
-            }
-            let names = doc.endpoints().keys().cloned();
-            changes.extend(names.filter_map(|name| change(at, &FactKey::Endpoint(name), true, false)));
-            if at.0 == Scope::Node {
-                changes.push(Change::Node(at.1));
+        for (scope, writer) in gone {
+            let Some(doc) = self.docs.remove(&(scope, writer)) else { continue };
+            let mut known = doc.known().clone();
+            for (key, _) in doc.facts() {
+                let outcome = known.set(key, None);
+                if outcome != Outcome::Same {
+                    changes.push(Change { scope, writer, key: key.clone(), outcome });
+                }
             }
         }
         changes
@@ -279,92 +223,125 @@ impl FactStore {
 
     /// Whether every document is.
     #[cfg(feature = "fuzzing")]
-    pub fn is_consistent(&self) -> bool {
-        self.docs.values().all(Doc::is_consistent)
+    pub fn is_consistent(&self, about: impl Fn(Scope, NodeId) -> P::About) -> bool {
+        self.docs.iter().all(|((scope, writer), doc)| doc.is_consistent(&about(*scope, *writer)))
     }
 
-    /// Publishes everything of this node afresh, above an incarnation that others know of it.
-    pub fn overtake(&mut self, seen: Incarnation) {
-        self.incarnation = seen.saturating_add(1);
+    /// Publishes everything of this node afresh, in an incarnation that is above what others know of it.
+    pub fn overtake(&mut self, incarnation: Incarnation, about: impl Fn(Scope) -> P::About) {
+        self.incarnation = incarnation;
         self.counter = 0;
-        let own: Vec<(Scope, Doc)> = self
+        let own: Vec<(Scope, Doc<P>)> = self
             .docs
             .iter()
             .filter(|((_, writer), _)| *writer == self.me)
             .map(|((scope, _), doc)| (*scope, doc.clone()))
             .collect();
         for (scope, old) in own {
-            self.docs.insert((scope, self.me), Doc::begin(self.incarnation, self.counter));
-            if let Some(fact) = old.get(&FactKey::Node) {
-                self.write(scope, FactKey::Node, Some(fact.clone()));
-            }
-            for (name, endpoint) in old.endpoints().iter() {
-                let key = FactKey::Endpoint(name.clone());
-                self.write(scope, key, Some(Fact::Endpoint(endpoint.clone())));
-            }
-            for group in old.groups().iter() {
-                self.write(scope, FactKey::Group(*group), Some(Fact::Joined));
-            }
-            for (key, fact) in old.zeroconf().iter() {
-                self.write(scope, FactKey::Zeroconf(key.clone()), Some(Fact::Zeroconf(fact.clone())));
+            let about = about(scope);
+            self.docs.insert((scope, self.me), Doc::begin(self.incarnation, self.counter, &about));
+            for (key, value) in old.facts() {
+                self.write(scope, &about, key.clone(), Some(value.clone()));
             }
         }
     }
 
-    fn write(&mut self, scope: Scope, key: FactKey, value: Option<Fact>) -> Delta {
+    fn write(
+        &mut self,
+        scope: Scope,
+        about: &P::About,
+        key: FactKey,
+        value: Option<Bytes>,
+    ) -> (Delta, Change) {
         self.counter += 1;
         let (me, incarnation, counter) = (self.me, self.incarnation, self.counter);
-        let doc = self.docs.entry((scope, me)).or_insert_with(|| Doc::begin(incarnation, counter - 1));
+        let doc = self.docs.entry((scope, me)).or_insert_with(|| Doc::begin(incarnation, counter - 1, about));
         // To an empty document nothing precedes this change, so it may be taken as the whole of it.
-        let before = if doc.is_empty() { 0 } else { doc.place().1 };
-        doc.write(counter, key.clone(), value.clone());
-        let entries = vec![Entry { key, version: counter, value }];
-        Delta { writer: me, scope, incarnation, base: before, version: counter, entries }
+        let base = if doc.is_empty() { 0 } else { doc.place().1 };
+        let outcome = doc.write(counter, key.clone(), value.clone());
+        let entries = vec![Entry { key: key.clone(), version: counter, value }];
+        let delta = Delta { writer: me, scope, incarnation, base, version: counter, entries };
+        (delta, Change { scope, writer: me, key, outcome })
     }
 
-    fn scope(&self, scope: Scope) -> impl Iterator<Item = (NodeId, &Doc)> {
-        let range = (scope, NodeId::from_bytes([0; 16]))..=(scope, NodeId::from_bytes([0xff; 16]));
-        self.docs.range(range).map(|((_, writer), doc)| (*writer, doc))
+    fn scope(&self, scope: Scope) -> impl Iterator<Item = (NodeId, &Doc<P>)> {
+        self.docs.range(writers(scope)).map(|((_, writer), doc)| (*writer, doc))
     }
 }
 
-fn change(at: (Scope, NodeId), key: &FactKey, had: bool, has: bool) -> Option<Change> {
-    match (at.0, key) {
-        (Scope::Node, FactKey::Node) => Some(Change::Node(at.1)),
-        (Scope::Network(network), FactKey::Endpoint(name)) => {
-            Some(Change::Endpoint { network, node: at.1, name: name.clone(), had, has })
-        }
-        (Scope::Network(_), FactKey::Group(_)) => Some(Change::Groups),
-        (Scope::Network(_), FactKey::Zeroconf(_)) => Some(Change::Zeroconf),
-        _ => None,
-    }
+/// The documents of a scope.
+fn writers(scope: Scope) -> std::ops::RangeInclusive<(Scope, NodeId)> {
+    (scope, NodeId::from_bytes([0; 16]))..=(scope, NodeId::from_bytes([0xff; 16]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::kinds::{self, About, EndpointKind, Facts, NodeKind};
     use crate::cluster::testing::{self, endpoint};
-    use crate::model::{Found, SeenHost};
+    use crate::model::{Endpoint, EndpointName, NetworkId};
 
     const NET: NetworkId = NetworkId::from_bytes([1; 8]);
 
-    fn store(node: u8, incarnation: Incarnation, names: &[&str]) -> FactStore {
-        let mut fact = testing::node_fact(node);
-        fact.networks.insert(NET);
-        let endpoints = names.iter().map(|name| endpoint(name, 1)).collect();
-        FactStore::new(incarnation, NodeId::from_bytes([node; 16]), fact, [(NET, endpoints)].into())
+    const IN_NET: Scope = Scope::Network(NET);
+
+    fn about(scope: Scope, writer: NodeId) -> About {
+        let network = (scope == IN_NET).then(|| testing::network("net", 1, 1).into());
+        About { writer, scope, network }
     }
 
-    fn exchange(a: &mut FactStore, b: &mut FactStore) {
+    fn store(node: u8, incarnation: Incarnation, names: &[&str]) -> Facts {
+        let mut store = Facts::new(incarnation, NodeId::from_bytes([node; 16]));
+        let mut fact = testing::node_fact(node);
+        fact.networks.insert(NET);
+        let me = store.me;
+        store.put(
+            Scope::Node,
+            &about(Scope::Node, me),
+            kinds::key::<NodeKind>(&()),
+            Some(kinds::value::<NodeKind>(&fact)),
+        );
+        store.begin(IN_NET, &about(IN_NET, me));
+        for name in names {
+            put(&mut store, &endpoint(name, 1));
+        }
+        store
+    }
+
+    fn put(store: &mut Facts, endpoint: &Endpoint) -> Option<Delta> {
+        let about = about(IN_NET, store.me);
+        let (key, value) =
+            (kinds::key::<EndpointKind>(&endpoint.name), kinds::value::<EndpointKind>(endpoint));
+        store.put(IN_NET, &about, key, Some(value)).map(|(delta, _)| delta)
+    }
+
+    fn remove(store: &mut Facts, name: &str) -> Option<Delta> {
+        let about = about(IN_NET, store.me);
+        let key = kinds::key::<EndpointKind>(&EndpointName::new(name).unwrap());
+        store.put(IN_NET, &about, key, None).map(|(delta, _)| delta)
+    }
+
+    fn take(store: &mut Facts, delta: &Delta) -> Vec<Change> {
+        store.apply(delta, &about(delta.scope, delta.writer)).1
+    }
+
+    fn names(store: &Facts) -> Vec<String> {
+        let known = store.all_known(IN_NET);
+        known
+            .flat_map(|(_, known)| known.endpoints.keys().map(ToString::to_string).collect::<Vec<_>>())
+            .collect()
+    }
+
+    fn exchange(a: &mut Facts, b: &mut Facts) {
         for scope in [Scope::Node, Scope::Network(NET)] {
             let (lacks, wants) = a.compare(scope, &b.lines(scope));
             for line in wants {
                 let delta = b.since(scope, line).unwrap();
                 assert!(delta.is_sound());
-                assert_ne!(a.apply(&delta).0, Applied::Gap);
+                assert_ne!(a.apply(&delta, &about(scope, delta.writer)).0, Applied::Gap);
             }
             for delta in lacks {
-                assert_ne!(b.apply(&delta).0, Applied::Gap);
+                assert_ne!(b.apply(&delta, &about(scope, delta.writer)).0, Applied::Gap);
             }
             assert_eq!(a.hash(scope), b.hash(scope));
         }
@@ -376,41 +353,27 @@ mod tests {
         assert_ne!(a.hash(Scope::Node), b.hash(Scope::Node));
         exchange(&mut a, &mut b);
         for store in [&a, &b] {
-            assert_eq!(store.endpoints(NET).map(|(_, e)| e.len()).collect::<Vec<_>>(), [2, 1]);
+            assert_eq!(names(store), ["a1", "a2", "b1"]);
         }
     }
 
     #[test]
-    fn what_mdns_brought_to_light_travels_as_one_change_and_goes_with_its_writer() {
-        let host = |name: &str| {
-            let found = Found::Host(SeenHost { name: name.into(), addresses: [[10, 0, 0, 1].into()].into() });
-            let endpoint = EndpointName::new("e").unwrap();
-            (found.key(), ZeroconfFact { endpoint, declared: false, found })
-        };
-        let (mut a, mut b) = (store(1, 1, &[]), store(2, 1, &[]));
+    fn several_facts_travel_as_one_change_and_what_is_published_again_does_not() {
+        let (mut a, mut b) = (store(1, 1, &["x"]), store(2, 1, &[]));
         exchange(&mut a, &mut b);
-        let delta = a.set_zeroconf(NET, [host("h1"), host("h2")].into()).unwrap();
+        let at = |name: &str| kinds::key::<EndpointKind>(&EndpointName::new(name).unwrap());
+        let value = |name: &str| Some(kinds::value::<EndpointKind>(&endpoint(name, 1)));
+        let changes = || vec![(at("x"), None), (at("y"), value("y")), (at("z"), value("z"))];
+        let about_me = about(IN_NET, a.me);
+        let (delta, changed) = a.put_all(IN_NET, &about_me, changes()).unwrap();
+        assert_eq!((delta.entries.len(), changed.len()), (3, 3));
         assert!(delta.is_sound());
-        assert_eq!(b.apply(&delta).1, [Change::Zeroconf, Change::Zeroconf]);
-        assert_eq!(a.set_zeroconf(NET, [host("h1"), host("h2")].into()), None);
-        let delta = a.set_zeroconf(NET, [host("h2"), host("h3")].into()).unwrap();
-        assert_eq!(delta.entries.len(), 2, "one that went and one that came");
-        b.apply(&delta);
-        let known = |store: &FactStore| {
-            store.zeroconf(NET).flat_map(|(_, facts)| facts.keys().cloned()).collect::<Vec<_>>()
-        };
-        assert_eq!(known(&b), [host("h2").0, host("h3").0]);
-        a.overtake(7);
+        assert_eq!(take(&mut b, &delta).len(), 3);
+        assert_eq!(names(&b), ["y", "z"]);
+        assert!(a.put_all(IN_NET, &about_me, changes()).is_none());
+        a.overtake(7, |scope| about(scope, NodeId::from_bytes([1; 16])));
         exchange(&mut a, &mut b);
-        assert_eq!(known(&b), [host("h2").0, host("h3").0]);
-        let mut wrong = a.set_zeroconf(NET, [host("h4")].into()).unwrap();
-        wrong.entries[0].key = FactKey::Zeroconf(host("h5").0);
-        wrong.entries[0].value = Some(Fact::Zeroconf(host("h4").1));
-        assert!(!wrong.is_sound(), "a fact under another's key");
-        let away = a.set_node(testing::node_fact(1)).unwrap();
-        b.apply(&away);
-        assert!(b.purge(|_, _| true).contains(&Change::Zeroconf));
-        assert_eq!(known(&b), []);
+        assert_eq!(names(&b), ["y", "z"]);
     }
 
     #[test]
@@ -418,45 +381,28 @@ mod tests {
         let (mut a, mut b) = (store(1, 1, &[]), store(2, 1, &[]));
         exchange(&mut a, &mut b);
         let flags = |changes: Vec<Change>| match &changes[..] {
-            [Change::Endpoint { had, has, .. }] => (*had, *has),
+            [Change { outcome: Outcome::Changed { had, has }, .. }] => (*had, *has),
             other => panic!("{other:?}"),
         };
-        let delta = a.put(NET, endpoint("x", 1)).unwrap();
-        assert_eq!(flags(b.apply(&delta).1), (false, true));
-        assert_eq!(a.put(NET, endpoint("x", 1)), None);
-        let delta = a.put(NET, endpoint("x", 2)).unwrap();
-        assert_eq!(flags(b.apply(&delta).1), (true, true));
-        let delta = a.remove(NET, endpoint("x", 2).name).unwrap();
-        assert_eq!(flags(b.apply(&delta).1), (true, false));
-        assert_eq!(a.remove(NET, endpoint("x", 2).name), None);
+        let delta = put(&mut a, &endpoint("x", 1)).unwrap();
+        assert_eq!(flags(take(&mut b, &delta)), (false, true));
+        assert_eq!(put(&mut a, &endpoint("x", 1)), None);
+        let delta = put(&mut a, &endpoint("x", 2)).unwrap();
+        assert_eq!(flags(take(&mut b, &delta)), (true, true));
+        let delta = remove(&mut a, "x").unwrap();
+        assert_eq!(flags(take(&mut b, &delta)), (true, false));
+        assert_eq!(remove(&mut a, "x"), None);
     }
 
     #[test]
-    fn a_network_that_was_left_and_taken_up_again_never_shows_what_it_had_before() {
-        let (mut a, mut b) = (store(1, 1, &["old"]), store(2, 1, &[]));
+    fn what_goes_with_a_document_is_told() {
+        let (mut a, mut b) = (store(1, 1, &["x", "y"]), store(2, 1, &[]));
         exchange(&mut a, &mut b);
-        let mut away = testing::node_fact(1);
-        a.set_node(away.clone());
-        a.purge(|_, _| true);
-        assert!(a.own(NET).is_none());
-        away.networks.insert(NET);
-        a.set_node(away);
-        a.begin_network(NET);
-        a.put(NET, endpoint("new", 1));
+        let gone = b.forget([(IN_NET, NodeId::from_bytes([1; 16]))]);
+        assert_eq!(gone.len(), 2, "{gone:?}");
+        assert_eq!(names(&b), Vec::<String>::new());
         exchange(&mut a, &mut b);
-        let names: Vec<_> = b.endpoints(NET).flat_map(|(_, e)| e.keys().map(ToString::to_string)).collect();
-        assert_eq!(names, ["new"]);
-    }
-
-    #[test]
-    fn the_endpoints_of_a_node_that_gave_a_network_up_go_with_its_word() {
-        let (mut a, mut b) = (store(1, 1, &["x"]), store(2, 1, &[]));
-        exchange(&mut a, &mut b);
-        let delta = a.set_node(testing::node_fact(1)).unwrap();
-        b.apply(&delta);
-        let changes = b.purge(|_, _| true);
-        assert_eq!(changes.len(), 1, "{changes:?}");
-        assert_eq!(b.endpoints(NET).count(), 1, "only its own document is left");
+        assert_eq!(names(&b), ["x", "y"]);
     }
 
     #[test]
@@ -464,9 +410,8 @@ mod tests {
         let (mut a, mut b) = (store(1, 9, &["x"]), store(2, 1, &[]));
         exchange(&mut a, &mut b);
         let mut restored = store(1, 2, &["y"]);
-        restored.overtake(9);
+        restored.overtake(10, |scope| about(scope, NodeId::from_bytes([1; 16])));
         exchange(&mut restored, &mut b);
-        let names: Vec<_> = b.endpoints(NET).flat_map(|(_, e)| e.keys().map(ToString::to_string)).collect();
-        assert_eq!(names, ["y"]);
+        assert_eq!(names(&b), ["y"]);
     }
 }

@@ -10,21 +10,23 @@ use tokio_rustls::client::TlsStream;
 
 use super::token::{Token, cluster_id};
 use crate::cluster::config::split_host;
-use crate::cluster::facts::Fact;
+use crate::cluster::conversation::{Conversation, NoConversation, within};
+use crate::cluster::facts::Delta;
+use crate::cluster::kinds::{FactKind, NodeFact, NodeKind};
 use crate::cluster::ledger::Ledger;
-use crate::cluster::store::{Membership, Remembered};
-use crate::cluster::streams::within;
-use crate::cluster::wire::{JoinRequest, MAX_FRAME, PROTOCOL, Reply, Request, STEP_TIMEOUT, Welcome};
-use crate::cluster::{ClusterError, DEFAULT_PORT, JoinConfig, JoinError, Refusal, pki, streams};
-use crate::model::NodeId;
+use crate::cluster::store::{Membership, Pending, Remembered};
+use crate::cluster::wire::{Claim, JoinRequest, MAX_FRAME, Reply, Request, STEP_TIMEOUT, Welcome};
+use crate::cluster::{ClusterError, DEFAULT_PORT, JoinConfig, JoinError, Refusal, pki};
+use crate::model::{NodeId, NodeIndex};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection to the manager over which nothing was said yet.
 pub(in crate::cluster) struct Caller {
-    stream: TlsStream<TcpStream>,
+    talk: Conversation<TlsStream<TcpStream>>,
     manager: SocketAddr,
-    ca: Vec<u8>,
+    /// The certificate of the CA that the token names, in DER.
+    pub ca: Vec<u8>,
     secret: [u8; 16],
     /// The address that this node is going to advertise.
     pub advertise: SocketAddr,
@@ -41,7 +43,7 @@ impl Caller {
             Some(advertise) => advertise,
             None => SocketAddr::new(usable(stream.local_addr().map_err(broken)?.ip())?, DEFAULT_PORT),
         };
-        let connector = TlsConnector::from(pki::joining(token.fingerprint)?);
+        let connector = TlsConnector::from(pki::joining(token.fingerprint, config.common.protocols)?);
         let name = pki::any_member().ok_or(ClusterError::Stopped)?;
         let stream = within(STEP_TIMEOUT, connector.connect(name, stream)).await;
         let stream = stream.map_err(|source| {
@@ -56,71 +58,81 @@ impl Caller {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let ca = chain.iter().find(|ca| pki::fingerprint(ca) == token.fingerprint);
         let ca = ca.map(|ca| ca.to_vec()).ok_or(JoinError::WrongFingerprint { address: manager })?;
-        Ok(Self { stream, manager, ca, secret: token.secret, advertise })
+        let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let begun = Conversation::begin(stream, config.common.protocols, alpn.as_deref()).await;
+        let talk = begun.map_err(|error| match error {
+            NoConversation::Broken(source) => broken(source),
+            NoConversation::Apart(apart) => JoinError::Apart { address: manager, apart },
+        })?;
+        Ok(Self { talk, manager, ca, secret: token.secret, advertise })
     }
 
     /// The connection, for whoever wants to say something else over it.
     #[cfg(test)]
-    pub fn into_stream(self) -> TlsStream<TcpStream> {
-        self.stream
+    pub fn into_talk(self) -> Conversation<TlsStream<TcpStream>> {
+        self.talk
     }
 
-    /// Asks to be let in; `clock_ms` is this node's clock.
-    pub async fn ask(mut self, config: &JoinConfig, clock_ms: u64) -> Result<Remembered, ClusterError> {
-        let node = NodeId::random();
-        let (key, csr) = pki::new_key()?;
+    /// Asks to be let in, with the key of `pending`; `clock_ms` is this node's clock.
+    pub async fn ask(
+        mut self,
+        config: &JoinConfig,
+        pending: Pending,
+        clock_ms: u64,
+    ) -> Result<Remembered, ClusterError> {
         let request = JoinRequest {
             secret: self.secret,
-            node,
-            name: config.name.clone(),
-            index: config.index,
+            name: config.name.to_string(),
+            index: config.index.map(|index| index.0),
             address: self.advertise,
-            csr,
+            csr: pki::request(&pending.key)?,
             clock_ms,
         };
         let address = self.manager;
         let broken = |source| JoinError::Broken { address, source };
-        streams::send(&mut self.stream, &Request::Join(request)).await.map_err(broken)?;
-        let welcome = match streams::receive::<Reply>(&mut self.stream, MAX_FRAME).await.map_err(broken)? {
-            Ok(Reply::Welcome(welcome)) => *welcome,
-            Ok(Reply::Refused(refusal)) => return Err(JoinError::Refused { address, refusal }.into()),
-            Ok(_) => return Err(broken(io::ErrorKind::InvalidData.into()).into()),
-            Err(ours) => {
-                let refusal = Refusal::Version { theirs: PROTOCOL, ours };
-                return Err(JoinError::Refused { address, refusal }.into());
+        self.talk.say(&Request::Join(request)).await.map_err(broken)?;
+        let welcome = match self.talk.hear::<Reply>(MAX_FRAME).await.map_err(broken)? {
+            Reply::Welcome(welcome) => *welcome,
+            Reply::Refused(refused) => {
+                return Err(JoinError::Refused { address, refusal: Refusal::from(refused) }.into());
             }
+            _ => return Err(broken(io::ErrorKind::InvalidData.into()).into()),
         };
-        let Welcome { index, certificate, keys, claims, nodes } = welcome;
+        let Welcome { node, index, certificate, keys, claims, records, nodes } = welcome;
         let mut ledger = Ledger::default();
         for claim in claims {
-            ledger.merge(claim);
+            ledger.merge(Claim::present(claim));
         }
         let first = ledger.authorities().next().unwrap_or(&self.ca);
         let cluster = cluster_id(&pki::fingerprint(first));
-        let facts = nodes.into_iter().filter(crate::cluster::facts::Delta::is_sound).flat_map(|delta| {
-            let writer = delta.writer;
-            delta.entries.into_iter().filter_map(move |entry| match entry.value {
-                Some(Fact::Node(fact)) => Some((writer, fact)),
-                _ => None,
-            })
-        });
+        let peers = nodes.iter().filter(|delta| delta.is_sound()).filter_map(node_said).collect();
         Ok(Remembered {
             membership: Membership {
                 cluster,
-                node,
+                node: NodeId::from_bytes(node),
                 name: config.name.clone(),
-                index,
+                index: NodeIndex(index),
                 address: self.advertise,
                 ca: self.ca,
                 certificate,
-                key,
+                key: pending.key,
             },
             keys,
             ledger,
-            peers: facts.collect(),
+            peers,
+            records,
             authority: None,
         })
     }
+}
+
+/// What a node says of itself in its document, as far as it says any of it.
+fn node_said(delta: &Delta) -> Option<(NodeId, NodeFact)> {
+    let about = crate::cluster::kinds::About { writer: delta.writer, scope: delta.scope, network: None };
+    let said = delta.entries.iter().find(|entry| entry.key.kind == NodeKind::KIND)?;
+    let fact = NodeKind::read(&(), said.value.as_ref()?)?;
+    NodeKind::check(&about, &(), &fact).ok()?;
+    Some((delta.writer, fact))
 }
 
 async fn reach(manager: &str) -> Result<(TcpStream, SocketAddr), JoinError> {

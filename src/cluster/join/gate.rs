@@ -1,17 +1,35 @@
 //! The manager's decision: who is let in, under which name and index. No I/O.
 
+use std::net::{IpAddr, SocketAddr};
+
+use super::Refusal;
 use super::token::{self, Token};
-use super::{MAX_CLOCK_OFFSET, Refusal};
 use crate::cluster::ClusterError;
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::ledger::{Admission, Ledger};
 use crate::cluster::pki::{self, Authority};
 use crate::cluster::store::{StoredAuthority, TakenOver};
+use crate::cluster::timing::MAX_CLOCK_OFFSET;
 use crate::cluster::wire::JoinRequest;
-use crate::model::{NodeId, NodeName};
+use crate::model::{NodeId, NodeIndex, NodeName};
 
+/// The largest index of a node. No plan of addresses has room for more.
+pub(in crate::cluster) const MAX_INDEX: NodeIndex = NodeIndex(65_535);
 /// How many rotated secrets are recognised.
 const REMEMBERED: usize = 16;
+
+/// A node that wants in, whose secret and clock are right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cluster) struct Candidate {
+    /// Under which name.
+    pub name: NodeName,
+    /// The index it wants.
+    pub index: Option<NodeIndex>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// SHA-256 of its public key.
+    pub key: [u8; 32],
+}
 
 /// What makes a node the manager: the CA, the secret of the token, and those that were rotated out.
 pub(in crate::cluster) struct Gate {
@@ -78,13 +96,22 @@ impl Gate {
         Token { fingerprint: pki::fingerprint(self.authority.certificate()), secret: self.secret }
     }
 
-    /// Replaces the secret.
-    pub fn rotate(&mut self) {
+    /// Replaces the secret, once `keep` has kept the new one.
+    ///
+    /// # Errors
+    /// That of `keep`: the old secret stays.
+    pub fn rotate<E>(&mut self, keep: impl FnOnce(&StoredAuthority) -> Result<(), E>) -> Result<(), E> {
+        let before = (self.rotated.clone(), self.secret);
         self.rotated.push(token::hashed(&self.secret));
         if self.rotated.len() > REMEMBERED {
             self.rotated.remove(0);
         }
         self.secret = rand::random();
+        let kept = keep(&self.to_store());
+        if kept.is_err() {
+            (self.rotated, self.secret) = before;
+        }
+        kept
     }
 
     /// The gossip key after the one of `epoch`. `void`: nobody may use an older one from now on; else those may be
@@ -95,8 +122,11 @@ impl Gate {
         GossipKey::generate(epoch, floor, |message| self.authority.sign_message(message))
     }
 
-    /// Whether the request may be looked at: its secret and its clock are right.
-    pub fn check(&self, request: &JoinRequest, now_ms: u64) -> Result<(), Refusal> {
+    /// Whether the request may be looked at: its secret and its clock are right, and what it asks for makes sense.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, request: &JoinRequest, now_ms: u64) -> Result<Candidate, Refusal> {
         if !token::equal(&request.secret, &self.secret) {
             let hash = token::hashed(&request.secret);
             let rotated = self.rotated.contains(&hash);
@@ -105,25 +135,79 @@ impl Gate {
         if u128::from(request.clock_ms.abs_diff(now_ms)) > MAX_CLOCK_OFFSET.as_millis() {
             return Err(Refusal::ClockOff { theirs_ms: request.clock_ms, ours_ms: now_ms });
         }
-        Ok(())
+        let bad_name = |_| Refusal::BadName(request.name.chars().take(80).collect());
+        let key = pki::key_of_request(&request.csr).map_err(|error| Refusal::Failed(error.to_string()))?;
+        let index = request.index.map(NodeIndex);
+        if let Some(index) = index.filter(|index| *index > MAX_INDEX) {
+            return Err(Refusal::IndexTooLarge { index, max: MAX_INDEX });
+        }
+        let address = request.address;
+        if let Some(why) = unreachable(address) {
+            return Err(Refusal::Address { address, why: why.to_owned() });
+        }
+        Ok(Candidate { name: NodeName::new(request.name.clone()).map_err(bad_name)?, index, address, key })
     }
 }
 
-/// Under which name and index a node is let in. The place of one that left may be taken; an index of one that was
-/// removed only by asking for it.
-pub(in crate::cluster) fn place(request: &JoinRequest, ledger: &Ledger) -> Result<Admission, Refusal> {
-    if ledger.is_removed(request.node) {
-        return Err(Refusal::Removed);
-    }
+/// Why nobody can send to one node at an address; `None`: one may.
+fn unreachable(address: SocketAddr) -> Option<&'static str> {
+    let ip = address.ip();
+    let link_local = match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
+    [
+        (address.port() == 0, "its port is 0"),
+        (ip.is_unspecified(), "it means every address"),
+        (ip.is_multicast() || broadcast, "it means many hosts"),
+        (link_local, "it is good on one link only"),
+        (ip.to_canonical() != ip, "it is an IPv4 address in the form of an IPv6 one"),
+    ]
+    .into_iter()
+    .find(|(wrong, _)| *wrong)
+    .map(|(_, why)| why)
+}
+
+/// Under which id, name and index a node is let in. The id is drawn here, so that nobody comes in as somebody else.
+///
+/// # Errors
+/// Why it is not.
+pub(in crate::cluster) fn place(candidate: &Candidate, ledger: &Ledger) -> Result<Admission, Refusal> {
+    place_as(candidate, ledger, NodeId::random())
+}
+
+/// The same with an id that was drawn for it. The place of one that left may be taken; an index of one that was removed
+/// only by asking for it. Whoever was let in with this key and this name already did not hear of it, and is told again.
+///
+/// # Errors
+/// Why it is not let in.
+pub(in crate::cluster) fn place_as(
+    candidate: &Candidate,
+    ledger: &Ledger,
+    node: NodeId,
+) -> Result<Admission, Refusal> {
+    let Candidate { name, index, address, key } = candidate;
     let others = || ledger.nodes().filter(|other| !ledger.has_left(other.node));
-    if let Some(other) = others().find(|other| other.name == request.name) {
+    let again = |other: &&Admission| other.key == Some(*key) && other.name == *name;
+    if let Some(again) = others().find(again).filter(|again| index.is_none_or(|index| index == again.index)) {
+        return Ok(again.clone());
+    }
+    // Ever, not only now: what was said of a node that is gone is not said of this one.
+    if ledger.admission(node).is_some() || ledger.admissions().any(|other| other.key == Some(*key)) {
+        return Err(Refusal::Failed("its id or its key was another node's: try again".to_owned()));
+    }
+    if let Some(other) = others().find(|other| is_one_name(&other.name, name)) {
         return Err(Refusal::NameTaken { name: other.name.clone() });
     }
-    // One socket serves one family.
-    if let Some(other) = others().find(|other| other.address.is_ipv4() != request.address.is_ipv4()) {
-        return Err(Refusal::Family { theirs: request.address, ours: other.address });
+    if let Some(other) = others().find(|other| other.address == *address) {
+        return Err(Refusal::Address { address: *address, why: format!("{} has it", other.name) });
     }
-    let index = match request.index {
+    // One socket serves one family.
+    if let Some(other) = others().find(|other| other.address.is_ipv4() != address.is_ipv4()) {
+        return Err(Refusal::Family { theirs: *address, ours: other.address });
+    }
+    let index = match *index {
         Some(index) => match others().find(|other| other.index == index) {
             Some(owner) => return Err(Refusal::IndexTaken { index, owner: owner.name.clone() }),
             None => index,
@@ -131,29 +215,41 @@ pub(in crate::cluster) fn place(request: &JoinRequest, ledger: &Ledger) -> Resul
         None => ledger.free_index(),
     };
     let term = ledger.manager().map_or(0, |(term, _)| term);
-    Ok(Admission { node: request.node, name: request.name.clone(), index, address: request.address, term })
+    Ok(Admission { term, node, name: name.clone(), index, address: *address, key: Some(*key) })
+}
+
+/// Whether two names are one in DNS, which does not tell upper from lower case (RFC 4343).
+fn is_one_name(a: &NodeName, b: &NodeName) -> bool {
+    a.as_str().eq_ignore_ascii_case(b.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cluster::ledger::Claim;
-    use crate::model::NodeIndex;
 
-    fn request(n: u8, index: Option<u32>) -> JoinRequest {
+    fn request(n: u8, csr: Vec<u8>) -> JoinRequest {
         JoinRequest {
             secret: [0; 16],
-            node: NodeId::from_bytes([n; 16]),
-            name: NodeName::new(format!("n{n}")).unwrap(),
-            index: index.map(NodeIndex),
+            name: format!("n{n}"),
+            index: None,
             address: ([10, 0, 0, n], 7979).into(),
-            csr: Vec::new(),
+            csr,
             clock_ms: 1_000_000,
         }
     }
 
+    fn candidate(n: u8, index: Option<u32>) -> Candidate {
+        Candidate {
+            name: NodeName::new(format!("n{n}")).unwrap(),
+            index: index.map(NodeIndex),
+            address: ([10, 0, 0, n], 7979).into(),
+            key: rand::random(),
+        }
+    }
+
     fn let_in(ledger: &mut Ledger, n: u8, index: Option<u32>) -> Result<u32, Refusal> {
-        let admission = place(&request(n, index), ledger)?;
+        let admission = place(&candidate(n, index), ledger)?;
         let index = admission.index.0;
         ledger.merge(Claim::Admitted(admission));
         Ok(index)
@@ -169,7 +265,7 @@ mod tests {
         assert!(refused.to_string().contains("index 5 belongs to n2"), "{refused}");
         let refused = let_in(&mut ledger, 2, None).unwrap_err();
         assert!(refused.to_string().contains("a node named n2 exists"), "{refused}");
-        let other_family = JoinRequest { address: "[fd00::5]:7979".parse().unwrap(), ..request(5, None) };
+        let other_family = Candidate { address: "[fd00::5]:7979".parse().unwrap(), ..candidate(5, None) };
         let refused = place(&other_family, &ledger).unwrap_err();
         assert!(refused.to_string().contains("one family of addresses"), "{refused}");
     }
@@ -178,24 +274,76 @@ mod tests {
     fn the_index_of_a_removed_node_is_given_again_only_on_demand() {
         let mut ledger = Ledger::default();
         let_in(&mut ledger, 1, None).unwrap();
-        ledger.merge(Claim::Removed(NodeId::from_bytes([1; 16])));
-        assert_eq!(let_in(&mut ledger, 1, None), Err(Refusal::Removed));
+        let first = ledger.nodes().next().unwrap().node;
+        ledger.merge(Claim::Removed(first));
         assert_eq!(let_in(&mut ledger, 2, None), Ok(1));
         assert_eq!(let_in(&mut ledger, 3, Some(0)), Ok(0));
     }
 
     #[test]
+    fn nobody_is_let_in_under_an_id_that_was_ever_given_nor_with_a_key_that_was() {
+        let mut ledger = Ledger::default();
+        let first = place(&candidate(1, None), &ledger).unwrap();
+        ledger.merge(Claim::Admitted(first.clone()));
+        for gone in [Claim::Left(first.node), Claim::Removed(first.node)] {
+            let refused = place_as(&candidate(2, None), &ledger, first.node).unwrap_err();
+            assert!(matches!(refused, Refusal::Failed(_)), "{refused}");
+            let same_key = Candidate { key: first.key.unwrap(), ..candidate(2, None) };
+            assert!(matches!(place(&same_key, &ledger), Err(Refusal::Failed(_))));
+            ledger.merge(gone);
+        }
+        assert_ne!(place(&candidate(2, None), &ledger).unwrap().node, first.node);
+    }
+
+    #[test]
+    fn a_join_whose_answer_was_lost_is_taken_up_again_by_its_own_node_alone() {
+        let mut ledger = Ledger::default();
+        let asks = candidate(1, None);
+        let first = place(&asks, &ledger).unwrap();
+        ledger.merge(Claim::Admitted(first.clone()));
+        assert_eq!(place(&asks, &ledger), Ok(first.clone()));
+        let elsewhere = Candidate { address: ([10, 0, 0, 99], 7979).into(), ..asks.clone() };
+        assert_eq!(place(&elsewhere, &ledger), Ok(first.clone()));
+        let other = Candidate { key: [9; 32], ..asks.clone() };
+        assert_eq!(place(&other, &ledger), Err(Refusal::NameTaken { name: first.name.clone() }));
+        let shouted = Candidate { name: "N1".parse().unwrap(), ..other };
+        assert_eq!(place(&shouted, &ledger), Err(Refusal::NameTaken { name: first.name }));
+    }
+
+    #[test]
+    fn what_a_node_asks_for_that_cannot_be_is_refused_with_what_to_change() {
+        let gate = Gate::new(Authority::generate("test").unwrap());
+        let (_, csr) = pki::new_key().unwrap();
+        let ask = JoinRequest { secret: gate.token().secret, ..request(1, csr) };
+        let refused = |ask: &JoinRequest| gate.check(ask, ask.clock_ms).unwrap_err().to_string();
+        for address in ["224.0.0.1:7979", "0.0.0.0:7979", "10.0.0.1:0", "255.255.255.255:1", "[fe80::1]:7979"]
+        {
+            let text = refused(&JoinRequest { address: address.parse().unwrap(), ..ask.clone() });
+            assert!(text.contains(address) && text.contains("--advertise"), "{text}");
+        }
+        let text = refused(&JoinRequest { index: Some(99_999_999), ..ask.clone() });
+        assert!(text.contains("99999999") && text.contains("--index"), "{text}");
+        let text = refused(&JoinRequest { name: "a b\n".into(), ..ask.clone() });
+        assert!(text.contains("--name"), "{text}");
+        refused(&JoinRequest { csr: b"none".to_vec(), ..ask });
+    }
+
+    #[test]
     fn only_the_present_token_and_a_clock_within_a_minute_are_good() {
         let mut gate = Gate::new(Authority::generate("test").unwrap());
-        let mut ask = request(1, None);
+        let (_, csr) = pki::new_key().unwrap();
+        let mut ask = request(1, csr);
         assert_eq!(gate.check(&ask, ask.clock_ms), Err(Refusal::WrongToken));
         ask.secret = gate.token().secret;
-        assert_eq!(gate.check(&ask, ask.clock_ms + 60_000), Ok(()));
+        assert!(gate.check(&ask, ask.clock_ms + 60_000).is_ok());
         let refused = gate.check(&ask, ask.clock_ms + 61_000).unwrap_err().to_string();
-        for part in ["61 s apart", "1970-01-01 00:16:40 UTC", "1970-01-01 00:17:41 UTC"] {
+        for part in ["61 s apart", "1970-01-01T00:16:40.000Z", "1970-01-01T00:17:41.000Z"] {
             assert!(refused.contains(part), "{refused}");
         }
-        gate.rotate();
+        let shown = gate.token().to_string();
+        assert_eq!(gate.rotate(|_| Err("the disk is full")), Err("the disk is full"));
+        assert_eq!(gate.token().to_string(), shown, "nothing was changed");
+        gate.rotate(|_| Ok::<(), ()>(())).unwrap();
         assert_eq!(gate.check(&ask, ask.clock_ms), Err(Refusal::RotatedToken));
         let restored = Gate::restore(gate.authority().certificate().to_vec(), gate.to_store()).unwrap();
         assert!(restored.token() == gate.token());

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::{digest, hmac};
 use zeroize::Zeroize;
 
@@ -21,7 +22,7 @@ pub(in crate::cluster) struct Token {
 
 /// What a cluster is called whose first CA has this fingerprint: the beginning of it.
 pub(in crate::cluster) fn cluster_id(fingerprint: &[u8; 32]) -> String {
-    fingerprint[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&fingerprint[..8])
 }
 
 impl Drop for Token {
@@ -32,10 +33,8 @@ impl Drop for Token {
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.fingerprint.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str("-")?;
-        self.secret.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let Self { fingerprint, secret } = self;
+        write!(f, "{PREFIX}{}-{}", HEXLOWER.encode_display(fingerprint), HEXLOWER.encode_display(secret))
     }
 }
 
@@ -54,13 +53,12 @@ impl FromStr for Token {
 }
 
 fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    let mut bytes = [0; N];
+    let length = HEXLOWER_PERMISSIVE.decode_len(text.len()).ok()?;
+    if length != N {
         return None;
     }
-    let mut bytes = [0; N];
-    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), &mut bytes).ok()?;
     Some(bytes)
 }
 

@@ -1,6 +1,7 @@
 //! Many nodes in one thread and in virtual time: the real state machines over a network that loses, delays and
 //! cuts. Everything but the nonces follows from a seed.
 
+mod copies;
 mod removal;
 mod tests;
 
@@ -14,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use super::core::{Boot, Core, Output, Persist};
 use super::gossip_key::GossipKey;
 use super::ledger::{Admission, Claim, Ledger};
+use super::run::Run;
 use super::testing::{Ca, ca, endpoint, network};
 use super::*;
 use crate::model::{ClusterView, Endpoint, NetworkId, NodeId, NodeIndex, NodeName, NodeState};
@@ -29,8 +31,13 @@ enum Arrival {
 
 struct Node {
     core: Option<Core>,
+    /// As whom it runs: a copy of a node has its identity.
+    who: usize,
+    /// Which run its next start is; where there is none it only counts, as the first releases did.
+    run: Option<Run>,
     incarnation: u64,
     ledger: Ledger,
+    records: Vec<facts::Record>,
     /// What arrived and was not looked at yet.
     inbox: Vec<Arrival>,
     /// Until when it gets no processor.
@@ -81,7 +88,7 @@ fn with_id(id: NodeId) -> usize {
 
 fn admission(n: usize) -> Admission {
     let name = NodeName::new(format!("n{n}")).unwrap();
-    Admission { node: id(n), name, index: NodeIndex(n as u32), address: address(n), term: 1 }
+    Admission { term: 1, node: id(n), name, index: NodeIndex(n as u32), address: address(n), key: None }
 }
 
 impl Sim {
@@ -106,17 +113,20 @@ impl Sim {
         for n in 0..n {
             ledger.merge(Claim::Admitted(admission(n)));
         }
-        let node = || Node {
+        let node = |who| Node {
             core: None,
+            who,
+            run: None,
             incarnation: 0,
             ledger: ledger.clone(),
+            records: Vec::new(),
             inbox: Vec::new(),
             paused: Duration::ZERO,
             events: Vec::new(),
         };
         let mut sim = Self {
             now: Duration::ZERO,
-            nodes: (0..n).map(|_| node()).collect(),
+            nodes: (0..n).map(node).collect(),
             met: Vec::new(),
             wire: BTreeMap::new(),
             sent: 0,
@@ -136,9 +146,10 @@ impl Sim {
     }
 
     fn start(&mut self, n: usize, initial: BTreeMap<NetworkId, Vec<Endpoint>>) {
-        let Admission { name, index, .. } = admission(n);
+        let who = self.nodes[n].who;
+        let Admission { name, index, .. } = admission(who);
         let address = self.addresses[n];
-        let fact = facts::NodeFact {
+        let fact = kinds::NodeFact {
             name,
             index,
             address,
@@ -146,10 +157,13 @@ impl Sim {
             underlay_mtu: 1500,
             networks: Default::default(),
             mesh: Vec::new(),
+            protocols: (0, 0),
+            traits: BTreeMap::new(),
         };
-        self.nodes[n].incarnation += 1;
+        let last = self.nodes[n].incarnation;
+        self.nodes[n].incarnation = self.nodes[n].run.map_or(last + 1, |run| run.above(last));
         let boot = Boot {
-            me: id(n),
+            me: id(who),
             fact,
             incarnation: self.nodes[n].incarnation,
             ledger: self.nodes[n].ledger.clone(),
@@ -159,6 +173,10 @@ impl Sim {
             initial,
             groups: BTreeMap::new(),
             zeroconf: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            records: self.nodes[n].records.clone(),
+            protocols: Protocols::SPOKEN,
+            wall_ms: 1_000_000,
             timing: self.timing,
             seed: self.random.random(),
         };
@@ -195,13 +213,20 @@ impl Sim {
                         self.post(to, delay, Arrival::Datagram(self.addresses[n], datagram));
                     }
                 }
-                Output::Sync(peer, _) => {
-                    let peer = with_id(peer);
+                Output::Sync(peer, address) => {
+                    let who = with_id(peer);
+                    let there = self.with_address(address).filter(|n| self.nodes[*n].who == who);
+                    let peer = there.unwrap_or(who);
                     let delay = if self.hears(n, peer) { 5 * MS } else { 3 * SECOND };
                     self.post(n, delay, Arrival::Exchange(peer));
                 }
                 Output::Persist(Persist::Claim(claim)) => drop(self.nodes[n].ledger.merge(claim)),
-                Output::Persist(_) | Output::Trust(_) => {}
+                Output::Persist(Persist::Record(record)) => {
+                    self.nodes[n].records.retain(|known| known.key != record.key);
+                    self.nodes[n].records.push(record);
+                }
+                Output::Persist(Persist::Incarnation(incarnation)) => self.nodes[n].incarnation = incarnation,
+                Output::Persist(_) | Output::Trust(_) | Output::Left => {}
                 Output::Event(event) => self.nodes[n].events.push((self.now, event)),
             }
         }
@@ -209,21 +234,23 @@ impl Sim {
 
     fn exchange(&mut self, a: usize, b: usize) {
         let heard = self.hears(a, b);
-        let now = self.now;
+        let (now, who) = (self.now, self.nodes[b].who);
         let [a_core, b_core] = self.nodes.get_disjoint_mut([a, b]).unwrap().map(|node| node.core.as_mut());
         let Some(a_core) = a_core else { return };
         if let Some(b_core) = b_core.filter(|_| heard) {
             let compare = b_core.compare(&a_core.summary());
             let mut give = wire::Part::default();
             for part in a_core.answer(compare, now).split() {
-                give.deltas.extend(b_core.finish(part, now).deltas);
+                let answer = b_core.finish(part, now);
+                give.deltas.extend(answer.deltas);
+                give.records.extend(answer.records);
             }
             for part in give.split() {
                 a_core.absorb(part, now);
             }
-            a_core.sync_done(id(b), true, now);
+            a_core.sync_done(id(who), true, now);
         } else {
-            a_core.sync_done(id(b), false, now);
+            a_core.sync_done(id(who), false, now);
         }
         self.flush(a);
         self.flush(b);

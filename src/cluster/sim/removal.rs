@@ -21,11 +21,11 @@ fn shut_out(sim: &mut Sim, nodes: &[usize]) -> Duration {
 fn forge(sim: &mut Sim, nodes: &[usize], sequence: u64) -> u64 {
     let unopened = |sim: &Sim, n: usize| sim.nodes[n].core.as_ref().unwrap().stats.dropped_unknown_key;
     let before: u64 = nodes.iter().map(|n| unopened(sim, *n)).sum();
-    let claims = vec![Claim::Removed(id(2)), Claim::Admitted(admission(90)), Claim::Left(id(1))];
-    let body = encode_datagram(&Datagram::Claims(claims)).unwrap();
+    let claims = [Claim::Removed(id(2)), Claim::Admitted(admission(90)), Claim::Left(id(1))];
+    let body = encode_datagram(&Datagram::Claims(claims.iter().map(wire::Claim::of).collect())).unwrap();
     for n in nodes {
         let mut keys = stolen(sim, 1);
-        let sealed = keys.seal(1_000 + sequence, &body, sim.now).unwrap();
+        let sealed = keys.seal(2, 1_000 + sequence, &body, sim.now).unwrap();
         sim.with(*n, |core, now| core.receive(address(1), &sealed, now));
     }
     nodes.iter().map(|n| unopened(sim, *n)).sum::<u64>() - before
@@ -44,7 +44,7 @@ fn a_removed_node_can_read_and_forge_nothing_a_moment_later_and_nobody_else_is_g
         println!("{n} nodes, {loss} lost: shut out everywhere after {took:?}");
         assert!(took <= 2 * SECOND, "{n} nodes: {took:?}");
         sim.tape = Some(Vec::new());
-        sim.with(0, |core, now| core.put_endpoint(net, endpoint("x", 1), now)).unwrap();
+        sim.with(0, |core, now| core.put_endpoint(net, &endpoint("x", 1), now)).unwrap();
         assert_eq!(forge(&mut sim, &live, 1), live.len() as u64);
         sim.run(10 * SECOND);
         assert!(live.iter().all(|n| sees(&sim, *n, net, "x")), "gossip works for the others");

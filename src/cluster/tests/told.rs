@@ -17,7 +17,7 @@ async fn what_mdns_brought_to_light_is_said_again_at_once_after_a_restart() {
     n2.put_endpoint(net.id, two.clone()).await.unwrap();
     let addresses = two.addresses.iter().map(ipnetwork::IpNetwork::ip).collect();
     let found = Found::Host(SeenHost { name: "two".into(), addresses });
-    let fact = ZeroconfFact { endpoint: two.name.clone(), declared: false, found };
+    let fact = ZeroconfFact { endpoint: two.name.clone(), declared: true, found };
     let facts = BTreeMap::from([(fact.found.key(), fact)]);
     n2.set_zeroconf(net.id, facts.clone()).await.unwrap();
     let me = n2.me();

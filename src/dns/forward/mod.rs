@@ -18,8 +18,11 @@ use futures_util::future::{BoxFuture, Shared};
 use hickory_proto::op::Query;
 use hickory_proto::rr::Name;
 use ipnetwork::IpNetwork;
+use tokio_util::sync::CancellationToken;
 
+use super::shares::{Shares, Ticket, Who};
 use super::zone;
+use crate::model::NetworkId;
 pub(super) use cache::{Cache, Key, Outside};
 use resolv_conf::Followed;
 #[cfg(feature = "fuzzing")]
@@ -50,7 +53,7 @@ pub(super) struct Told {
     pub cached: bool,
 }
 
-type Flight = Shared<BoxFuture<'static, Option<Arc<Outside>>>>;
+type Flight = Shared<BoxFuture<'static, Result<Arc<Outside>, NoAnswer>>>;
 
 /// What is ours, and so never asked for outside, in none of the networks.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,13 +68,23 @@ struct Inner {
     order: Order,
     cache: Mutex<Cache>,
     flights: Mutex<HashMap<Key, Flight>>,
-    most: usize,
+    /// Who has how many questions under way.
+    shares: Mutex<Shares<NetworkId, CancellationToken>>,
     ours: Mutex<Ours>,
 }
 
 /// Asks the node's resolvers. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Forwarder(Arc<Inner>);
+
+/// Asks them for one network.
+#[derive(Clone)]
+pub(super) struct Forwarding {
+    /// Who does.
+    pub forwarder: Forwarder,
+    /// Which network.
+    pub network: NetworkId,
+}
 
 impl Forwarder {
     /// Asks the servers that `resolv_conf` names, with at most `most` questions under way.
@@ -87,7 +100,7 @@ impl Forwarder {
             order: Order::default(),
             cache: Mutex::new(Cache::new(cached)),
             flights: Mutex::default(),
-            most,
+            shares: Mutex::new(Shares::new(most, usize::MAX)),
             ours: Mutex::default(),
         }))
     }
@@ -102,8 +115,9 @@ impl Forwarder {
         }
     }
 
-    /// The answer to `query`. If nobody waits for it any more it is still asked for and kept.
-    pub async fn ask(&self, query: &Query, key: Key) -> Result<Told, NoAnswer> {
+    /// The answer to `query`, that `who` asks. If nobody waits for it any more it is still asked for and kept, as long as
+    /// `who` need not give way to somebody else.
+    pub async fn ask(&self, who: Who<NetworkId>, query: &Query, key: Key) -> Result<Told, NoAnswer> {
         if self.stays_here(query.name()) {
             return Err(NoAnswer::Nowhere);
         }
@@ -112,10 +126,13 @@ impl Forwarder {
         if let Some(answer) = lock(&self.0.cache).get(&key, Instant::now()) {
             return Ok(Told { answer, cached: true });
         }
-        match self.flight(query, key, upstreams, version)?.await {
-            Some(answer) => Ok(Told { answer: Outside::clone(&answer), cached: false }),
-            None => Err(NoAnswer::Silence),
-        }
+        let (flight, own) = self.flight(who, query, key.clone(), upstreams.clone(), version)?;
+        let answer = match flight.await {
+            // Somebody else's, who had to give way: that is no reason to get no answer.
+            Err(NoAnswer::Overloaded) if !own => self.flight(who, query, key, upstreams, version)?.0.await?,
+            answer => answer?,
+        };
+        Ok(Told { answer: Outside::clone(&answer), cached: false })
     }
 
     fn stays_here(&self, name: &Name) -> bool {
@@ -128,36 +145,42 @@ impl Forwarder {
     /// that ends in a timeout and not in a storm.
     fn flight(
         &self,
+        who: Who<NetworkId>,
         query: &Query,
         key: Key,
         upstreams: Vec<SocketAddr>,
         version: u64,
-    ) -> Result<Flight, NoAnswer> {
+    ) -> Result<(Flight, bool), NoAnswer> {
         let mut flights = lock(&self.0.flights);
         if let Some(flight) = flights.get(&key) {
-            return Ok(flight.clone());
+            return Ok((flight.clone(), false));
         }
-        if flights.len() >= self.0.most {
-            return Err(NoAnswer::Overloaded);
+        let ends = CancellationToken::new();
+        let entered = lock(&self.0.shares).enter(who, ends.clone());
+        let (ticket, displaced) = entered.ok_or(NoAnswer::Overloaded)?;
+        if let Some(displaced) = displaced {
+            displaced.cancel();
         }
         let (this, query) = (self.0.clone(), query.clone());
-        let landing = Landing { inner: self.0.clone(), key: key.clone() };
+        let landing = Landing { inner: self.0.clone(), key: key.clone(), ticket };
         let (question, cleared) = (key.clone(), lock(&self.0.cache).cleared());
         let flight = async move {
             let _landing = landing;
-            let answer = Arc::new(this.order.ask(&upstreams, &query, &question).await?);
+            let asked = ends.run_until_cancelled(this.order.ask(&upstreams, &query, &question)).await;
+            let answer = asked.ok_or(NoAnswer::Overloaded)?.ok_or(NoAnswer::Silence)?;
+            let answer = Arc::new(answer);
             let mut cache = lock(&this.cache);
             if cache.keep_to(version) && cache.cleared() == cleared {
                 cache.put(question, answer.clone(), Instant::now());
             }
             drop(cache);
-            Some(answer)
+            Ok(answer)
         };
         let flight = flight.boxed().shared();
         flights.insert(key, flight.clone());
         // Driven to its end whoever waits, so that it always comes off the list.
         tokio::spawn(flight.clone());
-        Ok(flight)
+        Ok((flight, true))
     }
 }
 
@@ -176,15 +199,17 @@ impl Inner {
     }
 }
 
-/// Takes a question off the list when it has its answer, or will never have one.
+/// Takes a question off the lists when it has its answer, or will never have one.
 struct Landing {
     inner: Arc<Inner>,
     key: Key,
+    ticket: Ticket<NetworkId>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
         lock(&self.inner.flights).remove(&self.key);
+        lock(&self.inner.shares).leave(self.ticket);
     }
 }
 

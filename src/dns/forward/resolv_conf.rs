@@ -72,6 +72,8 @@ impl Followed {
 
     async fn look(&self, read: &mut Read) {
         let stamp = match tokio::fs::metadata(&self.path).await {
+            // Anything else may be waited for without end: a FIFO.
+            Ok(metadata) if !metadata.is_file() => return,
             Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len(), metadata.ino())),
             Err(_) => None,
         };

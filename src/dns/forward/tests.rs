@@ -16,6 +16,8 @@ use super::*;
 enum Manner {
     Answers,
     IsSilent,
+    /// Answers only names below `good.`
+    AnswersGood,
     Fails,
     /// Answers something else first: another id, then another question.
     Lies,
@@ -46,7 +48,8 @@ async fn over_datagrams(socket: UdpSocket, manner: Manner, last: u8, count: Arc<
         let mut good = answer(&asked, last);
         let answers = match manner {
             Manner::IsSilent => vec![],
-            Manner::Answers => vec![good],
+            Manner::AnswersGood if !asked.queries[0].name().to_string().ends_with(".good.") => vec![],
+            Manner::Answers | Manner::AnswersGood => vec![good],
             Manner::Fails => {
                 good.answers.clear();
                 good.metadata.response_code = ResponseCode::ServFail;
@@ -119,10 +122,16 @@ impl Lab {
 
     /// The last byte of the address that is answered.
     async fn ask(&self, name: &str) -> Result<u8, NoAnswer> {
+        self.ask_from(1, 1, name).await
+    }
+
+    /// The same for an endpoint of a network.
+    async fn ask_from(&self, network: u8, endpoint: u8, name: &str) -> Result<u8, NoAnswer> {
+        let who = (NetworkId::from_bytes([network; 8]), IpAddr::from([10, 0, 0, endpoint]));
         let name: Name = name.parse().expect("a name");
         let query = Query::query(name.clone(), RecordType::A);
         let key = Key { name: name.into(), kind: RecordType::A, dnssec: false, unchecked: false };
-        let told = self.forwarder.ask(&query, key).await?;
+        let told = self.forwarder.ask(who, &query, key).await?;
         match told.answer.answers.first().map(|record| &record.data) {
             Some(RData::A(A(address))) => Ok(address.octets()[3]),
             _ => Err(NoAnswer::Nowhere),
@@ -188,6 +197,33 @@ async fn no_more_questions_are_under_way_than_may_be_and_each_ends_in_time() {
     assert_eq!((of(NoAnswer::Silence), of(NoAnswer::Overloaded)), (3, 7));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(lock(&lab.forwarder.0.flights).is_empty());
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_take_nothing_from_other_networks_and_endpoints() {
+    let lab = Lab::with_most(&[Manner::AnswersGood], 50).await;
+    let lab = &lab;
+    let flood = async {
+        let asked = (0..400).map(|n| async move {
+            tokio::time::sleep(Duration::from_millis(5 * n)).await;
+            let name = format!("n{n}.silent.");
+            lab.ask_from(1, 1, &name).await
+        });
+        futures_util::future::join_all(asked).await
+    };
+    let others = async {
+        let mut answered = 0;
+        for n in 0..40 {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            let (network, endpoint) = if n % 2 == 0 { (2, 1) } else { (1, 2) };
+            answered += usize::from(lab.ask_from(network, endpoint, &format!("n{n}.good.")).await == Ok(2));
+        }
+        answered
+    };
+    let (flood, answered) = tokio::join!(flood, others);
+    assert_eq!(answered, 40, "all of the others' questions");
+    assert!(flood.contains(&Err(NoAnswer::Overloaded)), "the flood gave way");
+    assert_eq!(lock(&lab.forwarder.0.shares).taken(), 0);
 }
 
 #[tokio::test]

@@ -320,3 +320,23 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn an_endpoint_with_addresses_of_both_families_has_one_rate() {
+    let mut lab = Lab::new(&["10.10.0.0/24", "fd00:10::/64"]);
+    lab.endpoint(1, "both", &["10.10.0.5", "fd00:10::5"], |_| {});
+    lab.endpoint(1, "other", &["10.10.0.6"], |_| {});
+    let limits = Limits { rate: 1, burst: 100, ..Limits::default() };
+    let handler = Handler::new(Arc::new(lab.zone()), Vec::new(), None, &limits, Arc::default());
+    let now = Instant::now();
+    let asks = |address: &str| address.parse::<IpAddr>().expect("an address");
+    let admitted = |who: &str, times: usize| {
+        let clients = std::iter::repeat_n(asks(who), times);
+        handler.within_limits(clients, now).into_iter().filter(|admitted| *admitted).count()
+    };
+    assert_eq!(admitted("10.10.0.6", 1), 1);
+    assert_eq!(admitted("10.10.0.5", 80), 80);
+    assert_eq!(admitted("fd00:10::5", 80), 20, "what it asks by the other family counts too");
+    assert_eq!(admitted("::ffff:10.10.0.5", 80), 0);
+    assert_eq!(admitted("10.10.0.6", 50), 50, "and nobody else loses by it");
+}

@@ -1,9 +1,8 @@
 //! Queries over TCP (RFC 7766): several on one connection, each answered as soon as its answer is there.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_server::net::xfer::Protocol;
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::respond;
 use crate::dns::config::Limits;
 use crate::dns::handler::{Admission, Handler};
+use crate::dns::shares::{Shares, Ticket};
 
 /// How long nothing is accepted after the system has refused to (no more file descriptors).
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,7 +50,10 @@ pub(super) async fn serve(
                 continue;
             }
         };
-        let Some(place) = Connections::enter(&shared.counts, from.ip()) else {
+        // All addresses of an endpoint have one share.
+        let ends = stop.child_token();
+        let client = shared.handler.client(from.ip());
+        let Some(place) = Connections::enter(&shared.counts, client, ends.clone()) else {
             shared.handler.counting().closed.add();
             continue;
         };
@@ -58,7 +61,9 @@ pub(super) async fn serve(
         tasks.spawn(async move {
             let _place = place;
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = ends.cancelled() => if !stop.is_cancelled() {
+                    shared.handler.counting().closed.add();
+                },
                 end = converse(stream, from, &shared) => if let Err(error) = end {
                     tracing::debug!(client = %from, %error, "a DNS connection was closed");
                     shared.handler.counting().closed.add();
@@ -149,46 +154,38 @@ async fn write(
     stream.shutdown().await
 }
 
-/// How many connections there are, of each client and altogether.
+/// The connections that there are, of each client and altogether.
 #[derive(Debug)]
-pub(super) struct Connections {
-    most: usize,
-    most_of_one: usize,
-    open: Mutex<HashMap<IpAddr, usize>>,
-}
+pub(super) struct Connections(Mutex<Shares<(), CancellationToken>>);
 
 impl Connections {
     pub fn new(limits: &Limits) -> Self {
-        Self { most: limits.connections, most_of_one: limits.connections_per_client, open: Mutex::default() }
+        Self(Mutex::new(Shares::new(limits.connections, limits.connections_per_client)))
     }
 
-    /// A place for one more connection of `client`, or `None` if there is none.
-    fn enter(this: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut open = this.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = open.values().sum();
-        let of_one = open.get(&client).copied().unwrap_or(0);
-        if all >= this.most || of_one >= this.most_of_one {
-            return None;
+    fn shares(&self) -> MutexGuard<'_, Shares<(), CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more connection of `client`, or `None` if there is none. Where all are taken, the client with the
+    /// most loses its oldest.
+    fn enter(this: &Arc<Self>, client: IpAddr, ends: CancellationToken) -> Option<Place> {
+        let (ticket, displaced) = this.shares().enter(((), client), ends)?;
+        if let Some(displaced) = displaced {
+            displaced.cancel();
         }
-        open.insert(client, of_one + 1);
-        Some(Place { connections: this.clone(), client })
+        Some(Place { connections: this.clone(), ticket })
     }
 }
 
 /// The place of one connection, given back when it ends.
 struct Place {
     connections: Arc<Connections>,
-    client: IpAddr,
+    ticket: Ticket<()>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.client);
-            }
-        }
+        self.connections.shares().leave(self.ticket);
     }
 }

@@ -2,26 +2,15 @@
 //!
 //! Owns: whose endpoints have names at all, and who gets a name that several claim.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::hosts::Hosts;
+use super::index::Index;
 use super::key::key;
-use super::{Entry, Instance, Offer, offers};
-use crate::model::{Claim, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
-
-/// What a zone is made of.
-#[derive(Debug, Default)]
-pub(super) struct Index {
-    pub hosts: Hosts,
-    pub offers: Vec<Offer>,
-    /// Names relative to the network's domain.
-    pub names: HashMap<Box<[u8]>, Entry>,
-    /// The host that has an address.
-    pub addresses: BTreeMap<IpAddr, u32>,
-}
+use super::{Entry, Instance, offers};
+use crate::model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
 
 impl Index {
     pub fn of(view: &ClusterView, network: &NetworkView, instances: &[Instance]) -> Self {
@@ -29,6 +18,7 @@ impl Index {
         for (node, endpoint) in live(view, network) {
             claims.add(node, endpoint);
         }
+        let addresses = view.service_addresses(network.spec.id);
         let mut index = Self::default();
         let mut owners: HashMap<Box<[u8]>, Owner> = HashMap::new();
         let mut services: HashMap<Box<[u8]>, Service> = HashMap::new();
@@ -86,21 +76,24 @@ impl Index {
             index.names.insert(name, Entry::Hosts(owner.into_iter().chain(others).collect()));
             index.names.insert(tasks, Entry::Hosts(hosts));
         }
-        index.offers = offers::of(&index, &endpoints, instances);
+        index.offers = offers::of(&index, instances);
         offers::add_names(&mut index);
+        // A service with an address is a host with the service's name, and nobody else then has that name.
+        for (name, service) in view.services_of(network.spec.id) {
+            let held = service.addresses.iter().copied().filter(|at| {
+                let holder = addresses.get(at).map(|(holder, _)| *holder);
+                holder == Some(name)
+            });
+            let held: Vec<IpAddr> = held.collect();
+            if held.is_empty() {
+                continue;
+            }
+            let host = index.hosts.len() as u32;
+            index.addresses.extend(held.iter().map(|address| (*address, host)));
+            index.hosts.push(name.as_str(), held.into_iter());
+            index.names.insert(key([name.as_str()]), Entry::Host(host));
+        }
         index
-    }
-}
-
-impl Index {
-    /// The host whose own name this is.
-    pub fn host_named(&self, name: &str) -> Option<u32> {
-        let first = match self.names.get(&key([name]))? {
-            Entry::Host(host) => *host,
-            Entry::Hosts(hosts) => *hosts.first()?,
-            _ => return None,
-        };
-        self.hosts.name(first).filter(|own| *own == name).map(|_| first)
     }
 }
 
@@ -113,7 +106,7 @@ struct Service {
 /// Who has a name: of all that claim it the one with the highest rank. An endpoint's own name ranks above an alias.
 #[derive(Debug, Clone, Copy)]
 struct Owner {
-    rank: (bool, Claim),
+    rank: (bool, ClaimRank),
     host: u32,
 }
 
@@ -122,6 +115,6 @@ fn live<'a>(view: &'a ClusterView, network: &'a NetworkView) -> impl Iterator<It
     network
         .endpoints
         .iter()
-        .filter(|(id, _)| **id == view.me || view.nodes.get(id).is_some_and(|node| node.state.is_up()))
+        .filter(|(id, _)| view.is_up(id))
         .flat_map(|(id, endpoints)| endpoints.values().map(|endpoint| (*id, endpoint)))
 }

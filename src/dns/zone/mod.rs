@@ -9,7 +9,9 @@
 
 mod build;
 mod hosts;
+mod index;
 mod key;
+mod offer;
 mod offers;
 #[cfg(test)]
 mod properties;
@@ -29,9 +31,9 @@ use ipnetwork::IpNetwork;
 use super::config::DOMAIN;
 use crate::mesh::mesh_address;
 use crate::model::{ClusterView, EndpointName, NetworkId, Node};
-use build::Index;
+use index::Index;
 use key::{Lower, key, labels};
-use offers::Offer;
+use offer::Offer;
 use reverse::Reverse;
 
 /// A DNS-SD service instance (RFC 6763 section 4.1), as a browser sees it.
@@ -122,25 +124,31 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The names of `network` as `view` has them, with the services that mDNS brought to light; `ttl` in seconds is that of every record.
+    /// The first address of the endpoint that has this one, which stands for all of them; itself where nobody has it.
+    pub fn client(&self, address: IpAddr) -> IpAddr {
+        let host = self.index.addresses.get(&address);
+        host.and_then(|host| self.index.hosts.addresses(*host).first()).copied().unwrap_or(address)
+    }
+
+    /// The names of `network` as `view` has them; `ttl` in seconds is that of every record.
     ///
     /// `None` if the view has no such network.
     pub fn build(view: &ClusterView, network: NetworkId, ttl: u32) -> Option<Self> {
-        let instances = seen::instances(view, view.networks.get(&network)?);
-        Self::with_instances(view, network, ttl, &instances)
+        Self::with_instances(view, network, ttl, &[])
     }
 
-    /// The same with these service instances beyond those that were declared for the endpoints.
+    /// The same with further service instances.
     pub fn with_instances(
         view: &ClusterView,
         network: NetworkId,
         ttl: u32,
-        instances: &[Instance],
+        further: &[Instance],
     ) -> Option<Self> {
         let network = view.networks.get(&network)?;
+        let mut instances = seen::instances(view, network);
+        instances.extend_from_slice(further);
         let spec = &network.spec;
         let name = |labels: &[&str]| Name::from_labels(labels.iter().map(|label| label.as_bytes())).ok();
-        let up = view.nodes.values().filter(|node| node.id == view.me || node.state.is_up());
         Some(Self {
             ttl,
             serial: 1,
@@ -149,16 +157,18 @@ impl Zone {
             parent: name(&[DOMAIN])?,
             gateways: spec.gateways.clone(),
             subnets: spec.subnets.clone(),
-            index: Index::of(view, network, instances),
-            nodes: up.map(|node| (key([node.name.as_str()]), Entry::Node(node.address.ip()))).collect(),
+            index: Index::of(view, network, &instances),
+            nodes: view
+                .up()
+                .map(|node| (key([node.name.as_str()]), Entry::Node(node.address.ip())))
+                .collect(),
             mesh: HashMap::new(),
         })
     }
 
     /// The same zone with the addresses that the nodes of this cluster have in the WireGuard mesh.
     pub fn with_mesh(mut self, view: &ClusterView, cluster: &str) -> Self {
-        let up = view.nodes.values().filter(|node| node.id == view.me || node.state.is_up());
-        let meshed = up.filter(|node| !node.mesh.is_empty());
+        let meshed = view.up().filter(|node| !node.mesh.is_empty());
         let entry = |node: &Node| Entry::Node(mesh_address(cluster, node.index).into());
         self.mesh = meshed.map(|node| (key([node.name.as_str()]), entry(node))).collect();
         self

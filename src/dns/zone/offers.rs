@@ -2,60 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::build::Index;
+use super::index::Index;
 use super::key::key;
+use super::offer::{LABEL_MAX, Offer};
 use super::{Entry, Instance};
-use crate::model::{AdvertisedService, Endpoint};
 
 /// The domains that a browser asks a domain for (RFC 6763 section 11): browse, the default for it, and legacy browse.
 const BROWSE: [&str; 3] = ["b", "db", "lb"];
-/// The longest label, in bytes (RFC 1035 section 2.3.4).
-const LABEL_MAX: usize = 63;
 
-/// A service instance with a host that has it.
-#[derive(Debug)]
-pub(super) struct Offer {
-    /// The instance's label.
-    pub instance: Box<[u8]>,
-    /// The two labels of its type.
-    pub kind: [Box<[u8]>; 2],
-    pub subtypes: Vec<Box<[u8]>>,
-    pub host: u32,
-    pub port: u16,
-    pub txt: Vec<Box<[u8]>>,
-}
-
-impl Offer {
-    /// `None` where something does not fit into a name.
-    fn new(instance: &Instance, host: u32) -> Option<Self> {
-        let label = |text: &str| {
-            (1..=LABEL_MAX).contains(&text.len()).then(|| text.as_bytes().to_vec().into_boxed_slice())
-        };
-        let (service, protocol) = instance.kind.split_once('.')?;
-        Some(Self {
-            instance: label(&instance.name)?,
-            kind: [label(service)?, label(protocol).filter(|_| !protocol.contains('.'))?],
-            subtypes: instance.subtypes.iter().filter_map(|subtype| label(subtype)).collect(),
-            host,
-            port: instance.port,
-            txt: instance
-                .txt
-                .iter()
-                .filter(|text| text.len() <= 255)
-                .map(|text| text.clone().into_boxed_slice())
-                .collect(),
-        })
-    }
-
-    /// The labels of the instance's name below the network's domain.
-    pub fn labels(&self) -> [&[u8]; 3] {
-        [&self.instance, &self.kind[0], &self.kind[1]]
-    }
-}
-
-/// All offers of a network: what its endpoints advertise, and `instances`. Of those that share a name the later
-/// ones get a number, as a host that meets its own name on the link gives itself one.
-pub(super) fn of(index: &Index, endpoints: &[&Endpoint], instances: &[Instance]) -> Vec<Offer> {
+/// All offers of a network. Two nodes settle between them who has a name; until they have, the later one gets a number, as a
+/// host that meets its own name on the link gives itself one.
+pub(super) fn of(index: &Index, instances: &[Instance]) -> Vec<Offer> {
     let mut taken = HashSet::new();
     let mut offers = Vec::new();
     let mut offer = |instance: Instance| {
@@ -71,11 +28,6 @@ pub(super) fn of(index: &Index, endpoints: &[&Endpoint], instances: &[Instance])
         offers.push(made);
         Some(())
     };
-    for endpoint in endpoints {
-        for service in &endpoint.services {
-            let _ = offer(advertised(endpoint, service));
-        }
-    }
     for instance in instances {
         let _ = offer(instance.clone());
     }
@@ -126,18 +78,6 @@ pub(super) fn reverse_entry(rest: &[u8]) -> Option<Entry> {
         return Some(Entry::Empty);
     }
     BROWSE.iter().any(|name| *rest == *key([name, "_dns-sd", "_udp"])).then_some(Entry::Domain)
-}
-
-/// An endpoint's own advertisement: its instance is called as it is, unless it says otherwise.
-fn advertised(endpoint: &Endpoint, service: &AdvertisedService) -> Instance {
-    Instance {
-        name: service.instance_of(&endpoint.name),
-        kind: service.kind.clone(),
-        subtypes: service.subtypes.iter().cloned().collect(),
-        endpoint: endpoint.name.clone(),
-        port: service.port,
-        txt: service.strings(),
-    }
 }
 
 /// `name (number)`, cut at a character so that it fits a label.

@@ -1,14 +1,14 @@
-//! Services that mDNS brought to light, as instances of the zone.
+//! The services of a network, as instances of the zone: those that endpoints announce, and those that were declared for them,
+//! each under the name that it has everywhere.
 
 use super::Instance;
-use crate::model::{ClusterView, Found, NetworkView, NodeId};
+use crate::model::{ClusterView, Found, NetworkView};
 
-/// What endpoints of nodes that answer announce themselves. What was declared for them the zone has from the endpoints.
+/// What nodes that answer say of their own endpoints.
 pub(super) fn instances(view: &ClusterView, network: &NetworkView) -> Vec<Instance> {
-    let up = |id: &NodeId| *id == view.me || view.nodes.get(id).is_some_and(|node| node.state.is_up());
     let mut found = Vec::new();
-    for (id, facts) in network.zeroconf.iter().filter(|(id, _)| up(id)) {
-        for fact in facts.values().filter(|fact| !fact.declared) {
+    for (id, facts) in network.zeroconf.iter().filter(|(id, _)| view.is_up(id)) {
+        for fact in facts.values() {
             let Found::Service(service) = &fact.found else { continue };
             // A node speaks for its own endpoints alone.
             if !network.endpoints.get(id).is_some_and(|own| own.contains_key(&fact.endpoint)) {
@@ -34,7 +34,7 @@ mod tests {
 
     use super::*;
     use crate::dns::testing::{Lab, NETWORK};
-    use crate::model::{NodeState, SeenService, ZeroconfFact};
+    use crate::model::{NodeId, NodeState, SeenService, ZeroconfFact};
 
     /// What is shown of a service of `endpoint` that node 2 speaks of, where endpoint `a` is on node 2 and `b` on node 3.
     fn shown(endpoint: &str, declared: bool, state: NodeState) -> usize {
@@ -62,10 +62,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_live_node_heard_of_its_own_endpoints_is_shown() {
+    fn what_a_live_node_says_of_its_own_endpoints_is_shown() {
         assert_eq!(shown("a", false, NodeState::Alive), 1);
         assert_eq!(shown("a", false, NodeState::Dead), 0);
         assert_eq!(shown("b", false, NodeState::Alive), 0, "another node's endpoint");
-        assert_eq!(shown("a", true, NodeState::Alive), 0, "the endpoint has it already");
+        assert_eq!(shown("a", true, NodeState::Alive), 1, "declared");
     }
 }

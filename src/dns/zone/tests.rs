@@ -133,7 +133,7 @@ fn addresses_of_the_subnets_have_names_and_those_beside_them_are_not_ours() {
     let zone_of_v6 = "0.0.0.0.0.0.0.0.0.1.0.0.0.0.d.f.ip6.arpa.";
     let table = [
         ("11.0.10.10.in-addr.arpa PTR".to_owned(), "NOERROR\n@ PTR cc-1.buildnet.lanmesh.".to_owned()),
-        ("20.0.10.10.in-addr.arpa PTR".to_owned(), "NOERROR\n@ PTR Web.buildnet.lanmesh.".to_owned()),
+        ("20.0.10.10.in-addr.arpa PTR".to_owned(), "NOERROR\n@ PTR web.buildnet.lanmesh.".to_owned()),
         ("1.0.10.10.in-addr.arpa PTR".to_owned(), "NOERROR\n@ PTR buildnet.lanmesh.".to_owned()),
         ("11.0.10.10.in-addr.arpa A".to_owned(), "NOERROR\n| 0.10.10.in-addr.arpa. SOA".to_owned()),
         ("99.0.10.10.in-addr.arpa PTR".to_owned(), "NXDOMAIN\n| 0.10.10.in-addr.arpa. SOA".to_owned()),
@@ -244,7 +244,7 @@ fn instances_may_have_spaces_dots_and_letters_of_any_script_and_subtypes() {
     let printers = ask(&zone, "_printer._sub._http._tcp.buildnet.lanmesh PTR");
     assert_eq!(printers.lines().filter(|line| line.starts_with("@ PTR")).count(), 2, "{printers}");
     let one = ask(&zone, "Büro 2\\. Stock._http._tcp.buildnet.lanmesh SRV");
-    assert!(one.contains("@ SRV 0 0 80 Web.buildnet.lanmesh."), "{one}");
+    assert!(one.contains("@ SRV 0 0 80 web.buildnet.lanmesh."), "{one}");
     // The second differs in the case of ASCII letters alone, which is no difference (RFC 4343 section 3).
     let other = ask(&zone, "büro 2\\. stock (2)._http._tcp.buildnet.lanmesh SRV");
     assert!(other.contains("@ SRV 0 0 81"), "{other}");
@@ -378,4 +378,38 @@ fn a_network_that_is_not_in_the_view_has_no_zone() {
     let mut view = buildnet().view();
     view.networks = BTreeMap::new();
     assert!(Zone::build(&view, NETWORK, 5).is_none());
+}
+
+#[test]
+fn the_name_of_a_service_that_has_an_address_leads_there_and_back() {
+    use crate::model::ServiceSpec;
+
+    let mut lab = Lab::new(&["10.10.0.0/24", "fd00:10::/64"]);
+    for (node, name, address) in [(1, "w1", "10.10.0.5"), (2, "w2", "10.10.0.6")] {
+        lab.endpoint(node, name, &[address], |endpoint| endpoint.service = Some("web".parse().unwrap()));
+    }
+    let mut view = lab.view();
+    let give = |view: &mut ClusterView, name: &str, addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        let spec = ServiceSpec { addresses, ..ServiceSpec::default() };
+        std::sync::Arc::make_mut(&mut view.services).insert((NETWORK, name.parse().unwrap()), spec);
+    };
+    give(&mut view, "web", &["10.10.0.250", "fd00:10::250"]);
+    // On the other side of a cut it was given to another; and one that is of no subnet leads out of the network.
+    give(&mut view, "zoo", &["10.10.0.250"]);
+    give(&mut view, "out", &["10.99.0.1"]);
+    let zone = Zone::with_instances(&view, NETWORK, 5, &[]).unwrap();
+    let name = |head: &str| format!("{head}.{}", origin(&zone));
+    assert_eq!(ask(&zone, &format!("{} A", name("web"))), "NOERROR\n@ A 10.10.0.250");
+    assert_eq!(ask(&zone, &format!("{} AAAA", name("web"))), "NOERROR\n@ AAAA fd00:10::250");
+    let tasks = ask(&zone, &format!("{} A", name("tasks.web")));
+    assert!(tasks.contains("10.10.0.5") && tasks.contains("10.10.0.6"), "{tasks}");
+    assert!(ask(&zone, "250.0.10.10.in-addr.arpa. PTR").contains(&format!("PTR {}", name("web"))));
+    for gone in ["zoo", "out"] {
+        assert!(ask(&zone, &format!("{} A", name(gone))).starts_with("NXDOMAIN"), "{gone}");
+    }
+}
+
+fn origin(zone: &Zone) -> String {
+    zone.origin.to_utf8()
 }

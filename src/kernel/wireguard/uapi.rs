@@ -1,9 +1,9 @@
 //! The text that a WireGuard device in a process is spoken to with: the cross-platform userspace interface of
 //! wireguard.com/xplatform, lines of `key=value` that an empty one ends. Pure.
 
-use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use wireguard_control::Key;
 use zeroize::Zeroizing;
 
@@ -155,23 +155,16 @@ fn garbled(what: &str) -> AnswerError {
 
 fn hex(bytes: &[u8; 32]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(64));
-    for byte in bytes {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
+    HEXLOWER.encode_append(bytes, &mut text);
     text
 }
 
 fn unhex(text: &str) -> Option<Secret> {
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
+    let mut bytes = Zeroizing::new([0; 32]);
+    if HEXLOWER_PERMISSIVE.decode_len(text.len()) != Ok(bytes.len()) {
         return None;
     }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    let mut bytes = Zeroizing::new([0; 32]);
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
-    }
+    HEXLOWER_PERMISSIVE.decode_mut(text.as_bytes(), bytes.as_mut()).ok()?;
     Some(bytes)
 }
 

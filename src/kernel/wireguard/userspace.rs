@@ -173,7 +173,13 @@ fn refused(device: &str, verb: &str, source: io::Error) -> KernelError {
 }
 
 fn misunderstood(device: &str, error: AnswerError) -> KernelError {
-    refused(device, "understand", io::Error::other(error))
+    match error {
+        // Some give it as the kernel does, below zero.
+        AnswerError::Refused(code) => {
+            refused(device, "set", io::Error::from_raw_os_error(code.saturating_abs()))
+        }
+        garbled => refused(device, "understand", io::Error::other(garbled)),
+    }
 }
 
 #[async_trait]

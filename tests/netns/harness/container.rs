@@ -17,7 +17,7 @@ pub struct Container {
 
 #[derive(Debug)]
 enum Kind {
-    Named(#[allow(dead_code, reason = "held for its Drop")] Netns),
+    Named(Netns),
     Process(Child),
 }
 
@@ -60,6 +60,17 @@ impl Container {
     /// One that lives as long as `child`, which has a namespace of its own or is about to make it.
     pub(super) fn of(child: Child) -> Self {
         Self { path: format!("/proc/{}/ns/net", child.id()).into(), kind: Kind::Process(child) }
+    }
+
+    /// Deletes it with all that is in it, and makes it anew at the same path.
+    ///
+    /// # Panics
+    /// It has a process and no name.
+    pub fn remake(&self) {
+        match &self.kind {
+            Kind::Named(netns) => netns.remake(),
+            Kind::Process(_) => panic!("{} has no name", self.path.display()),
+        }
     }
 
     /// The path of its namespace, as an argument.

@@ -4,13 +4,13 @@
 //! when a test ends. Does not own: what a test claims.
 //!
 //! Each test's thread gets a mount namespace of its own with an empty `/run`, so that tests meet neither each
-//! other nor the host. Nothing here waits for a fixed time: whatever is waited for is asked for until it is
-//! there or a deadline has passed.
+//! other nor the host. What should happen is asked for until it is so or a deadline has passed (`wait_until`); that
+//! something does not happen can only be waited for (`stays`). All times are longer where `slowness` says so.
 
 mod capture;
 mod container;
 mod guest;
-mod http;
+pub mod http;
 
 mod names;
 mod netns;
@@ -32,7 +32,7 @@ pub use program::{Place, Program};
 pub use requirements::missing;
 pub use traffic::{Listener, Pings, Responder, ask, ping, ping_exactly, send};
 pub use underlay::{Lab, LabConfig};
-pub use wait::{LATER, SOON, slowness, wait_until};
+pub use wait::{LATER, SOON, slowness, stays, wait_until};
 
 /// The full path of the test function that this is written in, without the crate.
 macro_rules! test_name {

@@ -62,7 +62,7 @@ fn has_command(command: &str) -> bool {
         return succeeds("sh", &["-c", "ldconfig -p | grep -qF \"$0\"", command]);
     }
     if let Some(module) = command.strip_prefix("python3-") {
-        return succeeds("/usr/bin/python3", &["-c", &format!("import {module}")]);
+        return succeeds("/usr/bin/python3", &["-I", "-c", &format!("import {module}")]);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(command).is_file())

@@ -1,4 +1,4 @@
-//! Waiting for something to become true.
+//! Waiting for something to become true, or to stay so.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -32,5 +32,18 @@ pub fn wait_until<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> 
             }
             Err(_) => std::thread::sleep(Duration::from_millis(30) * slowness()),
         }
+    }
+}
+
+/// Asks `probe` for as long as `time`, which is one for a real machine, and fails the test as soon as it gives `Err`: that
+/// something does not happen can only be waited for.
+pub fn stays(what: &str, time: Duration, mut probe: impl FnMut() -> Result<(), String>) {
+    let begin = Instant::now();
+    let time = time * slowness();
+    while begin.elapsed() < time {
+        if let Err(why) = probe() {
+            panic!("after {:.1} s no longer: {what}\n  seen: {why}", begin.elapsed().as_secs_f64())
+        }
+        std::thread::sleep(Duration::from_millis(200) * slowness());
     }
 }

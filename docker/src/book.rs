@@ -1,0 +1,215 @@
+//! What is remembered of Docker's networks and endpoints. All of it can be found out again: Docker and the agent know it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::AddrRange;
+use lanmesh_model::{EndpointName, NetworkName};
+
+use crate::pool::PoolId;
+
+/// How many endpoints, and refusals, are remembered at most: more than a node has.
+const MAX: usize = 4096;
+
+/// A network of Docker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkEntry {
+    /// Which of ours it is.
+    pub network: NetworkName,
+    /// Whether containers get their default route from it.
+    pub routes: bool,
+}
+
+/// An endpoint of Docker's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointEntry {
+    /// The network.
+    pub network: NetworkName,
+    /// Its name there.
+    pub name: EndpointName,
+    /// Its address in Docker's books.
+    pub address: IpAddr,
+}
+
+/// What is remembered. Every change can be made again, and none needs another before it: calls come twice, late, or never.
+#[derive(Debug, Default)]
+pub struct Book {
+    /// By Docker's id. `None`: another driver's.
+    networks: BTreeMap<String, Option<NetworkEntry>>,
+    /// The pool that was asked for last, of each subnet.
+    pools: BTreeMap<IpNetwork, PoolId>,
+    endpoints: BTreeMap<String, EndpointEntry>,
+    /// Why an address was not given: Docker shows it only of the call that follows.
+    refused: BTreeMap<(NetworkName, IpAddr), String>,
+    /// How often an address was given and not given back: an old and a new task of one slot have the same.
+    given: BTreeMap<(NetworkName, IpAddr), u32>,
+    /// Those whose container was not known when their address was asked for.
+    provisional: BTreeMap<(NetworkName, EndpointName), ()>,
+}
+
+fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: K, value: V) {
+    if map.len() >= MAX && !map.contains_key(&key) {
+        map.pop_first();
+    }
+    map.insert(key, value);
+}
+
+impl Book {
+    /// Docker has this network.
+    pub fn note_network(&mut self, id: &str, entry: NetworkEntry) {
+        put(&mut self.networks, id.to_owned(), Some(entry));
+    }
+
+    /// The network with this id of Docker's.
+    pub fn network(&self, id: &str) -> Option<&NetworkEntry> {
+        self.networks.get(id)?.as_ref()
+    }
+
+    /// Whether it is known whose the network with this id of Docker's is.
+    pub fn knows(&self, id: &str) -> bool {
+        self.networks.contains_key(id)
+    }
+
+    /// The network with this id of Docker's is another driver's.
+    pub fn note_foreign(&mut self, id: &str) {
+        put(&mut self.networks, id.to_owned(), None);
+    }
+
+    /// This pool was asked for.
+    pub fn note_pool(&mut self, pool: PoolId) {
+        put(&mut self.pools, pool.subnet, pool);
+    }
+
+    /// The network that a pool with this subnet was last asked for.
+    pub fn pool_of(&self, subnet: IpNetwork) -> Option<NetworkName> {
+        self.pools.get(&subnet).map(|pool| pool.network.clone())
+    }
+
+    /// Which addresses were said to be tokens then.
+    pub fn tokens_of(&self, subnet: IpNetwork) -> Option<AddrRange> {
+        self.pools.get(&subnet)?.tokens
+    }
+
+    /// Whether the network with this id of Docker's may be `network`: unless it is known to be another.
+    pub fn may_be(&self, id: &str, network: &NetworkName) -> bool {
+        self.networks
+            .get(id)
+            .is_none_or(|entry| entry.as_ref().is_some_and(|entry| entry.network == *network))
+    }
+
+    /// Docker has it no more.
+    pub fn drop_network(&mut self, id: &str) -> Option<NetworkEntry> {
+        self.networks.remove(id)?
+    }
+
+    /// Docker has this endpoint.
+    pub fn note_endpoint(&mut self, id: &str, entry: EndpointEntry) {
+        put(&mut self.endpoints, id.to_owned(), entry);
+    }
+
+    /// The endpoint with this id of Docker's.
+    pub fn endpoint(&self, id: &str) -> Option<&EndpointEntry> {
+        self.endpoints.get(id)
+    }
+
+    /// Docker has it no more.
+    pub fn drop_endpoint(&mut self, id: &str) -> Option<EndpointEntry> {
+        self.endpoints.remove(id)
+    }
+
+    /// The address was not given, and this is why.
+    pub fn refuse(&mut self, network: &NetworkName, address: IpAddr, why: String) {
+        put(&mut self.refused, (network.clone(), address), why);
+    }
+
+    /// Why the address was not given, if it was not.
+    pub fn refusal(&self, network: &NetworkName, address: IpAddr) -> Option<&String> {
+        self.refused.get(&(network.clone(), address))
+    }
+
+    /// The address was given back, or given after all.
+    pub fn forget_refusal(&mut self, network: &NetworkName, address: IpAddr) -> bool {
+        self.refused.remove(&(network.clone(), address)).is_some()
+    }
+
+    /// The address was given to a container.
+    pub fn give(&mut self, network: &NetworkName, address: IpAddr) {
+        let before = self.given.get(&(network.clone(), address)).copied().unwrap_or(0);
+        put(&mut self.given, (network.clone(), address), before.saturating_add(1));
+    }
+
+    /// The address was given back. Whether nobody else has it: of two tasks of a slot the old one gives back what the new one
+    /// has by now.
+    pub fn give_back(&mut self, network: &NetworkName, address: IpAddr) -> bool {
+        let key = (network.clone(), address);
+        let left = self.given.get(&key).map_or(0, |count| count.saturating_sub(1));
+        if left > 0 {
+            self.given.insert(key, left);
+        } else {
+            self.given.remove(&key);
+        }
+        let has_it = |entry: &EndpointEntry| entry.network == *network && entry.address == address;
+        left == 0 && !self.endpoints.values().any(has_it)
+    }
+
+    /// The endpoint has this name until its container is known.
+    pub fn note_provisional(&mut self, network: &NetworkName, name: &EndpointName) {
+        put(&mut self.provisional, (network.clone(), name.clone()), ());
+    }
+
+    /// Whether the endpoint's name was only one until its container is known; it is no more.
+    pub fn take_provisional(&mut self, network: &NetworkName, name: &EndpointName) -> bool {
+        self.provisional.remove(&(network.clone(), name.clone())).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_can_be_made_again_and_in_any_order() {
+        let mut book = Book::default();
+        let (network, name): (NetworkName, EndpointName) = ("n".parse().unwrap(), "e".parse().unwrap());
+        let address = "10.0.0.9".parse().unwrap();
+        assert_eq!((book.drop_endpoint("e1"), book.drop_network("n1")), (None, None));
+        let entry = EndpointEntry { network: network.clone(), name: name.clone(), address };
+        for _ in 0..2 {
+            book.note_endpoint("e1", entry.clone());
+            book.refuse(&network, address, "full".to_owned());
+            book.note_provisional(&network, &name);
+        }
+        assert_eq!(book.endpoint("e1"), Some(&entry));
+        assert!(book.take_provisional(&network, &name) && !book.take_provisional(&network, &name));
+        assert!(book.forget_refusal(&network, address) && !book.forget_refusal(&network, address));
+        assert!(book.may_be("unknown", &network));
+        book.note_network("n1", NetworkEntry { network: "other".parse().unwrap(), routes: false });
+        assert!(!book.may_be("n1", &network));
+    }
+
+    #[test]
+    fn what_an_old_task_gives_back_is_still_the_new_ones() {
+        let mut book = Book::default();
+        let network: NetworkName = "n".parse().unwrap();
+        let address = "10.0.0.9".parse().unwrap();
+        book.give(&network, address);
+        book.give(&network, address);
+        assert!(!book.give_back(&network, address), "the new one has asked");
+        let entry = EndpointEntry { network: network.clone(), name: "new".parse().unwrap(), address };
+        book.note_endpoint("e2", entry);
+        assert!(!book.give_back(&network, address), "and has been made");
+        book.drop_endpoint("e2");
+        // As after a restart of the plugin, which knows of nobody.
+        assert!(book.give_back(&network, address));
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let mut book = Book::default();
+        for n in 0..MAX + 10 {
+            book.note_network(&format!("{n}"), NetworkEntry { network: "n".parse().unwrap(), routes: false });
+        }
+        assert_eq!(book.networks.len(), MAX);
+    }
+}

@@ -1,0 +1,192 @@
+//! What is read of Docker's own API: containers, networks, tasks and services, as far as it matters here.
+//!
+//! Source: Docker Engine API 1.41, which both 20.10 and 26.1 speak: `GET /containers/json`, `/networks`, `/tasks`, `/services`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(d: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(d).map(Option::unwrap_or_default)
+}
+
+/// A container in the list of all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Container {
+    /// Its id: 64 hexadecimal digits.
+    pub id: String,
+    /// Its names, with a slash before each.
+    #[serde(deserialize_with = "nullable")]
+    pub names: Vec<String>,
+    /// Its labels, and those that Docker gives it.
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
+    /// `created`, `running`, `exited` and so on.
+    #[serde(deserialize_with = "nullable")]
+    pub state: String,
+    /// Its networks.
+    #[serde(deserialize_with = "nullable")]
+    pub network_settings: NetworkSettings,
+}
+
+/// Where a container is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NetworkSettings {
+    /// Where its namespace is; only in the answer about a single container.
+    #[serde(deserialize_with = "nullable")]
+    pub sandbox_key: String,
+    /// By the network's name.
+    #[serde(deserialize_with = "nullable")]
+    pub networks: BTreeMap<String, Membership>,
+}
+
+/// A container's place in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Membership {
+    /// What was asked for: `--ip`, or in a swarm what its leader gave out.
+    #[serde(rename = "IPAMConfig", deserialize_with = "nullable")]
+    pub ipam_config: IpamConfig,
+    /// `--network-alias`.
+    #[serde(deserialize_with = "nullable")]
+    pub aliases: Vec<String>,
+    /// The network's id; empty where the container was never started in it.
+    #[serde(rename = "NetworkID", deserialize_with = "nullable")]
+    pub network_id: String,
+    /// The endpoint's id; empty until it has been made.
+    #[serde(rename = "EndpointID", deserialize_with = "nullable")]
+    pub endpoint_id: String,
+    /// Its address; empty until it has one.
+    #[serde(rename = "IPAddress", deserialize_with = "nullable")]
+    pub ip_address: String,
+}
+
+/// The address that is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct IpamConfig {
+    /// Of IPv4.
+    #[serde(rename = "IPv4Address", deserialize_with = "nullable")]
+    pub ipv4_address: String,
+}
+
+/// The answer about a single container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Inspected {
+    /// Where it is.
+    #[serde(deserialize_with = "nullable")]
+    pub network_settings: NetworkSettings,
+}
+
+/// A network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub id: String,
+    /// `--opt`, or what the leader made of it.
+    #[serde(deserialize_with = "nullable")]
+    pub options: BTreeMap<String, String>,
+    /// Its addresses.
+    #[serde(rename = "IPAM", deserialize_with = "nullable")]
+    pub ipam: Ipam,
+    /// Who is in it on this node: by container id, or `ep-ENDPOINT` while it is being made. Only in the answer about it alone.
+    #[serde(deserialize_with = "nullable")]
+    pub containers: BTreeMap<String, Occupant>,
+}
+
+/// Where a network's addresses come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Ipam {
+    /// `--ipam-driver`.
+    #[serde(deserialize_with = "nullable")]
+    pub driver: String,
+    /// `--ipam-opt`.
+    #[serde(deserialize_with = "nullable")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// Who is in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Occupant {
+    /// The container's name.
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    /// Docker's id of the endpoint.
+    #[serde(rename = "EndpointID", deserialize_with = "nullable")]
+    pub endpoint_id: String,
+    /// Its address, with the length of the prefix.
+    #[serde(rename = "IPv4Address", deserialize_with = "nullable")]
+    pub ipv4_address: String,
+}
+
+impl Network {
+    /// Who has the endpoint with this id of Docker's.
+    pub fn occupant(&self, endpoint: &str) -> Option<&Occupant> {
+        self.containers
+            .get(&format!("ep-{endpoint}"))
+            .or_else(|| self.containers.values().find(|there| there.endpoint_id == endpoint))
+    }
+}
+
+/// A task of a swarm, of which the leader knows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Task {
+    /// Its networks.
+    #[serde(deserialize_with = "nullable")]
+    pub networks_attachments: Vec<Attachment>,
+}
+
+/// A task's place in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Attachment {
+    /// What it was given.
+    #[serde(deserialize_with = "nullable")]
+    pub addresses: Vec<String>,
+}
+
+/// A service of a swarm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Service {
+    /// Where it is reached.
+    #[serde(deserialize_with = "nullable")]
+    pub endpoint: ServiceEndpoint,
+}
+
+/// Where a service is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ServiceEndpoint {
+    /// Its virtual addresses, one of each network.
+    #[serde(rename = "VirtualIPs", deserialize_with = "nullable")]
+    pub virtual_ips: Vec<VirtualIp>,
+}
+
+/// A virtual address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct VirtualIp {
+    /// With the length of the prefix.
+    #[serde(deserialize_with = "nullable")]
+    pub addr: String,
+}
+
+/// The addresses that a swarm has given out, in whichever network.
+pub fn given_out<'a>(tasks: &'a [Task], services: &'a [Service]) -> impl Iterator<Item = IpAddr> + 'a {
+    let of_tasks =
+        tasks.iter().flat_map(|task| &task.networks_attachments).flat_map(|there| &there.addresses);
+    let of_services = services.iter().flat_map(|service| &service.endpoint.virtual_ips).map(|ip| &ip.addr);
+    of_tasks.chain(of_services).filter_map(|text| text.split('/').next()?.parse().ok())
+}

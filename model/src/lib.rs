@@ -1,0 +1,53 @@
+//! The nouns of lanmesh, as newtypes and plain values.
+//!
+//! Owns: what a node, network, endpoint and cluster view are, how they are written in JSON, and what makes
+//! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
+
+mod advertised;
+mod claims;
+mod endpoint;
+mod group;
+mod id;
+mod mac;
+mod means;
+mod mesh;
+mod name;
+mod network;
+mod node;
+mod option_value;
+mod options;
+mod service;
+mod setting;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod text;
+mod view;
+mod vni;
+mod words;
+pub mod zeroconf;
+
+pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
+pub use claims::{ClaimRank, Claims, Contested, claim};
+pub use endpoint::{Endpoint, EndpointKey, Placement};
+pub use group::{Group, GroupAddr, GroupError, GroupMember, GroupTraffic, Traffic};
+pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
+pub use mac::{Mac, MacParseError};
+pub use means::Means;
+pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
+pub use name::{EndpointName, NameError, NetworkName, NodeName, ServiceName};
+pub use network::NetworkSpec;
+pub use node::{Node, NodeState};
+pub use option_value::{Choice, OptionValue};
+pub use options::{
+    BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MTU_MAX, MTU_MIN, MulticastMode, NetworkOption,
+    NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
+};
+pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
+pub use setting::{AddedSubnet, AddressPlan, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value};
+pub use view::{ClusterView, NetworkView, Services};
+pub use vni::{Vni, VniError};
+pub use words::{Word, WordError};
+pub use zeroconf::{
+    Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label,
+    is_service_type,
+};

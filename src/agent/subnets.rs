@@ -1,0 +1,81 @@
+//! Endpoints that are there when a subnet is added to their network: each gets an address in it.
+//!
+//! Owns: who lacks one, and when it is looked for. Does not own: which address (`local`), the interface (`reconcile`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Cluster;
+use crate::model::{ClusterView, EndpointKey, NetworkSpec};
+use crate::reconcile::Reconciler;
+
+/// Gives this node's endpoints an address of each subnet that their network has, until it is stopped.
+pub async fn follow(reconciler: Reconciler, cluster: Cluster, stop: CancellationToken) {
+    let mut views = cluster.view();
+    // Who could not be given one, of how many subnets: not tried again before there is another.
+    let mut without: BTreeMap<EndpointKey, usize> = BTreeMap::new();
+    loop {
+        let view = views.borrow_and_update().clone();
+        for network in view.networks.values() {
+            let spec = &network.spec;
+            let subnets = spec.subnets.len();
+            let records = reconciler.records();
+            let lacks = |key: &EndpointKey, has: usize| has < subnets && without.get(key) != Some(&subnets);
+            let of_network = records.iter().filter(|(key, _)| key.network == spec.id);
+            let lacking: Vec<EndpointKey> = of_network
+                .filter(|(key, record)| lacks(key, record.endpoint.addresses.len()))
+                .map(|(key, _)| key.clone())
+                .collect();
+            if !lacking.is_empty() {
+                for key in complete(&reconciler, &view, spec, lacking).await {
+                    without.insert(key, subnets);
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Gives endpoints what they lack. Those for which there was nothing are the answer.
+async fn complete(
+    reconciler: &Reconciler,
+    view: &Arc<ClusterView>,
+    spec: &NetworkSpec,
+    lacking: Vec<EndpointKey>,
+) -> Vec<EndpointKey> {
+    let Some(me) = view.myself() else { return Vec::new() };
+    let endpoints = view.networks.get(&spec.id).map(|network| &network.endpoints);
+    let others = endpoints.into_iter().flatten().filter(|(node, _)| **node != view.me);
+    let addresses = others.flat_map(|(_, endpoints)| endpoints.values()).flat_map(|other| &other.addresses);
+    let taken: BTreeSet<IpAddr> = addresses.map(IpNetwork::ip).collect();
+    let mut failed = Vec::new();
+    let mut work = reconciler.work().await;
+    for key in lacking {
+        let Some(mut record) = work.local.endpoints.get(&key).cloned() else { continue };
+        let opened = work.local.open_leases(spec, me.index);
+        let given = opened
+            .and_then(|()| work.local.leases.complete(spec, &record.endpoint, |ip| taken.contains(&ip)));
+        let given = match given {
+            Ok(given) => given,
+            Err(error) => {
+                tracing::warn!(network = %spec.name, endpoint = %key.name, %error, "no address in an added subnet");
+                failed.push(key);
+                continue;
+            }
+        };
+        record.endpoint.addresses = given;
+        if let Err(error) = reconciler.change(&mut work, &record).await {
+            tracing::warn!(network = %spec.name, endpoint = %key.name, %error, "no address in an added subnet");
+            failed.push(key);
+        }
+    }
+    reconciler.catch_up(&mut work).await;
+    failed
+}

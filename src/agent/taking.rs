@@ -1,0 +1,234 @@
+//! Who has what a new endpoint is to have: its name, its slot, an address.
+//!
+//! One rule for all three: what an endpoint of a node that answers has is not given to another, unless it is to be taken
+//! over. Does not own what becomes of the one that loses it (`reconcile`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use lanmesh_ipam::{AddressRequest, AllocError, Grant, endpoint_key};
+
+use super::answers;
+use super::others::ByNode;
+use crate::api::ApiError;
+use crate::local::LeaseError;
+use crate::model::{
+    ClusterView, Contested, Endpoint, EndpointName, NetworkSpec, NodeId, NodeIndex, ServiceName,
+};
+use crate::reconcile::{Outranked, Work};
+
+/// What an endpoint is to have.
+#[derive(Debug)]
+pub struct Claimed<'a> {
+    /// Its name.
+    pub name: &'a EndpointName,
+    /// The service it is a part of.
+    pub service: Option<&'a ServiceName>,
+    /// Its number in it.
+    pub slot: Option<u32>,
+    /// The addresses that are asked for.
+    pub asked: &'a [IpAddr],
+    /// Whether it is to be taken over from whoever has it.
+    pub take: bool,
+}
+
+/// Somebody who has something of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// What.
+    pub what: Contested,
+    /// On which node.
+    pub node: NodeId,
+    /// Which endpoint.
+    pub name: EndpointName,
+}
+
+impl Claimed<'_> {
+    /// What of this an endpoint has.
+    fn held_by(&self, other: &Endpoint) -> Option<Contested> {
+        if let (Some(service), Some(slot)) = (self.service, self.slot)
+            && other.place() == Some((service, slot))
+        {
+            return Some(Contested::Slot(service.clone(), slot));
+        }
+        if other.name == *self.name {
+            return Some(Contested::Name(self.name.clone()));
+        }
+        self.asked.iter().copied().find(|asked| has(other, *asked)).map(Contested::Address)
+    }
+
+    /// Those of the other nodes that answer who have something of this.
+    pub fn holders(&self, view: &ClusterView, others: &ByNode) -> Vec<Holder> {
+        let up = others.iter().filter(|(node, _)| view.is_up(node));
+        let found = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (node, other)));
+        found
+            .filter_map(|(node, other)| {
+                Some(Holder { what: self.held_by(other)?, node: *node, name: other.name.clone() })
+            })
+            .collect()
+    }
+
+    /// Those of this node who have.
+    pub fn holders_here<'a>(&self, me: NodeId, own: impl Iterator<Item = &'a Endpoint>) -> Vec<Holder> {
+        let held =
+            |own: &Endpoint| Some(Holder { what: self.held_by(own)?, node: me, name: own.name.clone() });
+        own.filter_map(held).collect()
+    }
+}
+
+impl Holder {
+    /// That it cannot be had, and what to do.
+    pub fn refuse(&self, view: &ClusterView) -> ApiError {
+        let Self { what, node, name } = self;
+        let (node, field) = (answers::node_name(view, node), field(what));
+        let text = match what {
+            Contested::Name(_) => format!("endpoint {name} is on node {node}"),
+            _ => format!("{what} is in use by endpoint {name} on node {node}"),
+        };
+        let error = ApiError::conflict(text).hint(format!(
+            "detach {name} there first, ask for another, or take it over with --take (\"take\": true)"
+        ));
+        field.into_iter().fold(error, ApiError::at)
+    }
+
+    /// Why it loses it to `by`, which is attached on this node.
+    pub fn outranked(&self, view: &ClusterView, by: &EndpointName, now_ms: u64) -> Outranked {
+        let node = view.myself().map_or_else(|| view.me.short(), |me| me.name.to_string());
+        Outranked { what: self.what.clone(), by: by.clone(), node, took_ms: Some(now_ms) }
+    }
+}
+
+/// That none of the addresses that are asked for is a service's: from that nobody takes one over.
+pub fn is_no_service(view: &ClusterView, spec: &NetworkSpec, asked: &[IpAddr]) -> Result<(), ApiError> {
+    let services = view.service_addresses(spec.id);
+    match asked.iter().find_map(|asked| services.get_key_value(asked)) {
+        Some((address, (holder, _))) => Err(ApiError::conflict(format!("service {holder} has {address}"))
+            .at("addresses")
+            .hint("choose another, or take it from the service first (`lanmesh service rm`)")),
+        None => Ok(()),
+    }
+}
+
+fn field(what: &Contested) -> Option<&'static str> {
+    match what {
+        Contested::Name(_) => None,
+        Contested::Slot(..) => Some("slot"),
+        Contested::Address(_) => Some("addresses"),
+    }
+}
+
+fn has(endpoint: &Endpoint, address: IpAddr) -> bool {
+    endpoint.addresses.iter().any(|its| its.ip() == address)
+}
+
+/// Gives an endpoint its addresses; in memory only. `losers` are the endpoints of this node that lose theirs to it; one
+/// whose address turns out to be the one of the slot is added to them. They hold what they held afterwards, and where there
+/// are some nothing is given yet: `None` says that it can be, once they are gone.
+///
+/// # Errors
+/// There are none for it; or somebody has one, and it is not to be taken over.
+pub fn lease(
+    work: &mut Work,
+    view: &ClusterView,
+    spec: &NetworkSpec,
+    index: NodeIndex,
+    others: &ByNode,
+    claimed: &Claimed<'_>,
+    losers: &mut Vec<Holder>,
+) -> Result<Option<Vec<Grant>>, ApiError> {
+    work.local.open_leases(spec, index)?;
+    let given_back = |work: &mut Work, name: &EndpointName| {
+        let own = work.local.endpoints.of_network(spec.id).find(|own| own.endpoint.name == *name);
+        let own = own.map(|own| own.endpoint.clone());
+        if let Some(own) = &own {
+            work.local.leases.give_back(spec.id, &own.addresses);
+        }
+        own
+    };
+    let mut held: Vec<Endpoint> = losers.iter().filter_map(|loser| given_back(work, &loser.name)).collect();
+    let given = loop {
+        let error = match allocate(work, spec, view, others, claimed) {
+            // The address of a slot is given whoever has it.
+            Ok(grants) => match overlapping(view, others, &grants, &[]).first().filter(|_| !claimed.take) {
+                Some(holder) => {
+                    give_back(work, spec, &grants);
+                    break Err(holder.refuse(view));
+                }
+                None => break Ok(grants),
+            },
+            Err(error) => error,
+        };
+        let in_use = match &error {
+            LeaseError::Full(AllocError::InUse { address, .. }) => Some(*address),
+            _ => None,
+        };
+        let holder = in_use.and_then(|address| {
+            let name = whose(work, spec, address)?;
+            Some(Holder { what: Contested::Address(address), node: view.me, name })
+        });
+        let Some(holder) = holder else { break Err(error.into()) };
+        if !claimed.take || losers.iter().any(|loser| loser.name == holder.name) {
+            break Err(holder.refuse(view));
+        }
+        held.extend(given_back(work, &holder.name));
+        losers.push(holder);
+    };
+    if held.is_empty() {
+        return given.map(Some);
+    }
+    if let Ok(grants) = &given {
+        give_back(work, spec, grants);
+    }
+    for endpoint in &held {
+        work.local.leases.hold(spec.id, endpoint)?;
+    }
+    given.map(|_| None)
+}
+
+/// Those of the other nodes that answer who have one of these addresses, without those of whom it is `known`.
+pub fn overlapping(view: &ClusterView, others: &ByNode, grants: &[Grant], known: &[Holder]) -> Vec<Holder> {
+    let up = others.iter().filter(|(node, _)| view.is_up(node));
+    let found = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (node, other)));
+    let found = found.filter(|(node, other)| {
+        !known.iter().any(|holder| (holder.node, &holder.name) == (**node, &other.name))
+    });
+    found
+        .filter_map(|(node, other)| {
+            let address =
+                grants.iter().map(|grant| grant.address.ip()).find(|address| has(other, *address))?;
+            Some(Holder { what: Contested::Address(address), node: *node, name: other.name.clone() })
+        })
+        .collect()
+}
+
+/// The endpoint of this node that has an address.
+fn whose(work: &Work, spec: &NetworkSpec, address: IpAddr) -> Option<EndpointName> {
+    let mut own = work.local.endpoints.of_network(spec.id).map(|own| &own.endpoint);
+    own.find(|own| has(own, address)).map(|own| own.name.clone())
+}
+
+fn give_back(work: &mut Work, spec: &NetworkSpec, grants: &[Grant]) {
+    let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
+    work.local.leases.give_back(spec.id, &addresses);
+}
+
+fn allocate(
+    work: &mut Work,
+    spec: &NetworkSpec,
+    view: &ClusterView,
+    others: &ByNode,
+    claimed: &Claimed<'_>,
+) -> Result<Vec<Grant>, LeaseError> {
+    let up = others.iter().filter(|(id, _)| view.is_up(id)).flat_map(|(_, endpoints)| endpoints.values());
+    let taken: BTreeSet<IpAddr> =
+        up.flat_map(|other| &other.addresses).map(ipnetwork::IpNetwork::ip).collect();
+    let services = view.service_addresses(spec.id);
+    let is_taken = |address| {
+        let has_one = taken.contains(&address) && !(claimed.take && claimed.asked.contains(&address));
+        has_one || services.contains_key(&address)
+    };
+    let service = claimed.service.map(ServiceName::as_str);
+    let key = endpoint_key(claimed.name.as_str(), service, claimed.slot);
+    let request = AddressRequest { key: &key, service, slot: claimed.slot, addresses: claimed.asked };
+    work.local.leases.allocate(spec, &request, is_taken)
+}

@@ -1,0 +1,19 @@
+//! What this node is, as its labels say that nobody set.
+
+use std::collections::BTreeMap;
+
+/// What this machine is, as a node tells the others: `kernel` (release), `os`, `arch`, `version` (of lanmesh).
+pub fn traits() -> BTreeMap<String, String> {
+    let told = nix::sys::utsname::uname().ok();
+    let text = |of: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+        told.as_ref().map(|told| of(told).to_string_lossy().into_owned())
+    };
+    let all = [
+        ("kernel", text(nix::sys::utsname::UtsName::release)),
+        ("os", text(nix::sys::utsname::UtsName::sysname).map(|os| os.to_lowercase())),
+        ("arch", text(nix::sys::utsname::UtsName::machine)),
+        ("version", Some(env!("CARGO_PKG_VERSION").to_owned())),
+    ];
+    let usable = |value: &String| crate::model::is_label_value(value);
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.filter(usable)?))).collect()
+}

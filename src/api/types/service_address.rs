@@ -1,0 +1,84 @@
+//! Services with addresses of their own: what gives one an address, and what is said of one.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::EndpointState;
+use crate::model::{Affinity, EndpointName, NetworkName, NodeName, PortMap, ServiceName};
+
+/// `PUT /v1/networks/{name}/service-addresses/{service}`: an address for all endpoints of a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAddressRequest {
+    /// Addresses to ask for, at most one for each subnet; the others are computed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Ports that the endpoints listen on under another number, `80:8080`: the service's first. Others stay what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub ports: Vec<PortMap>,
+    /// Which endpoint a client is sent to.
+    #[serde(default, skip_serializing_if = "is_none")]
+    #[schema(schema_with = crate::api::schema::option::<Affinity>)]
+    pub affinity: Affinity,
+}
+
+fn is_none(affinity: &Affinity) -> bool {
+    *affinity == Affinity::None
+}
+
+/// A service with an address of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceAddressAnswer {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: ServiceName,
+    /// The network's name.
+    #[schema(value_type = String)]
+    pub network: NetworkName,
+    /// Its addresses, one of each subnet.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Its addresses that another service has by right, which got it on the other side of a cut: nothing is sent there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub lost: Vec<IpAddr>,
+    /// Its endpoints, by name.
+    pub endpoints: Vec<ServiceEndpointAnswer>,
+    /// The ports that are mapped.
+    #[schema(value_type = Vec<String>)]
+    pub ports: Vec<PortMap>,
+    /// Which endpoint a client is sent to.
+    #[schema(schema_with = crate::api::schema::option::<Affinity>)]
+    pub affinity: Affinity,
+}
+
+/// An endpoint of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceEndpointAnswer {
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: EndpointName,
+    /// Its node.
+    #[schema(value_type = String)]
+    pub node: NodeName,
+    /// Its first address.
+    #[schema(value_type = Option<String>)]
+    pub address: Option<IpAddr>,
+    /// All its addresses.
+    #[schema(value_type = Vec<String>)]
+    pub addresses: Vec<IpAddr>,
+    /// Whether it can be reached, and gets new connections.
+    pub state: EndpointState,
+}
+
+/// `PUT /v1/networks/{name}/endpoints/{endpoint}/drain`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Whether it gets no new connections of its service.
+    pub draining: bool,
+}

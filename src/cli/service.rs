@@ -1,0 +1,96 @@
+//! `lanmesh service`: services with addresses of their own.
+
+use std::net::IpAddr;
+
+use super::{CliError, Context, output};
+use crate::api::types::ServiceAddressRequest;
+use crate::model::{Affinity, NetworkName, PortMap, ServiceName, Word};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Give a service an address: what is sent there reaches one of its endpoints
+    Create(CreateArgs),
+    /// List the services that have addresses, of one network or of all
+    Ls {
+        /// The network
+        network: Option<NetworkName>,
+    },
+    /// Show one as JSON
+    Inspect {
+        /// The network
+        network: NetworkName,
+        /// The service
+        name: ServiceName,
+    },
+    /// Take a service's address away
+    Rm {
+        /// The network
+        network: NetworkName,
+        /// The service
+        name: ServiceName,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateArgs {
+    /// The network
+    network: NetworkName,
+    /// The service, as endpoints were attached with --service
+    name: ServiceName,
+    /// An address to ask for, one for each subnet at most; others are computed
+    #[arg(long = "address", value_name = "IP")]
+    addresses: Vec<IpAddr>,
+    /// A port of it, and the one that its endpoints listen on, such as 80:8080; others stay what they are
+    #[arg(long = "port", value_name = "P:P")]
+    ports: Vec<PortMap>,
+    /// Which endpoint a client is sent to: any for each connection (none), or always the same (source)
+    #[arg(long, default_value = "none", value_parser = affinity)]
+    affinity: Affinity,
+}
+
+fn affinity(text: &str) -> Result<Affinity, String> {
+    let words = || Affinity::ALL.iter().map(|one| one.word()).collect::<Vec<_>>().join(" or ");
+    let found = Affinity::ALL.iter().copied().find(|one| one.word() == text);
+    found.ok_or_else(|| format!("it is {}", words()))
+}
+
+pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Create(CreateArgs { network, name, addresses, ports, affinity }) => {
+            let request = ServiceAddressRequest { addresses, ports, affinity };
+            let answer = context.client.set_service(&network, &name, &request).await?;
+            if context.json {
+                return output::json(&answer);
+            }
+            output::print(&format!("{name} has {}.\n", output::list(&answer.addresses)))
+        }
+        Command::Ls { network } => {
+            let services = context.client.service_addresses(network.as_ref()).await?;
+            if context.json {
+                return output::json(&services);
+            }
+            let rows = services.iter().map(|service| {
+                [
+                    service.network.to_string(),
+                    service.name.to_string(),
+                    output::list(&service.addresses),
+                    output::list(&service.ports),
+                    output::list(service.endpoints.iter().map(|endpoint| &endpoint.name)),
+                ]
+            });
+            output::print(&output::table(["NETWORK", "NAME", "ADDRESSES", "PORTS", "ENDPOINTS"], rows))
+        }
+        Command::Inspect { network, name } => {
+            output::json(&context.client.service_address(&network, &name).await?)
+        }
+        Command::Rm { network, name } => {
+            let removed = context.client.remove_service(&network, &name).await?;
+            output::removed(
+                context.json,
+                removed,
+                &format!("{name} has no address any more."),
+                &format!("There was no address of {name}."),
+            )
+        }
+    }
+}

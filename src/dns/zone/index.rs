@@ -1,0 +1,32 @@
+//! What a zone is made of: hosts, what they offer, and the names of all.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use super::Entry;
+use super::hosts::Hosts;
+use super::key::key;
+use super::offer::Offer;
+
+/// What a zone is made of.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub hosts: Hosts,
+    pub offers: Vec<Offer>,
+    /// Names relative to the network's domain.
+    pub names: HashMap<Box<[u8]>, Entry>,
+    /// The host that has an address.
+    pub addresses: BTreeMap<IpAddr, u32>,
+}
+
+impl Index {
+    /// The host whose own name this is.
+    pub fn host_named(&self, name: &str) -> Option<u32> {
+        let first = match self.names.get(&key([name]))? {
+            Entry::Host(host) => *host,
+            Entry::Hosts(hosts) => *hosts.first()?,
+            _ => return None,
+        };
+        self.hosts.name(first).filter(|own| *own == name).map(|_| first)
+    }
+}

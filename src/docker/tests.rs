@@ -1,0 +1,42 @@
+//! What can be told without a Docker and an agent.
+
+use std::collections::BTreeMap;
+
+use lanmesh_docker::engine::Container;
+
+use super::driver::ifname;
+use super::reconcile::sort;
+use crate::model::{EndpointName, NetworkName};
+
+fn key(name: &str) -> (NetworkName, EndpointName) {
+    ("net".parse().unwrap(), name.parse().unwrap())
+}
+
+#[test]
+fn the_interface_that_is_offered_has_a_name_of_its_own_that_a_kernel_takes() {
+    let names: Vec<String> =
+        ["a", "b", &"x".repeat(63)].iter().map(|name| ifname(&key("a").0, &name.parse().unwrap())).collect();
+    assert!(names.iter().all(|name| name.len() == 15), "{names:?}");
+    assert_ne!(names[0], names[1]);
+}
+
+#[test]
+fn an_endpoint_whose_address_no_container_has_is_missing_and_the_one_of_its_name_has_it() {
+    let containers: Vec<Container> = serde_json::from_value(serde_json::json!([
+        {"Id": "1", "Names": ["/other"], "State": "running",
+         "NetworkSettings": {"Networks": {"m": {"EndpointID": "e1", "IPAddress": "10.0.0.9"}}}},
+        {"Id": "2", "Names": ["/a"], "State": "running",
+         "NetworkSettings": {"Networks": {"n": {"EndpointID": "e2", "IPAddress": "10.0.0.9"}}}},
+        {"Id": "3", "Names": ["/b"], "State": "exited",
+         "NetworkSettings": {"Networks": {"n": {"EndpointID": "", "IPAddress": "10.0.0.10"}}}},
+    ]))
+    .unwrap();
+    let ours = BTreeMap::from([
+        (key("a"), vec!["fd00::9".to_owned(), "10.0.0.9".to_owned()]),
+        (key("b"), vec!["10.0.0.10".to_owned()]),
+        (key("c"), vec!["10.0.0.11".to_owned()]),
+    ]);
+    let found = sort(&ours, &containers);
+    assert_eq!(found.held, BTreeMap::from([(key("a"), "2".to_owned())]));
+    assert_eq!(found.missing, [key("b"), key("c")].into());
+}

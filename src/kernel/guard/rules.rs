@@ -1,0 +1,261 @@
+//! What an endpoint may send, as rules.
+//!
+//! IPv4 from its addresses; IPv6 from its addresses and from the link-local one that follows from its MAC; ARP that says of
+//! its own addresses, or asks for whom (RFC 5227), with its own MAC; neighbour advertisements of these addresses alone; and
+//! what is sent before there is an address: DHCP, IGMP, duplicate detection of its own addresses, MLD, router
+//! solicitations. Of IGMP and MLD reports only: the bridge asks. No router advertisements and redirects of either
+//! family, and nothing by which routers of multicast know each other: the network has no other router. No frames between
+//! a device and its bridge (IEEE 802.1D table 7-10), and none of IEEE 802.2, in which what is said here would have to be said
+//! again. Frames of other protocols pass, from its own MAC.
+//!
+//! What a packet carries is looked for behind options and extension headers (`meta l4proto`), since receivers do. One in
+//! which that is not to be seen, because the chain of headers is broken or goes on in another fragment (RFC 7112), is dropped.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::DropKind;
+use crate::kernel::nft::{
+    Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, count_in,
+    fragment_place, layer_4, masked_with, protocol, verdict,
+};
+use crate::model::Mac;
+use crate::plan::PortGuard;
+
+const ETH_P_ARP: [u8; 2] = [0x08, 0x06];
+/// Frames with two tags: the kernel takes one off before the rules.
+const ETH_P_8021Q: [u8; 2] = [0x81, 0x00];
+const ETH_P_8021AD: [u8; 2] = [0x88, 0xa8];
+/// What the kernel says of frames with a length where others have their type: with 802.2 in them, and without.
+const ETH_P_802_2: [u8; 2] = [0x00, 0x04];
+const ETH_P_802_3: [u8; 2] = [0x00, 0x01];
+
+/// Ethernet types that are between a device and its bridge (IEEE's list), and what they are.
+const LINK_TYPES: [([u8; 2], DropKind); 8] = [
+    ([0x88, 0xcc], DropKind::Lldp),
+    ([0x88, 0x8e], DropKind::Dot1x),
+    // Pre-authentication of 802.11i.
+    ([0x88, 0xc7], DropKind::Dot1x),
+    // Pause.
+    ([0x88, 0x08], DropKind::LinkControl),
+    // Slow protocols: link aggregation, OAM.
+    ([0x88, 0x09], DropKind::LinkControl),
+    // MVRP and MMRP.
+    ([0x88, 0xf5], DropKind::LinkControl),
+    ([0x88, 0xf6], DropKind::LinkControl),
+    // Connectivity faults (IEEE 802.1ag).
+    ([0x89, 0x02], DropKind::LinkControl),
+];
+/// Groups that a bridge keeps to itself (IEEE 802.1D tables 7-10 and 12-1), but for the last four bits.
+const LINK_GROUPS: [[u8; 6]; 2] = [[0x01, 0x80, 0xc2, 0, 0, 0], [0x01, 0x80, 0xc2, 0, 0, 0x20]];
+/// The group of Cisco's spanning trees of each VLAN.
+const PVST: [u8; 6] = [0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcd];
+/// The service access point of spanning tree (IEEE 802.1D section 7.12.3).
+const BPDU: u8 = 0x42;
+
+const ICMP: u8 = 1;
+const IGMP: u8 = 2;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+const PIM: u8 = 103;
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+
+/// Types of ICMP that only a router sends: redirect (RFC 792), advertisement (RFC 1256).
+const ROUTERS_ICMP: [u8; 2] = [5, 9];
+/// Types of IGMP that only routers send: DVMRP, PIM version 1, advertisement and termination (RFC 4286).
+const ROUTERS_IGMP: [u8; 4] = [0x13, 0x14, 0x30, 0x32];
+/// Types of ICMPv6 that only a router sends: advertisement, redirect (RFC 4861), renumbering (RFC 2894), advertisement and
+/// termination of multicast routers (RFC 4286).
+const ROUTERS_ICMPV6: [u8; 5] = [134, 137, 138, 151, 153];
+/// What asks for members.
+const IGMP_QUERY: u8 = 0x11;
+const MLD_QUERY: u8 = 130;
+
+type Rule = Vec<Expression>;
+/// What is loaded, and how it must compare.
+type Test = [Expression; 2];
+
+/// The rules, in an order in which what is sent most is looked at least.
+pub(super) fn of(guard: &PortGuard) -> Vec<Rule> {
+    let v4: Vec<[u8; 4]> = guard.addresses.iter().filter_map(octets_v4).collect();
+    let mut v6: Vec<[u8; 16]> = guard.addresses.iter().filter_map(octets_v6).collect();
+    v6.push(guard.mac.link_local().ip().octets());
+    let mut rules =
+        vec![deny(DropKind::Mac, [[bytes(Base::Link, 6, 6), compare(Compare::Unequal, &guard.mac.0)]])];
+    rules.extend(v4.iter().map(|own| plain(from_v4(own), &[ICMP, IGMP, PIM])));
+    rules.extend(v6.iter().map(|own| plain(from_v6(own), &[ICMPV6, PIM])));
+    rules.extend(arp(&guard.mac, &v4));
+    rules.extend(internet(&v4));
+    rules.extend(internet6(&v6));
+    for (kind, protocol) in
+        [(DropKind::Neighbour, ETH_P_ARP), (DropKind::Tagged, ETH_P_8021Q), (DropKind::Tagged, ETH_P_8021AD)]
+    {
+        rules.push(deny(kind, [is(protocol)]));
+    }
+    rules.extend(link());
+    rules
+}
+
+fn octets_v4(address: &IpAddr) -> Option<[u8; 4]> {
+    match address {
+        IpAddr::V4(v4) => Some(v4.octets()),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn octets_v6(address: &IpAddr) -> Option<[u8; 16]> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => Some(v6.octets()),
+    }
+}
+
+/// What is neither of the `others`, and shows what it is: nearly everything.
+fn plain(from: [Test; 2], others: &[u8]) -> Rule {
+    let mut rule: Rule = from.into_iter().flatten().chain([layer_4()]).collect();
+    rule.extend(others.iter().map(|other| compare(Compare::Unequal, &[*other])));
+    rule.push(verdict(NF_ACCEPT));
+    rule
+}
+
+/// ARP for IPv4 over Ethernet (RFC 826), as sender the endpoint itself or nobody yet.
+fn arp(mac: &Mac, own: &[[u8; 4]]) -> Vec<Rule> {
+    let sender = |address: &[u8; 4]| {
+        allow([is(ETH_P_ARP), at(0, &[0, 1, ETH_P_IP[0], ETH_P_IP[1], 6, 4]), at(8, &mac.0), at(14, address)])
+    };
+    own.iter().map(sender).chain([sender(&Ipv4Addr::UNSPECIFIED.octets())]).collect()
+}
+
+/// IPv4 that is not plain.
+fn internet(own: &[[u8; 4]]) -> Vec<Rule> {
+    const DHCP_SERVER: [u8; 2] = 67_u16.to_be_bytes();
+    let four = is(ETH_P_IP);
+    let icmp = |kind: &u8| deny(DropKind::Router, [four.clone(), carries(ICMP), kind_of(*kind)]);
+    let igmp = |why, kind: u8| deny(why, [four.clone(), carries(IGMP), kind_of(kind)]);
+    // Of later fragments the type is not seen, but that of the first is. Nobody sends IGMP in fragments.
+    let later = [bytes(Base::Network, 6, 2), masked_with([0x1f, 0xff]), compare(Compare::Unequal, &[0; 2])];
+    let fragment = |tests: Vec<Test>, then: Vec<Expression>| -> Rule {
+        tests.into_iter().flatten().chain(later.clone()).chain(then).collect()
+    };
+    let mut rules: Vec<Rule> = own
+        .iter()
+        .map(|source| fragment([&from_v4(source)[..], &[carries(ICMP)]].concat(), vec![verdict(NF_ACCEPT)]))
+        .collect();
+    rules.push(fragment(vec![four.clone(), carries(IGMP)], dropped(DropKind::Hidden)));
+    rules.extend(ROUTERS_ICMP.iter().map(icmp));
+    rules.push(igmp(DropKind::Querier, IGMP_QUERY));
+    rules.extend(ROUTERS_IGMP.map(|kind| igmp(DropKind::Router, kind)));
+    rules.push(deny(DropKind::Router, [four.clone(), carries(PIM)]));
+    let nobody = Ipv4Addr::UNSPECIFIED.octets();
+    for source in own.iter().chain([&nobody]) {
+        // Only where the type is to be seen.
+        let [protocol, from] = from_v4(source);
+        let shown = [byte(Base::Transport, 0), verdict(NF_ACCEPT)];
+        rules.push([protocol, from, carries(IGMP), shown].into_iter().flatten().collect());
+    }
+    rules.extend(own.iter().map(|source| allow(from_v4(source).into_iter().chain([carries(ICMP)]))));
+    let port = [bytes(Base::Transport, 2, 2), compare(Compare::Equal, &DHCP_SERVER)];
+    rules.push(allow(from_v4(&nobody).into_iter().chain([carries(UDP), port])));
+    rules.extend(own.iter().map(|source| deny(DropKind::Hidden, from_v4(source))));
+    rules.push(deny(DropKind::Address, [four]));
+    rules
+}
+
+/// IPv6 that is not plain.
+fn internet6(own: &[[u8; 16]]) -> Vec<Rule> {
+    let six = is(ETH_P_IPV6);
+    let message = |kind: u8| [six.clone(), carries(ICMPV6), kind_of(kind)];
+    let target = |address: &[u8; 16]| [bytes(Base::Transport, 8, 16), compare(Compare::Equal, address)];
+    // Later fragments, whose type is not seen, but that of the first is.
+    let later = |source| {
+        let from = from_v6(source).into_iter().chain([carries(ICMPV6)]).flatten();
+        let place = [fragment_place(), masked_with([0xff, 0xf8]), compare(Compare::Unequal, &[0; 2])];
+        from.chain(place).chain([verdict(NF_ACCEPT)]).collect::<Rule>()
+    };
+    let mut rules: Vec<Rule> = own.iter().map(later).collect();
+    rules.push(deny(DropKind::Querier, message(MLD_QUERY)));
+    rules.extend(ROUTERS_ICMPV6.map(|kind| deny(DropKind::Router, message(kind))));
+    rules.push(deny(DropKind::Router, [six.clone(), carries(PIM)]));
+    let discovery = [&carries(ICMPV6)[..], &[byte(Base::Transport, 0)], &between(133, 137)].concat();
+    rules.push([six.to_vec(), discovery, vec![fragment_place()], dropped(DropKind::Fragment)].concat());
+    for source in own {
+        let from = || from_v6(source).into_iter().chain([carries(ICMPV6)]);
+        rules.push(allow(
+            from().chain([[byte(Base::Transport, 0), compare(Compare::Unequal, &[ADVERTISEMENT])]]),
+        ));
+        rules.extend(own.iter().map(|own| allow(from().chain([kind_of(ADVERTISEMENT), target(own)]))));
+    }
+    let nobody = || from_v6(&Ipv6Addr::UNSPECIFIED.octets()).into_iter().chain([carries(ICMPV6)]);
+    // Reports and done of MLD (RFC 2710, RFC 3810), router solicitation.
+    rules.extend([131, 132, 143, 133].map(|kind| allow(nobody().chain([kind_of(kind)]))));
+    // Duplicate detection, of its own addresses: of another's it would keep the other from using it.
+    rules.extend(own.iter().map(|own| allow(nobody().chain([kind_of(SOLICITATION), target(own)]))));
+    rules.extend([SOLICITATION, ADVERTISEMENT].map(|kind| deny(DropKind::Neighbour, message(kind))));
+    rules.extend(own.iter().map(|source| deny(DropKind::Hidden, from_v6(source))));
+    rules.push(deny(DropKind::Address, [six]));
+    rules
+}
+
+/// What is between a device and its bridge, and what does not say its type as others do.
+fn link() -> Vec<Rule> {
+    let to = |group: &[u8; 6]| [bytes(Base::Link, 0, 6), compare(Compare::Equal, group)];
+    let reserved = |group: &[u8; 6]| {
+        let of = [bytes(Base::Link, 0, 6), masked_with([0xff, 0xff, 0xff, 0xff, 0xff, 0xf0])];
+        [&of[..], &[compare(Compare::Equal, group)]].concat()
+    };
+    let llc = || is(ETH_P_802_2);
+    let mut rules = vec![
+        deny(DropKind::SpanningTree, [llc(), [byte(Base::Network, 0), compare(Compare::Equal, &[BPDU])]]),
+        deny(DropKind::SpanningTree, [llc(), to(&PVST)]),
+        deny(DropKind::SpanningTree, [llc(), to(&LINK_GROUPS[0])]),
+        deny(DropKind::Llc, [llc()]),
+        deny(DropKind::Llc, [is(ETH_P_802_3)]),
+    ];
+    rules.extend(LINK_TYPES.map(|(kind, why)| deny(why, [is(kind)])));
+    rules.extend(LINK_GROUPS.iter().map(|group| [reserved(group), dropped(DropKind::LinkControl)].concat()));
+    rules
+}
+
+fn allow(tests: impl IntoIterator<Item = Test>) -> Rule {
+    tests.into_iter().flatten().chain([verdict(NF_ACCEPT)]).collect()
+}
+
+fn deny(kind: DropKind, tests: impl IntoIterator<Item = Test>) -> Rule {
+    tests.into_iter().flatten().chain(dropped(kind)).collect()
+}
+
+fn dropped(kind: DropKind) -> Vec<Expression> {
+    vec![count_in(&kind.counter()), verdict(NF_DROP)]
+}
+
+fn is(ethertype: [u8; 2]) -> Test {
+    [protocol(), compare(Compare::Equal, &ethertype)]
+}
+
+fn from_v4(address: &[u8; 4]) -> [Test; 2] {
+    [is(ETH_P_IP), at(12, address)]
+}
+
+fn from_v6(address: &[u8; 16]) -> [Test; 2] {
+    [is(ETH_P_IPV6), at(8, address)]
+}
+
+/// What is behind the header of IP and its options or extensions.
+fn carries(protocol: u8) -> Test {
+    [layer_4(), compare(Compare::Equal, &[protocol])]
+}
+
+/// The type of ICMP, IGMP or ICMPv6.
+fn kind_of(kind: u8) -> Test {
+    [byte(Base::Transport, 0), compare(Compare::Equal, &[kind])]
+}
+
+fn between(least: u8, most: u8) -> Test {
+    [compare(Compare::AtLeast, &[least]), compare(Compare::AtMost, &[most])]
+}
+
+/// The bytes of the network header from `offset` on.
+fn at(offset: u32, value: &[u8]) -> Test {
+    // At most sixteen.
+    [bytes(Base::Network, offset, value.len() as u32), compare(Compare::Equal, value)]
+}

@@ -1,0 +1,319 @@
+//! One network as this node should have it, kept up to date by what changes in the cluster's view and in this node's own
+//! endpoints. What it says of a change are the steps, where these follow from it alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entries::{Entries, Own, Reach};
+use super::{World, counts, gateways, members, network_mtu, port, vtep};
+use crate::local::LocalEndpoint;
+use crate::model::{
+    BroadcastMode, Encryption, EndpointName, Group, GroupAddr, Mac, MulticastMode, NetworkSpec, NetworkView,
+    Node, NodeState, ZeroconfMode,
+};
+use crate::multicast::{self, Receivers};
+use crate::plan::{Action, DesiredNetwork, plan_groups_from};
+use crate::reconcile::lost::Outranked;
+
+/// How long a group that was joined just now goes on to the whole network. Hosts report a membership some 10 ms
+/// after the program has it, and the members of one application begin together: without this, those that are
+/// heard of last would miss what is sent meanwhile.
+pub(in crate::reconcile) const HOLD: Duration = Duration::from_millis(250);
+
+/// What is another in a network since it was last followed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// Nothing.
+    None,
+    /// These operations, which follow from what is new; each is right whatever else is there.
+    Steps(Vec<Action>),
+    /// More than entries and interfaces: what is there has to be looked at.
+    More,
+}
+
+/// One network as this node should have it.
+#[derive(Debug)]
+pub struct NetworkState {
+    desired: DesiredNetwork,
+    /// What it was when its interfaces were last worked out.
+    spec: Arc<NetworkSpec>,
+    entries: Entries,
+    records: BTreeMap<EndpointName, LocalEndpoint>,
+    /// Whose groups were counted last, and this node's own.
+    joined: Vec<(IpAddr, Arc<BTreeSet<Group>>)>,
+    /// Where every group goes that somebody has joined.
+    groups: BTreeMap<Group, Receivers>,
+    /// Since when each is joined.
+    since: BTreeMap<GroupAddr, Duration>,
+    /// When the next of them that was held back is fresh no more.
+    pub next: Option<Duration>,
+    /// What cannot be as it should, for people.
+    pub problem: Option<String>,
+    /// The VTEPs of nodes of which it is not known yet what they have here.
+    pub unheard: BTreeSet<IpAddr>,
+}
+
+impl NetworkState {
+    /// As it is before anything is known of it.
+    pub fn new(network: &NetworkView) -> Self {
+        let spec = &network.spec;
+        let desired = DesiredNetwork {
+            id: spec.id,
+            name: spec.name.to_string(),
+            vni: spec.vni,
+            port: 0,
+            local: IpAddr::from([0, 0, 0, 0]),
+            encrypted: false,
+            mtu: 0,
+            mac: Mac::of_bridge(&spec.id),
+            gateways: Vec::new(),
+            multicast: spec.options.multicast,
+            broadcast: true,
+            mdns: true,
+            remotes: BTreeMap::new(),
+            neighbours: BTreeMap::new(),
+            flood: BTreeSet::new(),
+            groups: BTreeMap::new(),
+            ports: BTreeMap::new(),
+        };
+        Self {
+            desired,
+            spec: Arc::clone(spec),
+            entries: Entries::default(),
+            records: BTreeMap::new(),
+            joined: Vec::new(),
+            groups: BTreeMap::new(),
+            since: BTreeMap::new(),
+            next: None,
+            problem: None,
+            unheard: BTreeSet::new(),
+        }
+    }
+
+    /// How it should be; `None` where this node has no endpoint in it.
+    pub fn desired(&self) -> Option<&DesiredNetwork> {
+        Some(&self.desired).filter(|desired| !desired.ports.is_empty())
+    }
+
+    /// This node's endpoints in it.
+    pub fn records(&self) -> impl Iterator<Item = &LocalEndpoint> {
+        self.records.values()
+    }
+
+    /// This node's endpoints whose name, slot or address somebody else has a higher claim on, with who that is.
+    pub fn displaced(&self, world: &World<'_>) -> Vec<(EndpointName, Outranked)> {
+        let me = world.view.me;
+        let holds = |name: &&EndpointName| self.entries.holds(&me, name);
+        let lost = |name: &EndpointName| {
+            let (node, by, what) = self.entries.lost_to(me, name)?;
+            let node = world.view.nodes.get(&node).map_or_else(|| node.short(), |node| node.name.to_string());
+            Some((name.clone(), Outranked { what, by: by.name.clone(), node, took_ms: by.took_ms }))
+        };
+        self.records.keys().filter(|name| !holds(name)).filter_map(lost).collect()
+    }
+
+    /// Takes up what is new.
+    pub fn follow(&mut self, world: &World<'_>, network: &NetworkView) -> Difference {
+        let Some(me) = world.view.myself() else { return Difference::None };
+        let empty = BTreeMap::new();
+        let local = world.local.get(&network.spec.id).unwrap_or(&empty);
+        let changed = self.follow_records(world, local);
+        self.follow_nodes(world, network);
+        let more = self.follow_spec(world, me, network);
+        let had_some = !self.desired.ports.is_empty();
+        let mut steps = self.entries.settle(&mut self.desired);
+        // What an interface may do can be set without anything else of the network being another.
+        let set = *network.spec != *self.spec;
+        self.spec = Arc::clone(&network.spec);
+        let ports = self.follow_ports(world, network, changed, more || set);
+        self.follow_groups(world, network, &mut steps);
+        // An interface comes when what it is to reach is there, and goes before that does.
+        let (gone, come): (Vec<_>, Vec<_>) =
+            ports.into_iter().partition(|action| matches!(action, Action::DeletePort(_)));
+        steps.splice(0..0, gone);
+        steps.extend(come);
+        let comes_or_goes = had_some == self.desired.ports.is_empty();
+        match steps.is_empty() {
+            _ if more || comes_or_goes => Difference::More,
+            true => Difference::None,
+            false => Difference::Steps(steps),
+        }
+    }
+
+    /// The names of this node's endpoints that are new, other or gone.
+    fn follow_records(
+        &mut self,
+        world: &World<'_>,
+        local: &BTreeMap<&EndpointName, &LocalEndpoint>,
+    ) -> BTreeSet<EndpointName> {
+        let is_other = |record: &&&LocalEndpoint| self.records.get(&record.endpoint.name) != Some(**record);
+        let new: Vec<LocalEndpoint> =
+            local.values().filter(is_other).map(|record| (*record).clone()).collect();
+        let gone = self.records.keys().filter(|name| !local.contains_key(name)).cloned();
+        let mut changed: BTreeSet<EndpointName> = gone.collect();
+        for name in &changed {
+            self.records.remove(name);
+            self.entries.take(world.view.me, name);
+        }
+        for record in new {
+            let name = record.endpoint.name.clone();
+            self.entries.put(world.view.me, record.endpoint.clone());
+            changed.insert(name.clone());
+            self.records.insert(name, record);
+        }
+        changed
+    }
+
+    fn follow_nodes(&mut self, world: &World<'_>, network: &NetworkView) {
+        let reached = |node: &Node| match counts(node, world.gone) {
+            true => Reach::At {
+                vtep: vtep(world.cluster, &network.spec, node),
+                flood: !world.silent.contains(&node.id),
+            },
+            false => Reach::Nowhere,
+        };
+        let mut there = BTreeSet::from([world.view.me]);
+        for (id, endpoints) in network.endpoints.iter().filter(|(id, _)| **id != world.view.me) {
+            let node = world.view.nodes.get(id).filter(|node| node.state != NodeState::Left);
+            let Some(node) = node else { continue };
+            there.insert(*id);
+            let (own, reach): (&Own, _) = (endpoints, reached(node));
+            if !self.entries.has(*id, own, reach) {
+                self.entries.set(*id, Arc::clone(own), reach);
+            }
+        }
+        let gone: Vec<_> = self.entries.nodes().filter(|node| !there.contains(node)).collect();
+        gone.into_iter().for_each(|node| self.entries.remove(node));
+        let unheard = world.view.unheard(network.spec.id);
+        self.unheard = unheard.map(|node| vtep(world.cluster, &network.spec, node)).collect();
+    }
+
+    /// What is the same for the network as a whole; whether any of it is another.
+    fn follow_spec(&mut self, world: &World<'_>, me: &Node, network: &NetworkView) -> bool {
+        let spec = &network.spec;
+        let (mtu, problem) = match network_mtu(spec, members(world.view, spec.id, world.gone)) {
+            Ok(mtu) => (mtu, None),
+            Err(error) => (error.needed, Some(format!("network {}: {error}", spec.name))),
+        };
+        self.problem = problem;
+        let was = &mut self.desired;
+        let is = DesiredNetwork {
+            id: spec.id,
+            name: spec.name.to_string(),
+            vni: spec.vni,
+            port: world.vxlan_port,
+            local: vtep(world.cluster, spec, me),
+            encrypted: spec.options.encrypt == Encryption::Wireguard,
+            mtu,
+            mac: Mac::of_bridge(&spec.id),
+            gateways: gateways(spec),
+            multicast: spec.options.multicast,
+            broadcast: spec.options.broadcast == BroadcastMode::On,
+            mdns: spec.options.zeroconf == ZeroconfMode::Transparent,
+            remotes: std::mem::take(&mut was.remotes),
+            neighbours: std::mem::take(&mut was.neighbours),
+            flood: std::mem::take(&mut was.flood),
+            groups: std::mem::take(&mut was.groups),
+            ports: std::mem::take(&mut was.ports),
+        };
+        // What is left of it: the same for the network as a whole.
+        let before = std::mem::replace(was, is);
+        let DesiredNetwork { id, name, vni, port, local, encrypted, mtu, mac, gateways, .. } = &before;
+        let same = (id, name, vni, port, local) == (&was.id, &was.name, &was.vni, &was.port, &was.local)
+            && (encrypted, mtu, mac, gateways) == (&was.encrypted, &was.mtu, &was.mac, &was.gateways)
+            && (before.multicast, before.broadcast, before.mdns) == (was.multicast, was.broadcast, was.mdns);
+        !same
+    }
+
+    /// The steps for the interfaces of endpoints that changed, or that hold what they claim no more, or now; of all
+    /// of them where the network as a whole is another.
+    fn follow_ports(
+        &mut self,
+        world: &World<'_>,
+        network: &NetworkView,
+        mut changed: BTreeSet<EndpointName>,
+        all: bool,
+    ) -> Vec<Action> {
+        let holds = |name: &EndpointName| self.entries.holds(&world.view.me, name);
+        let other = |name: &&EndpointName| all || holds(name) != self.desired.ports.contains_key(*name);
+        changed.extend(self.records.keys().filter(other).cloned());
+        let mut steps = Vec::new();
+        for name in changed {
+            let record = self.records.get(&name).filter(|_| self.entries.holds(&world.view.me, &name));
+            let is = record.map(|record| port(record, &network.spec, self.desired.mtu));
+            match (self.desired.ports.get(&name), is) {
+                (Some(was), Some(is)) if *was == is => {}
+                (was, Some(is)) => {
+                    let action = if was.is_none() { Action::AddPort } else { Action::SetPort };
+                    steps.push(action(is.clone()));
+                    self.desired.ports.insert(name, is);
+                }
+                (Some(_), None) => {
+                    self.desired.ports.remove(&name);
+                    steps.push(Action::DeletePort(name));
+                }
+                (None, None) => {}
+            }
+        }
+        steps
+    }
+
+    fn follow_groups(&mut self, world: &World<'_>, network: &NetworkView, steps: &mut Vec<Action>) {
+        let spec = &network.spec;
+        let mut joined = Vec::new();
+        let selective = world.can_select && spec.options.multicast == MulticastMode::Snoop;
+        if selective {
+            let others = network.groups.iter().filter(|(id, _)| **id != world.view.me);
+            joined.extend(others.filter_map(|(id, groups)| {
+                let counts = |node: &&Node| counts(node, world.gone) && !world.silent.contains(id);
+                let node = world.view.nodes.get(id).filter(counts)?;
+                Some((vtep(world.cluster, spec, node), Arc::clone(groups)))
+            }));
+            // Of no node: what is joined here.
+            let here = network.groups.get(&world.view.me).cloned().unwrap_or_default();
+            joined.push((IpAddr::from([0, 0, 0, 0]), here));
+        }
+        let same = |(a, b): (&(IpAddr, Arc<_>), &(IpAddr, Arc<_>))| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1);
+        if joined.len() != self.joined.len() || !joined.iter().zip(&self.joined).all(same) {
+            self.groups = match joined.split_last() {
+                Some(((_, here), others)) => {
+                    multicast::entries(others.iter().map(|(vtep, groups)| (*vtep, groups.as_ref())), here)
+                }
+                None => BTreeMap::new(),
+            };
+            if spec.options.zeroconf != ZeroconfMode::Transparent {
+                // Each node's own bridge is a member; where nothing else keeps mDNS back, an entry would let it out.
+                self.groups.retain(|group, _| !group.address().is_mdns());
+            }
+            self.joined = joined;
+        } else if self.next.is_none_or(|next| world.now < next) {
+            return;
+        }
+        let due = self.not_fresh(world.now);
+        let was = std::mem::replace(&mut self.desired.groups, due);
+        if was != self.desired.groups {
+            steps.extend(plan_groups_from(&self.desired, &was).ops.into_iter().map(|op| op.action));
+        }
+    }
+
+    /// The groups but for those that were joined less than [`HOLD`] ago and have no entry yet.
+    fn not_fresh(&mut self, now: Duration) -> BTreeMap<Group, Receivers> {
+        let mut since = BTreeMap::new();
+        let mut due = BTreeMap::new();
+        self.next = None;
+        for (group, receivers) in &self.groups {
+            let address = group.address();
+            let joined = *since.entry(address).or_insert(self.since.get(&address).copied().unwrap_or(now));
+            let end = joined + HOLD;
+            if now >= end || self.desired.groups.contains_key(&Group::any_source(address)) {
+                due.insert(*group, receivers.clone());
+            } else {
+                self.next = Some(self.next.map_or(end, |next| next.min(end)));
+            }
+        }
+        self.since = since;
+        due
+    }
+}

@@ -1,0 +1,239 @@
+//! What sends this node's endpoints to the services of their networks. Each is a client of its own, in its own namespace.
+//!
+//! What leads where is worked out once for a network and shared by its clients; when an endpoint somewhere comes, goes or
+//! drains, each client gets a step for the routes of that service, and nothing is looked at for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use ipnetwork::IpNetwork;
+
+use super::Setup;
+use crate::kernel::{ClientKey, ClientPlace, Kernel, KernelError};
+use crate::local::LocalEndpoint;
+use crate::model::NetworkId;
+use crate::plan::{
+    Balance, DesiredServices, ObservedRoute, ObservedServices, ServiceStep, interface_rules, plan_services,
+};
+use crate::reconcile::desire::{World, balances, renewed};
+use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+
+type Balances = Arc<BTreeMap<IpAddr, Arc<Balance>>>;
+
+/// The routes of services.
+#[derive(Debug, Default)]
+pub struct Services {
+    networks: BTreeMap<NetworkId, Balances>,
+    clients: BTreeMap<ClientKey, Client>,
+    settled: bool,
+}
+
+#[derive(Debug, PartialEq)]
+struct Client {
+    place: ClientPlace,
+    want: DesiredServices,
+    /// Where those routes lead that are kept, as far as it is known.
+    chosen: BTreeMap<IpAddr, IpAddr>,
+    /// Whether all that it has was made since this agent started: then nothing leads to somebody who is not known yet.
+    ours: bool,
+}
+
+impl Services {
+    /// Nothing is wanted yet.
+    pub fn new(_setup: &Setup) -> Self {
+        Self::default()
+    }
+}
+
+impl Client {
+    fn new(record: &LocalEndpoint, balances: &Balances) -> Self {
+        let place = ClientPlace { placement: record.placement.clone(), namespace: record.namespace };
+        let want = DesiredServices {
+            ifname: record.ifname.clone(),
+            client: record.endpoint.addresses.iter().map(IpNetwork::ip).collect(),
+            balances: balances.clone(),
+        };
+        Self { place, want, chosen: BTreeMap::new(), ours: false }
+    }
+
+    /// The steps from the routes as they were brought about to those that are wanted now.
+    fn change(&mut self, balances: &Balances) -> Vec<ServiceStep> {
+        let before = std::mem::replace(&mut self.want.balances, balances.clone());
+        let addresses: BTreeSet<IpAddr> = before.keys().chain(balances.keys()).copied().collect();
+        let mut steps = Vec::new();
+        for address in addresses {
+            let (was, is) = (before.get(&address), balances.get(&address));
+            if was.zip(is).is_some_and(|(was, is)| Arc::ptr_eq(was, is)) {
+                continue;
+            }
+            let had =
+                was.map(|was| was.route(&self.want.client, self.chosen.get(&address).copied()).observed());
+            steps.extend(self.want.step(address, had.as_ref()));
+        }
+        self.remember(&steps);
+        steps
+    }
+
+    fn remember(&mut self, steps: &[ServiceStep]) {
+        for step in steps {
+            match step {
+                ServiceStep::Make { routes, .. } => {
+                    let chosen = |(address, route): (&IpAddr, &crate::plan::Route)| {
+                        Some((*address, route.observed().chosen?))
+                    };
+                    self.chosen = routes.iter().filter_map(chosen).collect();
+                    self.ours = true;
+                }
+                ServiceStep::Put(address, route) => match route.observed().chosen {
+                    Some(chosen) => drop(self.chosen.insert(*address, chosen)),
+                    None => drop(self.chosen.remove(address)),
+                },
+                ServiceStep::Remove(address) => drop(self.chosen.remove(address)),
+                ServiceStep::Delete => self.chosen.clear(),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Subject for Services {
+    type Key = ClientKey;
+    type Observed = Option<ObservedServices>;
+    type Step = ServiceStep;
+
+    const NAME: &'static str = "services";
+
+    async fn list(kernel: &dyn Kernel) -> Result<BTreeSet<ClientKey>, KernelError> {
+        kernel.service_clients().await
+    }
+
+    async fn observe(kernel: &dyn Kernel, key: ClientKey) -> Result<Self::Observed, KernelError> {
+        kernel.observe_services(key).await
+    }
+
+    async fn carry_out(kernel: &dyn Kernel, key: ClientKey, steps: Vec<ServiceStep>) -> Failed<ServiceStep> {
+        kernel.apply_services(key, steps).await
+    }
+
+    fn removal(_: ClientKey, have: &Self::Observed) -> Vec<ServiceStep> {
+        plan_services(None, have.as_ref())
+    }
+
+    fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
+        let mut changes = Changes::<Self>::new();
+        // Before everybody was heard, who is not known may be there all the same: what leads to him stays. All is looked at
+        // once that is so.
+        let looks = world.settled && !self.settled;
+        self.settled = world.settled;
+        let mut networks = BTreeMap::new();
+        for network in world.local.keys() {
+            let before = self.networks.remove(network).unwrap_or_default();
+            let now = renewed(&before, balances(world.view, *network));
+            let same = before.len() == now.len()
+                && before.iter().zip(&now).all(|((a, was), (b, is))| a == b && Arc::ptr_eq(was, is));
+            networks.insert(*network, if same { before } else { Arc::new(now) });
+        }
+        self.networks = networks;
+        let mut clients = BTreeMap::new();
+        for (network, records) in &world.local {
+            let Some(balances) = self.networks.get(network) else { continue };
+            for record in records.values() {
+                let key = ClientKey::from(&record.key());
+                let new = Client::new(record, balances);
+                let mut client = match self.clients.remove(&key) {
+                    Some(there) if there.is_of(&new) => there,
+                    there => {
+                        // One that never had anything has nothing to look at.
+                        if there.is_some() || !balances.is_empty() {
+                            changes.insert(key, Todo::Look);
+                        }
+                        clients.insert(key, new);
+                        continue;
+                    }
+                };
+                if !Arc::ptr_eq(&client.want.balances, balances) {
+                    let whole = client.want.balances.is_empty() || balances.is_empty();
+                    let steps = client.change(balances);
+                    if whole || !(self.settled || client.ours) {
+                        changes.insert(key, Todo::Look);
+                    } else if !steps.is_empty() {
+                        changes.insert(key, Todo::Steps(steps));
+                    }
+                } else if looks && !balances.is_empty() {
+                    changes.insert(key, Todo::Look);
+                }
+                clients.insert(key, client);
+            }
+        }
+        let gone = std::mem::replace(&mut self.clients, clients);
+        let gone = gone.into_iter().filter(|(_, client)| !client.want.balances.is_empty());
+        changes.extend(gone.map(|(key, _)| (key, Todo::Look)));
+        changes
+    }
+
+    fn learn(&mut self, key: ClientKey, have: &Self::Observed) -> bool {
+        let Some(client) = self.clients.get_mut(&key) else { return false };
+        match have {
+            Some(have) => {
+                let chosen = |(address, route): (&IpAddr, &ObservedRoute)| Some((*address, route.chosen?));
+                client.chosen = have.routes.iter().filter_map(chosen).collect();
+            }
+            None => client.ours = true,
+        }
+        false
+    }
+
+    fn wanted(&self) -> BTreeSet<ClientKey> {
+        let some = self.clients.iter().filter(|(_, client)| !client.want.balances.is_empty());
+        some.map(|(key, _)| *key).collect()
+    }
+
+    fn turns(&self, key: ClientKey) -> &'static [Turn] {
+        // Before its interface goes.
+        if self.goes(key) { &[Turn::Clear] } else { &[Turn::Make] }
+    }
+
+    fn plan(&self, key: ClientKey, have: &Self::Observed, _turn: Turn) -> Vec<ServiceStep> {
+        let client = self.clients.get(&key);
+        let mut steps = plan_services(client.map(|client| &client.want), have.as_ref());
+        let fits = |have: &ObservedServices| {
+            client.is_some_and(|client| have.rules == interface_rules(&client.want.ifname))
+        };
+        let older = client.is_some_and(|client| !client.ours);
+        if !self.settled && older && have.as_ref().is_some_and(fits) {
+            let known =
+                |address: &IpAddr| have.as_ref().is_some_and(|have| have.routes.contains_key(address));
+            steps.retain(|step| matches!(step, ServiceStep::Put(address, _) if !known(address)));
+        }
+        steps
+    }
+
+    async fn before(
+        &mut self,
+        kernel: &dyn Kernel,
+        key: ClientKey,
+        steps: &[ServiceStep],
+    ) -> Result<(), String> {
+        let Some(client) = self.clients.get_mut(&key).filter(|_| !steps.is_empty()) else { return Ok(()) };
+        client.remember(steps);
+        kernel.place_client(key, &client.place).await.map_err(|error| error.to_string())
+    }
+
+    async fn after(&mut self, _: ClientKey, _: &[(ServiceStep, KernelError)]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Client {
+    /// Whether this is the same client, in the same place, whatever leads where.
+    fn is_of(&self, other: &Self) -> bool {
+        self.place == other.place
+            && (&self.want.ifname, &self.want.client) == (&other.want.ifname, &other.want.client)
+    }
+}

@@ -1,0 +1,119 @@
+# shellcheck shell=bash
+# Machines with a real Docker and a real agent each, on one machine: namespaces over a chroot of Debian. Sourced by tests/docker/run.
+#
+# A machine is a network namespace on a bridge, with namespaces of its own for mounts, processes, names and cgroups. Its files
+# are an overlay over the chroot; dockerd's data are beside it. What is in LAB_DIR goes when the lab ends.
+
+LAB=lmd$$
+CHROOTS=$ROOT/target/docker
+
+# chroot_of SUITE: prints the chroot with Debian's SUITE, and makes it where it is missing; 77 where it cannot be had.
+chroot_of() {
+    local dir=$CHROOTS/$1 packages=docker.io,containerd,runc,iptables,nftables,iproute2,busybox-static
+    [[ $1 == bookworm ]] || packages+=,docker-cli
+    if [[ ! -e $dir.rc || $(<"$dir.rc") != 0 ]]; then
+        command -v debootstrap >/dev/null || install_packages debootstrap >&2 || return 77
+        rm -rf "$dir" && mkdir -p "$dir"
+        debootstrap --variant=minbase --include="$packages" "$1" "$dir" >"$dir.log" 2>&1 || return 77
+        echo 0 >"$dir.rc"
+    fi
+    echo "$dir"
+}
+
+lab_begin() {
+    LAB_DIR=$(mktemp -d /var/tmp/lanmesh-docker-XXXXXX)
+    CGROUPS=/sys/fs/cgroup
+    [[ ! -d $CGROUPS/unified ]] || CGROUPS=$CGROUPS/unified
+    ip netns add "$LAB-lan"
+    ip -n "$LAB-lan" link set lo up
+    ip -n "$LAB-lan" link add br0 type bridge
+    ip -n "$LAB-lan" link set br0 up
+    # A route to nowhere: Docker takes the interface of the default route for its own.
+    ip -n "$LAB-lan" address add 10.99.0.254/24 dev br0
+}
+
+# node_up NAME ADDRESS CHROOT
+node_up() {
+    local name=$1 address=$2 dir=$LAB_DIR/$1 pid
+    mkdir -p "$dir"/{upper,work,root,data,log}
+    ip netns add "$LAB-$name"
+    ip -n "$LAB-$name" link set lo up
+    ip -n "$LAB-lan" link add "$name" type veth peer name eth0 netns "$LAB-$name"
+    ip -n "$LAB-lan" link set "$name" master br0 up
+    ip -n "$LAB-$name" address add "$address/24" dev eth0
+    ip -n "$LAB-$name" link set eth0 up
+    ip -n "$LAB-$name" route add default via 10.99.0.254
+    mkdir -p "$CGROUPS/$LAB-$name"
+    (
+        echo "$BASHPID" >"$CGROUPS/$LAB-$name/cgroup.procs"
+        exec setsid nsenter --net="/run/netns/$LAB-$name" unshare --mount --uts --ipc --cgroup --pid --fork \
+            env -i TERM=dumb /bin/bash "$ROOT/tests/docker/machine" "$dir" "$3" "$name" "$BINARY" "$ROOT" \
+            </dev/null >"$dir/log/machine" 2>&1 8>&- 9>&-
+    ) &
+    until_ok 20 test -e "$dir/log/ready" || die "the machine $name does not start: $(tail -n 1 "$dir/log/machine")"
+    for pid in $(<"$CGROUPS/$LAB-$name/cgroup.procs"); do
+        [[ $(awk '/NSpid/ { print $NF }' "/proc/$pid/status") != 1 ]] || echo "$pid" >"$dir/pid"
+    done
+}
+
+# on NAME COMMAND...: runs it on the machine.
+on() {
+    local name=$1
+    shift
+    (
+        echo "$BASHPID" >"$CGROUPS/$LAB-$name/cgroup.procs"
+        exec nsenter --target "$(<"$LAB_DIR/$name/pid")" --mount --uts --ipc --net --pid --cgroup --root --wdns=/ \
+            env -i TERM=dumb HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    )
+}
+
+# start_agent NAME, start_docker NAME: in the background; returns when it answers.
+start_agent() {
+    on "$1" setsid /opt/lanmesh/lanmesh agent </dev/null >>"$LAB_DIR/$1/log/agent" 2>&1 8>&- 9>&- &
+    until_ok 20 on "$1" /opt/lanmesh/lanmesh version >/dev/null 2>&1 || die "the agent of $1 does not start"
+}
+start_docker() {
+    on "$1" setsid dockerd --host unix:///run/docker.sock --pidfile /run/docker.pid --debug \
+        </dev/null >>"$LAB_DIR/$1/log/dockerd" 2>&1 8>&- 9>&- &
+    until_ok 40 on "$1" docker version >/dev/null 2>&1 || die "the dockerd of $1 does not start"
+}
+lanmesh() { on "$1" /opt/lanmesh/lanmesh "${@:2}"; }
+docker_on() { on "$1" docker "${@:2}"; }
+
+# stop_on NAME SIGNAL PROGRAM: a signal to the program of this name on the machine, and to none elsewhere.
+# shellcheck disable=SC2016
+stop_on() { on "$1" /bin/bash -c 'for p in /proc/[0-9]*; do
+    [[ $(readlink "$p/exe") != */"$1" ]] || kill -s "$0" "${p#/proc/}"; done' "$2" "$3"; }
+
+# in_container NAME CONTAINER COMMAND...: runs a program of the host's in the network namespace of a container.
+in_container() {
+    local key
+    key=$(docker_on "$1" inspect --format '{{.NetworkSettings.SandboxKey}}' "$2")
+    # /var/run is a link, which would lead to the host's.
+    nsenter --net="/proc/$(<"$LAB_DIR/$1/pid")/root${key#/var}" "${@:3}"
+}
+
+node_down() {
+    local name=$1 pid
+    pid=$(cat "$LAB_DIR/$name/pid" 2>/dev/null || true)
+    # Its first process: with it go all others.
+    [[ -z $pid ]] || kill -KILL "$pid" 2>/dev/null || true
+    until_ok 10 empty_cgroup "$name" || true
+    ip netns del "$LAB-$name" 2>/dev/null || true
+    find "$CGROUPS/$LAB-$name" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+}
+empty_cgroup() { [[ -z $(find "$CGROUPS/$LAB-$1" -name cgroup.procs -exec cat {} + 2>/dev/null) ]]; }
+
+lab_end() {
+    local dir
+    [[ -n ${LAB_DIR:-} ]] || return 0
+    for dir in "$LAB_DIR"/n*/; do node_down "$(basename "$dir")"; done
+    ip netns del "$LAB-lan" 2>/dev/null || true
+    [[ -z ${LAB_LOGS:-} ]] || for dir in "$LAB_DIR"/n*/; do
+        mkdir -p "$LAB_LOGS/$(basename "$dir")"
+        rm -rf "$dir"log/plugin
+        cp "$dir"log/* "$LAB_LOGS/$(basename "$dir")/" 2>/dev/null || true
+    done
+    rm -rf "$LAB_DIR"
+    LAB_DIR=''
+}
