@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use hickory_proto::rr::{Name, Record};
+use hickory_proto::rr::{Name, Record, RecordType};
 
 use super::codec::{Legacy, Response};
 use super::zone::{Key, Zone, key};
-use super::{Destination, Family};
+use super::{Destination, Family, found};
 
 /// A record is multicast no more often than this, and in defence of a name no more often than [`DEFENCE`]
 /// (RFC 6762 section 6).
@@ -119,7 +119,7 @@ impl Outbox {
                 Destination::Unicast(_) => packets.extend(unicast(&pending, zone)),
             }
         }
-        let announced = self.announcements_due(now, zone);
+        let announced = self.announcements_due(now, families, zone);
         for (family, pending) in groups {
             let response = self.multicast(now, family, pending, &announced, zone);
             let encoded = response.encode(None).into_iter();
@@ -128,17 +128,32 @@ impl Outbox {
         packets
     }
 
-    fn announcements_due(&mut self, now: Duration, zone: &Zone) -> Vec<Key> {
+    fn announcements_due(&mut self, now: Duration, families: &BTreeSet<Family>, zone: &Zone) -> Vec<Key> {
         let mut announced: Vec<Key> = Vec::new();
+        let mut held: Vec<Announcement> = Vec::new();
+        // A host's other addresses were told a moment ago: then this one waits until all may be.
+        let wait = |key: &Key| {
+            let ages = families.iter().filter_map(|family| zone.age(key, now, *family));
+            let wait = AGAIN.saturating_sub(ages.min()?);
+            (found::address(&key.1).is_some() && !wait.is_zero()).then_some(wait)
+        };
         self.announcements.retain_mut(|announcement| {
             if announcement.due <= now {
-                announcement.records.retain(|key| zone.entry(key).is_some());
+                let left = announcement.left;
+                announcement.records.retain(|key| {
+                    if let Some(wait) = wait(key) {
+                        held.push(Announcement { due: now + wait, left, records: vec![key.clone()] });
+                        return false;
+                    }
+                    zone.entry(key).is_some()
+                });
                 announced.extend(announcement.records.iter().cloned());
                 announcement.left -= 1;
                 announcement.due = now + AGAIN;
             }
             announcement.left > 0 && !announcement.records.is_empty()
         });
+        self.announcements.append(&mut held);
         announced
     }
 
@@ -153,8 +168,7 @@ impl Outbox {
         let mut response = Response::default();
         let mut keys: HashSet<Key> = HashSet::new();
         for key in announced {
-            if let Some(entry) = zone.entry_mut(key).filter(|_| keys.insert(key.clone())) {
-                entry.last.set(now, family);
+            if let Some(entry) = zone.entry(key).filter(|_| keys.insert(key.clone())) {
                 response.answers.push(entry.told.record.clone());
             }
         }
@@ -162,8 +176,8 @@ impl Outbox {
             let pause = if pending.defence { DEFENCE } else { AGAIN };
             let mut later = None;
             pending.records.retain(|key| {
-                let Some(entry) = zone.entry_mut(key).filter(|_| !keys.contains(key)) else { return false };
-                match entry.last.age(now, family).filter(|age| *age < pause) {
+                let Some(entry) = zone.entry(key).filter(|_| !keys.contains(key)) else { return false };
+                match zone.age(key, now, family).filter(|age| *age < pause) {
                     // Who wants a name hears this one defence, and needs no second.
                     Some(_) if pending.defence => false,
                     Some(age) => {
@@ -171,7 +185,6 @@ impl Outbox {
                         true
                     }
                     None => {
-                        entry.last.set(now, family);
                         response.answers.push(entry.told.record.clone());
                         keys.insert(key.clone());
                         false
@@ -189,13 +202,11 @@ impl Outbox {
                 self.pending.push(Pending { due, partial: false, ..pending });
             }
         }
-        let recent = |record: &Record| {
-            let age = zone.entry(&key(record)).and_then(|entry| entry.last.age(now, family));
-            age.is_some_and(|age| age < AGAIN)
-        };
+        let recent = |record: &Record| zone.age(&key(record), now, family).is_some_and(|age| age < AGAIN);
         response.additionals = zone.additionals(&response.answers);
         response.additionals.retain(|record| !recent(record));
-        for record in &response.additionals {
+        usable_first(&mut response);
+        for record in response.answers.iter().chain(&response.additionals) {
             if let Some(entry) = zone.entry_mut(&key(record)) {
                 entry.last.set(now, family);
             }
@@ -212,6 +223,23 @@ impl Outbox {
     /// How many answers wait.
     pub fn len(&self) -> usize {
         self.pending.len()
+    }
+}
+
+/// Puts the addresses of a host together, those of IPv4 before those of IPv6. Avahi gives a program the first that it reads,
+/// and one of IPv6 may be good on its link alone, with which distcc, say, can do nothing.
+fn usable_first(response: &mut Response) {
+    let is_address = |record: &Record| found::address(&record.data).is_some();
+    let hosts: HashSet<Name> = response
+        .answers
+        .iter()
+        .filter(|record| is_address(record))
+        .map(|record| record.name.clone())
+        .collect();
+    let joins = |record: &mut Record| is_address(record) && hosts.contains(&record.name);
+    response.answers.extend(response.additionals.extract_if(.., joins));
+    for records in [&mut response.answers, &mut response.additionals] {
+        records.sort_by_key(|record| record.record_type() == RecordType::AAAA);
     }
 }
 
@@ -243,13 +271,14 @@ fn unicast(pending: &Pending, zone: &Zone) -> Vec<(Destination, Vec<u8>)> {
     }
     let mut additionals = zone.additionals(&answers);
     if pending.legacy.is_some() {
-        additionals.retain(|record| record.record_type() != hickory_proto::rr::RecordType::NSEC);
+        additionals.retain(|record| record.record_type() != RecordType::NSEC);
         // It caches without knowing of goodbyes, and takes the top bit for a part of the class (section 6.7).
         for record in answers.iter_mut().chain(&mut additionals) {
             record.ttl = record.ttl.min(10);
             record.mdns_cache_flush = false;
         }
     }
-    let response = Response { answers, additionals };
+    let mut response = Response { answers, additionals };
+    usable_first(&mut response);
     response.encode(pending.legacy.as_ref()).into_iter().map(|bytes| (pending.to, bytes)).collect()
 }

@@ -152,6 +152,45 @@ fn a_record_is_multicast_once_in_a_second_however_many_ask() {
     assert!((5..=8).contains(&(before - Bench::new(ZeroconfMode::Proxy).engine.counters().sent)), "{before}");
 }
 
+/// Avahi takes the first address that it reads, and one of a link is none that distcc could connect to.
+#[test]
+fn the_addresses_of_a_host_are_told_together_those_of_ipv4_first() {
+    let mut bench = Bench::new(ZeroconfMode::Proxy);
+    let kinds = |sent: &[Sent]| {
+        let addresses = |(_, m): &Sent| {
+            let all = m.answers.iter().chain(&m.additionals).map(Record::record_type);
+            all.filter(|kind| matches!(kind, RecordType::A | RecordType::AAAA)).collect::<Vec<_>>()
+        };
+        sent.iter().map(addresses).filter(|kinds| kinds.contains(&RecordType::AAAA)).collect::<Vec<_>>()
+    };
+    let both = vec![RecordType::A, RecordType::AAAA];
+    // Somebody has just been told the one address when the other is found.
+    assert_eq!(bench.ask(A, query(names::host("far"), RecordType::A)).len(), 1);
+    bench.wait(300);
+    let mut facts = far();
+    if let lanmesh_model::Found::Host(host) = &mut facts[0].found {
+        host.addresses.insert("fe80::9".parse().unwrap());
+    }
+    let mut told: Vec<(u64, Sent)> = Vec::new();
+    told.extend(bench.remotes([remote(9, [endpoint("far", 9)], facts)]).into_iter().map(|sent| (0, sent)));
+    // Who asks meanwhile waits for both.
+    told.extend(bench.ask(A, query(names::host("far"), RecordType::AAAA)).into_iter().map(|sent| (0, sent)));
+    told.extend(bench.wait(4000));
+    let (times, sent): (Vec<u64>, Vec<Sent>) = told.into_iter().unzip();
+    let kinds_told = kinds(&sent);
+    assert!(kinds_told.len() >= 2 && kinds_told.iter().all(|kinds| *kinds == both), "{kinds_told:?}");
+    assert!(
+        times.iter().zip(&sent).all(|(at, sent)| kinds(std::slice::from_ref(sent)).is_empty() || *at >= 700)
+    );
+    for asked in [RecordType::AAAA, RecordType::A, RecordType::ANY] {
+        assert_eq!(kinds(&bench.ask(A, query(names::host("far"), asked))), std::slice::from_ref(&both));
+        bench.wait(2000);
+    }
+    bench.ask(A, pointer());
+    let sent: Vec<_> = bench.wait(1000).into_iter().map(|(_, sent)| sent).collect();
+    assert_eq!(kinds(&sent), [both]);
+}
+
 #[test]
 fn what_is_known_is_not_answered_also_when_it_follows_in_another_packet() {
     let mut bench = Bench::new(ZeroconfMode::Proxy);

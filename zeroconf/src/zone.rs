@@ -150,6 +150,17 @@ impl Zone {
         node.entries.get(*node.places.get(data)?)
     }
 
+    /// How long ago a record was multicast. The addresses of a host count as one: they are told together or not at all.
+    pub fn age(&self, of: &Key, now: Duration, family: Family) -> Option<Duration> {
+        let is_address = |data: &RData| found::address(data).is_some();
+        if !is_address(&of.1) {
+            return self.entry(of)?.last.age(now, family);
+        }
+        let entries = self.names.get(&of.0)?.entries.iter();
+        let addresses = entries.filter(|entry| is_address(&entry.told.record.data));
+        addresses.filter_map(|entry| entry.last.age(now, family)).min()
+    }
+
     /// The names and records that go with `answers` (RFC 6763 section 12, RFC 6762 section 6.2), without them.
     pub fn additionals(&self, answers: &[Record]) -> Vec<Record> {
         let mut more: Vec<Record> = Vec::new();
