@@ -120,11 +120,10 @@ impl Cluster {
         let key = self.next_key(true).await?;
         let prepare = move |core: &Core, _| {
             core.may_remove(node)?;
-            Ok::<_, ClusterError>((vec![Persist::Claim(Claim::Removed(node))], ()))
+            let mut changes = core.with_key(&key);
+            changes.push(Persist::Claim(Claim::Removed(node)));
+            Ok::<_, ClusterError>((changes, key))
         };
-        let index =
-            self.0.streams.durably(prepare, move |core, (), now| core.remove_node(node, key, now)).await??;
-        self.0.streams.persister.barrier().await?;
-        Ok(index)
+        self.0.streams.durably(prepare, move |core, key, now| core.remove_node(node, key, now)).await?
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::core::{Boot, Core};
+use super::core::{Boot, Core, Persist};
 use super::driver::{self, Link, Outlets};
 use super::facts::{FactKey, Kind, Scope};
 use super::join::client::Caller;
@@ -24,7 +24,7 @@ use super::kinds::{self, About, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
 use super::persister::Persister;
 use super::pki::{self, Authority};
-use super::store::{self, Membership, Remembered};
+use super::store::{self, Enrolment, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::trust::Trusted;
 use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Refusal, Stats};
@@ -109,9 +109,9 @@ impl Cluster {
         ledger.merge(Claim::Manager { term: 1, node });
         ledger.merge(Claim::Authority { term: 1, certificate: ca.clone() });
         let cluster = cluster_id(&pki::fingerprint(&ca));
-        let membership = Membership { cluster, node, name, index, address: advertise, ca, certificate, key };
+        let enrolment = Enrolment { cluster, node, name, index, address: advertise, ca, certificate, key };
         let entered = Remembered {
-            membership,
+            enrolment,
             keys: vec![gate.next_key((0, 0), true)?],
             ledger,
             peers: BTreeMap::new(),
@@ -151,12 +151,12 @@ impl Cluster {
         }
         let Some(mut remembered) = store::load(&config.state)? else { return Ok(None) };
         if let Some(advertise) = config.advertise {
-            remembered.membership.address = advertise;
+            remembered.enrolment.address = advertise;
         }
-        let sockets = Sockets::bind(&config, remembered.membership.address).await?;
-        let ca = remembered.membership.ca.clone();
+        let sockets = Sockets::bind(&config, remembered.enrolment.address).await?;
+        let ca = remembered.enrolment.ca.clone();
         // The agent may have stopped between hearing of another manager and forgetting the secrets.
-        let manages = remembered.ledger.manager().is_some_and(|(_, node)| node == remembered.membership.node);
+        let manages = remembered.ledger.manager().is_some_and(|(_, node)| node == remembered.enrolment.node);
         let stored = remembered.authority.take().filter(|_| manages);
         let gate = stored.map(|stored| Gate::restore(ca, stored)).transpose()?;
         Self::start(config, remembered, gate, initial, sockets).map(Some)
@@ -169,34 +169,34 @@ impl Cluster {
         initial: Initial,
         sockets: Sockets,
     ) -> Result<Self, ClusterError> {
-        let Remembered { membership, keys, ledger, peers, records, .. } = remembered;
+        let Remembered { enrolment, keys, ledger, peers, records, .. } = remembered;
         let incarnation = store::next_incarnation(&config.state, config.machine.as_deref(), now_ms())?;
         let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
         let tls = Trusted::new(
             config.protocols,
-            &membership,
+            &enrolment,
             authorities,
             gate.as_ref().and_then(|gate| gate.chain().cloned()),
         )?;
         let fact = NodeFact {
-            name: membership.name,
-            index: membership.index,
-            address: membership.address,
-            vtep: config.vtep.unwrap_or(membership.address.ip()),
+            name: enrolment.name,
+            index: enrolment.index,
+            address: enrolment.address,
+            vtep: config.vtep.unwrap_or(enrolment.address.ip()),
             underlay_mtu: kinds::carried(config.underlay_mtu),
             networks: Default::default(),
             mesh: initial.mesh.clone(),
             protocols: (config.protocols.lowest, config.protocols.highest),
             traits: config.traits,
         };
-        let about = About { writer: membership.node, scope: Scope::Node, network: None };
+        let about = About { writer: enrolment.node, scope: Scope::Node, network: None };
         kinds::check::<NodeKind>(&about, &(), &fact)?;
         let boot = Boot {
-            me: membership.node,
+            me: enrolment.node,
             fact,
             incarnation,
             ledger,
-            ca: pki::public_key(&membership.ca)?,
+            ca: pki::public_key(&enrolment.ca)?,
             keys,
             peers,
             initial: initial.networks,
@@ -212,7 +212,7 @@ impl Cluster {
         let (link, calls) = Link::new();
         let (persister, writer) = Persister::start(config.state.clone())?;
         let empty = ClusterView {
-            me: membership.node,
+            me: enrolment.node,
             nodes: Arc::default(),
             networks: BTreeMap::new(),
             services: Arc::default(),
@@ -275,7 +275,7 @@ impl Cluster {
         let gossip = driver::spawn(core, sockets.udp, calls, outlets, streams.stop.clone())?;
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
         let threads = Mutex::new(Some(Threads { gossip, writer }));
-        let (id, me, state) = (membership.cluster, membership.node, config.state);
+        let (id, me, state) = (enrolment.cluster, enrolment.node, config.state);
         let inner = Inner { id, me, state, link, streams, mesh, view, settled, events, stats, threads };
         let cluster = Self(Arc::new(inner));
         cluster.rotate_when_due(config.rotate);
@@ -470,12 +470,20 @@ impl Cluster {
         let (ca, key) = streams.tls.own();
         let gate = Gate::take_over(me.id, &me.name, key)?;
         let (authority, ca) = (gate.authority().certificate().to_vec(), ca.to_vec());
-        // Its own first: once the others know of the CA, this node must be able to use it.
-        store::save_authority(&self.0.state, &gate.to_store())?;
-        streams.tls.show(gate.chain().cloned());
-        *lock(&streams.gate) = Some(gate);
-        self.0.link.with(move |core, now| core.recover(authority, ca, now)).await?;
-        streams.persister.barrier().await?;
+        let prepare = move |core: &Core, _| {
+            let claims = core.takeover(authority, ca);
+            let mut changes = vec![Persist::Authority(gate.to_store())];
+            changes.extend(claims.iter().cloned().map(Persist::Claim));
+            Ok::<_, ClusterError>((changes, (gate, claims)))
+        };
+        let this = Arc::clone(streams);
+        let commit = move |core: &mut Core, (gate, claims): (Gate, Vec<Claim>), now| {
+            // Its own first: once the others know of the CA, this node must be able to use it.
+            this.tls.show(gate.chain().cloned());
+            *lock(&this.gate) = Some(gate);
+            core.recover(claims, now);
+        };
+        streams.durably(prepare, commit).await?;
         // The one before may have owed keys.
         streams.left.notify_one();
         Ok(())

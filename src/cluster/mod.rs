@@ -10,6 +10,7 @@
 //!
 //! [`ClusterView`]: crate::model::ClusterView
 
+mod authority;
 mod changes;
 mod config;
 mod conversation;

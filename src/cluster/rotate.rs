@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::core::{Core, Persist};
 use super::gossip_key::GossipKey;
 use super::handle::{Cluster, Inner};
 use super::{ClusterError, store};
@@ -25,10 +26,22 @@ const RETRY: Duration = Duration::from_secs(5);
 impl Cluster {
     /// Makes a new gossip key, from which the mesh's next secret follows, and hands it out. Manager only.
     pub async fn rotate_keys(&self) -> Result<(), ClusterError> {
-        let key = self.next_key(false).await?;
-        self.0.link.with(move |core, now| core.hand_out(key, now)).await?;
-        store::rotated(&self.0.state, now_ms())?;
-        self.0.streams.persister.barrier().await
+        self.hand_out_next(false, vec![Persist::Rotated(now_ms())]).await
+    }
+
+    /// Makes the next gossip key and hands it out, once it is written down with `besides`; `void` as in
+    /// [`Gate::next_key`](super::join::gate::Gate::next_key).
+    ///
+    /// # Errors
+    /// This node is not the manager, or it cannot be written down: then there is no such key.
+    async fn hand_out_next(&self, void: bool, besides: Vec<Persist>) -> Result<(), ClusterError> {
+        let key = self.next_key(void).await?;
+        let prepare = move |core: &Core, _| {
+            let mut changes = core.with_key(&key);
+            changes.extend(besides);
+            Ok::<_, ClusterError>((changes, key))
+        };
+        self.0.streams.durably(prepare, |core, key, now| core.hand_out(key, now)).await
     }
 
     /// The number of the newest gossip key that this node has.
@@ -97,9 +110,7 @@ impl Cluster {
 
     /// Makes a new gossip key that voids all others, so that nodes that left can read nothing more.
     async fn rotate_after_leave(&self, owed: &[NodeId]) -> Result<(), ClusterError> {
-        let key = self.next_key(true).await?;
-        self.0.link.with(move |core, now| core.hand_out(key, now)).await?;
-        self.0.streams.persister.barrier().await?;
+        self.hand_out_next(true, Vec::new()).await?;
         // Of those alone: another may have left meanwhile.
         Ok(store::paid(&self.0.state, owed)?)
     }

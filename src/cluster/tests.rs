@@ -107,7 +107,7 @@ async fn all_see_each_other(clusters: &[&Cluster]) {
 async fn refused(config: JoinConfig) -> String {
     let state = config.common.state.clone();
     let error = Cluster::join(config).await.err().expect("is refused").to_string();
-    assert!(store::membership(&state).unwrap().is_none(), "a refused node believes to be in");
+    assert!(store::enrolment(&state).unwrap().is_none(), "a refused node believes to be in");
     error
 }
 

@@ -8,8 +8,9 @@ use std::sync::{PoisonError, RwLock};
 use tracing::warn;
 
 use super::ClusterError;
+use super::authority::TakenOver;
 use super::pki::{self, Chain, Tls};
-use super::store::{Membership, TakenOver};
+use super::store::Enrolment;
 use super::version::Protocols;
 
 /// What this node came into the cluster with.
@@ -37,11 +38,11 @@ impl Trusted {
     /// is another certificate.
     pub fn new(
         protocols: Protocols,
-        membership: &Membership,
+        enrolment: &Enrolment,
         authorities: Vec<Vec<u8>>,
         join: Option<TakenOver>,
     ) -> Result<Self, ClusterError> {
-        let Membership { ca, certificate, key, .. } = membership;
+        let Enrolment { ca, certificate, key, .. } = enrolment;
         let own = Own { ca: ca.clone(), certificate: certificate.clone(), key: key.clone(), protocols };
         let tls = own.tls(&authorities, join.as_ref())?;
         Ok(Self { own, now: RwLock::new(Now { authorities, join, tls }) })

@@ -106,7 +106,7 @@ fn whatever_is_refused_on_a_full_disk_was_not_done_and_nobody_was_told() {
     let shown = full.lanmesh(["token", "show", "--json"]).json();
 
     let path = two.path_text();
-    let writes: [&[&str]; 10] = [
+    let writes: [&[&str]; 11] = [
         &["network", "create", "new", "--subnet", "10.90.0.0/24"],
         &["network", "rm", "empty"],
         &["network", "set", "net", "--multicast", "flood"],
@@ -115,6 +115,7 @@ fn whatever_is_refused_on_a_full_disk_was_not_done_and_nobody_was_told() {
         &["attach", "net", "--name", "c2", "--netns", path],
         &["detach", "net", "c1"],
         &["token", "rotate"],
+        &["manager", "rotate-keys"],
         &["node", "rm", "n2"],
         &["leave"],
     ];
@@ -177,4 +178,33 @@ fn a_node_that_cannot_keep_that_it_leaves_stays_and_leaves_when_there_is_room() 
     full.start_and_wait();
     let status = full.lanmesh(["status", "--json"]).json();
     assert_eq!(status["state"], "no_cluster", "{status}");
+}
+
+fn no_manager(node: &Node) -> Result<(), String> {
+    match node.lanmesh(["token", "show", "--json"]).ok() {
+        Ok(token) => Err(format!("it still shows {token}")),
+        Err(_) => Ok(()),
+    }
+}
+
+#[test]
+fn a_node_that_cannot_keep_that_it_is_the_manager_is_not_and_is_when_there_is_room() {
+    let (lab, disk, _) = with_small_disk(lab!(2));
+    let (full, other) = (lab.node(1), lab.node(2));
+    let recover = ["manager", "recover", "--force"];
+    other.lanmesh(recover).success();
+    wait_until("n1 has stepped down", SOON, || no_manager(full));
+    disk.fill_for(full);
+    for _ in 0..2 {
+        let why = full.lanmesh(recover).refusal();
+        assert!(why.contains("full") && why.contains("make room"), "{why}");
+    }
+    stays("n2 is the manager", Duration::from_secs(2), || {
+        other.lanmesh(["token", "show", "--json"]).ok().map(drop)
+    });
+    full.lanmesh(["token", "show"]).refusal();
+    disk.free();
+    full.lanmesh(recover).success();
+    full.lanmesh(["token", "show"]).success();
+    wait_until("n2 has stepped down", SOON, || no_manager(other));
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Core, FAN_OUT, Output};
+use super::{Core, FAN_OUT, Output, Persist};
 use crate::cluster::facts::{FactKey, Project, Scope};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
@@ -309,6 +309,11 @@ impl Core {
         Ok(admission.index)
     }
 
+    /// What is to be remembered before a gossip key is handed out.
+    pub fn with_key(&self, key: &GossipKey) -> Vec<Persist> {
+        self.keyring.with(key).map(Persist::Keys).into_iter().collect()
+    }
+
     /// Takes a gossip key that this node, the manager, has made, and gives it to the others.
     pub fn hand_out(&mut self, key: GossipKey, now: Duration) {
         if !self.keyring.learn(key, now) {
@@ -343,15 +348,24 @@ impl Core {
         self.ledger.manager().is_some_and(|(_, node)| node == self.me)
     }
 
-    /// Takes the manager's role over, with a CA of its own; `ca` is the one that this node's certificate is from.
-    pub fn recover(&mut self, authority: Vec<u8>, ca: Vec<u8>, now: Duration) {
+    /// What makes this node the manager, with a CA of its own; `ca` is the one that its certificate is from.
+    pub fn takeover(&self, authority: Vec<u8>, ca: Vec<u8>) -> Vec<Claim> {
         let term = self.ledger.manager().map_or(0, |(term, _)| term);
         let known = self.ledger.authorities().any(|known| known == ca);
-        if !known {
-            self.take_claim(Claim::Authority { term, certificate: ca }, now);
+        let own = (!known).then_some(Claim::Authority { term, certificate: ca });
+        let new = Claim::Authority { term: term + 1, certificate: authority };
+        own.into_iter().chain([new, Claim::Manager { term: term + 1, node: self.me }]).collect()
+    }
+
+    /// Takes the manager's role over; see [`Core::takeover`].
+    pub fn recover(&mut self, claims: Vec<Claim>, now: Duration) {
+        for claim in claims {
+            match claim {
+                // Large, and of use only to whom they are shown by streams.
+                Claim::Authority { .. } => self.take_claim(claim, now),
+                _ => self.publish(claim, now),
+            };
         }
-        self.take_claim(Claim::Authority { term: term + 1, certificate: authority }, now);
-        self.publish(Claim::Manager { term: term + 1, node: self.me }, now);
         for peer in self.up() {
             // At once and to all: whom the new CA lets in is to be let in by everybody.
             self.synced.remove(&peer);

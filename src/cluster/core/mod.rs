@@ -19,6 +19,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::authority::StoredAuthority;
 use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
 use super::gossip_key::GossipKey;
 use super::kinds::{
@@ -72,8 +73,12 @@ pub(super) enum Persist {
     Peer(NodeId, NodeFact),
     /// The incarnation, after this node found that it had lost count.
     Incarnation(Incarnation),
+    /// This node is the manager, with these secrets.
+    Authority(StoredAuthority),
     /// Another node is the manager now: its secrets are to be forgotten here.
     SteppedDown,
+    /// When the manager last made a gossip key on its own account, in milliseconds since 1970.
+    Rotated(u64),
     /// A record of the whole cluster.
     Record(Record),
     /// A record's tombstone has had its time.

@@ -14,7 +14,7 @@ use crate::cluster::conversation::{Conversation, NoConversation, within};
 use crate::cluster::facts::Delta;
 use crate::cluster::kinds::{FactKind, NodeFact, NodeKind};
 use crate::cluster::ledger::Ledger;
-use crate::cluster::store::{Membership, Pending, Remembered};
+use crate::cluster::store::{Enrolment, Pending, Remembered};
 use crate::cluster::wire::{Claim, JoinRequest, MAX_FRAME, Reply, Request, STEP_TIMEOUT, Welcome};
 use crate::cluster::{ClusterError, DEFAULT_PORT, JoinConfig, JoinError, Refusal, pki};
 use crate::model::{NodeId, NodeIndex};
@@ -107,7 +107,7 @@ impl Caller {
         let cluster = cluster_id(&pki::fingerprint(first));
         let peers = nodes.iter().filter(|delta| delta.is_sound()).filter_map(node_said).collect();
         Ok(Remembered {
-            membership: Membership {
+            enrolment: Enrolment {
                 cluster,
                 node: NodeId::from_bytes(node),
                 name: config.name.clone(),

@@ -117,18 +117,33 @@ impl Keyring {
     /// Takes a key; `true` where it was not known. One that no CA signed is not taken, nor one that is older
     /// than all that are held or void by one of them. Those that it makes void are forgotten at once.
     pub fn learn(&mut self, key: GossipKey, now: Duration) -> bool {
+        if !self.takes(&key) {
+            return false;
+        }
         let at = (key.epoch, key.id());
-        let outdated = self.held.first_key_value().is_some_and(|(oldest, _)| at < *oldest);
-        if outdated || key.epoch < self.floor() || self.held.contains_key(&at) {
-            return false;
-        }
-        if !self.authorities.iter().any(|authority| key.is_genuine(authority)) {
-            return false;
-        }
         self.held.insert(at, Held { key, since: Some(now), senders: BTreeMap::new() });
         let floor = self.floor();
         self.held.retain(|(epoch, _), _| *epoch >= floor);
         true
+    }
+
+    fn takes(&self, key: &GossipKey) -> bool {
+        let at = (key.epoch, key.id());
+        let outdated = self.held.first_key_value().is_some_and(|(oldest, _)| at < *oldest);
+        !outdated
+            && key.epoch >= self.floor()
+            && !self.held.contains_key(&at)
+            && self.authorities.iter().any(|authority| key.is_genuine(authority))
+    }
+
+    /// What [`keys`](Self::keys) will be once this key is taken; `None` where it would not be.
+    pub fn with(&self, key: &GossipKey) -> Option<Vec<GossipKey>> {
+        let floor = self.floor().max(key.floor.min(key.epoch));
+        let good = |held: &GossipKey| held.epoch >= floor;
+        let mut keys: Vec<_> = self.keys().into_iter().filter(good).collect();
+        keys.push(key.clone());
+        keys.sort_by_key(|key| (key.epoch, key.id()));
+        self.takes(key).then_some(keys)
     }
 
     /// Keys of a lower epoch are void.

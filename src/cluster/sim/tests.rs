@@ -197,7 +197,7 @@ fn an_index_that_two_managers_gave_during_a_cut_belongs_to_the_node_of_the_later
         // The old manager knows nothing of the new one, and lets a node in, as the new one does.
         let let_in = |n: u8, term| Admission { term, index: NodeIndex(4), ..admission(n.into()) };
         sim.with(0, |core, now| core.admit(let_in(11, 1), now));
-        sim.with(2, |core, now| core.recover(vec![2], vec![1], now));
+        sim.with(2, |core, now| core.recover(core.takeover(vec![2], vec![1]), now));
         sim.with(2, |core, now| core.admit(let_in(12, 2), now));
         assert!([0, 2].map(|n| sim.with(n, |core, _| core.is_manager())).iter().all(|manages| *manages));
         sim.side = vec![0; 4];

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
+use super::authority::StoredAuthority;
 use super::core::Persist;
 use super::facts::{FactKey, Incarnation, Kind, Record, Stamp};
 use super::gossip_key::GossipKey;
@@ -40,7 +41,7 @@ const MACHINE: &str = "cluster/machine";
 
 /// Who this node is in its cluster.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct Membership {
+pub(super) struct Enrolment {
     /// The cluster.
     pub cluster: String,
     /// The node.
@@ -87,32 +88,9 @@ struct Kept {
     value: Option<String>,
 }
 
-/// What makes a node the manager.
-#[derive(Clone, Serialize, Deserialize)]
-pub(super) struct StoredAuthority {
-    /// The CA's key, in PKCS #8.
-    pub key: Vec<u8>,
-    /// The secret of the token.
-    pub secret: [u8; 16],
-    /// SHA-256 of the secrets that were rotated out, the newest last.
-    pub rotated: Vec<[u8; 32]>,
-    /// Of a node that took the role over: the CA that it made.
-    #[serde(default)]
-    pub taken_over: Option<TakenOver>,
-}
-
-/// The CA of a node that took the manager's role over.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct TakenOver {
-    /// The CA's certificate, in DER.
-    pub ca: Vec<u8>,
-    /// This node's certificate by that CA, in DER: what it shows to those who join.
-    pub certificate: Vec<u8>,
-}
-
 /// Everything that is remembered.
 pub(super) struct Remembered {
-    pub membership: Membership,
+    pub enrolment: Enrolment,
     pub keys: Vec<GossipKey>,
     pub ledger: Ledger,
     pub peers: BTreeMap<NodeId, NodeFact>,
@@ -121,13 +99,13 @@ pub(super) struct Remembered {
 }
 
 /// Who this node is, if it belongs to a cluster.
-pub(super) fn membership(state: &State) -> Result<Option<Membership>, StateError> {
+pub(super) fn enrolment(state: &State) -> Result<Option<Enrolment>, StateError> {
     state.get(IDENTITY)
 }
 
 /// Refuses to enter a second cluster.
 pub(super) fn check_free(state: &State) -> Result<(), ClusterError> {
-    match membership(state)? {
+    match enrolment(state)? {
         None => Ok(()),
         Some(found) => Err(ClusterError::AlreadyMember { name: found.name, cluster: found.cluster }),
     }
@@ -135,7 +113,7 @@ pub(super) fn check_free(state: &State) -> Result<(), ClusterError> {
 
 /// Everything that is remembered; `None` where this node belongs to no cluster.
 pub(super) fn load(state: &State) -> Result<Option<Remembered>, StateError> {
-    let Some(membership) = membership(state)? else { return Ok(None) };
+    let Some(enrolment) = enrolment(state)? else { return Ok(None) };
     let mut ledger = Ledger::default();
     for (key, KeptClaim { kind, value }) in state.list::<KeptClaim>(LEDGER)? {
         let value = BASE64.decode(value.as_bytes()).map_err(|error| damaged(&key, error))?;
@@ -150,7 +128,7 @@ pub(super) fn load(state: &State) -> Result<Option<Remembered>, StateError> {
     let records = state.list::<Kept>(RECORDS)?;
     let records = records.into_iter().filter_map(|(key, kept)| record(&key, kept)).collect();
     Ok(Some(Remembered {
-        membership,
+        enrolment,
         records,
         keys: state.get(KEYS)?.unwrap_or_default(),
         ledger,
@@ -205,7 +183,7 @@ pub(super) fn enter(state: &State, entered: &Remembered) -> Result<(), StateErro
     for record in &entered.records {
         keep(&mut batch, record);
     }
-    batch.put(IDENTITY, &entered.membership);
+    batch.put(IDENTITY, &entered.enrolment);
     batch.put(KEYS, &entered.keys);
     if let Some(authority) = &entered.authority {
         batch.put(AUTHORITY, authority);
@@ -255,8 +233,8 @@ pub(super) fn paid(state: &State, nodes: &[NodeId]) -> Result<(), StateError> {
 
 /// Remembers the address that the others use from now on.
 pub(super) fn moved(state: &State, address: SocketAddr) -> Result<(), StateError> {
-    match membership(state)? {
-        Some(membership) => state.put(IDENTITY, &Membership { address, ..membership }),
+    match enrolment(state)? {
+        Some(enrolment) => state.put(IDENTITY, &Enrolment { address, ..enrolment }),
         None => Ok(()),
     }
 }
@@ -282,7 +260,9 @@ pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError>
                 batch.put(at, &kept);
             }
             Persist::Incarnation(incarnation) => batch.put(INCARNATION, incarnation),
+            Persist::Authority(authority) => batch.put(AUTHORITY, authority),
             Persist::SteppedDown => batch.delete(AUTHORITY),
+            Persist::Rotated(now_ms) => batch.put(ROTATED, now_ms),
             Persist::Record(record) => keep(&mut batch, record),
             Persist::Forget(key) => batch.delete(kept_at(key)),
             Persist::Owed(node) => {

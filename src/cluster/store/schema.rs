@@ -64,7 +64,7 @@ mod tests {
             assert!(claims >= 7, "{before:?}");
             adopt(&state).unwrap();
             let known = store::load(&state).unwrap().unwrap();
-            assert_eq!(known.membership.name.to_string(), node);
+            assert_eq!(known.enrolment.name.to_string(), node);
             // A network that was deleted is one claim, as it was.
             assert_eq!(known.ledger.claims().count(), claims);
             assert_eq!(known.ledger.nodes().count(), 2);

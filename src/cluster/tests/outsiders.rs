@@ -24,10 +24,10 @@ async fn a_join_that_could_not_be_kept_is_taken_up_again_under_the_same_id_and_i
     // As if the disk had been full when the answer came: only the key of the attempt is there.
     let n2 = Cluster::join(config).await.unwrap();
     let (id, index) = (n2.me(), n2.view().borrow().myself().unwrap().index);
-    let key = store::membership(&state).unwrap().unwrap().key;
+    let key = store::enrolment(&state).unwrap().unwrap().key;
     n2.shutdown().await;
     drop(n2);
-    let ca = store::membership(&state).unwrap().unwrap().ca;
+    let ca = store::enrolment(&state).unwrap().unwrap().ca;
     store::forget(&state).unwrap();
     let pending = store::Pending { name: name(2), ca: pki::fingerprint(&ca), key };
     state.put("cluster/joining", &pending).unwrap();
@@ -80,7 +80,7 @@ async fn who_shows_another_key_than_the_node_was_let_in_with_is_not_that_node() 
     let n1 = place.create().await;
     let n2 = place.join(2, &n1).await;
     let (node, other) = (n2.me(), [7; 32]);
-    let key = store::membership(&n2.0.state).unwrap().unwrap();
+    let key = store::enrolment(&n2.0.state).unwrap().unwrap();
     let shown = Shown::of(&key.certificate).unwrap();
     assert_eq!(shown.node, node);
     assert!(receives(&n1, shown).await.is_ok());
