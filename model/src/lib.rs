@@ -8,6 +8,7 @@ mod claims;
 mod endpoint;
 mod group;
 mod id;
+pub mod limits;
 mod mac;
 mod means;
 mod mesh;

@@ -16,13 +16,17 @@ use super::types::{
 };
 use crate::model::{
     AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, Placement, ServiceName,
-    ServiceRanges, is_label_name, is_label_value,
+    ServiceRanges, is_label_name, is_label_value, limits,
 };
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
 /// The smallest MTU of IPv6 (RFC 8200 section 5).
 const IPV6_MTU_MIN: u32 = 1280;
+
+/// The networks of one document, and its services and endpoints: each network costs a write to the disk.
+const NETWORKS_MAX: usize = 1024;
+const ITEMS_MAX: usize = 4096;
 
 /// A request that can be checked by itself.
 pub trait Checked {
@@ -32,6 +36,11 @@ pub trait Checked {
 
 fn require(good: bool, field: impl Into<String>, message: impl FnOnce() -> String) -> Answer<()> {
     if good { Ok(()) } else { Err(ApiError::bad_field(field, message())) }
+}
+
+/// Says that a list is too long before anything looks at each of its items.
+fn at_most(count: usize, max: usize, field: impl Into<String>) -> Answer<()> {
+    require(count <= max, field, || format!("are {count}, and may be {max} at most"))
 }
 
 impl Checked for InitRequest {
@@ -82,6 +91,11 @@ impl Checked for LabelsRequest {
 
 impl Checked for SettingsRequest {
     fn check(&self) -> Answer<()> {
+        at_most(self.add_subnets.len(), limits::SUBNETS, "add_subnets")?;
+        at_most(self.gateways.len(), limits::SUBNETS, "gateways")?;
+        at_most(ranges_of(&self.pools), limits::RANGES, "pools")?;
+        at_most(self.reserve.len(), limits::RANGES, "reserve")?;
+        at_most(self.release.len(), limits::RANGES, "release")?;
         let field = |name: &str| format!("options.{name}");
         let mut options = NetworkOptions::default();
         for (name, text) in &self.options {
@@ -131,6 +145,10 @@ fn pools(pools: &BTreeMap<ServiceName, Ranges>) -> Vec<Pool> {
         ranges.0.iter().map(|range| Pool { service: service.clone(), range: *range }).collect::<Vec<_>>()
     };
     pools.iter().flat_map(of).collect()
+}
+
+fn ranges_of(pools: &BTreeMap<ServiceName, Ranges>) -> usize {
+    pools.values().map(|ranges| ranges.0.len()).sum()
 }
 
 /// What is for services is no endpoint's.
@@ -225,6 +243,10 @@ impl NetworkAnswer {
 
 impl Checked for NetworkRequest {
     fn check(&self) -> Answer<()> {
+        at_most(self.subnets.len(), limits::SUBNETS, "subnets")?;
+        at_most(self.gateways.len(), limits::SUBNETS, "gateways")?;
+        at_most(ranges_of(&self.pools), limits::RANGES, "pools")?;
+        at_most(self.reserve.len(), limits::RANGES, "reserve")?;
         for (i, subnet) in self.subnets.iter().enumerate() {
             let network = subnet.network();
             require(subnet.ip() == network, format!("subnets[{i}]"), || {
@@ -331,6 +353,9 @@ impl Checked for AttachRequest {
         require(self.slot.is_none() || self.service.is_some(), "slot", || {
             "has no meaning without service".into()
         })?;
+        at_most(self.addresses.len(), limits::ADDRESSES, "addresses")?;
+        at_most(self.aliases.len(), limits::ALIASES, "aliases")?;
+        at_most(self.advertise.len(), limits::ADVERTISED, "advertise")?;
         for (i, address) in self.addresses.iter().enumerate() {
             require(!self.addresses[..i].contains(address), format!("addresses[{i}]"), || {
                 format!("{address} is there twice")
@@ -355,12 +380,13 @@ impl Checked for DrainRequest {
 
 impl Checked for ServiceAddressRequest {
     fn check(&self) -> Answer<()> {
+        at_most(self.addresses.len(), limits::ADDRESSES, "addresses")?;
         for (i, address) in self.addresses.iter().enumerate() {
             require(!self.addresses[..i].contains(address), format!("addresses[{i}]"), || {
                 format!("{address} is there twice")
             })?;
         }
-        require(self.ports.len() <= PORT_MAPS_MAX, "ports", || format!("are more than {PORT_MAPS_MAX}"))?;
+        at_most(self.ports.len(), PORT_MAPS_MAX, "ports")?;
         for (i, map) in self.ports.iter().enumerate() {
             let again = self.ports[..i].iter().any(|other| other.port == map.port);
             require(!again, format!("ports[{i}]"), || format!("port {} is there twice", map.port))?;
@@ -371,6 +397,10 @@ impl Checked for ServiceAddressRequest {
 
 impl Checked for DesiredDocument {
     fn check(&self) -> Answer<()> {
+        let all = |counts: &mut dyn Iterator<Item = usize>| counts.sum();
+        at_most(self.networks.len(), NETWORKS_MAX, "networks")?;
+        at_most(all(&mut self.services.values().map(BTreeMap::len)), ITEMS_MAX, "services")?;
+        at_most(all(&mut self.endpoints.values().map(BTreeMap::len)), ITEMS_MAX, "endpoints")?;
         for (name, request) in &self.networks {
             request.check().map_err(|error| error.within(&format!("networks.{name}")))?;
         }

@@ -149,3 +149,30 @@ async fn a_body_is_too_large_beyond_the_limit_whether_or_not_its_length_was_told
     assert_eq!(desired.status, 200);
     assert_eq!(served.put("/v1/desired", &format!("{:<16001}", "{}")).await.status, 413);
 }
+
+#[tokio::test]
+async fn more_of_one_thing_than_there_may_be_is_refused_by_its_count() {
+    let served = Served::with(Fake::new(), us_only(), Limits { max_body: 8 << 20, ..Limits::default() });
+    let list =
+        |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
+    let subnet = |i: usize| format!(r#""10.{}.{}.0/24""#, i / 256, i % 256);
+    let pool = |i: usize| format!(r#""s{i}":"10.0.{}.{}""#, i / 256, i % 256);
+    let address = |i: usize| format!(r#""10.0.{}.{}""#, i / 256, i % 256);
+    let network = |i: usize| format!(r#""n{i}":{{"subnets":[{}]}}"#, subnet(i));
+    let endpoint = |i: usize| format!(r#""e{i}":{{"host":true}}"#);
+    for (path, body, field) in [
+        (NET, format!(r#"{{"subnets":[{}]}}"#, list(17, &subnet)), "subnets"),
+        (NET, format!(r#"{{"subnets":[{}]}}"#, list(5_000, &subnet)), "subnets"),
+        (NET, format!(r#"{{"subnets":["10.0.0.0/8"],"pools":{{{}}}}}"#, list(20_000, &pool)), "pools"),
+        (NET, format!(r#"{{"subnets":["10.0.0.0/8"],"reserve":[{}]}}"#, list(20_000, &address)), "reserve"),
+        (END, format!(r#"{{"host":true,"addresses":[{}]}}"#, list(50_000, &address)), "addresses"),
+        ("/v1/desired", format!(r#"{{"networks":{{{}}}}}"#, list(60_000, &network)), "networks"),
+        ("/v1/desired", format!(r#"{{"endpoints":{{"net":{{{}}}}}}}"#, list(60_000, &endpoint)), "endpoints"),
+    ] {
+        let answer = served.put(path, &body).await;
+        assert_eq!((answer.status, answer.field()), (400, field), "{path} {answer:?}");
+        assert!(answer.message().contains("at most"), "{answer:?}");
+    }
+    let most = format!(r#"{{"subnets":[{}]}}"#, list(16, &subnet));
+    assert_eq!(served.put(NET, &most).await.status, 200);
+}

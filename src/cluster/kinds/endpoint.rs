@@ -9,14 +9,7 @@ use ipnetwork::IpNetwork;
 use super::{About, FactKind};
 use crate::cluster::facts::{Kind, Limits};
 use crate::cluster::v2::{self, Stands, pack, pack_both, unpack_both, unpack_key};
-use crate::model::{Endpoint, EndpointName, NetworkSpec};
-
-/// The most further names of an endpoint.
-const MAX_ALIASES: usize = 64;
-/// The most services that are announced for an endpoint.
-const MAX_SERVICES: usize = 64;
-/// The most addresses of an endpoint.
-const MAX_ADDRESSES: usize = 16;
+use crate::model::{Endpoint, EndpointName, NetworkSpec, limits};
 
 /// An endpoint, by its name.
 pub(in crate::cluster) struct EndpointKind;
@@ -51,10 +44,10 @@ impl FactKind for EndpointKind {
         let network = about.network()?;
         let [first, ..] = endpoint.mac.0;
         [
-            (endpoint.aliases.len() <= MAX_ALIASES, "it has too many aliases"),
-            (endpoint.services.len() <= MAX_SERVICES, "too many services are announced for it"),
+            (endpoint.aliases.len() <= limits::ALIASES, "it has too many aliases"),
+            (endpoint.services.len() <= limits::ADVERTISED, "too many services are announced for it"),
             (endpoint.services.iter().all(|service| service.check().is_ok()), "a service of it is none"),
-            ((1..=MAX_ADDRESSES).contains(&endpoint.addresses.len()), "it has no address, or too many"),
+            ((1..=limits::ADDRESSES).contains(&endpoint.addresses.len()), "it has no address, or too many"),
             (endpoint.addresses.iter().all(|at| is_inside(network, at)), "an address is not of its network"),
             (first & 1 == 0 && endpoint.mac.0 != [0; 6], "its MAC is not that of an interface"),
         ]
@@ -67,7 +60,7 @@ impl FactKind for EndpointKind {
     /// subnet is, and nothing else of the endpoint is any worse for that.
     fn believe(about: &About, name: &EndpointName, mut endpoint: Endpoint) -> Result<Endpoint, &'static str> {
         let network = about.network()?;
-        endpoint.addresses.truncate(MAX_ADDRESSES);
+        endpoint.addresses.truncate(limits::ADDRESSES);
         endpoint.addresses.retain(|address| is_inside(network, address));
         Self::check(about, name, &endpoint).map(|()| endpoint)
     }

@@ -7,10 +7,7 @@ use bytes::Bytes;
 use super::FactKind;
 use crate::cluster::facts::{Kind, Limits};
 use crate::cluster::v2::{self, Stands, pack, unpack, unpack_key};
-use crate::model::{NetworkId, PORT_MAPS_MAX, ServiceName, ServiceSpec, Services};
-
-/// The most addresses of a service: one of each subnet that a network may have.
-const MAX_ADDRESSES: usize = 16;
+use crate::model::{NetworkId, PORT_MAPS_MAX, ServiceName, ServiceSpec, Services, limits};
 
 /// A service, by network and name.
 pub(in crate::cluster) struct ServiceKind;
@@ -43,7 +40,7 @@ impl FactKind for ServiceKind {
     fn check((): &(), _: &Self::Key, spec: &ServiceSpec) -> Result<(), &'static str> {
         let ports: std::collections::BTreeSet<u16> = spec.ports.iter().map(|map| map.port).collect();
         [
-            ((1..=MAX_ADDRESSES).contains(&spec.addresses.len()), "it has no address, or too many"),
+            ((1..=limits::ADDRESSES).contains(&spec.addresses.len()), "it has no address, or too many"),
             (spec.ports.len() <= PORT_MAPS_MAX, "it has too many ports"),
             (ports.len() == spec.ports.len(), "it has a port twice"),
         ]

@@ -8,12 +8,10 @@ use bytes::Bytes;
 use super::FactKind;
 use crate::cluster::facts::{Kind, Limits};
 use crate::cluster::v2::{self, Stands, pack, unpack, unpack_key};
-use crate::model::{NetworkId, NetworkOptions, Setting};
+use crate::model::{NetworkId, NetworkOptions, Setting, limits};
 
 /// The most subnets that are added to a network.
-const MAX_ADDED: usize = 14;
-/// The most pools, and the most reservations, of a network.
-const MAX_RANGES: usize = 4096;
+const MAX_ADDED: usize = limits::SUBNETS - 2;
 
 /// A setting, by network and name.
 pub(in crate::cluster) struct SettingKind;
@@ -46,7 +44,7 @@ impl FactKind for SettingKind {
     fn check((): &(), (_, name): &Self::Key, setting: &Setting) -> Result<(), &'static str> {
         match setting {
             Setting::Plan(plan) if plan.added.len() > MAX_ADDED => Err("there are too many subnets"),
-            Setting::Plan(plan) if plan.pools.len().max(plan.reserved.len()) > MAX_RANGES => {
+            Setting::Plan(plan) if plan.pools.len().max(plan.reserved.len()) > limits::RANGES => {
                 Err("there are too many ranges")
             }
             Setting::Plan(plan) if !plan.added.iter().all(|added| added.subnet.contains(added.gateway)) => {
