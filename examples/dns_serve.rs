@@ -14,13 +14,8 @@ use std::time::Instant;
 
 use lanmesh::dns::zone::Zone;
 use lanmesh::dns::{Dns, DnsConfig, Served};
-// The lab names things by their paths in the library.
-use lanmesh::{dns, model};
+use lanmesh_zone::testing::{Lab, NETWORK};
 use tokio::sync::watch;
-
-#[path = "../src/dns/testing.rs"]
-mod testing;
-use testing::{Lab, NETWORK};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {

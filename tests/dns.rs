@@ -13,15 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lanmesh::dns::{Dns, DnsConfig, Limits, Served, resolv_conf};
-use lanmesh::model::{ClusterView, NodeState};
+use lanmesh::model::{ClusterView, NetworkId, NodeState};
+use lanmesh_zone::testing::{Lab, NETWORK};
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::watch;
-
-// The lab names things by their paths in the library.
-use lanmesh::{dns, model};
-#[path = "../src/dns/testing.rs"]
-mod testing;
-use testing::{Lab, NETWORK};
 
 const GATEWAY: &str = "10.10.0.1";
 const CLIENT: &str = "10.10.0.2";
@@ -95,7 +90,7 @@ impl Room {
         room
     }
 
-    fn wanted(&self) -> BTreeMap<model::NetworkId, Served> {
+    fn wanted(&self) -> BTreeMap<NetworkId, Served> {
         let spec = self.lab.view().networks[&NETWORK].spec.clone();
         BTreeMap::from([(NETWORK, Served::new(&spec, self.path()))])
     }
@@ -277,7 +272,7 @@ async fn a_network_without_its_namespace_is_told_of_and_the_others_are_served() 
     let mut wanted = room.wanted();
     let mut other = wanted[&NETWORK].clone();
     other.namespace = "/run/netns/ld-nowhere".into();
-    wanted.insert(model::NetworkId::from_bytes([9; 8]), other);
+    wanted.insert(NetworkId::from_bytes([9; 8]), other);
     assert_eq!(room.dns.serve(wanted).await.len(), 1);
     assert_eq!(room.dig("+short cc-1.buildnet.lanmesh").await, "10.10.0.11");
     room.dns.stop().await;

@@ -20,6 +20,7 @@ PURE = [
     "multicast/src",
     "plan/src",
     "zeroconf/src",
+    "zone/src",
     "src/reconcile/desire",
     "src/reconcile/schedule.rs",
     "src/cluster/core",
@@ -36,7 +37,6 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/shares.rs",
-    "src/dns/zone",
 ]
 
 IMPURE = re.compile(
@@ -64,7 +64,7 @@ ROOMS = {
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
     "cluster": {"clock", "errno", "model", "state", "mesh"},
-    "dns": {"errno", "model", "mesh", "namespace"},
+    "dns": {"errno", "model", "namespace", "zone"},
     "docker": {"api", "model"},
     "mdns": {"namespace", "zeroconf"},
     "local": {"model", "namespace", "state"},

@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
+use crate::dns::zone::DOMAIN;
 use crate::model::{DnsForward, NetworkName, NetworkSpec};
-
-/// The domain that all names of ours end in.
-pub(super) const DOMAIN: &str = "lanmesh";
 
 /// Settings of all name servers of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use super::config::Limits;
 use super::forward;
 use super::handler::{Admission, Handler};
 use super::server::respond;
-use super::testing::{Lab, NETWORK};
 use super::zone::Zone;
+use super::zone::testing::{Lab, NETWORK};
 use crate::model::NetworkId;
 
 /// The name servers in the text of a `resolv.conf`.

@@ -1,9 +1,8 @@
 //! DNS discovery: a name server on the gateway addresses of every network that this node has.
 //!
-//! Owns: what a network's names are and what is answered for them (`zone`, pure), what becomes of a query
-//! (`handler`), the sockets inside a network's namespace (`server`), names from outside (`forward`), and how much
-//! one client may ask (`limit`). Does not own: what the cluster knows (`cluster`), the namespaces themselves
-//! (`kernel`), or when servers are needed (the agent calls [`Dns::serve`]).
+//! Owns: what becomes of a query (`handler`), the sockets inside a network's namespace (`server`), names from outside (`forward`), and how much
+//! one client may ask (`limit`). Does not own: what a network's names are and what is answered for them (the crate `zone`), what
+//! the cluster knows (`cluster`), the namespaces themselves (`kernel`), or when servers are needed (the agent calls [`Dns::serve`]).
 
 mod config;
 mod counters;
@@ -19,11 +18,9 @@ mod reply;
 mod server;
 mod service;
 mod shares;
-#[cfg(any(test, feature = "fuzzing"))]
-mod testing;
-pub mod zone;
 
 pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};
 pub use counters::Counters;
 pub use error::DnsError;
+pub use lanmesh_zone as zone;
 pub use service::Dns;

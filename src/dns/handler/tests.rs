@@ -5,7 +5,7 @@ use hickory_proto::rr::{Name, RData};
 
 use super::*;
 use crate::dns::server::respond;
-use crate::dns::testing::Lab;
+use crate::dns::zone::testing::Lab;
 
 const CLIENT: &str = "10.10.0.2:4000";
 

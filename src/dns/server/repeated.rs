@@ -58,7 +58,7 @@ impl Repeated {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::testing::Lab;
+    use crate::dns::zone::testing::Lab;
 
     fn answer(flags: u8, records: u8) -> Vec<u8> {
         vec![9, 9, flags, 0, 0, 1, 0, records, 0, 0, 0, 0, 42]

@@ -1,5 +1,4 @@
-//! A cluster to test with; tests and examples outside of the library include this file, and use parts of it.
-#![allow(dead_code)]
+//! A cluster to test with.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,8 +6,8 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::dns::zone::{Instance, Zone};
-use crate::model::{
+use crate::{Instance, Zone};
+use lanmesh_model::{
     AdvertisedService, ClusterView, Endpoint, Found, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView,
     Node, NodeId, NodeIndex, NodeState, SeenService, Vni, ZeroconfFact, ZeroconfKey,
 };
@@ -159,6 +158,6 @@ impl Lab {
 
     /// Its zone, with a TTL of 5 s.
     pub fn zone(&self) -> Zone {
-        Zone::with_instances(&self.view(), NETWORK, 5, &self.instances).expect("the network is there")
+        Zone::with(&self.view(), NETWORK, 5, &self.instances).expect("the network is there")
     }
 }

@@ -8,8 +8,8 @@ use hickory_proto::rr::{Name, RData, RecordType};
 use proptest::prelude::*;
 
 use super::*;
-use crate::dns::testing::{Lab, NETWORK};
-use crate::model::{Claims, Endpoint, NodeState};
+use crate::testing::{Lab, NETWORK};
+use lanmesh_model::{Claims, Endpoint, NodeState};
 
 const NAMES: [&str; 5] = ["a", "A", "b", "web", "tasks"];
 const SERVICES: [&str; 3] = ["web", "s", "B"];

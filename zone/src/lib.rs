@@ -18,6 +18,8 @@ mod properties;
 mod records;
 mod reverse;
 mod seen;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -28,13 +30,15 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::{Name, Record, RecordType};
 use ipnetwork::IpNetwork;
 
-use super::config::DOMAIN;
-use crate::mesh::mesh_address;
-use crate::model::{ClusterView, EndpointName, NetworkId, Node};
 use index::Index;
 use key::{Lower, key, labels};
+use lanmesh_mesh::mesh_address;
+use lanmesh_model::{ClusterView, EndpointName, NetworkId, Node};
 use offer::Offer;
 use reverse::Reverse;
+
+/// The domain that all names of ours end in.
+pub const DOMAIN: &str = "lanmesh";
 
 /// A DNS-SD service instance (RFC 6763 section 4.1), as a browser sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,16 +138,11 @@ impl Zone {
     ///
     /// `None` if the view has no such network.
     pub fn build(view: &ClusterView, network: NetworkId, ttl: u32) -> Option<Self> {
-        Self::with_instances(view, network, ttl, &[])
+        Self::with(view, network, ttl, &[])
     }
 
     /// The same with further service instances.
-    pub fn with_instances(
-        view: &ClusterView,
-        network: NetworkId,
-        ttl: u32,
-        further: &[Instance],
-    ) -> Option<Self> {
+    fn with(view: &ClusterView, network: NetworkId, ttl: u32, further: &[Instance]) -> Option<Self> {
         let network = view.networks.get(&network)?;
         let mut instances = seen::instances(view, network);
         instances.extend_from_slice(further);
@@ -292,7 +291,7 @@ fn is_for_hosts(kind: RecordType) -> bool {
 }
 
 /// Whether a name is the reverse of an address in one of the subnets, or of a part of them.
-pub(super) fn is_reverse_of(name: &Name, subnets: &[IpNetwork]) -> bool {
+pub fn is_reverse_of(name: &Name, subnets: &[IpNetwork]) -> bool {
     let lower = Lower::of(name);
     Reverse::parse(&lower)
         .is_some_and(|reverse| subnets.iter().any(|subnet| reverse.covered(subnet).is_some()))

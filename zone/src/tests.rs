@@ -6,8 +6,8 @@ use hickory_proto::rr::rdata::PTR;
 use hickory_proto::rr::{Name, RData, RecordType};
 
 use super::*;
-use crate::dns::testing::*;
-use crate::model::NodeState;
+use crate::testing::*;
+use lanmesh_model::NodeState;
 
 /// The answer as text: code, answers, `|`, the owner of the SOA; additionals after a `+`.
 fn ask(zone: &Zone, question: &str) -> String {
@@ -382,7 +382,7 @@ fn a_network_that_is_not_in_the_view_has_no_zone() {
 
 #[test]
 fn the_name_of_a_service_that_has_an_address_leads_there_and_back() {
-    use crate::model::ServiceSpec;
+    use lanmesh_model::ServiceSpec;
 
     let mut lab = Lab::new(&["10.10.0.0/24", "fd00:10::/64"]);
     for (node, name, address) in [(1, "w1", "10.10.0.5"), (2, "w2", "10.10.0.6")] {
@@ -398,7 +398,7 @@ fn the_name_of_a_service_that_has_an_address_leads_there_and_back() {
     // On the other side of a cut it was given to another; and one that is of no subnet leads out of the network.
     give(&mut view, "zoo", &["10.10.0.250"]);
     give(&mut view, "out", &["10.99.0.1"]);
-    let zone = Zone::with_instances(&view, NETWORK, 5, &[]).unwrap();
+    let zone = Zone::with(&view, NETWORK, 5, &[]).unwrap();
     let name = |head: &str| format!("{head}.{}", origin(&zone));
     assert_eq!(ask(&zone, &format!("{} A", name("web"))), "NOERROR\n@ A 10.10.0.250");
     assert_eq!(ask(&zone, &format!("{} AAAA", name("web"))), "NOERROR\n@ AAAA fd00:10::250");

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use super::index::Index;
 use super::key::key;
 use super::{Entry, Instance, offers};
-use crate::model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
+use lanmesh_model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
 
 impl Index {
     pub fn of(view: &ClusterView, network: &NetworkView, instances: &[Instance]) -> Self {

@@ -2,7 +2,7 @@
 //! each under the name that it has everywhere.
 
 use super::Instance;
-use crate::model::{ClusterView, Found, NetworkView};
+use lanmesh_model::{ClusterView, Found, NetworkView};
 
 /// What nodes that answer say of their own endpoints.
 pub(super) fn instances(view: &ClusterView, network: &NetworkView) -> Vec<Instance> {
@@ -33,8 +33,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::dns::testing::{Lab, NETWORK};
-    use crate::model::{NodeId, NodeState, SeenService, ZeroconfFact};
+    use crate::testing::{Lab, NETWORK};
+    use lanmesh_model::{NodeId, NodeState, SeenService, ZeroconfFact};
 
     /// What is shown of a service of `endpoint` that node 2 speaks of, where endpoint `a` is on node 2 and `b` on node 3.
     fn shown(endpoint: &str, declared: bool, state: NodeState) -> usize {
