@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::authority::StoredAuthority;
 use super::core::{Boot, Core, Persist};
 use super::driver::{self, Link, Outlets};
 use super::facts::{FactKey, Kind, Scope};
@@ -445,11 +446,20 @@ impl Cluster {
 
     /// Makes a new token and refuses the old one from now on. Manager only.
     pub async fn token_rotate(&self) -> Result<String, ClusterError> {
-        self.with_gate(|gate| {
-            gate.rotate(|new| store::save_authority(&self.0.state, new))?;
+        // That it is the manager, or who is.
+        self.with_gate(|_| Ok(())).await?;
+        let (this, that) = (Arc::clone(&self.0.streams), Arc::clone(&self.0.streams));
+        let prepare = move |_: &Core, _| {
+            let next = lock(&this.gate).as_ref().map(Gate::with_new_secret).ok_or(ClusterError::Stopped)?;
+            Ok::<_, ClusterError>((vec![Persist::Authority(next.clone())], next))
+        };
+        let commit = move |_: &mut Core, next: StoredAuthority, _| {
+            let mut gate = lock(&that.gate);
+            let gate = gate.as_mut().ok_or(ClusterError::Stopped)?;
+            gate.rotate(&next);
             Ok(gate.token().to_string())
-        })
-        .await
+        };
+        self.0.streams.durably(prepare, commit).await?
     }
 
     /// Makes this node the manager, with a new CA and a new token; what it has already changes nothing. A manager that

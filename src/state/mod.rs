@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
 use zeroize::Zeroizing;
 
 use self::disk::{Disk, DiskError};
@@ -115,9 +117,14 @@ impl State {
     ///
     /// # Errors
     /// The disk failed or is full. Nothing was changed, and the next write tries the disk anew.
-    pub fn write(&self, mut batch: Batch) -> Result<(), StateError> {
-        let mut disk = self.0.disk();
+    pub fn write(&self, batch: Batch) -> Result<(), StateError> {
         // What is so already costs no access.
+        let changes = self.0.read(|kept| batch.0.iter().any(|(key, value)| kept.get(key) != value.as_ref()));
+        if changes { apart(|| self.write_here(batch)) } else { Ok(()) }
+    }
+
+    fn write_here(&self, mut batch: Batch) -> Result<(), StateError> {
+        let mut disk = self.0.disk();
         self.0.read(|kept| batch.0.retain(|key, value| kept.get(key) != value.as_ref()));
         if batch.0.is_empty() {
             return Ok(());
@@ -162,6 +169,14 @@ impl State {
         }
         tracing::info!(path = %self.0.path.display(), "the state can be written again");
         Ok(disk)
+    }
+}
+
+/// Does what waits for the disk. On a thread of the runtime the other tasks of that thread go to another first.
+fn apart<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current() {
+        Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => block_in_place(work),
+        _ => work(),
     }
 }
 

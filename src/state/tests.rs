@@ -203,3 +203,27 @@ fn a_disk_that_is_full_and_free_again_is_used_again_without_a_restart() {
         assert_eq!(state.list::<String>("big/").expect("lists").len(), kept);
     });
 }
+
+#[test]
+fn who_writes_to_a_slow_disk_on_the_runtime_keeps_no_other_task_waiting() {
+    let (_dir, state) = state();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+    // The disk stands still for as long as somebody else has it.
+    let disk = state.0.disk();
+    let slow = state.clone();
+    let writes = runtime.spawn(async move { slow.put("a", &1) });
+    // The only thread of the runtime is with the disk now, and yet this is done.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for _ in 0..10 {
+        let sender = sender.clone();
+        runtime.spawn(async move { sender.send(()) });
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    for _ in 0..10 {
+        receiver.recv_timeout(std::time::Duration::from_secs(20)).expect("the other tasks go on");
+    }
+    assert!(!writes.is_finished());
+    drop(disk);
+    runtime.block_on(writes).expect("it ends").expect("it is written");
+    assert_eq!(state.get::<u32>("a").expect("reads"), Some(1));
+}

@@ -96,22 +96,21 @@ impl Gate {
         Token { fingerprint: pki::fingerprint(self.authority.certificate()), secret: self.secret }
     }
 
-    /// Replaces the secret, once `keep` has kept the new one.
-    ///
-    /// # Errors
-    /// That of `keep`: the old secret stays.
-    pub fn rotate<E>(&mut self, keep: impl FnOnce(&StoredAuthority) -> Result<(), E>) -> Result<(), E> {
-        let before = (self.rotated.clone(), self.secret);
-        self.rotated.push(token::hashed(&self.secret));
-        if self.rotated.len() > REMEMBERED {
-            self.rotated.remove(0);
+    /// What it would be with a new secret; the old one is among those that were rotated out.
+    pub fn with_new_secret(&self) -> StoredAuthority {
+        let mut next = self.to_store();
+        next.rotated.push(token::hashed(&next.secret));
+        if next.rotated.len() > REMEMBERED {
+            next.rotated.remove(0);
         }
-        self.secret = rand::random();
-        let kept = keep(&self.to_store());
-        if kept.is_err() {
-            (self.rotated, self.secret) = before;
-        }
-        kept
+        next.secret = rand::random();
+        next
+    }
+
+    /// Takes the secrets of [`Gate::with_new_secret`], which are kept by now.
+    pub fn rotate(&mut self, next: &StoredAuthority) {
+        self.secret = next.secret;
+        self.rotated.clone_from(&next.rotated);
     }
 
     /// The gossip key after the one of `epoch`. `void`: nobody may use an older one from now on; else those may be
@@ -341,9 +340,9 @@ mod tests {
             assert!(refused.contains(part), "{refused}");
         }
         let shown = gate.token().to_string();
-        assert_eq!(gate.rotate(|_| Err("the disk is full")), Err("the disk is full"));
-        assert_eq!(gate.token().to_string(), shown, "nothing was changed");
-        gate.rotate(|_| Ok::<(), ()>(())).unwrap();
+        let next = gate.with_new_secret();
+        assert_eq!(gate.token().to_string(), shown, "nothing is changed before it is kept");
+        gate.rotate(&next);
         assert_eq!(gate.check(&ask, ask.clock_ms), Err(Refusal::RotatedToken));
         let restored = Gate::restore(gate.authority().certificate().to_vec(), gate.to_store()).unwrap();
         assert!(restored.token() == gate.token());

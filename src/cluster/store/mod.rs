@@ -199,11 +199,6 @@ pub(super) fn enter(state: &State, entered: &Remembered) -> Result<(), StateErro
     state.write(batch)
 }
 
-/// Remembers the manager's secrets.
-pub(super) fn save_authority(state: &State, authority: &StoredAuthority) -> Result<(), StateError> {
-    state.put(AUTHORITY, authority)
-}
-
 /// When the manager last made a gossip key on its own account, in milliseconds since 1970.
 pub(super) fn last_rotated(state: &State) -> Result<Option<u64>, StateError> {
     state.get(ROTATED)
