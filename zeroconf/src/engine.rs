@@ -112,9 +112,8 @@ impl Engine {
         now: Duration,
         endpoints: BTreeMap<EndpointName, OwnEndpoint>,
     ) -> Vec<Output> {
-        self.links.local = endpoints;
-        self.links.set(&self.remote);
-        let local = &self.links.local;
+        self.links.set_local(endpoints);
+        let local = self.links.local();
         let left = self.caches.extract_if(.., |name, _| !local.contains_key(name));
         self.orphans.extend(left.flat_map(|(_, cache)| cache.records().cloned().collect::<Vec<_>>()));
         self.heard.retain(|name, _| local.contains_key(name));
@@ -126,7 +125,7 @@ impl Engine {
         for name in new {
             self.welcome(now, &name);
         }
-        if !self.links.local.is_empty() {
+        if !self.links.local().is_empty() {
             self.before.clear();
         }
         self.unsettled = true;
@@ -136,7 +135,7 @@ impl Engine {
     /// What is known of the other nodes that are alive. One that is not among them is gone with all it has.
     pub fn set_remote(&mut self, now: Duration, nodes: BTreeMap<NodeId, RemoteNode>) -> Vec<Output> {
         let old = std::mem::replace(&mut self.remote, nodes);
-        self.links.set(&self.remote);
+        self.links.set_remote(&old, &self.remote);
         if self.config.mode == ZeroconfMode::Transparent {
             self.mourn(now, &old);
         }
@@ -237,7 +236,7 @@ impl Engine {
             // What an endpoint announces by itself gives way to what is declared.
             let mine = published.get(key).filter(|fact| fact.declared && fact.endpoint != *endpoint);
             let theirs = remote.values().filter_map(|node| node.facts.get(key)).filter(|fact| fact.declared);
-            let elsewhere = |fact: &&ZeroconfFact| !links.local.contains_key(&fact.endpoint);
+            let elsewhere = |fact: &&ZeroconfFact| !links.local().contains_key(&fact.endpoint);
             mine.is_some() || theirs.filter(elsewhere).count() > 0
         };
         self.unsettled |= self.declared.poll(now, is_taken, &mut questions);
@@ -325,7 +324,7 @@ impl Engine {
         let usable =
             |address: &IpAddr| families.contains(&Family::of(*address)) && !names::is_link_local(address);
         self.heard.get(endpoint).copied().or_else(|| {
-            let addresses = &self.links.local.get(endpoint)?.addresses;
+            let addresses = &self.links.local().get(endpoint)?.addresses;
             addresses.iter().copied().find(usable).map(|address| SocketAddr::new(address, PORT))
         })
     }

@@ -51,7 +51,7 @@ fn rank(links: &Links, key: &ZeroconfKey, fact: &ZeroconfFact, node: NodeId) -> 
 /// it has moved here.
 fn best<'a>(links: &Links, remote: &'a Remote, key: &ZeroconfKey) -> Option<(NodeId, &'a ZeroconfFact)> {
     let all = remote.iter().filter_map(|(node, said)| Some((*node, said.facts.get(key)?)));
-    let there = all.filter(|(_, fact)| !links.local.contains_key(&fact.endpoint));
+    let there = all.filter(|(_, fact)| !links.local().contains_key(&fact.endpoint));
     there.max_by_key(|(node, fact)| rank(links, key, fact, *node))
 }
 
@@ -84,7 +84,7 @@ pub fn settle(
     });
     let mut settled = Settled::default();
     let mut used: BTreeMap<EndpointName, Used> = BTreeMap::new();
-    let share = NODE_BYTES / links.local.len().max(1);
+    let share = NODE_BYTES / links.local().len().max(1);
     for fact in candidates {
         let key = fact.found.key();
         if !fact.is_sound(&key) || !may_have(links, &settled.facts, &fact) {
@@ -240,8 +240,8 @@ mod tests {
 
     fn links(endpoints: &[(&str, u8)], remote: &Remote) -> Links {
         let mut links = Links::new(Default::default());
-        links.local = endpoints.iter().map(|(n, last)| (name(n), local(n, *last))).collect();
-        links.set(remote);
+        links.set_local(endpoints.iter().map(|(n, last)| (name(n), local(n, *last))).collect());
+        links.set_remote(&BTreeMap::new(), remote);
         links
     }
 

@@ -41,6 +41,8 @@ pub struct Entries {
     /// Those against which nobody has a higher claim.
     winners: BTreeMap<NodeId, BTreeSet<EndpointName>>,
     touched: Touched,
+    /// What was touched of which node's endpoints when it was last settled.
+    settled: BTreeSet<Place>,
 }
 
 /// What may be another since it was last settled.
@@ -181,6 +183,11 @@ impl Entries {
         self.winners.get(node).is_some_and(|winners| winners.contains(name))
     }
 
+    /// The endpoints of a node of which the last [`Entries::settle`] may have made another thing, there or not.
+    pub fn settled(&self, node: NodeId) -> impl Iterator<Item = &EndpointName> {
+        self.settled.iter().filter(move |(its, _)| *its == node).map(|(_, name)| name)
+    }
+
     /// Brings the entries of `desired` up to date; the operations that do the same in the kernel.
     pub fn settle(&mut self, desired: &mut DesiredNetwork) -> Vec<Action> {
         let mut touched = std::mem::take(&mut self.touched);
@@ -190,8 +197,8 @@ impl Entries {
         let slotted = touched.slots.iter().filter_map(|slot| self.slots.get(slot)).flatten();
         let mut places: BTreeSet<Place> = named.chain(addressed.cloned()).chain(slotted.cloned()).collect();
         places.append(&mut touched.places);
-        for place in places {
-            let (node, name) = &place;
+        for place in &places {
+            let (node, name) = place;
             let endpoint = self.nodes.get(node).and_then(|(own, _)| own.get(name));
             let wins = endpoint.is_some_and(|endpoint| self.rival(*node, endpoint).is_none());
             if let Some(endpoint) = endpoint.filter(|_| wins != self.holds(node, name)) {
@@ -203,6 +210,7 @@ impl Entries {
                 touched.nodes |= take(&mut self.winners, node, name);
             }
         }
+        self.settled = places;
         let (mut put, mut deleted) = (Vec::new(), Vec::new());
         for address in touched.addresses {
             match self.owner(&address) {

@@ -41,6 +41,8 @@ pub struct NetworkState {
     spec: Arc<NetworkSpec>,
     entries: Entries,
     records: BTreeMap<EndpointName, LocalEndpoint>,
+    /// Those of them that hold what they claim no more.
+    losing: BTreeSet<EndpointName>,
     /// Whose groups were counted last, and this node's own.
     joined: Vec<(IpAddr, Arc<BTreeSet<Group>>)>,
     /// Where every group goes that somebody has joined.
@@ -83,6 +85,7 @@ impl NetworkState {
             spec: Arc::clone(spec),
             entries: Entries::default(),
             records: BTreeMap::new(),
+            losing: BTreeSet::new(),
             joined: Vec::new(),
             groups: BTreeMap::new(),
             since: BTreeMap::new(),
@@ -105,13 +108,12 @@ impl NetworkState {
     /// This node's endpoints whose name, slot or address somebody else has a higher claim on, with who that is.
     pub fn displaced(&self, world: &World<'_>) -> Vec<(EndpointName, Outranked)> {
         let me = world.view.me;
-        let holds = |name: &&EndpointName| self.entries.holds(&me, name);
         let lost = |name: &EndpointName| {
             let (node, by, what) = self.entries.lost_to(me, name)?;
             let node = world.view.nodes.get(&node).map_or_else(|| node.short(), |node| node.name.to_string());
             Some((name.clone(), Outranked { what, by: by.name.clone(), node, took_ms: by.took_ms }))
         };
-        self.records.keys().filter(|name| !holds(name)).filter_map(lost).collect()
+        self.losing.iter().filter_map(lost).collect()
     }
 
     /// Takes up what is new.
@@ -127,6 +129,7 @@ impl NetworkState {
         // What an interface may do can be set without anything else of the network being another.
         let set = *network.spec != *self.spec;
         self.spec = Arc::clone(&network.spec);
+        self.follow_claims(world, &changed);
         let ports = self.follow_ports(world, network, changed, more || set);
         self.follow_groups(world, network, &mut steps);
         // An interface comes when what it is to reach is there, and goes before that does.
@@ -227,6 +230,18 @@ impl NetworkState {
         !same
     }
 
+    /// Who of this node's endpoints holds what it claims, of those that changed and those that somebody else's claim touched.
+    fn follow_claims(&mut self, world: &World<'_>, changed: &BTreeSet<EndpointName>) {
+        let me = world.view.me;
+        for name in changed.iter().chain(self.entries.settled(me)) {
+            if self.records.contains_key(name) && !self.entries.holds(&me, name) {
+                self.losing.insert(name.clone());
+            } else {
+                self.losing.remove(name);
+            }
+        }
+    }
+
     /// The steps for the interfaces of endpoints that changed, or that hold what they claim no more, or now; of all
     /// of them where the network as a whole is another.
     fn follow_ports(
@@ -236,9 +251,10 @@ impl NetworkState {
         mut changed: BTreeSet<EndpointName>,
         all: bool,
     ) -> Vec<Action> {
-        let holds = |name: &EndpointName| self.entries.holds(&world.view.me, name);
-        let other = |name: &&EndpointName| all || holds(name) != self.desired.ports.contains_key(*name);
-        changed.extend(self.records.keys().filter(other).cloned());
+        changed.extend(self.entries.settled(world.view.me).cloned());
+        if all {
+            changed.extend(self.records.keys().cloned());
+        }
         let mut steps = Vec::new();
         for name in changed {
             let record = self.records.get(&name).filter(|_| self.entries.holds(&world.view.me, &name));

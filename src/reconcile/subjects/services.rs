@@ -138,38 +138,35 @@ impl Subject for Services {
         self.networks = networks;
         let mut clients = BTreeMap::new();
         for (network, records) in &world.local {
-            let Some(balances) = self.networks.get(network) else { continue };
+            // Who is led nowhere is no client; one that was is looked at below.
+            let Some(balances) = self.networks.get(network).filter(|balances| !balances.is_empty()) else {
+                continue;
+            };
             for record in records.values() {
                 let key = ClientKey::from(&record.key());
-                let new = Client::new(record, balances);
                 let mut client = match self.clients.remove(&key) {
-                    Some(there) if there.is_of(&new) => there,
-                    there => {
-                        // One that never had anything has nothing to look at.
-                        if there.is_some() || !balances.is_empty() {
-                            changes.insert(key, Todo::Look);
-                        }
-                        clients.insert(key, new);
+                    Some(there) if there.is_of(record) => there,
+                    _ => {
+                        changes.insert(key, Todo::Look);
+                        clients.insert(key, Client::new(record, balances));
                         continue;
                     }
                 };
                 if !Arc::ptr_eq(&client.want.balances, balances) {
-                    let whole = client.want.balances.is_empty() || balances.is_empty();
                     let steps = client.change(balances);
-                    if whole || !(self.settled || client.ours) {
+                    if !(self.settled || client.ours) {
                         changes.insert(key, Todo::Look);
                     } else if !steps.is_empty() {
                         changes.insert(key, Todo::Steps(steps));
                     }
-                } else if looks && !balances.is_empty() {
+                } else if looks {
                     changes.insert(key, Todo::Look);
                 }
                 clients.insert(key, client);
             }
         }
         let gone = std::mem::replace(&mut self.clients, clients);
-        let gone = gone.into_iter().filter(|(_, client)| !client.want.balances.is_empty());
-        changes.extend(gone.map(|(key, _)| (key, Todo::Look)));
+        changes.extend(gone.into_keys().map(|key| (key, Todo::Look)));
         changes
     }
 
@@ -186,8 +183,7 @@ impl Subject for Services {
     }
 
     fn wanted(&self) -> BTreeSet<ClientKey> {
-        let some = self.clients.iter().filter(|(_, client)| !client.want.balances.is_empty());
-        some.map(|(key, _)| *key).collect()
+        self.clients.keys().copied().collect()
     }
 
     fn turns(&self, key: ClientKey) -> &'static [Turn] {
@@ -231,9 +227,11 @@ impl Subject for Services {
 }
 
 impl Client {
-    /// Whether this is the same client, in the same place, whatever leads where.
-    fn is_of(&self, other: &Self) -> bool {
-        self.place == other.place
-            && (&self.want.ifname, &self.want.client) == (&other.want.ifname, &other.want.client)
+    /// Whether this is the endpoint's client, in the same place, whatever leads where.
+    fn is_of(&self, record: &LocalEndpoint) -> bool {
+        let addresses = record.endpoint.addresses.iter().map(IpNetwork::ip);
+        (&self.place.placement, self.place.namespace) == (&record.placement, record.namespace)
+            && self.want.ifname == record.ifname
+            && self.want.client.iter().copied().eq(addresses)
     }
 }
