@@ -126,13 +126,24 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
 }
 
 fn stop_on_signals(stop: &CancellationToken) -> Result<(), AgentError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(AgentError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(AgentError::Signals)?;
+    let of = |kind| signal(kind).map_err(AgentError::Signals);
+    let (mut terminate, mut interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
+    // Others send these to daemons out of habit (log rotation, a terminal that closes), and would end it.
+    let (mut hangup, mut one, mut two) =
+        (of(SignalKind::hangup())?, of(SignalKind::user_defined1())?, of(SignalKind::user_defined2())?);
     let stop = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => "SIGHUP",
+                _ = one.recv() => "SIGUSR1",
+                _ = two.recv() => "SIGUSR2",
+            };
+            tracing::info!(
+                "{name} means nothing here: a changed configuration is read by a restart, which no packet notices"
+            );
         }
         stop.cancel();
     });

@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -86,8 +88,10 @@ pub(super) fn bind_udp(address: SocketAddr) -> Result<UdpSocket, ClusterError> {
     let bind = || -> io::Result<UdpSocket> {
         let kind = socket2::Type::DGRAM.nonblocking().cloexec();
         let socket = socket2::Socket::new(socket2::Domain::for_address(address), kind, None)?;
-        // A smaller buffer than asked for is no reason not to run.
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        // Beyond net.core.rmem_max, which holds some 200 datagrams, with the privilege to. A smaller one is no reason not to run.
+        if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        }
         socket.bind(&address.into())?;
         Ok(socket.into())
     };
