@@ -1,5 +1,6 @@
 //! Which container an address is asked for, and what its endpoint is to be.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use lanmesh_ipam::stable_hash;
@@ -11,6 +12,8 @@ use crate::engine::{Container, Membership};
 const LABEL: &str = "lanmesh.";
 /// The labels that there are.
 const LABELS: &str = "lanmesh.service, lanmesh.alias, lanmesh.advertise, lanmesh.advertise.N";
+/// The service that a container counts to.
+const SERVICE: &str = "lanmesh.service";
 const TASK_NAME: &str = "com.docker.swarm.task.name";
 const TASK_SERVICE: &str = "com.docker.swarm.service.name";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
@@ -148,7 +151,6 @@ impl Container {
     }
 
     fn service(&self) -> Result<Option<(ServiceName, Option<Slot>)>, LabelError> {
-        let label = "lanmesh.service";
         let (given, slot) = if let Some(task) = self.labels.get(TASK_NAME) {
             let service = self.labels.get(TASK_SERVICE).map(String::as_str).unwrap_or_default();
             (service, slot_of_task(task, service))
@@ -158,18 +160,26 @@ impl Container {
         } else {
             ("", None)
         };
-        match self.labels.get(label) {
-            Some(service) => match service.parse() {
-                Ok(service) => Ok(Some((service, slot))),
-                Err(error) => Err(LabelError::Value {
-                    label: label.to_owned(),
-                    value: service.chars().take(80).collect(),
-                    why: format!("{error}"),
-                }),
-            },
-            None if given.is_empty() => Ok(None),
-            None => Ok(Some((ServiceName::new(name_of(given)?.as_str())?, slot))),
-        }
+        let counts = !given.is_empty() || self.labels.contains_key(SERVICE);
+        counts
+            .then(|| service_name(&self.labels, given))
+            .transpose()
+            .map(|name| name.map(|name| (name, slot)))
+    }
+}
+
+/// What a service of Docker's with this name counts to, by its containers' labels.
+///
+/// # Errors
+/// The label is no name.
+pub fn service_name(labels: &BTreeMap<String, String>, name: &str) -> Result<ServiceName, LabelError> {
+    match labels.get(SERVICE) {
+        Some(service) => service.parse().map_err(|error| LabelError::Value {
+            label: SERVICE.to_owned(),
+            value: service.chars().take(80).collect(),
+            why: format!("{error}"),
+        }),
+        None => Ok(ServiceName::new(name_of(name)?.as_str())?),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is read of Docker's own API: containers, networks, tasks and services, as far as it matters here.
 //!
-//! Source: Docker Engine API 1.41, which both 20.10 and 26.1 speak: `GET /containers/json`, `/networks`, `/tasks`, `/services`.
+//! Source: Docker Engine API 1.41, which both 20.10 and 26.1 speak: `GET /containers/json`, `/networks`, `/tasks`, `/services`,
+//! `/info`, `/nodes`, `/events`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -160,9 +161,55 @@ pub struct Attachment {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Service {
+    /// Its id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// When it was created, as RFC 3339 has it, in UTC.
+    #[serde(deserialize_with = "nullable")]
+    pub created_at: String,
+    /// What it is to be.
+    #[serde(deserialize_with = "nullable")]
+    pub spec: ServiceSpec,
     /// Where it is reached.
     #[serde(deserialize_with = "nullable")]
     pub endpoint: ServiceEndpoint,
+}
+
+impl Service {
+    /// What sorts services by age. Docker leaves out the zeros at the end of a second's digits.
+    pub fn age(&self) -> (&str, &str) {
+        (self.created_at.trim_end_matches('Z'), &self.id)
+    }
+}
+
+/// What a service is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ServiceSpec {
+    /// Its name.
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
+    /// What its tasks are to be.
+    #[serde(deserialize_with = "nullable")]
+    pub task_template: TaskTemplate,
+}
+
+/// What a service's tasks are to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskTemplate {
+    /// Their containers.
+    #[serde(deserialize_with = "nullable")]
+    pub container_spec: ContainerSpec,
+}
+
+/// What a task's container is to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerSpec {
+    /// Its labels.
+    #[serde(deserialize_with = "nullable")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Where a service is reached.
@@ -178,15 +225,95 @@ pub struct ServiceEndpoint {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct VirtualIp {
+    /// Docker's id of the network.
+    #[serde(rename = "NetworkID", deserialize_with = "nullable")]
+    pub network_id: String,
     /// With the length of the prefix.
     #[serde(deserialize_with = "nullable")]
     pub addr: String,
+}
+
+impl VirtualIp {
+    /// The address alone; `None` while there is none.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.addr.split('/').next()?.parse().ok()
+    }
 }
 
 /// The addresses that a swarm has given out, in whichever network.
 pub fn given_out<'a>(tasks: &'a [Task], services: &'a [Service]) -> impl Iterator<Item = IpAddr> + 'a {
     let of_tasks =
         tasks.iter().flat_map(|task| &task.networks_attachments).flat_map(|there| &there.addresses);
-    let of_services = services.iter().flat_map(|service| &service.endpoint.virtual_ips).map(|ip| &ip.addr);
-    of_tasks.chain(of_services).filter_map(|text| text.split('/').next()?.parse().ok())
+    let of_services = services.iter().flat_map(|service| &service.endpoint.virtual_ips);
+    let of_tasks = of_tasks.filter_map(|text| text.split('/').next()?.parse().ok());
+    of_tasks.chain(of_services.filter_map(VirtualIp::address))
+}
+
+/// What `GET /info` says of the swarm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Info {
+    /// Docker's version.
+    #[serde(deserialize_with = "nullable")]
+    pub server_version: String,
+    /// This node's part in the swarm.
+    #[serde(deserialize_with = "nullable")]
+    pub swarm: Swarm,
+}
+
+/// A node's part in a swarm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Swarm {
+    /// Its id there.
+    #[serde(rename = "NodeID", deserialize_with = "nullable")]
+    pub node_id: String,
+    /// `active` where it is in one.
+    #[serde(deserialize_with = "nullable")]
+    pub local_node_state: String,
+    /// Whether it is a manager.
+    #[serde(deserialize_with = "nullable")]
+    pub control_available: bool,
+    /// The swarm, which managers alone know.
+    #[serde(deserialize_with = "nullable")]
+    pub cluster: SwarmCluster,
+}
+
+/// A swarm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct SwarmCluster {
+    /// Its id.
+    #[serde(rename = "ID", deserialize_with = "nullable")]
+    pub id: String,
+}
+
+/// A node of a swarm.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct SwarmNode {
+    /// What it is as a manager.
+    #[serde(deserialize_with = "nullable")]
+    pub manager_status: ManagerStatus,
+}
+
+/// What a node is as a manager.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ManagerStatus {
+    /// Whether it leads.
+    #[serde(deserialize_with = "nullable")]
+    pub leader: bool,
+}
+
+/// Something has happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Event {
+    /// To what kind of thing: `container`, `service` and so on.
+    #[serde(rename = "Type", deserialize_with = "nullable")]
+    pub kind: String,
+    /// What: `start`, `create` and so on.
+    #[serde(deserialize_with = "nullable")]
+    pub action: String,
 }

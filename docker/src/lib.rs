@@ -2,8 +2,8 @@
 //!
 //! Owns: the bodies of the plugin protocol and of what is read of Docker's own API (`protocol`, `engine`), the ids of pools
 //! (`pool`), what the options of `docker network create` say (`options`), which container an address is asked for and what its
-//! endpoint is to be (`container`), which addresses a swarm's leader gives out as tokens (`tokens`), and what is remembered of
-//! Docker's networks and endpoints (`book`). Pure: no socket, no clock. Does not own who asks and how long it is waited for.
+//! endpoint is to be (`container`), which addresses a swarm's leader gives out as tokens (`tokens`), which of them are addresses of services
+//! and are made real (`vip`), and what is remembered of Docker's networks and endpoints (`book`). Pure: no socket, no clock. Does not own who asks and how long it is waited for.
 //!
 //! Everything here can be asked again, in any order: Docker repeats calls, loses them, and forgets to make them.
 
@@ -16,6 +16,7 @@ pub mod options;
 pub mod pool;
 pub mod protocol;
 pub mod tokens;
+pub mod vip;
 
 #[cfg(test)]
 mod recorded;

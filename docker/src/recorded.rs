@@ -8,13 +8,17 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::container::{Asker, Slot, by_token, only_one};
-use crate::engine::Container;
+use crate::engine::{Container, Event, Info, Network, Service, SwarmNode};
+use crate::options::IpamOptions;
 use crate::protocol::{
     CreateEndpoint, CreateNetwork, DeleteNetwork, Join, OfEndpoint, ReleaseAddress, ReleasePool,
     RequestAddress, RequestPool,
 };
+use crate::vip;
 
 const CALLS: &str = include_str!("../fixtures/calls.jsonl");
+/// What managers of both answered about a swarm that has a service in the default mode for each of two names.
+const SWARM: &str = include_str!("../fixtures/swarm.jsonl");
 const CONTAINERS: &str = include_str!("../fixtures/containers.jsonl");
 
 #[derive(Deserialize)]
@@ -98,4 +102,49 @@ fn a_token_finds_the_task_that_waits_and_not_the_one_that_has_been_there() {
         "an old task may have had the same token"
     );
     assert_eq!(only_one(last, any), Asker::Unknown, "who has a token is not meant");
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    release: String,
+    question: String,
+    body: Value,
+}
+
+#[test]
+fn the_virtual_addresses_of_services_are_read_of_both_releases_and_who_leads() {
+    let answers: Vec<Answer> = SWARM.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (release, front, back) in
+        [("26.1", "10.10.0.200", "10.10.0.217"), ("20.10", "10.10.0.236", "10.10.0.226")]
+    {
+        let body = |question: &str| {
+            let of = |answer: &&Answer| answer.release == release && answer.question == question;
+            answers.iter().find(of).unwrap().body.clone()
+        };
+        let info: Info = serde_json::from_value(body("/info")).unwrap();
+        assert!(info.swarm.control_available && info.swarm.cluster.id.len() == 25, "{info:?}");
+        let node: SwarmNode = serde_json::from_value(body("/nodes/ID")).unwrap();
+        assert!(node.manager_status.leader);
+        let networks: Vec<Network> = serde_json::from_value(body("/networks")).unwrap();
+        let name = |network: &Network| {
+            let options = network.ipam.options.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect();
+            IpamOptions::read(&options).ok().map(|options| options.network)
+        };
+        let ours: Vec<_> =
+            networks.iter().filter_map(|network| Some((&network.id, name(network)?))).collect();
+        assert_eq!(ours.len(), 1, "Docker's own are none of ours: {ours:?}");
+        let services: Vec<Service> = serde_json::from_value(body("/services")).unwrap();
+        assert_eq!(services.len(), 5, "three of which are reached by their tasks alone");
+        let wanted = vip::wanted(&services, |id| ours.iter().find(|(of, _)| *of == id).map(|(_, name)| name));
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let found: Vec<_> = wanted.addresses.iter().map(|((_, name), at)| (name.as_str(), *at)).collect();
+        assert_eq!(found, [("front", address(front)), ("rear", address(back))], "one has a label");
+        assert!(wanted.refused.is_empty());
+        let events: Vec<Event> = serde_json::from_value(body("/events")).unwrap();
+        let kinds: BTreeSet<(&str, &str)> =
+            events.iter().map(|event| (event.kind.as_str(), event.action.as_str())).collect();
+        for told in [("service", "create"), ("container", "start"), ("network", "connect")] {
+            assert!(kinds.contains(&told), "{release}: {kinds:?}");
+        }
+    }
 }

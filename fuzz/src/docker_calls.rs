@@ -1,13 +1,16 @@
 //! What Docker asks of its plugin, and what it answers about its containers: whoever may use Docker chooses much of it.
 
+use std::collections::BTreeMap;
+
 use lanmesh_docker::container::{Asker, by_token, name_of, only_one};
-use lanmesh_docker::engine::Container;
+use lanmesh_docker::engine::{Container, Service};
 use lanmesh_docker::options::{IpamOptions, NetworkWish, allocated};
 use lanmesh_docker::pool::PoolId;
 use lanmesh_docker::protocol::{
     CreateEndpoint, CreateNetwork, Join, OfEndpoint, ReleaseAddress, RequestAddress, RequestPool,
 };
 use lanmesh_docker::tokens::{Tokens, usual};
+use lanmesh_docker::vip;
 
 /// What is read means the same when it is passed on, and every container has a name.
 pub fn run(input: &[u8]) {
@@ -28,6 +31,9 @@ pub fn run(input: &[u8]) {
     }
     if let Ok(containers) = serde_json::from_slice::<Vec<Container>>(input) {
         list(&containers);
+    }
+    if let Ok(found) = serde_json::from_slice::<Vec<Service>>(input) {
+        services(&found);
     }
     if let Some(text) = crate::text(input) {
         name_of(text).expect("any text gives a name");
@@ -75,6 +81,20 @@ fn list(containers: &[Container]) {
     if let Asker::Known(_, there) = only_one(containers, any) {
         assert!(there.ipam_config.ipv4_address.is_empty());
     }
+}
+
+/// Whatever services there are, what is noted of their addresses reads back, and is all that is ever taken away.
+fn services(services: &[Service]) {
+    let network = "net".parse().expect("a name");
+    let wanted = vip::wanted(services, |id| (!id.is_empty()).then_some(&network));
+    let made = vip::plan(&wanted.addresses, &vip::Addresses::new(), &BTreeMap::new());
+    assert_eq!(vip::noted("s", &vip::labels("s", &made.notes)), made.notes);
+    let there: BTreeMap<_, _> = made.set.iter().map(|(key, address)| (key.clone(), vec![*address])).collect();
+    let again = vip::plan(&wanted.addresses, &made.notes, &there);
+    assert!(again.remove.is_empty() && again.notes == made.notes, "{again:?}");
+    let none = vip::Addresses::new();
+    assert_eq!(vip::plan(&none, &made.notes, &there).remove, made.notes.keys().cloned().collect());
+    assert_eq!(vip::plan(&none, &none, &there), vip::Plan::default());
 }
 
 /// Recorded of Docker 20.10 and 26.1, and a list with all labels.

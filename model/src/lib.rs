@@ -44,7 +44,9 @@ pub use options::{
     NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
 };
 pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
-pub use setting::{AddedSubnet, AddressPlan, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value};
+pub use setting::{
+    AddedSubnet, AddressPlan, LABEL_VALUE_MAX, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value,
+};
 pub use view::{ClusterView, NetworkView, Services};
 pub use vni::{Vni, VniError};
 pub use words::{Word, WordError};

@@ -47,8 +47,8 @@ pub struct ObservedRoute {
 /// What should send a client to the endpoints of the services of its network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredServices {
-    /// The name of its interface in the network.
-    pub ifname: String,
+    /// The name of its interface in the network; `None` where whoever took that may call it anything.
+    pub ifname: Option<String>,
     /// Its own addresses, which a choice that is kept follows from.
     pub client: Vec<IpAddr>,
     /// By the address of a service, shared by all clients in the network.
@@ -69,8 +69,8 @@ pub struct ObservedServices {
 pub enum ServiceStep {
     /// Puts all of it in the place of whatever is there.
     Make {
-        /// The name of the client's interface.
-        ifname: String,
+        /// The name of the client's interface; `None`: by whichever.
+        ifname: Option<String>,
         /// All routes.
         routes: BTreeMap<IpAddr, Route>,
     },
@@ -86,7 +86,8 @@ pub enum ServiceStep {
 const VERSION: u8 = 1;
 
 /// A number that is another one where what is the same for all routes of a client is.
-pub fn interface_rules(ifname: &str) -> u64 {
+pub fn interface_rules(ifname: Option<&str>) -> u64 {
+    let ifname = ifname.unwrap_or_default();
     stable_hash(format!("{VERSION} {ifname}").as_bytes())
 }
 
@@ -158,7 +159,7 @@ pub fn plan_services(want: Option<&DesiredServices>, have: Option<&ObservedServi
         (Some(want), None) => return vec![want.make(None)],
         (Some(want), Some(have)) => (want, have),
     };
-    if have.rules != interface_rules(&want.ifname) {
+    if have.rules != interface_rules(want.ifname.as_deref()) {
         return vec![want.make(Some(have))];
     }
     let addresses: BTreeSet<IpAddr> = want.balances.keys().chain(have.routes.keys()).copied().collect();
@@ -171,7 +172,7 @@ impl ServiceStep {
         match self {
             Self::Make { ifname, routes } => {
                 let routes = routes.iter().map(|(address, route)| (*address, route.observed())).collect();
-                *have = Some(ObservedServices { rules: interface_rules(ifname), routes });
+                *have = Some(ObservedServices { rules: interface_rules(ifname.as_deref()), routes });
             }
             Self::Put(address, route) => {
                 if let Some(have) = have {
@@ -191,7 +192,10 @@ impl ServiceStep {
 impl fmt::Display for ServiceStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Make { ifname, routes } => write!(f, "services make {} routes from {ifname}", routes.len()),
+            Self::Make { ifname, routes } => {
+                let ifname = ifname.as_deref().unwrap_or("any interface");
+                write!(f, "services make {} routes from {ifname}", routes.len())
+            }
             Self::Put(address, Route { to, keeps, ports, sticky }) => {
                 write!(f, "services put route {address} to")?;
                 if to.is_empty() {
@@ -228,10 +232,8 @@ mod tests {
 
     fn desired() -> impl Strategy<Value = Option<DesiredServices>> {
         let balances = prop::collection::btree_map((200_u8..206).prop_map(address), balance(), 0..4);
-        let some = (balances, "eth[01]", 1_u8..4).prop_map(|(balances, ifname, client)| DesiredServices {
-            ifname,
-            client: vec![address(client)],
-            balances: Arc::new(balances),
+        let some = (balances, prop::option::of("eth[01]"), 1_u8..4).prop_map(|(balances, ifname, client)| {
+            DesiredServices { ifname, client: vec![address(client)], balances: Arc::new(balances) }
         });
         prop::option::of(some)
     }

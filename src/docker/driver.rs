@@ -11,14 +11,16 @@ use lanmesh_docker::protocol::{
     ACTIVATION, AddressSpaces, IpamCapabilities, NetworkCapabilities, OfEndpoint, OperInfo, Scope,
 };
 use lanmesh_docker::tokens::Tokens;
-use lanmesh_docker::{GLOBAL_SPACE, LOCAL_SPACE, engine};
+use lanmesh_docker::{GLOBAL_SPACE, LOCAL_SPACE, engine, vip};
 use lanmesh_ipam::stable_hash;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::Engine;
+use super::news::News;
+use super::served::Served;
 use crate::api::client::{Client, ClientError};
-use crate::api::types::{AttachRequest, ClusterAnswer, EndpointAnswer, NetworkAnswer};
+use crate::api::types::{AttachRequest, ClusterAnswer, EndpointAnswer, NetworkAnswer, ServiceAddressAnswer};
 use crate::api::{ApiError, ErrorKind};
 use crate::model::{EndpointName, NetworkName};
 
@@ -39,6 +41,10 @@ pub struct Driver {
     book: Mutex<Book>,
     /// By the ids of the pools that this node has given tokens from. A leader asks for one at a time.
     pub(super) tokens: tokio::sync::Mutex<BTreeMap<String, Tokens>>,
+    /// What Docker has said that happened.
+    pub(super) news: News,
+    /// The addresses of services that are real.
+    pub(super) served: tokio::sync::Mutex<Served>,
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Answer<T> {
@@ -70,7 +76,9 @@ impl Driver {
     /// A driver that asks this agent and this Docker.
     pub fn new(agent: Client, engine: Engine, scope: Scope) -> Self {
         let agent = agent.patient(AGENT_PATIENCE);
-        Self { agent, engine, scope, book: Mutex::default(), tokens: tokio::sync::Mutex::default() }
+        let (book, news) = (Mutex::default(), News::default());
+        let (tokens, served) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
+        Self { agent, engine, scope, book, tokens, news, served }
     }
 
     /// Answers the call `name`; `None` where there is none of this name.
@@ -220,6 +228,20 @@ pub(super) fn entry_of(network: &engine::Network) -> Option<NetworkEntry> {
         .network
         .or_else(|| IpamOptions::read(&values(&network.ipam.options)).ok().map(|ipam| ipam.network))?;
     Some(NetworkEntry { network: name, routes: wish.routes })
+}
+
+/// Which of Docker's networks are ours, by id.
+pub(super) fn networks_of_ours(networks: &[engine::Network]) -> BTreeMap<&str, NetworkName> {
+    networks.iter().filter_map(|network| Some((network.id.as_str(), entry_of(network)?.network))).collect()
+}
+
+/// The addresses of services, by network and name; also those that another service has by right.
+pub(super) fn addresses_of(services: &[ServiceAddressAnswer]) -> BTreeMap<vip::Key, Vec<IpAddr>> {
+    let of = |service: &ServiceAddressAnswer| {
+        let addresses = [&service.addresses[..], &service.lost].concat();
+        ((service.network.clone(), service.name.clone()), addresses)
+    };
+    services.iter().map(of).collect()
 }
 
 /// What an endpoint's interface is called until Docker takes it: one name for one endpoint, of at most 15 letters.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use lanmesh_docker::engine::{Container, Inspected, Network, Service, Task};
+use lanmesh_docker::engine::{Container, Event, Info, Inspected, Network, Service, SwarmNode, Task};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -20,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_ANSWER: usize = 128 << 20;
 /// The oldest version that has all that is asked for, and one that Docker 20.10 and all later ones know.
 const VERSION: &str = "v1.41";
+/// Containers that start or are connected, and services that come, change and go.
+const EVENTS: &str = "/events?filters=%7B%22type%22%3A%5B%22service%22%2C%22container%22%2C%22network%22%5D%2C\
+                      %22event%22%3A%5B%22create%22%2C%22update%22%2C%22remove%22%2C%22start%22%2C%22connect%22%5D%7D";
+/// The longest event that is read, in bytes: they take some hundred.
+const MAX_EVENT: usize = 1 << 20;
 /// What Docker 29 calls too old is asked for as it likes it.
 const PLAIN: &str = "";
 
@@ -81,7 +87,40 @@ impl Engine {
     /// # Errors
     /// Docker does not answer, or this node is none.
     pub async fn swarm(&self) -> Result<(Vec<Task>, Vec<Service>), EngineError> {
-        Ok((self.get("/tasks").await?, self.get("/services").await?))
+        Ok((self.get("/tasks").await?, self.services().await?))
+    }
+
+    /// Every service of the swarm that this node is a manager of.
+    ///
+    /// # Errors
+    /// Docker does not answer, or this node is none.
+    pub async fn services(&self) -> Result<Vec<Service>, EngineError> {
+        self.get("/services").await
+    }
+
+    /// The id of the swarm that this node leads, if it leads one.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub async fn leads(&self) -> Result<Option<String>, EngineError> {
+        let Info { swarm, .. } = self.get("/info").await?;
+        if !swarm.control_available || swarm.cluster.id.is_empty() {
+            return Ok(None);
+        }
+        let node: SwarmNode = self.get(&format!("/nodes/{}", plain(&swarm.node_id))).await?;
+        Ok(node.manager_status.leader.then(|| plain(&swarm.cluster.id)))
+    }
+
+    /// What happens from now on.
+    ///
+    /// # Errors
+    /// Docker does not answer.
+    pub async fn events(&self) -> Result<Events, EngineError> {
+        let response = self.response(EVENTS).await.map_err(|why| self.failed(EVENTS, why))?;
+        match response.status() {
+            StatusCode::OK => Ok(Events { body: response.into_body(), read: Vec::new() }),
+            status => Err(self.failed(EVENTS, format!("status {status}"))),
+        }
     }
 
     /// Something of Docker's API.
@@ -89,23 +128,38 @@ impl Engine {
     /// # Errors
     /// Docker does not answer, or not with that.
     pub async fn get<T: DeserializeOwned>(&self, what: &str) -> Result<T, EngineError> {
-        let failed = |why: String| EngineError { path: self.path.clone(), what: what.to_owned(), why };
         let asked = async {
-            match self.ask(VERSION, what).await? {
-                (StatusCode::BAD_REQUEST, _) => self.ask(PLAIN, what).await,
-                answered => Ok(answered),
-            }
+            let response = self.response(what).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
         };
-        let late = |_| Err(format!("it takes longer than {} s", PATIENCE.as_secs()));
-        let (status, body) =
-            tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late).map_err(failed)?;
+        let (status, body): (StatusCode, Bytes) = tokio::time::timeout(PATIENCE, asked)
+            .await
+            .unwrap_or_else(late)
+            .map_err(|why| self.failed(what, why))?;
         if status != StatusCode::OK {
-            return Err(failed(format!("status {status}")));
+            return Err(self.failed(what, format!("status {status}")));
         }
-        serde_json::from_slice(&body).map_err(|error| failed(error.to_string()))
+        serde_json::from_slice(&body).map_err(|error| self.failed(what, error.to_string()))
     }
 
-    async fn ask(&self, version: &str, what: &str) -> Result<(StatusCode, Bytes), String> {
+    fn failed(&self, what: &str, why: String) -> EngineError {
+        EngineError { path: self.path.clone(), what: what.to_owned(), why }
+    }
+
+    /// What Docker begins to answer, which takes it no longer than it is waited for.
+    async fn response(&self, what: &str) -> Result<Response<Incoming>, String> {
+        let asked = async {
+            match self.ask(VERSION, what).await? {
+                old if old.status() == StatusCode::BAD_REQUEST => self.ask(PLAIN, what).await,
+                response => Ok(response),
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(late)
+    }
+
+    async fn ask(&self, version: &str, what: &str) -> Result<Response<Incoming>, String> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| error.to_string())?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
@@ -115,10 +169,38 @@ impl Engine {
         let request =
             Request::get(format!("{prefix}{what}")).header(HOST, "docker").body(Empty::<Bytes>::new());
         let request = request.map_err(|error| error.to_string())?;
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
+        sender.send_request(request).await.map_err(|error| error.to_string())
+    }
+}
+
+fn late<T>(_: tokio::time::error::Elapsed) -> Result<T, String> {
+    Err(format!("it takes longer than {} s", PATIENCE.as_secs()))
+}
+
+/// What happens, one after the other.
+#[derive(Debug)]
+pub struct Events {
+    body: Incoming,
+    read: Vec<u8>,
+}
+
+impl Events {
+    /// The next; `None` when Docker says no more. What cannot be read as one is passed over.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.read.drain(..=end).collect();
+                match serde_json::from_slice(&line) {
+                    Ok(event) => return Some(event),
+                    Err(_) => continue,
+                }
+            }
+            if self.read.len() > MAX_EVENT {
+                return None;
+            }
+            let frame = self.body.frame().await?.ok()?;
+            self.read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+        }
     }
 }
 

@@ -119,7 +119,11 @@ impl Driver {
                 tokens.hold(known);
                 Ok(known)
             }
-            None => tokens.take().map_err(|error| error.to_string()),
+            None => {
+                // It may be that of a service, which the swarm will show in a moment.
+                self.news.services.notify_one();
+                tokens.take().map_err(|error| error.to_string())
+            }
         }
     }
 

@@ -15,10 +15,14 @@ use lanmesh_docker::tokens::usual;
 use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
 use crate::api::ranges::Ranges;
 use crate::api::types::{EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
-use crate::model::NetworkName;
+use crate::model::{NetworkName, NodeName};
 
 /// What begins the label of a node that created a network for Docker; Docker's id of the network follows.
 const MADE: &str = "docker.network/";
+/// What begins the label of a node that sees to it that such a network goes after its last endpoints; the id it had follows.
+const FREED: &str = "docker.freed/";
+/// How often that is tried, every other second: containers that are stopped have gone by then.
+const TRIES: u32 = 300;
 /// What goes to all, and has to leave by the endpoint's interface and not by the default route.
 const TO_ALL: &str = "224.0.0.0/4";
 
@@ -64,7 +68,15 @@ impl Driver {
     /// Sees to it that the network exists, and is as was asked for.
     async fn ensure(&self, name: &NetworkName, call: &CreateNetwork, wish: &NetworkWish) -> Answer<()> {
         if let Some(there) = self.find(name).await? {
-            return fits(&there, wish);
+            fits(&there, wish)?;
+            if !self.keep_freed(name).await? {
+                return Ok(());
+            }
+            self.note_made(&call.network_id, Some(name)).await?;
+            // It may have gone in this very moment: then it is made anew.
+            if self.find(name).await?.is_some() {
+                return Ok(());
+            }
         }
         let pools = call.ipv4_data.iter();
         let subnets: Vec<IpNetwork> = pools
@@ -105,14 +117,16 @@ impl Driver {
 
     /// Notes, for every node to see, that the network was created for Docker, or no longer.
     async fn note_made(&self, id: &str, network: Option<&NetworkName>) -> Answer<()> {
-        let me = self.me().await?.name;
         let labels = BTreeMap::from([(format!("{MADE}{id}"), network.map(ToString::to_string))]);
-        self.agent.set_labels(&me, &LabelsRequest { labels }).await.map_err(|error| error.to_string())?;
-        Ok(())
+        self.label(&self.me().await?.name, labels).await
     }
 
     /// The swarm has the network no more.
     pub(super) async fn free_network(&self, call: DeleteNetwork) -> Answer<Nothing> {
+        // Its services went before it: their addresses, which nobody would find afterwards.
+        if let Err(error) = self.serve_vips().await {
+            tracing::debug!(error, "cannot look for the addresses of the swarm's services");
+        }
         self.remove(&call.network_id).await
     }
 
@@ -127,29 +141,86 @@ impl Driver {
         }
     }
 
-    /// Removes a network that was created for Docker, unless somebody else uses it by now.
+    /// Removes a network that was created for Docker, unless somebody uses it: then it goes when nobody does any more.
     async fn remove(&self, id: &str) -> Answer<Nothing> {
         self.book().drop_network(id);
         let label = format!("{MADE}{id}");
         let nodes = self.agent.nodes().await.map_err(|error| error.to_string())?;
         for node in nodes {
-            let Some(network) = node.labels.get(&label) else { continue };
-            if let Ok(network) = network.parse::<NetworkName>() {
-                match self.agent.remove_network(&network).await {
-                    Ok(_) => {}
-                    Err(error) if is_conflict(&error) => {
-                        tracing::warn!(%network, %error, "the network stays: others use it");
-                    }
-                    Err(error) => return Err(error.to_string()),
-                }
+            let Some(text) = node.labels.get(&label) else { continue };
+            if let Ok(network) = text.parse::<NetworkName>()
+                && !self.removed(&network).await?
+            {
+                // A swarm forgets a network while the last of its containers are still being stopped.
+                tracing::info!(%network, "endpoints are left in it: it goes after them");
+                let labels = BTreeMap::from([(format!("{FREED}{id}"), Some(text.clone()))]);
+                self.label(&self.me().await?.name, labels).await?;
+                self.news.freed.notify_one();
             }
-            let labels = BTreeMap::from([(label.clone(), None)]);
-            self.agent
-                .set_labels(&node.name, &LabelsRequest { labels })
-                .await
-                .map_err(|error| error.to_string())?;
+            self.label(&node.name, BTreeMap::from([(label.clone(), None)])).await?;
         }
         Ok(Nothing {})
+    }
+
+    /// Whether the network is there no more; not while it has endpoints.
+    async fn removed(&self, network: &NetworkName) -> Answer<bool> {
+        match self.agent.remove_network(network).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Removes the networks that Docker has no more and that had endpoints then, where they have none by now. Those that it
+    /// has asked about `TRIES` times stay: others use them. Whether some are left to be asked about.
+    pub(super) async fn remove_freed(&self, asked: &mut BTreeMap<String, u32>) -> Answer<bool> {
+        let nodes = self.agent.nodes().await.map_err(|error| error.to_string())?;
+        let Some(me) = nodes.into_iter().find(|node| node.me) else { return Ok(false) };
+        let freed = me.labels.iter().filter(|(label, _)| label.starts_with(FREED));
+        let mut left = BTreeMap::new();
+        for (label, text) in freed {
+            let times = asked.get(label).map_or(1, |times| times.saturating_add(1));
+            if let Ok(network) = text.parse::<NetworkName>()
+                && !self.removed(&network).await?
+            {
+                if times < TRIES {
+                    left.insert(label.clone(), times);
+                    continue;
+                }
+                tracing::warn!(%network, "the network stays: others use it");
+            }
+            self.label(&me.name, BTreeMap::from([(label.clone(), None)])).await?;
+        }
+        *asked = left;
+        Ok(!asked.is_empty())
+    }
+
+    /// A network that was to go after its endpoints is Docker's again under another id, and stays. Whether it was to go.
+    async fn keep_freed(&self, network: &NetworkName) -> Answer<bool> {
+        let nodes = self.agent.nodes().await.map_err(|error| error.to_string())?;
+        let mut found = false;
+        for node in nodes {
+            let is_it =
+                |(label, text): &(&String, &String)| label.starts_with(FREED) && *text == network.as_str();
+            let labels: BTreeMap<_, _> =
+                node.labels.iter().filter(is_it).map(|(label, _)| (label.clone(), None)).collect();
+            found |= !labels.is_empty();
+            self.label(&node.name, labels).await?;
+        }
+        Ok(found)
+    }
+
+    /// Sets labels of a node, or takes them away.
+    pub(super) async fn label(
+        &self,
+        node: &NodeName,
+        labels: BTreeMap<String, Option<String>>,
+    ) -> Answer<()> {
+        if !labels.is_empty() {
+            let request = LabelsRequest { labels };
+            self.agent.set_labels(node, &request).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
     }
 
     /// Docker has made up its mind about an endpoint, which is attached already: says its MAC and its address of IPv6.

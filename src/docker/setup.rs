@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use lanmesh_docker::engine::Network;
+use lanmesh_docker::engine::{Info, Network};
+use lanmesh_docker::vip;
 use serde::{Deserialize, Serialize};
 
 use super::engine::Engine;
@@ -47,21 +48,6 @@ struct PluginSettings {
     env: Option<Vec<String>>,
 }
 
-/// What `GET /info` says.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Info {
-    server_version: String,
-    swarm: Swarm,
-}
-
-/// Of the swarm.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Swarm {
-    local_node_state: String,
-}
-
 /// Everything that has to be there, in the order in which to see to it.
 pub async fn look(agent: &Client, docker: &Path) -> Vec<Item> {
     let engine = Engine::new(docker.to_owned());
@@ -85,7 +71,7 @@ pub async fn look(agent: &Client, docker: &Path) -> Vec<Item> {
     let networks = engine.networks().await.unwrap_or_default();
     let ours = networks.iter().filter(|network| super::driver::entry_of(network).is_some());
     let names: Vec<&str> = ours.map(|network: &Network| network.name.as_str()).collect();
-    vec![
+    let mut items = vec![
         item("the agent is in a cluster", cluster),
         item("Docker answers", version),
         item("the plugin is there", plugin(&plugins, in_swarm)),
@@ -93,7 +79,41 @@ pub async fn look(agent: &Client, docker: &Path) -> Vec<Item> {
             "networks of Docker's that are lanmesh's",
             Ok(if names.is_empty() { "none yet".to_owned() } else { names.join(", ") }),
         ),
-    ]
+    ];
+    if info.is_ok_and(|info| info.swarm.control_available) {
+        items.push(item("virtual addresses of the swarm's services", vips(agent, &engine, &networks).await));
+    }
+    items
+}
+
+/// Whether those that are to be real are.
+async fn vips(agent: &Client, engine: &Engine, networks: &[Network]) -> Result<String, (String, String)> {
+    let no_answer = |error: String| ("no answer".to_owned(), error);
+    let services = engine.services().await.map_err(|error| no_answer(error.to_string()))?;
+    let there = agent.service_addresses(None).await.map_err(|error| no_answer(error.to_string()))?;
+    let ours = super::driver::networks_of_ours(networks);
+    let wanted = vip::wanted(&services, |id| ours.get(id));
+    let there = super::driver::addresses_of(&there);
+    let real = |(key, address): &(&vip::Key, &std::net::IpAddr)| {
+        there.get(*key).is_some_and(|at| at.contains(address))
+    };
+    let (real, others): (Vec<_>, Vec<_>) = wanted.addresses.iter().partition(real);
+    let first = others
+        .first()
+        .map(|((network, service), address)| format!("{address} of {service} in {network} is not"));
+    let first =
+        first.or_else(|| wanted.refused.keys().next().map(|service| format!("that of {service} is not")));
+    match first {
+        None if real.is_empty() => Ok("none yet".to_owned()),
+        None => Ok(format!("{} real", real.len())),
+        Some(first) => {
+            let left = vip::plan(&wanted.addresses, &vip::Addresses::new(), &there).left;
+            let todo = left.into_values().chain(wanted.refused.into_values()).next().unwrap_or_else(|| {
+                "wait some seconds; if that does not help, the plugin's log on the manager that leads says why".to_owned()
+            });
+            Err((format!("{} real, {first}", real.len()), todo))
+        }
+    }
 }
 
 /// Some releases cannot have plugins that drive networks.

@@ -1,7 +1,8 @@
 //! Docker's plugin beside a real agent, asked as Docker asks: in order, again, out of order, and by a plugin that was killed.
 //!
-//! What answers as Docker here is a list of containers. Real Dockers are in `tests/docker`.
+//! What answers as Docker here is what each question is answered with. Real Dockers are in `tests/docker`.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -24,34 +25,31 @@ struct Plugin {
     scope: &'static str,
     agent: PathBuf,
     child: Option<Child>,
-    containers: Arc<Mutex<Value>>,
+    docker: Arc<Mutex<BTreeMap<&'static str, Value>>>,
 }
 
 impl Plugin {
     fn start(node: &Node, scope: &'static str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         symlink(LANMESH, dir.path().join("lanmesh-docker-plugin")).expect("a link can be made");
-        let containers = Arc::new(Mutex::new(json!([])));
+        let docker = Arc::new(Mutex::new(BTreeMap::<&'static str, Value>::new()));
         let listener = UnixListener::bind(dir.path().join("docker.sock")).expect("a socket");
-        let told = Arc::clone(&containers);
+        let told = Arc::clone(&docker);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
                 let mut line = String::new();
                 let read = BufReader::new(&stream).read_line(&mut line);
-                let body = match line.split(' ').nth(1).unwrap_or_default() {
-                    path if read.is_err() || path.is_empty() => continue,
-                    path if path.ends_with("/containers/json?all=1") => {
-                        told.lock().expect("is held").to_string()
-                    }
-                    _ => "[]".to_owned(),
-                };
+                let Some(path) = line.split(' ').nth(1).filter(|_| read.is_ok()) else { continue };
+                let question = path.strip_prefix("/v1.41").unwrap_or(path);
+                let body =
+                    told.lock().expect("is held").get(question).map_or("[]".to_owned(), Value::to_string);
                 let head =
                     format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
                 let _ = stream.write_all((head + &body).as_bytes());
             }
         });
-        let mut plugin = Self { dir, scope, agent: node.socket(), child: None, containers };
+        let mut plugin = Self { dir, scope, agent: node.socket(), child: None, docker };
         plugin.restart();
         plugin
     }
@@ -99,7 +97,31 @@ impl Plugin {
                     "com.docker.swarm.task.name": format!("{service}.{slot}.{task}")},
                 "NetworkSettings": {"Networks": {"n": {"IPAMConfig": {"IPv4Address": token}, "NetworkID": "n1"}}}})
         };
-        *self.containers.lock().expect("is held") = tasks.iter().map(container).collect();
+        self.docker
+            .lock()
+            .expect("is held")
+            .insert("/containers/json?all=1", tasks.iter().map(container).collect());
+    }
+
+    /// The swarm has these services, each with its virtual address and its label; and this node is a manager of it.
+    fn services(&self, leads: bool, services: &[(&str, &str, &str)]) {
+        let service = |(name, vip, label): &(&str, &str, &str)| {
+            let labels = if label.is_empty() { json!(null) } else { json!({"lanmesh.service": label}) };
+            json!({"ID": format!("id-{name}"), "CreatedAt": "2026-01-02T03:04:05.678Z",
+                "Spec": {"Name": name, "TaskTemplate": {"ContainerSpec": {"Labels": labels}}},
+                "Endpoint": {"VirtualIPs": [{"NetworkID": "ingress1", "Addr": "10.0.0.7/24"},
+                    {"NetworkID": "n1", "Addr": format!("{vip}/24")}]}})
+        };
+        let info = json!({"Swarm": {"NodeID": "m1", "LocalNodeState": "active", "ControlAvailable": true,
+            "Cluster": {"ID": "swarm1"}}});
+        let networks = json!([{"Name": "ingress", "Id": "ingress1", "Options": {}, "IPAM": {"Options": null}},
+            {"Name": "n", "Id": "n1", "Options": {"network": "buildnet", "lanmesh.allocated": "true"},
+             "IPAM": {"Options": {"network": "buildnet"}}}]);
+        let mut docker = self.docker.lock().expect("is held");
+        docker.insert("/info", info);
+        docker.insert("/nodes/m1", json!({"ManagerStatus": {"Leader": leads}}));
+        docker.insert("/networks", networks);
+        docker.insert("/services", services.iter().map(service).collect());
     }
 
     fn ask(&self, address: &str) -> String {
@@ -263,6 +285,93 @@ fn why_a_task_has_no_address_is_said_where_docker_shows_it() {
         let told = plugin.try_call(call, &body);
         assert!(told["Err"].as_str().is_some_and(|err| err.contains(tells)), "{call} {body}: {told}");
     }
+}
+
+/// The addresses of services become these: of each its name and its first address.
+fn wait_services(node: &Node, expected: &[(&str, &str)]) {
+    wait_until(&format!("the services of {} are {expected:?}", node.name()), SOON, || {
+        let there = node.lanmesh(["service", "ls", "buildnet", "--json"]).ok()?;
+        let found: Vec<_> = there
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|service| (service["name"].as_str(), service["addresses"][0].as_str()))
+            .collect();
+        let wanted: Vec<_> = expected.iter().map(|(name, address)| (Some(*name), Some(*address))).collect();
+        if found == wanted { Ok(()) } else { Err(there.to_string()) }
+    });
+}
+
+#[test]
+fn virtual_addresses_of_a_swarm_are_those_of_services_whoever_leads_and_what_was_made_by_hand_stays() {
+    let (lab, mut plugin) = begin(lab!(2));
+    let node = lab.node(1);
+    let pool = json!({"PoolID": "lanmesh-global/buildnet/10.84.0.0/24", "Address": ""});
+    let token = || {
+        let answer = plugin.call("/IpamDriver.RequestAddress", &pool);
+        answer["Address"].as_str().and_then(|text| text.split('/').next()).expect("a token").to_owned()
+    };
+    let tokens: Vec<String> = (0..5).map(|_| token()).collect();
+    let [web, db, hand, later, other] = &tokens[..] else { panic!("{tokens:?}") };
+    let by_hand = "10.84.0.150";
+    node.lanmesh(["network", "set", "buildnet", "--reserve", by_hand]).success();
+    node.lanmesh(["service", "create", "buildnet", "hand", "--address", by_hand]).success();
+    plugin.services(true, &[("web", web, ""), ("stack_db", db, "db"), ("hand", hand, "")]);
+    wait_services(node, &[("db", db), ("hand", by_hand), ("web", web)]);
+    wait_services(lab.node(2), &[("db", db), ("hand", by_hand), ("web", web)]);
+    plugin.services(true, &[("stack_db", db, "db"), ("hand", hand, "")]);
+    wait_services(node, &[("db", db), ("hand", by_hand)]);
+    // Nobody says what happens while the plugin is not there.
+    plugin.end();
+    plugin.services(true, &[("web", later, ""), ("hand", hand, "")]);
+    plugin.restart();
+    wait_services(node, &[("hand", by_hand), ("web", later)]);
+    // Another manager leads from now on. The old one is wrong about what there is, and does nothing.
+    plugin.services(false, &[("old", other, "")]);
+    let leader = Plugin::start(lab.node(2), "global");
+    leader.services(true, &[("web", web, ""), ("hand", hand, "")]);
+    wait_services(node, &[("hand", by_hand), ("web", web)]);
+    leader.services(true, &[("hand", hand, "")]);
+    wait_services(node, &[("hand", by_hand)]);
+    node.lanmesh(["service", "rm", "buildnet", "hand"]).success();
+    wait_services(node, &[("hand", hand)]);
+    leader.services(true, &[]);
+    wait_services(node, &[]);
+    wait_until("nothing is noted", SOON, || {
+        let nodes = node.lanmesh(["node", "ls", "--json"]).ok()?;
+        if nodes.to_string().contains("docker.vip") { Err(nodes.to_string()) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_network_that_docker_forgets_while_containers_are_stopped_goes_after_them_unless_it_is_dockers_again() {
+    let (lab, plugin) = begin(lab!(1));
+    let node = lab.node(1);
+    let labels = || node.lanmesh(["node", "ls", "--json"]).json().to_string();
+    plugin.tasks(&[("web", 1, "aaaaaaaaaaaaaa", "10.84.0.200")]);
+    let address = plugin.ask("10.84.0.200");
+    for _ in 0..2 {
+        plugin.call("/NetworkDriver.FreeNetwork", &json!({"NetworkID": "n1"}));
+    }
+    assert_eq!(names(node), ["web-1-aaaaaaaaaaaa@n1"], "who is in it stays");
+    // The same stack once more, before the old one's containers have gone.
+    let again = json!({"NetworkID": "n2", "Options": {"network": "buildnet"},
+        "IPv4Data": [{"Pool": "10.84.0.0/24", "Gateway": "10.84.0.1/24"}]});
+    plugin.call("/NetworkDriver.AllocateNetwork", &again);
+    let noted = labels();
+    assert!(!noted.contains("docker.freed/") && noted.contains("docker.network/n2"), "{noted}");
+    plugin.call("/NetworkDriver.FreeNetwork", &json!({"NetworkID": "n2"}));
+    assert!(labels().contains("docker.freed/n2"), "{}", labels());
+    plugin.release(&address);
+    wait_until("the network is gone", SOON, || {
+        let there = node.lanmesh(["network", "ls", "--json"]).ok()?;
+        if there.as_array().is_some_and(Vec::is_empty) { Ok(()) } else { Err(there.to_string()) }
+    });
+    wait_until(
+        "nothing is noted",
+        SOON,
+        || if labels().contains("docker.") { Err(labels()) } else { Ok(()) },
+    );
 }
 
 #[test]

@@ -109,6 +109,35 @@ fn where_it_was_taken_can_be_told_and_then_a_change_of_the_mtu_reaches_it() {
 }
 
 #[test]
+fn the_address_of_a_service_leads_to_its_endpoint_from_where_the_interface_was_taken_whatever_it_is_called() {
+    let (lab, _other) = begin(lab!(2));
+    let node = lab.node(1);
+    let server = Container::named("server");
+    lab.node(2).try_attach("net", "server", &server, &["--service", "web"]).json();
+    let service = node.lanmesh(["service", "create", "net", "web", "--json"]).json();
+    let container = Container::named("taker");
+    take(node, &container, &offer(node, "a"));
+    let told = json!({"offer": true, "ifname": OFFERED, "netns": container.path_text()}).to_string();
+    assert_eq!(node.http("PUT", "/v1/networks/net/endpoints/a", &told).0, 200);
+    let addresses: Vec<&str> =
+        service["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(addresses.len(), 2, "{service}");
+    for address in &addresses {
+        wait_until("the service answers", SOON, || ping(&container, address));
+    }
+    nothing_to_do(node, "when it leads there");
+    node.kill();
+    node.start_and_wait();
+    nothing_to_do(node, "after a restart");
+    ping(&container, addresses[0]).expect("it was left alone");
+    node.lanmesh(["service", "rm", "net", "web"]).success();
+    wait_until("nothing leads there", SOON, || match ping(&container, addresses[0]) {
+        Ok(()) => Err("it answers".to_owned()),
+        Err(_) => Ok(()),
+    });
+}
+
+#[test]
 fn what_is_offered_needs_a_name_that_is_free_and_is_not_offered_and_on_the_node_at_once() {
     let (lab, _other) = begin(lab!(2));
     let node = lab.node(1);

@@ -221,7 +221,7 @@ pub(super) fn try_out() -> Result<(), String> {
         let route = crate::plan::Route { keeps: to.clone(), to, ports: Vec::new(), sticky: false };
         all.insert(parse(address)?, route);
     }
-    let step = ServiceStep::Make { ifname: "lo".to_owned(), routes: all };
+    let step = ServiceStep::Make { ifname: Some("lo".to_owned()), routes: all };
     match Table("lanmesh-services-try".to_owned()).apply(&step) {
         Ok(None) => Ok(()),
         Ok(Some(errno)) => Err(Errno::desc(errno).to_owned()),

@@ -53,7 +53,7 @@ impl Table {
     pub fn apply(&self, step: &ServiceStep) -> io::Result<Option<Errno>> {
         match step {
             ServiceStep::Make { ifname, routes } => {
-                INET.put_table(&self.attribute(), &[], self.content(ifname, routes))
+                INET.put_table(&self.attribute(), &[], self.content(ifname.as_deref(), routes))
             }
             ServiceStep::Put(address, route) => self.put(*address, route),
             ServiceStep::Remove(address) => self.remove(*address),
@@ -64,7 +64,7 @@ impl Table {
         }
     }
 
-    fn content(&self, ifname: &str, routes: &BTreeMap<IpAddr, Route>) -> Vec<Vec<u8>> {
+    fn content(&self, ifname: Option<&str>, routes: &BTreeMap<IpAddr, Route>) -> Vec<Vec<u8>> {
         let table = self.attribute();
         let mut changes = Vec::new();
         for (id, (map, ipv6)) in (1..).zip(MAPS) {
@@ -85,7 +85,11 @@ impl Table {
         changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &chain.concat()));
         let rules = MAPS.iter().map(|(map, ipv6)| Ruled {
             needs: Vec::new(),
-            expressions: [rules::leaves_by(ifname).to_vec(), rules::goes_where(map, *ipv6)].concat(),
+            expressions: ifname
+                .into_iter()
+                .flat_map(rules::leaves_by)
+                .chain(rules::goes_where(map, *ipv6))
+                .collect(),
         });
         changes.extend(self.rules(OUTPUT, rules.collect(), &mark(interface_rules(ifname), 2, None)));
         let hook = [number(1, NF_INET_LOCAL_OUT), attribute(2, &FILTER.to_be_bytes())];

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use super::Setup;
 use crate::kernel::{ClientKey, ClientPlace, Kernel, KernelError};
 use crate::local::LocalEndpoint;
-use crate::model::NetworkId;
+use crate::model::{NetworkId, Placement};
 use crate::plan::{
     Balance, DesiredServices, ObservedRoute, ObservedServices, ServiceStep, interface_rules, plan_services,
 };
@@ -51,7 +51,11 @@ impl Client {
     fn new(record: &LocalEndpoint, balances: &Balances) -> Self {
         let place = ClientPlace { placement: record.placement.clone(), namespace: record.namespace };
         let want = DesiredServices {
-            ifname: record.ifname.clone(),
+            // Who takes what was offered gives it another name.
+            ifname: match record.placement {
+                Placement::Offered(_) => None,
+                Placement::Netns(_) | Placement::Host => Some(record.ifname.clone()),
+            },
             client: record.endpoint.addresses.iter().map(IpNetwork::ip).collect(),
             balances: balances.clone(),
         };
@@ -195,7 +199,7 @@ impl Subject for Services {
         let client = self.clients.get(&key);
         let mut steps = plan_services(client.map(|client| &client.want), have.as_ref());
         let fits = |have: &ObservedServices| {
-            client.is_some_and(|client| have.rules == interface_rules(&client.want.ifname))
+            client.is_some_and(|client| have.rules == interface_rules(client.want.ifname.as_deref()))
         };
         let older = client.is_some_and(|client| !client.ours);
         if !self.settled && older && have.as_ref().is_some_and(fits) {
