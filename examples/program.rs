@@ -350,6 +350,7 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         ifname: "lan0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        publish: Vec::new(),
     };
     let mut work = reconciler.work().await;
     reconciler.bring_up(&mut work, &own).await?;

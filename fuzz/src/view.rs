@@ -28,6 +28,7 @@ pub fn check(view: &ClusterView) {
             ifname: "eth0".to_owned(),
             asked: Vec::new(),
             draining: false,
+            publish: Vec::new(),
         })
     });
     let own: Vec<LocalEndpoint> = own.collect();

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use lanmesh_ipam::AddrRange;
 
 use crate::OptionValue;
+use crate::Publication;
 use crate::words::words;
 
 words! {
@@ -28,6 +29,8 @@ pub struct ServiceSpec {
     pub ports: Vec<PortMap>,
     /// Which endpoint a client is sent to.
     pub affinity: Affinity,
+    /// Ports of the nodes that have endpoints of it, which lead to those.
+    pub publish: Vec<Publication>,
 }
 
 /// The most ports of a service that are mapped.

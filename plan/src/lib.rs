@@ -9,6 +9,7 @@ mod effect;
 mod mesh;
 mod mtu;
 mod ops;
+mod ports;
 mod services;
 mod state;
 mod underlay_guard;
@@ -21,6 +22,10 @@ pub use mesh::{
 };
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
+pub use ports::{
+    DesiredDoors, DesiredPorts, Door, DoorStep, Forward, ObservedDoors, ObservedPorts, PortStep, Way,
+    plan_doors, plan_ports, way_table,
+};
 pub use services::{
     Balance, DesiredServices, ObservedRoute, ObservedServices, Route, ServiceStep, interface_rules,
     plan_services,

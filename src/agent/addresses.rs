@@ -48,7 +48,9 @@ impl Session {
         let mut endpoints = together(&view, id, &answered);
         endpoints.extend(found.endpoints.get(&view.me).map(|own| (view.me, own.clone())));
         let addresses = addresses(&view, &found.spec, name, &request.addresses, &endpoints)?;
-        let spec = ServiceSpec { addresses, ports: request.ports, affinity: request.affinity };
+        self.may_publish_service(&view, &found.spec, name, &endpoints, &request.publish).await?;
+        let ServiceAddressRequest { addresses: _, ports, affinity, publish } = request;
+        let spec = ServiceSpec { addresses, ports, affinity, publish };
         self.cluster.set_service(id, name.clone(), Some(spec)).await?;
         Ok(())
     }
@@ -222,6 +224,7 @@ fn described(view: &ClusterView, network: &NetworkView, endpoints: &ByNode) -> V
             endpoints,
             ports: service.ports.clone(),
             affinity: service.affinity,
+            publish: service.publish.clone(),
         }
     };
     view.services_of(spec.id).map(answer).collect()

@@ -165,6 +165,7 @@ pub fn endpoint(
         spoofed: None,
         dropped: BTreeMap::new(),
         queries_dropped: None,
+        publish: Vec::new(),
     })
 }
 
@@ -235,8 +236,8 @@ pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndp
     for ((network, name), service) in view.services.iter() {
         let Some(network) = view.networks.get(network).map(|network| &network.spec.name) else { continue };
         if document.networks.contains_key(network) {
-            let ServiceSpec { addresses, ports, affinity } = service.clone();
-            let request = ServiceAddressRequest { addresses, ports, affinity };
+            let ServiceSpec { addresses, ports, affinity, publish } = service.clone();
+            let request = ServiceAddressRequest { addresses, ports, affinity, publish };
             document.services.entry(network.clone()).or_default().insert(name.clone(), request);
         }
     }
@@ -261,6 +262,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         aliases: record.endpoint.aliases.clone(),
         advertise: advertise.collect(),
         take: false,
+        publish: record.publish.clone(),
     }
 }
 

@@ -22,7 +22,7 @@ use crate::cluster::ClusterError;
 use crate::local::LocalEndpoint;
 use crate::model::{
     AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
-    NetworkSpec, Placement, ServiceName,
+    NetworkSpec, Placement, Publication, ServiceName,
 };
 use crate::namespace::NamespaceId;
 use crate::reconcile::{Lost, Work, members, network_mtu};
@@ -74,6 +74,14 @@ impl Session {
         if wanted.placement == Placement::Host {
             fits_the_host(self.kernel(), &work, &view, spec).await?;
         }
+        self.may_publish(
+            &work,
+            &view,
+            spec,
+            (&name, wanted.service.as_ref(), &wanted.placement),
+            &wanted.publish,
+        )
+        .await?;
         let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
         let others = together(&view, id, &answered);
         let (grants, took) = self.claim(&mut work, &view, spec, &others, &wanted.claimed(&name)).await?;
@@ -212,6 +220,7 @@ struct Wanted {
     aliases: Vec<EndpointName>,
     services: Vec<AdvertisedService>,
     take: bool,
+    publish: Vec<Publication>,
 }
 
 impl Wanted {
@@ -229,6 +238,7 @@ impl Wanted {
             aliases: request.aliases,
             services,
             take: request.take,
+            publish: request.publish,
         })
     }
 
@@ -249,6 +259,7 @@ impl Wanted {
             ("addresses", asked_for_others),
             ("aliases", self.aliases != *aliases),
             ("advertise", self.services != *services),
+            ("publish", self.publish != existing.publish),
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
             None => Ok(()),
@@ -309,6 +320,7 @@ impl Wanted {
             ifname: self.ifname,
             asked: self.asked,
             draining: false,
+            publish: self.publish,
         }
     }
 }

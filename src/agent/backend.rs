@@ -14,7 +14,8 @@ use crate::api::types::{
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName, ServiceName,
+    ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
+    ServiceName,
 };
 use crate::plan::PortName;
 use crate::reconcile::vtep;
@@ -299,6 +300,7 @@ impl Backend for Agent {
             Some(name) => vec![find::network_named(&view, &name)?],
             None => view.networks.values().collect(),
         };
+        let records = session.reconciler.records();
         let mut endpoints = Vec::new();
         for network in networks {
             let by_node = session.endpoints_of(network).await;
@@ -317,6 +319,9 @@ impl Backend for Agent {
                         answer.spoofed = drops.get(&port).map(|drops| drops.values().sum());
                         answer.dropped = drops.get(&port).map(answers::port_drops).unwrap_or_default();
                         answer.queries_dropped = queries.get(&port).copied();
+                        let key = EndpointKey { network: network.spec.id, name: found.name.clone() };
+                        answer.publish =
+                            records.get(&key).map(|record| record.publish.clone()).unwrap_or_default();
                     }
                     Some(answer)
                 };

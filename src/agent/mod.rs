@@ -21,6 +21,7 @@ mod others;
 mod out;
 mod place;
 mod presence;
+mod published;
 mod services;
 mod session;
 mod settings;

@@ -15,8 +15,8 @@ use super::types::{
     ServiceRequest, SettingsRequest,
 };
 use crate::model::{
-    AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, Placement, ServiceName,
-    ServiceRanges, is_label_name, is_label_value, limits,
+    AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, PUBLICATIONS_MAX, Placement,
+    Publication, ServiceName, ServiceRanges, is_label_name, is_label_value, limits,
 };
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
@@ -361,11 +361,24 @@ impl Checked for AttachRequest {
                 format!("{address} is there twice")
             })?;
         }
+        published(&self.publish)?;
+        require(!self.host || self.publish.is_empty(), "publish", || {
+            "has no meaning with host: whatever listens on the node is reached there".into()
+        })?;
         for (i, service) in self.advertise.iter().enumerate() {
             service.to_model().map_err(|error| error.within(&format!("advertise[{i}]")))?;
         }
         Ok(())
     }
+}
+
+fn published(ports: &[Publication]) -> Answer<()> {
+    require(ports.len() <= PUBLICATIONS_MAX, "publish", || format!("are more than {PUBLICATIONS_MAX}"))?;
+    for (i, port) in ports.iter().enumerate() {
+        let again = ports[..i].iter().any(|other| other.overlaps(port));
+        require(!again, format!("publish[{i}]"), || format!("port {} is there twice", port.place()))?;
+    }
+    Ok(())
 }
 
 fn is_plain_absolute(path: &Path) -> bool {
@@ -391,7 +404,7 @@ impl Checked for ServiceAddressRequest {
             let again = self.ports[..i].iter().any(|other| other.port == map.port);
             require(!again, format!("ports[{i}]"), || format!("port {} is there twice", map.port))?;
         }
-        Ok(())
+        published(&self.publish)
     }
 }
 

@@ -28,7 +28,8 @@ pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 pub use self::settings::{CarriedAnswer, LabelsRequest, SettingsRequest};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use crate::model::{
-    EndpointName, GroupAddr, Mac, NetworkName, NodeId, NodeIndex, NodeName, NodeState, ServiceName,
+    EndpointName, GroupAddr, Mac, NetworkName, NodeId, NodeIndex, NodeName, NodeState, Publication,
+    ServiceName,
 };
 
 /// Which agent answers.
@@ -408,6 +409,10 @@ pub struct AttachRequest {
     /// an event that names this one. Without it such a request is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub take: bool,
+    /// Ports of this node that lead to it, `[IP:]PORT:PORT[/tcp|udp]`: the node's first. Not for the node itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub publish: Vec<Publication>,
 }
 
 /// What attaching gave.
@@ -545,4 +550,8 @@ pub struct EndpointAnswer {
     /// network came to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_dropped: Option<u64>,
+    /// The ports of its node that lead to it alone. Known of this node's own endpoints; those of its service are with that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub publish: Vec<Publication>,
 }

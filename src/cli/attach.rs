@@ -7,7 +7,7 @@ use super::{CliError, Context, output};
 use crate::api::types::{AttachAnswer, AttachRequest};
 use crate::beneath::{self, Tree};
 use crate::dns;
-use crate::model::{AdvertisedService, EndpointName, NetworkName, ServiceName};
+use crate::model::{AdvertisedService, EndpointName, NetworkName, Publication, ServiceName};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -40,6 +40,9 @@ pub(super) struct Args {
     /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
     #[arg(long)]
     take: bool,
+    /// A port of this node that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
+    #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]", conflicts_with = "host")]
+    publish: Vec<Publication>,
     /// Write how to ask the network's name server to this file, like /etc/netns/NAME/resolv.conf
     #[arg(long, value_name = "PATH")]
     resolv_conf: Option<PathBuf>,
@@ -93,6 +96,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         aliases: args.aliases,
         advertise: args.advertise_service.into_iter().map(Into::into).collect(),
         take: args.take,
+        publish: args.publish,
     };
     let answer = context.client.attach(&args.network, &args.name, &request).await?;
     if let Some(path) = &args.resolv_conf {

@@ -50,8 +50,9 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             endpoint.mac.to_string(),
             endpoint.node.to_string(),
             output::word(&endpoint.state),
+            output::list(&endpoint.publish),
         ]
     });
-    let header = ["NETWORK", "NAME", "SERVICE", "SLOT", "ADDRESSES", "MAC", "NODE", "STATE"];
+    let header = ["NETWORK", "NAME", "SERVICE", "SLOT", "ADDRESSES", "MAC", "NODE", "STATE", "PUBLISHED"];
     output::print(&output::table(header, rows))
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{CliError, Context, output};
 use crate::api::types::ServiceAddressRequest;
-use crate::model::{Affinity, NetworkName, PortMap, ServiceName, Word};
+use crate::model::{Affinity, NetworkName, PortMap, Publication, ServiceName, Word};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -46,6 +46,12 @@ pub(super) struct CreateArgs {
     /// Which endpoint a client is sent to: any for each connection (none), or always the same (source)
     #[arg(long, default_value = "none", value_parser = affinity)]
     affinity: Affinity,
+    /// A port of the nodes that leads to its endpoints, and theirs: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
+    #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]")]
+    publish: Vec<Publication>,
+    /// Which nodes take a published port: those that have endpoints of it, which get what comes to their own node
+    #[arg(long, default_value = "local", value_parser = ["local"], requires = "publish")]
+    publish_mode: String,
 }
 
 fn affinity(text: &str) -> Result<Affinity, String> {
@@ -56,8 +62,16 @@ fn affinity(text: &str) -> Result<Affinity, String> {
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
-        Command::Create(CreateArgs { network, name, addresses, ports, affinity }) => {
-            let request = ServiceAddressRequest { addresses, ports, affinity };
+        Command::Create(CreateArgs {
+            network,
+            name,
+            addresses,
+            ports,
+            affinity,
+            publish,
+            publish_mode: _,
+        }) => {
+            let request = ServiceAddressRequest { addresses, ports, affinity, publish };
             let answer = context.client.set_service(&network, &name, &request).await?;
             if context.json {
                 return output::json(&answer);
@@ -75,10 +89,14 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
                     service.name.to_string(),
                     output::list(&service.addresses),
                     output::list(&service.ports),
+                    output::list(&service.publish),
                     output::list(service.endpoints.iter().map(|endpoint| &endpoint.name)),
                 ]
             });
-            output::print(&output::table(["NETWORK", "NAME", "ADDRESSES", "PORTS", "ENDPOINTS"], rows))
+            output::print(&output::table(
+                ["NETWORK", "NAME", "ADDRESSES", "PORTS", "PUBLISHED", "ENDPOINTS"],
+                rows,
+            ))
         }
         Command::Inspect { network, name } => {
             output::json(&context.client.service_address(&network, &name).await?)

@@ -12,7 +12,7 @@ use lanmesh_docker::vip::{self, Addresses};
 use super::driver::{Answer, Driver, addresses_of, networks_of_ours};
 use super::news::Pace;
 use super::served::Served;
-use crate::api::types::{NodeAnswer, ServiceAddressRequest};
+use crate::api::types::{NodeAnswer, ServiceAddressAnswer, ServiceAddressRequest};
 
 /// How often it is looked at without news.
 const EVERY: Duration = Duration::from_secs(45);
@@ -67,9 +67,11 @@ impl Driver {
         for ((network, service), address) in &plan.set {
             // What was said of it by hand stays, but for the address.
             let before = there.iter().find(|there| there.network == *network && there.name == *service);
-            let (ports, affinity) =
-                before.map(|before| (before.ports.clone(), before.affinity)).unwrap_or_default();
-            let request = ServiceAddressRequest { addresses: vec![*address], ports, affinity };
+            let kept = |before: &ServiceAddressAnswer| {
+                (before.ports.clone(), before.affinity, before.publish.clone())
+            };
+            let (ports, affinity, publish) = before.map(kept).unwrap_or_default();
+            let request = ServiceAddressRequest { addresses: vec![*address], ports, affinity, publish };
             match self.agent.set_service(network, service, &request).await {
                 Ok(_) => {
                     tracing::info!(%network, %service, %address, "Docker's address of the service is real");

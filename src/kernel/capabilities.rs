@@ -68,6 +68,7 @@ pub(super) async fn probe(without: &[Means]) -> Vec<Capability> {
             found.extend(multicast(&netns, &session).await);
             found.push(underlay(&netns).await);
             found.push(services(&netns).await);
+            found.push(ports(&netns).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
@@ -156,6 +157,21 @@ async fn services(netns: &Netns) -> Capability {
         "put rules in a namespace",
         tried,
         "nothing answers at the address of a service from this node: use tasks.NAME, which has all endpoints",
+    )
+}
+
+/// Ports of the node that lead to endpoints.
+const PORTS: &str = "published ports (nf_tables, copies and translation)";
+
+async fn ports(netns: &Netns) -> Capability {
+    let tried = netns.run(super::ports::try_out).await;
+    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    Capability::new(
+        PORTS,
+        "put rules in a namespace",
+        tried,
+        "nothing answers at the published ports of this node: the kernel needs nf_tables with nft_dup_ipv4, nft_dup_ipv6, \
+         nft_fib, nft_numgen and nft_nat, and nf_conntrack",
     )
 }
 

@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::{Applied, ClientKey, ClientPlace, KernelError, KernelEvent, Linux, Underlay};
-use crate::model::{GroupMember, GroupTraffic, NetworkId};
+use crate::model::{EndpointName, GroupMember, GroupTraffic, NetworkId};
 use crate::plan::{
-    GuardStep, MeshAction, ObservedMesh, ObservedNetwork, ObservedServices, ObservedUnderlayGuard, Plan,
-    ServiceStep,
+    DoorStep, GuardStep, MeshAction, ObservedDoors, ObservedMesh, ObservedNetwork, ObservedPorts,
+    ObservedServices, ObservedUnderlayGuard, Plan, PortStep, ServiceStep,
 };
 
 /// What of it can be relied on that not every kernel has.
@@ -67,6 +67,29 @@ pub trait Kernel: Send + Sync {
         key: ClientKey,
         steps: Vec<ServiceStep>,
     ) -> Vec<(ServiceStep, KernelError)>;
+
+    /// The networks of which something of published ports is there.
+    async fn port_networks(&self) -> Result<BTreeSet<NetworkId>, KernelError>;
+
+    /// What of published ports is in a network; `None` where it is nothing.
+    async fn observe_ports(&self, network: NetworkId) -> Result<Option<ObservedPorts>, KernelError>;
+
+    /// Notes where an endpoint is, before a way back is made for it.
+    async fn place_way(
+        &self,
+        network: NetworkId,
+        name: &EndpointName,
+        place: &ClientPlace,
+    ) -> Result<(), KernelError>;
+
+    /// Makes steps for a network; those that failed, and why. One that fails does not keep the others from being tried.
+    async fn apply_ports(&self, network: NetworkId, steps: Vec<PortStep>) -> Vec<(PortStep, KernelError)>;
+
+    /// Which ports of the node are taken to networks; `None` where none are.
+    async fn observe_doors(&self) -> Result<Option<ObservedDoors>, KernelError>;
+
+    /// Makes a step of them.
+    async fn apply_doors(&self, step: DoorStep) -> Result<(), KernelError>;
 
     /// What changes by someone else's hand from now on; see [`Linux::events`].
     async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError>;
@@ -152,6 +175,35 @@ impl Kernel for Linux {
         steps: Vec<ServiceStep>,
     ) -> Vec<(ServiceStep, KernelError)> {
         Linux::apply_services(self, key, steps).await
+    }
+
+    async fn port_networks(&self) -> Result<BTreeSet<NetworkId>, KernelError> {
+        Linux::port_networks(self).await
+    }
+
+    async fn observe_ports(&self, network: NetworkId) -> Result<Option<ObservedPorts>, KernelError> {
+        Linux::observe_ports(self, network).await
+    }
+
+    async fn place_way(
+        &self,
+        network: NetworkId,
+        name: &EndpointName,
+        place: &ClientPlace,
+    ) -> Result<(), KernelError> {
+        Linux::place_way(self, network, name, place).await
+    }
+
+    async fn apply_ports(&self, network: NetworkId, steps: Vec<PortStep>) -> Vec<(PortStep, KernelError)> {
+        Linux::apply_ports(self, network, steps).await
+    }
+
+    async fn observe_doors(&self) -> Result<Option<ObservedDoors>, KernelError> {
+        Linux::observe_doors(self).await
+    }
+
+    async fn apply_doors(&self, step: DoorStep) -> Result<(), KernelError> {
+        Linux::apply_doors(self, step).await
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {

@@ -14,8 +14,8 @@ use super::contract::{Can, Kernel};
 use super::{Applied, ClientKey, ClientPlace, KernelError, KernelEvent, Underlay};
 use crate::model::{EndpointName, GroupMember, GroupTraffic, NetworkId};
 use crate::plan::{
-    Action, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork, ObservedServices,
-    ObservedUnderlayGuard, Op, Plan, ServiceStep,
+    Action, DoorStep, GuardStep, MeshAction, Observed, ObservedDoors, ObservedMesh, ObservedNetwork,
+    ObservedPorts, ObservedServices, ObservedUnderlayGuard, Op, Plan, PortStep, ServiceStep,
 };
 
 /// How many events may wait for the reader.
@@ -38,6 +38,9 @@ struct State {
     guard: Option<ObservedUnderlayGuard>,
     /// What sends clients to services.
     services: BTreeMap<ClientKey, ObservedServices>,
+    /// What of published ports is in the networks.
+    ports: BTreeMap<NetworkId, ObservedPorts>,
+    doors: Option<ObservedDoors>,
     /// The beginnings of what fails.
     failing: BTreeSet<String>,
     /// What was asked for, a line each.
@@ -53,6 +56,8 @@ impl Default for Fake {
             mesh: ObservedMesh::default(),
             guard: None,
             services: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            doors: None,
             failing: BTreeSet::new(),
             log: Vec::new(),
             events: None,
@@ -111,6 +116,17 @@ impl Fake {
     /// Somebody takes away what sends clients to services, without a word.
     pub fn lose_services(&self) {
         self.state().services.clear();
+    }
+
+    /// What of published ports is there: in the networks, and on the node.
+    pub fn ports(&self) -> (BTreeMap<NetworkId, ObservedPorts>, Option<ObservedDoors>) {
+        let state = self.state();
+        (state.ports.clone(), state.doors)
+    }
+
+    /// Somebody takes the node's published ports away, without a word.
+    pub fn lose_doors(&self) {
+        self.state().doors = None;
     }
 
     /// Somebody else changes what is there, without a word.
@@ -274,6 +290,45 @@ impl Kernel for Fake {
             }
         }
         failed
+    }
+
+    async fn port_networks(&self) -> Result<BTreeSet<NetworkId>, KernelError> {
+        Ok(self.enter("list ports").await?.ports.keys().copied().collect())
+    }
+
+    async fn observe_ports(&self, network: NetworkId) -> Result<Option<ObservedPorts>, KernelError> {
+        Ok(self.enter("observe ports").await?.ports.get(&network).cloned())
+    }
+
+    async fn place_way(&self, _: NetworkId, _: &EndpointName, _: &ClientPlace) -> Result<(), KernelError> {
+        self.enter("place way").await.map(drop)
+    }
+
+    async fn apply_ports(&self, network: NetworkId, steps: Vec<PortStep>) -> Vec<(PortStep, KernelError)> {
+        let mut failed = Vec::new();
+        for step in steps {
+            match self.enter(step.to_string()).await {
+                Ok(mut state) => {
+                    let mut there = state.ports.remove(&network);
+                    step.carry_out(&mut there);
+                    if let Some(there) = there {
+                        state.ports.insert(network, there);
+                    }
+                }
+                Err(error) => failed.push((step, error)),
+            }
+        }
+        failed
+    }
+
+    async fn observe_doors(&self) -> Result<Option<ObservedDoors>, KernelError> {
+        Ok(self.enter("observe doors").await?.doors)
+    }
+
+    async fn apply_doors(&self, step: DoorStep) -> Result<(), KernelError> {
+        let mut state = self.enter(step.to_string()).await?;
+        step.carry_out(&mut state.doors);
+        Ok(())
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<KernelEvent>, KernelError> {

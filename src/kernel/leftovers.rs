@@ -16,8 +16,13 @@ use super::{KernelError, Linux};
 /// Something in the node's own namespace that has our name or our mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leftover {
-    /// A table of nf_tables that keeps strangers out of some networks.
-    Table(String),
+    /// A table of nf_tables that keeps strangers out of some networks, or takes published ports there.
+    Table {
+        /// Of which family: `inet`, `ip` or `ip6`.
+        family: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A device.
     Device {
         /// Its index.
@@ -30,7 +35,7 @@ pub enum Leftover {
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Table(name) => write!(f, "table inet {name} of nf_tables"),
+            Self::Table { family, name } => write!(f, "table {family} {name} of nf_tables"),
             Self::Device { name, .. } => write!(f, "device {name}"),
         }
     }
@@ -39,6 +44,8 @@ impl fmt::Display for Leftover {
 /// What the tables of all agents begin with, before eight digits.
 const TABLE: &str = "lanmesh-";
 const NFT_MSG_GETTABLE: u16 = 1;
+/// Those that tables of ours on the node are of.
+const FAMILIES: [(Family, &str); 3] = [(Family::Inet, "inet"), (Family::Ip, "ip"), (Family::Ip6, "ip6")];
 
 impl Linux {
     /// What looks like ours in the node's own namespace and does not belong to one of these run directories; devices
@@ -56,8 +63,11 @@ impl Linux {
                 return Err(KernelError::Refused { what: "list the tables of nf_tables".to_owned(), source });
             }
         };
-        let mut found: Vec<Leftover> =
-            tables.into_iter().filter(|name| !known.contains(name)).map(Leftover::Table).collect();
+        let mut found: Vec<Leftover> = tables
+            .into_iter()
+            .filter(|(_, name)| !known.contains(name))
+            .map(|(family, name)| Leftover::Table { family, name })
+            .collect();
         if devices {
             let session = self.inner.own_session().await?;
             let links =
@@ -78,10 +88,11 @@ impl Linux {
                 let session = self.inner.own_session().await?;
                 session.delete_link(*index).await.map_err(|failure| failure.doing(format!("remove {name}")))
             }
-            Leftover::Table(name) => {
+            Leftover::Table { family, name } => {
                 let what = format!("remove the table {name}");
                 let name = attribute(1, &[name.as_bytes(), b"\0"].concat());
-                let removal = Family::Inet.remove(nft::NFT_MSG_DELTABLE, &name);
+                let of = FAMILIES.into_iter().find(|(_, word)| word == family);
+                let removal = of.map_or(Family::Inet, |(of, _)| of).remove(nft::NFT_MSG_DELTABLE, &name);
                 let remove = move || raw::exchange(NETLINK_NETFILTER, &nft::transaction([removal]));
                 match self.inner.own.run(remove).await? {
                     Ok(None | Some(Errno::ENOENT)) => Ok(()),
@@ -93,17 +104,21 @@ impl Linux {
     }
 }
 
-/// The names of the tables of all agents in the calling thread's namespace. Blocks.
-fn tables() -> std::io::Result<Vec<String>> {
-    let question = Family::Inet.question(NFT_MSG_GETTABLE, &[]);
-    let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-    let name = |message: &Vec<u8>| {
-        let name = within(message.get(4..)?, 1)?.strip_suffix(b"\0")?;
-        let name = std::str::from_utf8(name).ok()?;
-        let digits = name.strip_prefix(TABLE)?;
-        let ours = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        // The family is the first byte of what is before the attributes.
-        (ours && message.first() == Some(&(Family::Inet as u8))).then(|| name.to_owned())
-    };
-    Ok(messages.iter().filter_map(name).collect())
+/// The tables of all agents in the calling thread's namespace. Blocks.
+fn tables() -> std::io::Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for (family, word) in FAMILIES {
+        let question = family.question(NFT_MSG_GETTABLE, &[]);
+        let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
+        let name = |message: &Vec<u8>| {
+            let name = within(message.get(4..)?, 1)?.strip_suffix(b"\0")?;
+            let name = std::str::from_utf8(name).ok()?;
+            let digits = name.strip_prefix(TABLE)?;
+            let ours = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+            // The family is the first byte of what is before the attributes.
+            (ours && message.first() == Some(&(family as u8))).then(|| (word, name.to_owned()))
+        };
+        found.extend(messages.iter().filter_map(name));
+    }
+    Ok(found)
 }

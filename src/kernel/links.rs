@@ -114,6 +114,11 @@ impl Link {
         self.alias.as_ref().is_some_and(|alias| alias.starts_with(ALIAS))
     }
 
+    /// What its alias says behind a kind of ours, if it is of that kind.
+    pub fn mark(&self, kind: &str) -> Option<&str> {
+        self.alias.as_ref()?.strip_prefix(ALIAS)?.strip_prefix(kind)?.strip_prefix(':')
+    }
+
     /// The endpoint it is our end of, if it is finished.
     pub fn endpoint(&self) -> Option<EndpointName> {
         self.alias.as_ref()?.strip_prefix(ENDPOINT_ALIAS)?.parse().ok()
@@ -156,7 +161,8 @@ impl Link {
     }
 }
 
-fn alias(kind: &str, name: &str) -> String {
+/// What a device of ours says that it is.
+pub(super) fn alias(kind: &str, name: &str) -> String {
     let mut alias = format!("{ALIAS}{kind}:{name}");
     // Names are ASCII and short; a foreign one is cut rather than refused.
     while alias.len() > ALIAS_MAX {

@@ -46,10 +46,14 @@ const REGISTER_VERDICT: u32 = 0;
 pub(super) enum Family {
     /// What a node takes, sends and forwards, of both families of addresses.
     Inet = 1,
+    /// The same of IPv4 alone.
+    Ip = 2,
     /// What passes a device.
     Netdev = 5,
     /// What passes a bridge.
     Bridge = 7,
+    /// What a node takes, sends and forwards of IPv6 alone.
+    Ip6 = 10,
 }
 
 impl Family {

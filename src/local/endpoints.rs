@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointKey, NetworkId, Placement};
+use crate::model::{Endpoint, EndpointKey, NetworkId, Placement, Publication};
 use crate::namespace::NamespaceId;
 use crate::state::{Batch, State, StateError};
 
@@ -32,6 +32,9 @@ pub struct LocalEndpoint {
     /// It takes no new connections of its service.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// Ports of this node that lead to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publication>,
 }
 
 impl LocalEndpoint {

@@ -44,6 +44,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         ifname: "lm-net".to_owned(),
         asked: Vec::new(),
         draining: false,
+        publish: Vec::new(),
     };
     local.insert(record).expect("is kept");
     address.ip()

@@ -42,7 +42,7 @@ use crate::state::State;
 
 use subjects::{Setup, Subjects};
 
-pub use desire::{is_settled, members, network_mtu, vtep};
+pub use desire::{Offer, Publisher, World, is_settled, members, network_mtu, offers, vtep};
 pub use lost::{Lost, Outranked};
 pub use pass::{KeepError, vanished};
 pub use paths::MeshPath;

@@ -1,5 +1,6 @@
 //! Passes over a kernel that is a value, among other nodes that are one: no privileges, and nothing but what is tried.
 
+mod ports;
 mod services;
 
 use std::io;
@@ -69,6 +70,7 @@ fn record(name: &str, last: u16) -> LocalEndpoint {
         ifname: "eth0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        publish: Vec::new(),
     }
 }
 

@@ -48,6 +48,7 @@ mod presence;
 mod privileges;
 mod proxy;
 mod prune;
+mod published;
 mod recovery;
 mod resolvers;
 mod roles;

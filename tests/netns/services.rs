@@ -20,13 +20,13 @@ const PORT: u16 = 8000;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Says its name and who asks, over TCP for each line of one connection, and over UDP, until it is dropped. IPv4 and IPv6.
-struct Server {
+pub struct Server {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    fn start(container: &Container, name: &'static str, port: u16) -> Self {
+    pub fn start(container: &Container, name: &'static str, port: u16) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (listener, udp) = container.within(|| {
             let any = SocketAddr::new("::".parse().unwrap(), port);

@@ -284,6 +284,7 @@ impl Backend for Fake {
                     spoofed: None,
                     dropped: BTreeMap::new(),
                     queries_dropped: None,
+                    publish: request.publish.clone(),
                 });
             }
         }
@@ -448,5 +449,6 @@ fn service_answer(
         endpoints: vec![endpoint],
         ports: request.ports.clone(),
         affinity: request.affinity,
+        publish: request.publish.clone(),
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::EndpointState;
-use crate::model::{Affinity, EndpointName, NetworkName, NodeName, PortMap, ServiceName};
+use crate::model::{Affinity, EndpointName, NetworkName, NodeName, PortMap, Publication, ServiceName};
 
 /// `PUT /v1/networks/{name}/service-addresses/{service}`: an address for all endpoints of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,6 +24,10 @@ pub struct ServiceAddressRequest {
     #[serde(default, skip_serializing_if = "is_none")]
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
+    /// Ports of each node that has endpoints of it, which lead to those, `[IP:]PORT:PORT[/tcp|udp]`: the node's first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub publish: Vec<Publication>,
 }
 
 fn is_none(affinity: &Affinity) -> bool {
@@ -54,6 +58,10 @@ pub struct ServiceAddressAnswer {
     /// Which endpoint a client is sent to.
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
+    /// The ports of each node that has endpoints of it, which lead to those.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub publish: Vec<Publication>,
 }
 
 /// An endpoint of a service.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::FactKind;
 use crate::cluster::facts::{Kind, Limits};
 use crate::cluster::v2::{self, Stands, pack, unpack, unpack_key};
-use crate::model::{NetworkId, PORT_MAPS_MAX, ServiceName, ServiceSpec, Services, limits};
+use crate::model::{NetworkId, PORT_MAPS_MAX, PUBLICATIONS_MAX, ServiceName, ServiceSpec, Services, limits};
 
 /// A service, by network and name.
 pub(in crate::cluster) struct ServiceKind;
@@ -15,7 +15,7 @@ pub(in crate::cluster) struct ServiceKind;
 impl FactKind for ServiceKind {
     const KIND: Kind = Kind(3);
     const NAME: &'static str = "service";
-    const LIMITS: Limits = Limits { value: 2 << 10, entries: 16_384, bytes: 4 << 20 };
+    const LIMITS: Limits = Limits { value: 4 << 10, entries: 16_384, bytes: 4 << 20 };
     type About = ();
     type Key = (NetworkId, ServiceName);
     type Value = ServiceSpec;
@@ -39,7 +39,14 @@ impl FactKind for ServiceKind {
 
     fn check((): &(), _: &Self::Key, spec: &ServiceSpec) -> Result<(), &'static str> {
         let ports: std::collections::BTreeSet<u16> = spec.ports.iter().map(|map| map.port).collect();
+        let twice = |at: usize| spec.publish[..at].iter().any(|one| one.overlaps(&spec.publish[at]));
         [
+            (spec.publish.len() <= PUBLICATIONS_MAX, "it publishes too many ports"),
+            (!(0..spec.publish.len()).any(twice), "it publishes a port twice"),
+            (
+                spec.publish.iter().all(|one| one.check().is_ok()),
+                "it is published at what is no address or port of a node",
+            ),
             ((1..=limits::ADDRESSES).contains(&spec.addresses.len()), "it has no address, or too many"),
             (spec.ports.len() <= PORT_MAPS_MAX, "it has too many ports"),
             (ports.len() == spec.ports.len(), "it has a port twice"),
@@ -65,6 +72,16 @@ mod tests {
         assert_eq!(check(&spec), Err("it has a port twice"));
         spec.ports = (1..=65).map(|port| PortMap { port, to: 1 }).collect();
         assert_eq!(check(&spec), Err("it has too many ports"));
+        spec.ports.clear();
+        let published = |texts: &[&str]| ServiceSpec {
+            publish: texts.iter().map(|text| text.parse().unwrap()).collect(),
+            ..spec.clone()
+        };
+        assert_eq!(check(&published(&["80:8080", "192.0.2.1:81:81", "192.0.2.2:81:81"])), Ok(()));
+        assert_eq!(check(&published(&["80:8080", "192.0.2.1:80:81"])), Err("it publishes a port twice"));
+        let many: Vec<String> = (1..=65).map(|port| format!("{port}:1")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(check(&published(&many)), Err("it publishes too many ports"));
         assert_eq!(check(&ServiceSpec::default()), Err("it has no address, or too many"));
     }
 }

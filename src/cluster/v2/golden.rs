@@ -115,6 +115,7 @@ fn each_kind_of_record_has_the_bytes_it_always_had() {
         addresses: vec![[10, 2, 0, 250].into()],
         ports: vec![PortMap { port: 80, to: 8080 }],
         affinity: Affinity::Source,
+        publish: vec!["8080:80".parse().unwrap(), "192.0.2.1:53:5353/udp".parse().unwrap()],
     };
     assert_snapshot!(lines(&[
         ("option", fact::<SettingKind>(&(NET, "multicast".into()), &Setting::Option("flood".into()))),

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Stands;
 use super::claim::{pool, range, subnet};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, NetworkId, NodeId, PLAN, PortMap, ServiceName, ServiceSpec, Setting,
+    AddedSubnet, AddressPlan, Affinity, NetworkId, NodeId, PLAN, PortMap, Publication, ServiceName,
+    ServiceSpec, Setting, Transport,
 };
 
 /// Which setting of which network.
@@ -102,6 +103,9 @@ pub(in crate::cluster) struct Service {
     ports: Vec<(u16, u16)>,
     /// Whether a client is kept at one endpoint.
     keep: bool,
+    /// Ports of the nodes that have endpoints of it: the address, if it is one alone; the node's port, the endpoints', and
+    /// whether it is UDP's.
+    publish: Vec<(Option<IpAddr>, u16, u16, bool)>,
 }
 
 impl Stands<(NetworkId, ServiceName)> for ServiceKey {
@@ -118,20 +122,30 @@ impl Stands<(NetworkId, ServiceName)> for ServiceKey {
 
 impl Stands<ServiceSpec> for Service {
     fn of(spec: &ServiceSpec) -> Self {
-        let ServiceSpec { addresses, ports, affinity } = spec;
+        let ServiceSpec { addresses, ports, affinity, publish } = spec;
         Self {
             addresses: addresses.clone(),
             ports: ports.iter().map(|map| (map.port, map.to)).collect(),
             keep: *affinity == Affinity::Source,
+            publish: publish
+                .iter()
+                .map(|one| (one.address, one.port, one.to, one.transport == Transport::Udp))
+                .collect(),
         }
     }
 
     fn present(self) -> Option<ServiceSpec> {
         let map = |(port, to)| (port != 0 && to != 0).then_some(PortMap { port, to });
+        let publish = |(address, port, to, udp)| {
+            let transport = if udp { Transport::Udp } else { Transport::Tcp };
+            let publication = Publication { address, port, to, transport };
+            publication.check().is_ok().then_some(publication)
+        };
         Some(ServiceSpec {
             addresses: self.addresses,
             ports: self.ports.into_iter().map(map).collect::<Option<_>>()?,
             affinity: if self.keep { Affinity::Source } else { Affinity::None },
+            publish: self.publish.into_iter().map(publish).collect::<Option<_>>()?,
         })
     }
 }

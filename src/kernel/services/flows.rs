@@ -44,13 +44,22 @@ struct Flow {
 /// Ends the connections of the calling thread's namespace to addresses of `kept` that lead elsewhere than there; how many.
 /// Blocks.
 pub(super) fn end_others(kept: &Kept) -> io::Result<usize> {
+    let families = [false, true].into_iter().filter(|ipv6| kept.keys().any(|to| to.is_ipv6() == *ipv6));
+    end(families, &|service, endpoint| kept.get(&service).is_some_and(|keeps| !keeps.contains(&endpoint)))
+}
+
+/// Forgets the connections through the calling thread's namespace whose destination was translated to another than these.
+/// Blocks.
+pub(in crate::kernel) fn end_translated(keeps: &BTreeSet<IpAddr>) -> io::Result<usize> {
+    end([false, true], &|asked, endpoint| asked != endpoint && !keeps.contains(&endpoint))
+}
+
+/// Ends those for which `ends` says so, of what was asked for and who answers.
+fn end(families: impl IntoIterator<Item = bool>, ends: &dyn Fn(IpAddr, IpAddr) -> bool) -> io::Result<usize> {
     let mut ended = 0;
-    for ipv6 in [false, true] {
-        if !kept.keys().any(|address| address.is_ipv6() == ipv6) {
-            continue;
-        }
+    for ipv6 in families {
         let mut flows = Vec::new();
-        let mut note = |message: &[u8]| flows.extend(to_be_ended(message, kept));
+        let mut note = |message: &[u8]| flows.extend(to_be_ended(message, ends));
         let kind = NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET;
         let question = Message { kind, flags: 0, body: header(ipv6) };
         let answers = [NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_NEW];
@@ -81,13 +90,12 @@ fn family(ipv6: bool) -> u8 {
     if ipv6 { 10 } else { 2 }
 }
 
-fn to_be_ended(message: &[u8], kept: &Kept) -> Option<Flow> {
+fn to_be_ended(message: &[u8], ends: &dyn Fn(IpAddr, IpAddr) -> bool) -> Option<Flow> {
     let tuple = |wanted| behind_header(message).find(|(kind, _)| *kind == wanted).map(|(_, tuple)| tuple);
     let (orig, reply) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?);
-    let (client, service) = ends(orig)?;
-    let (endpoint, _) = ends(reply)?;
-    let keeps = kept.get(&service)?;
-    if keeps.contains(&endpoint) {
+    let (client, service) = source_and_destination(orig)?;
+    let (endpoint, _) = source_and_destination(reply)?;
+    if !ends(service, endpoint) {
         return None;
     }
     let proto = within(orig, 2)?;
@@ -97,7 +105,7 @@ fn to_be_ended(message: &[u8], kept: &Kept) -> Option<Flow> {
 }
 
 /// Source and destination of a tuple.
-fn ends(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
+fn source_and_destination(tuple: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let ip = within(tuple, 1)?;
     let end = |v4, v6| within(ip, v4).or_else(|| within(ip, v6)).and_then(address);
     Some((end(1, 3)?, end(2, 4)?))

@@ -4,8 +4,8 @@
 //! Which namespaces there is a table in is noted in the run directory before it is made: a namespace of somebody else's
 //! cannot be found otherwise, and nothing of ours is to be left in it.
 
-mod flows;
-mod rules;
+pub(super) mod flows;
+pub(super) mod rules;
 mod table;
 
 use std::collections::BTreeSet;
@@ -52,6 +52,14 @@ pub struct ClientPlace {
     pub placement: Placement,
     /// Which one that meant; `None` for the node's own.
     pub namespace: Option<NamespaceId>,
+}
+
+impl ClientPlace {
+    /// A number that is another one where the place is.
+    pub fn number(&self) -> u64 {
+        let Self { placement, namespace } = self;
+        stable_hash(format!("{placement:?} {namespace:?}").as_bytes())
+    }
 }
 
 impl Linux {
@@ -161,7 +169,10 @@ impl Linux {
     }
 
     /// A client's namespace; `None` where it is gone, or another one has its path.
-    async fn client_namespace(&self, place: &ClientPlace) -> Result<Option<Netns>, KernelError> {
+    pub(in crate::kernel) async fn client_namespace(
+        &self,
+        place: &ClientPlace,
+    ) -> Result<Option<Netns>, KernelError> {
         match &place.placement {
             Placement::Host => Ok(Some(self.inner.own.clone())),
             // One that nobody has said where it was taken sends nothing that could be known here.

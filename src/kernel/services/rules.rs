@@ -1,5 +1,6 @@
 //! Expressions of nf_tables that translate addresses, and the rules of one route.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::nft::{
@@ -8,12 +9,12 @@ use super::super::nft::{
 use super::super::raw::{attribute, nested};
 use crate::plan::Route;
 
-pub(super) const INET: Family = Family::Inet;
+pub(in crate::kernel) const INET: Family = Family::Inet;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const REGISTER: u32 = 1;
 /// Behind the sixteen bytes of the first.
-const PORT_REGISTER: u32 = 2;
+pub(in crate::kernel) const PORT_REGISTER: u32 = 2;
 /// NFPROTO_IPV4 and NFPROTO_IPV6 (linux/netfilter.h).
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
@@ -77,7 +78,7 @@ pub(super) fn route(table: &[u8], route: &Route, ipv6: bool, id: &mut u32) -> Ve
     let mut rules = Vec::new();
     for map in &route.ports {
         for protocol in [TCP, UDP] {
-            let (needs, choice) = choose(table, route, ipv6, id);
+            let (needs, choice) = choose(table, &route.to, ipv6, id);
             let mut expressions = vec![
                 layer_4(),
                 compare(Compare::Equal, &[protocol]),
@@ -90,7 +91,7 @@ pub(super) fn route(table: &[u8], route: &Route, ipv6: bool, id: &mut u32) -> Ve
             rules.push(Ruled { needs, expressions });
         }
     }
-    let (needs, mut expressions) = choose(table, route, ipv6, id);
+    let (needs, mut expressions) = choose(table, &route.to, ipv6, id);
     expressions.push(translate(ipv6, false));
     rules.push(Ruled { needs, expressions });
     rules
@@ -131,9 +132,14 @@ pub(super) fn refusals() -> [Vec<Expression>; 2] {
 }
 
 /// Loads the address of one of the endpoints, each as often.
-fn choose(table: &[u8], route: &Route, ipv6: bool, id: &mut u32) -> (Vec<Vec<u8>>, Vec<Expression>) {
+pub(in crate::kernel) fn choose(
+    table: &[u8],
+    from: &BTreeSet<IpAddr>,
+    ipv6: bool,
+    id: &mut u32,
+) -> (Vec<Vec<u8>>, Vec<Expression>) {
     const NFT_NG_RANDOM: u32 = 1;
-    let mut to = route.to.iter();
+    let mut to = from.iter();
     if let (Some(only), None) = (to.next(), to.next()) {
         return (Vec::new(), vec![load(REGISTER, &octets(*only))]);
     }
@@ -152,23 +158,24 @@ fn choose(table: &[u8], route: &Route, ipv6: bool, id: &mut u32) -> (Vec<Vec<u8>
     ];
     let mut needs = vec![INET.make(nft::NFT_MSG_NEWSET, &map.concat())];
     // The register has the number in the order of the machine.
-    let pairs = (0_u32..).zip(&route.to).map(|(at, to)| (at.to_ne_bytes().to_vec(), octets(*to)));
+    let pairs = (0_u32..).zip(from).map(|(at, to)| (at.to_ne_bytes().to_vec(), octets(*to)));
     for elements in nested_elements(pairs) {
         let list = [table.to_vec(), attribute(2, ANONYMOUS), number(4, *id), elements].concat();
         needs.push(INET.make(nft::NFT_MSG_NEWSETELEM, &list));
     }
-    let count = u32::try_from(route.to.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(from.len()).unwrap_or(u32::MAX);
     let drawn = [number(1, REGISTER), number(2, count), number(3, NFT_NG_RANDOM), number(4, 0)];
     let found = [attribute(1, ANONYMOUS), number(2, REGISTER), number(3, REGISTER), number(4, *id)];
     (needs, vec![expression(b"numgen\0", &drawn), expression(b"lookup\0", &found)])
 }
 
-fn load(register: u32, value: &[u8]) -> Expression {
+/// Loads a value into a register.
+pub(in crate::kernel) fn load(register: u32, value: &[u8]) -> Expression {
     expression(b"immediate\0", &[number(1, register), nested(2, &[attribute(1, value)])])
 }
 
-/// Sends the connection to the address that was loaded, and to the port, if one was too.
-fn translate(ipv6: bool, port: bool) -> Expression {
+/// Sends the connection to the address that was loaded, and to the port, if one was too (in [`PORT_REGISTER`]).
+pub(in crate::kernel) fn translate(ipv6: bool, port: bool) -> Expression {
     const NFT_NAT_DNAT: u32 = 1;
     let (proto, ..) = family(ipv6);
     let mut from = vec![number(1, NFT_NAT_DNAT), number(2, proto.into()), number(3, REGISTER)];

@@ -7,6 +7,7 @@
 
 mod entries;
 mod network;
+mod ports;
 mod services;
 mod underlay;
 
@@ -25,6 +26,7 @@ use crate::model::{
 use crate::plan::{DesiredNetwork, DesiredPort, MtuError, ObservedNetwork, mesh_vtep, overlay_mtu};
 
 pub use network::{Difference, NetworkState};
+pub use ports::{Offer, Published, Publisher, offers, published};
 pub use services::{balances, renewed};
 pub use underlay::{needs_mesh, underlay_guard};
 

@@ -58,6 +58,7 @@ fn local(endpoint: Endpoint) -> LocalEndpoint {
         ifname: "eth0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        publish: Vec::new(),
     }
 }
 

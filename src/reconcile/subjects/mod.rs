@@ -3,8 +3,10 @@
 //! The rows are in the order in which a pass makes things; what goes, goes in the reverse order. What lets in less is
 //! there before what it is to protect, and what others go through before these.
 
+mod doors;
 mod mesh;
 mod networks;
+mod ports;
 mod services;
 mod underlay_guard;
 
@@ -15,8 +17,10 @@ use super::keeper::{Keeper, Row, remove_all};
 use crate::kernel::{Kernel, KernelError};
 use crate::state::State;
 
+pub use doors::Doors;
 pub use mesh::{Mesh, remembered_keys};
 pub use networks::{Networks, vanished};
+pub use ports::Ports;
 pub use services::Services;
 pub use underlay_guard::Guard;
 
@@ -67,4 +71,6 @@ table! {
     mesh: Mesh,
     networks: Networks,
     services: Services,
+    ports: Ports,
+    doors: Doors,
 }

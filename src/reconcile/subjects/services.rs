@@ -51,11 +51,7 @@ impl Client {
     fn new(record: &LocalEndpoint, balances: &Balances) -> Self {
         let place = ClientPlace { placement: record.placement.clone(), namespace: record.namespace };
         let want = DesiredServices {
-            // Who takes what was offered gives it another name.
-            ifname: match record.placement {
-                Placement::Offered(_) => None,
-                Placement::Netns(_) | Placement::Host => Some(record.ifname.clone()),
-            },
+            ifname: ifname(record).cloned(),
             client: record.endpoint.addresses.iter().map(IpNetwork::ip).collect(),
             balances: balances.clone(),
         };
@@ -230,12 +226,21 @@ impl Subject for Services {
     }
 }
 
+/// What its interface is called.
+fn ifname(record: &LocalEndpoint) -> Option<&String> {
+    match record.placement {
+        // Who takes it gives it another name.
+        Placement::Offered(_) => None,
+        Placement::Netns(_) | Placement::Host => Some(&record.ifname),
+    }
+}
+
 impl Client {
     /// Whether this is the endpoint's client, in the same place, whatever leads where.
     fn is_of(&self, record: &LocalEndpoint) -> bool {
         let addresses = record.endpoint.addresses.iter().map(IpNetwork::ip);
         (&self.place.placement, self.place.namespace) == (&record.placement, record.namespace)
-            && self.want.ifname == record.ifname
+            && self.want.ifname.as_ref() == ifname(record)
             && self.want.client.iter().copied().eq(addresses)
     }
 }

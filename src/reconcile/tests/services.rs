@@ -35,7 +35,7 @@ fn address() -> IpAddr {
 }
 
 fn web(affinity: Affinity) -> ServiceSpec {
-    ServiceSpec { addresses: vec![address()], ports: Vec::new(), affinity }
+    ServiceSpec { addresses: vec![address()], affinity, ..ServiceSpec::default() }
 }
 
 fn of(bench: &Bench, name: &str) -> Option<ObservedServices> {

@@ -1,0 +1,409 @@
+//! Ports of the node that lead to endpoints: as it should be, as it is, and the steps between. `kernel` knows how it is done.
+//!
+//! Two kinds of parts. In a network: the *gate* that connects its namespace with the node's, what is *forwarded* there to
+//! which endpoints, and for each of these the *way* back, in its own namespace. On the node: the *doors*, which take what is
+//! for a published port to the gate of a network.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::stable_hash;
+use lanmesh_model::{EndpointName, NetworkId, Publication, Transport};
+
+/// Where what comes to a published port goes, over one family of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Forward {
+    /// The port.
+    pub publication: Publication,
+    /// Over IPv6.
+    pub ipv6: bool,
+    /// New connections go to one of these, each as often.
+    pub to: BTreeSet<IpAddr>,
+}
+
+/// How an endpoint answers who asked it from outside of the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// Its interface in the network.
+    pub ifname: String,
+    /// A number of where it is: another one where it was taken elsewhere.
+    pub place: u64,
+    /// The number of the table of routes in its namespace.
+    pub table: u32,
+    /// What it sends from these addresses goes there,
+    pub sources: BTreeSet<IpAddr>,
+    /// and what it sends by UDP from these ports: a socket that is bound to no address has none to go by;
+    pub udp: BTreeSet<u16>,
+    /// what is for these subnets by the interface, and the rest
+    pub subnets: BTreeSet<IpNetwork>,
+    /// to these gateways.
+    pub gateways: BTreeSet<IpAddr>,
+}
+
+/// The number of the table of routes that a [`Way`] has in a network: another for each network that one container is in.
+pub fn way_table(network: NetworkId) -> u32 {
+    let hash = stable_hash(network.as_bytes());
+    // Of its own kind, far from what people number.
+    0x6c00_0000 | u32::try_from(hash & 0x00ff_ffff).unwrap_or(0)
+}
+
+/// What of published ports should be in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredPorts {
+    /// The largest packet of the network, in bytes.
+    pub mtu: u32,
+    /// What goes where.
+    pub forwards: BTreeSet<Forward>,
+    /// Where connections that are there may lead.
+    pub keeps: BTreeSet<IpAddr>,
+    /// The ways back, by endpoint.
+    pub ways: BTreeMap<EndpointName, Way>,
+}
+
+/// What there is of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObservedPorts {
+    /// For packets of which size there is a whole gate.
+    pub gate: Option<u32>,
+    /// The number of its rules ([`DesiredPorts::fingerprint`]); 0 where there are none, or not all.
+    pub rules: u64,
+    /// The ways that were begun, by endpoint; `None` where one is not whole.
+    pub ways: BTreeMap<EndpointName, Option<Way>>,
+}
+
+/// A step towards it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortStep {
+    /// Makes the gate, or mends it.
+    MakeGate {
+        /// The largest packet of the network, in bytes.
+        mtu: u32,
+    },
+    /// Puts what goes where in the place of what is there, whole or not at all. Connections that lead elsewhere than to
+    /// `keeps` are forgotten.
+    Forward {
+        /// What goes where.
+        forwards: BTreeSet<Forward>,
+        /// Where connections may lead.
+        keeps: BTreeSet<IpAddr>,
+    },
+    /// Makes the way back of an endpoint, or puts it in the place of the one that is there.
+    PutWay(EndpointName, Way),
+    /// Removes one.
+    DeleteWay(EndpointName),
+    /// Removes the gate and what goes where.
+    Delete,
+}
+
+/// Raised when other rules are made for the same values.
+const VERSION: u8 = 1;
+
+/// A number that is another one where what goes where is; never 0.
+fn forwards_number(forwards: &BTreeSet<Forward>, keeps: &BTreeSet<IpAddr>) -> u64 {
+    stable_hash(format!("{VERSION} {forwards:?} {keeps:?}").as_bytes()).max(1)
+}
+
+impl DesiredPorts {
+    /// A number that is another one where what goes where is; never 0.
+    pub fn fingerprint(&self) -> u64 {
+        forwards_number(&self.forwards, &self.keeps)
+    }
+}
+
+impl PortStep {
+    /// The number that what is there has once a step that puts what goes where is made.
+    pub fn fingerprint(forwards: &BTreeSet<Forward>, keeps: &BTreeSet<IpAddr>) -> u64 {
+        forwards_number(forwards, keeps)
+    }
+
+    /// Does with what is there what a kernel does.
+    pub fn carry_out(&self, have: &mut Option<ObservedPorts>) {
+        match self {
+            Self::MakeGate { mtu } => have.get_or_insert_default().gate = Some(*mtu),
+            Self::Forward { forwards, keeps } => {
+                have.get_or_insert_default().rules = forwards_number(forwards, keeps);
+            }
+            Self::PutWay(name, way) => {
+                have.get_or_insert_default().ways.insert(name.clone(), Some(way.clone()));
+            }
+            Self::DeleteWay(name) => {
+                have.get_or_insert_default().ways.remove(name);
+            }
+            Self::Delete => {
+                if let Some(have) = have {
+                    have.gate = None;
+                    have.rules = 0;
+                }
+            }
+        }
+        if *have == Some(ObservedPorts::default()) {
+            *have = None;
+        }
+    }
+}
+
+/// The steps that make `have` into `want`; none if it is so already.
+pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> Vec<PortStep> {
+    let nothing = ObservedPorts::default();
+    let ObservedPorts { gate, rules, ways } = have.unwrap_or(&nothing);
+    let mut steps = Vec::new();
+    let wanted = |name: &EndpointName| want.is_some_and(|want| want.ways.contains_key(name));
+    if let Some(want) = want {
+        if *gate != Some(want.mtu) {
+            steps.push(PortStep::MakeGate { mtu: want.mtu });
+        }
+        let differ = want.ways.iter().filter(|(name, way)| ways.get(*name) != Some(&Some((*way).clone())));
+        steps.extend(differ.map(|(name, way)| PortStep::PutWay(name.clone(), way.clone())));
+        // Behind a new gate all is made anew: it may be that of a new namespace.
+        if *rules != want.fingerprint() || gate.is_none() {
+            steps.push(PortStep::Forward { forwards: want.forwards.clone(), keeps: want.keeps.clone() });
+        }
+    } else if gate.is_some() || *rules != 0 {
+        steps.push(PortStep::Delete);
+    }
+    let gone = ways.keys().filter(|name| !wanted(name));
+    steps.extend(gone.map(|name| PortStep::DeleteWay(name.clone())));
+    // What is begun and neither a gate nor a way: only a removal makes sure that nothing is left.
+    if want.is_none() && steps.is_empty() && have.is_some() {
+        steps.push(PortStep::Delete);
+    }
+    steps
+}
+
+impl fmt::Display for PortStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MakeGate { mtu } => write!(f, "ports make gate mtu {mtu}"),
+            Self::Forward { forwards, keeps } => {
+                f.write_str("ports forward")?;
+                for Forward { publication, ipv6, to } in forwards {
+                    let Publication { to: port, .. } = publication;
+                    write!(f, " {} {} to", publication.place(), if *ipv6 { "ipv6" } else { "ipv4" })?;
+                    to.iter().try_for_each(|to| write!(f, " {to}"))?;
+                    write!(f, " port {port}")?;
+                }
+                let to: BTreeSet<IpAddr> = forwards.iter().flat_map(|forward| forward.to.clone()).collect();
+                keeps.difference(&to).try_for_each(|kept| write!(f, " keep {kept}"))
+            }
+            Self::PutWay(name, Way { ifname, place: _, table, sources, udp, subnets: _, gateways }) => {
+                write!(f, "ports put way of {name} by {ifname} table {table} from")?;
+                sources.iter().try_for_each(|source| write!(f, " {source}"))?;
+                udp.iter().try_for_each(|port| write!(f, " {port}/udp"))?;
+                f.write_str(" to")?;
+                gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))
+            }
+            Self::DeleteWay(name) => write!(f, "ports delete way of {name}"),
+            Self::Delete => f.write_str("ports delete gate"),
+        }
+    }
+}
+
+/// A port of the node that is taken to a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Door {
+    /// The node's address; `None`: all of them, of the family.
+    pub address: Option<IpAddr>,
+    /// The family.
+    pub ipv6: bool,
+    /// What it carries.
+    pub transport: Transport,
+    /// The node's port.
+    pub port: u16,
+}
+
+impl Door {
+    /// That of a published port, over one family.
+    pub fn of(publication: &Publication, ipv6: bool) -> Self {
+        let Publication { address, port, to: _, transport } = *publication;
+        Self { address, ipv6, transport, port }
+    }
+}
+
+/// Which ports of the node are taken where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredDoors {
+    /// The network of each.
+    pub doors: BTreeMap<Door, NetworkId>,
+}
+
+impl DesiredDoors {
+    /// A number that is another one where they are; never 0.
+    pub fn fingerprint(&self) -> u64 {
+        let Self { doors } = self;
+        stable_hash(format!("{VERSION} {doors:?}").as_bytes()).max(1)
+    }
+}
+
+/// What there is of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObservedDoors {
+    /// The number of the rules ([`DesiredDoors::fingerprint`]); 0 where they are not whole, or lead to a gate that was.
+    pub rules: u64,
+}
+
+/// A step towards it. Each is made whole or not at all, but for each family of addresses by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DoorStep {
+    /// Puts them in the place of what is there.
+    Put(DesiredDoors),
+    /// Removes all.
+    Delete,
+}
+
+impl DoorStep {
+    /// Does with what is there what a kernel does.
+    pub fn carry_out(&self, have: &mut Option<ObservedDoors>) {
+        *have = match self {
+            Self::Put(doors) => Some(ObservedDoors { rules: doors.fingerprint() }),
+            Self::Delete => None,
+        };
+    }
+}
+
+/// The step that makes `have` into `want`; none if it is so already.
+pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> Option<DoorStep> {
+    match (want.filter(|want| !want.doors.is_empty()), have) {
+        (None, None) => None,
+        (None, Some(_)) => Some(DoorStep::Delete),
+        (Some(want), have) => {
+            (have.map(|have| have.rules) != Some(want.fingerprint())).then(|| DoorStep::Put(want.clone()))
+        }
+    }
+}
+
+impl fmt::Display for DoorStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(DesiredDoors { doors }) => {
+                f.write_str("doors put")?;
+                doors.iter().try_for_each(|(door, network)| {
+                    let Door { address, ipv6, transport, port } = *door;
+                    let place = Publication { address, port, to: port, transport };
+                    write!(f, " {} {} to {network}", place.place(), if ipv6 { "ipv6" } else { "ipv4" })
+                })
+            }
+            Self::Delete => f.write_str("doors delete"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(n: u8) -> IpAddr {
+        [10, 0, 0, n].into()
+    }
+
+    fn publication() -> impl Strategy<Value = Publication> {
+        (1_u16..4, 1_u16..4, prop::option::of(1_u8..3), any::<bool>()).prop_map(|(port, to, at, udp)| {
+            Publication {
+                address: at.map(|n| [192, 0, 2, n].into()),
+                port,
+                to,
+                transport: if udp { Transport::Udp } else { Transport::Tcp },
+            }
+        })
+    }
+
+    fn some() -> impl Strategy<Value = BTreeSet<IpAddr>> {
+        prop::collection::btree_set((1_u8..9).prop_map(address), 0..4)
+    }
+
+    fn way() -> impl Strategy<Value = Way> {
+        let ports = prop::collection::btree_set(1_u16..4, 0..2);
+        ("eth[01]", 0_u64..2, 1_u32..3, some(), ports, some()).prop_map(
+            |(ifname, place, table, sources, udp, gateways)| Way {
+                subnets: gateways.iter().map(|gateway| IpNetwork::from(*gateway)).collect(),
+                ifname,
+                place,
+                table,
+                sources,
+                udp,
+                gateways,
+            },
+        )
+    }
+
+    fn desired() -> impl Strategy<Value = Option<DesiredPorts>> {
+        let forward =
+            (publication(), some()).prop_map(|(publication, to)| Forward { publication, ipv6: false, to });
+        let ways = prop::collection::btree_map("[ab]".prop_map(|name| name.parse().unwrap()), way(), 0..3);
+        let all = (1280_u32..1282, prop::collection::btree_set(forward, 0..3), some(), ways);
+        prop::option::of(all.prop_map(|(mtu, forwards, keeps, ways)| DesiredPorts {
+            mtu,
+            forwards,
+            keeps,
+            ways,
+        }))
+    }
+
+    proptest! {
+        #[test]
+        fn from_any_state_to_any_other_the_steps_lead_there_and_then_none_are_left(
+            states in prop::collection::vec(desired(), 1..5), lost in any::<bool>()
+        ) {
+            let mut have = None;
+            for want in &states {
+                for step in plan_ports(want.as_ref(), have.as_ref()) {
+                    step.carry_out(&mut have);
+                }
+                prop_assert_eq!(plan_ports(want.as_ref(), have.as_ref()), Vec::new());
+                prop_assert_eq!(want.is_none(), have.is_none());
+                if lost && let Some(have) = &mut have {
+                    have.gate = None;
+                }
+            }
+        }
+
+        #[test]
+        fn so_it_is_with_doors(
+            states in prop::collection::vec(prop::collection::btree_set(publication(), 0..3), 1..5)
+        ) {
+            let mut have = None;
+            for doors in states {
+                let door = |publication: Publication| (Door::of(&publication, false), NetworkId::from_bytes([1; 8]));
+                let want = DesiredDoors { doors: doors.into_iter().map(door).collect() };
+                if let Some(step) = plan_doors(Some(&want), have.as_ref()) {
+                    step.carry_out(&mut have);
+                }
+                prop_assert_eq!(plan_doors(Some(&want), have.as_ref()), None);
+                prop_assert_eq!(want.doors.is_empty(), have.is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_reads_as_a_line() {
+        let publication: Publication = "192.0.2.1:8080:80".parse().unwrap();
+        let forward = Forward { publication, ipv6: false, to: [address(1), address(2)].into() };
+        let step = PortStep::Forward {
+            forwards: [forward].into(),
+            keeps: [address(1), address(2), address(3)].into(),
+        };
+        assert_eq!(
+            step.to_string(),
+            "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 keep 10.0.0.3"
+        );
+        let doors = [(Door::of(&publication, false), NetworkId::from_bytes([1; 8]))].into();
+        let line = DoorStep::Put(DesiredDoors { doors }).to_string();
+        assert_eq!(line, "doors put 192.0.2.1:8080/tcp ipv4 to 0101010101010101");
+        let way = Way {
+            ifname: "eth0".to_owned(),
+            place: 0,
+            table: 7,
+            sources: [address(1)].into(),
+            udp: [53].into(),
+            subnets: BTreeSet::new(),
+            gateways: [address(254)].into(),
+        };
+        assert_eq!(
+            PortStep::PutWay("cc1".parse().unwrap(), way).to_string(),
+            "ports put way of cc1 by eth0 table 7 from 10.0.0.1 53/udp to 10.0.0.254"
+        );
+    }
+}

@@ -1,0 +1,172 @@
+//! Expressions of nf_tables that published ports need and nothing else does.
+
+use super::super::nft::{Base, Compare, Expression, compare, expression, number};
+use super::super::raw::{attribute, nested};
+
+/// The first of the registers of four bytes; the next ones follow.
+pub(super) const FIRST: u32 = 8;
+const REGISTER: u32 = 1;
+const SECOND: u32 = 2;
+/// What a fib expression is asked about (NFTA_FIB_F_SADDR, NFTA_FIB_F_DADDR).
+#[derive(Clone, Copy)]
+pub(super) enum Which {
+    Source = 1,
+    Destination = 2,
+}
+
+/// Goes on only if an address is one of the node's own.
+pub(super) fn is_local(which: Which) -> [Expression; 2] {
+    const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+    const RTN_LOCAL: u32 = 2;
+    let from = [number(1, REGISTER), number(2, NFT_FIB_RESULT_ADDRTYPE), number(3, which as u32)];
+    [expression(b"fib\0", &from), compare(Compare::Equal, &RTN_LOCAL.to_ne_bytes())]
+}
+
+/// Goes on only if an answer to the sender would leave by the device `name`.
+pub(super) fn sender_is_beyond(name: &str) -> [Expression; 2] {
+    const NFT_FIB_RESULT_OIFNAME: u32 = 2;
+    let from = [number(1, REGISTER), number(2, NFT_FIB_RESULT_OIFNAME), number(3, Which::Source as u32)];
+    [expression(b"fib\0", &from), compare(Compare::Equal, &padded(name))]
+}
+
+/// A name of a device as the kernel compares it.
+pub(super) fn padded(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.resize(16, 0);
+    name
+}
+
+fn meta(key: u32, register: u32) -> Expression {
+    expression(b"meta\0", &[number(2, key), number(1, register)])
+}
+
+/// Loads the name of the device that a packet came in by.
+pub(super) fn came_by() -> Expression {
+    meta(6, REGISTER)
+}
+
+/// Loads the name of the device that a packet leaves by.
+pub(super) fn leaves_by() -> Expression {
+    meta(7, REGISTER)
+}
+
+/// Goes on only with packets that came in by a device.
+pub(super) fn from_device(name: &str) -> [Expression; 2] {
+    [came_by(), compare(Compare::Equal, &padded(name))]
+}
+
+/// Goes on only with packets that leave by a device.
+pub(super) fn to_device(name: &str) -> [Expression; 2] {
+    [leaves_by(), compare(Compare::Equal, &padded(name))]
+}
+
+/// Goes on only with packets of a family (NFPROTO_IPV4, NFPROTO_IPV6).
+pub(super) fn is_of(ipv6: bool) -> [Expression; 2] {
+    const NFT_META_NFPROTO: u32 = 15;
+    [meta(NFT_META_NFPROTO, REGISTER), compare(Compare::Equal, &[if ipv6 { 10 } else { 2 }])]
+}
+
+/// Loads the protocol behind the IP header into a register.
+pub(super) fn protocol_into(register: u32) -> Expression {
+    const NFT_META_L4PROTO: u32 = 16;
+    meta(NFT_META_L4PROTO, register)
+}
+
+/// Loads bytes of the packet into a register.
+pub(super) fn bytes_into(register: u32, base: Base, offset: u32, count: u32) -> Expression {
+    let from = [number(1, register), number(2, base as u32), number(3, offset), number(4, count)];
+    expression(b"payload\0", &from)
+}
+
+/// Which checksums follow a change of the packet.
+#[derive(Clone, Copy)]
+pub(super) enum Sums {
+    /// That of the header of IPv4.
+    Header,
+    /// That, and those of what is behind it, which cover the addresses.
+    All,
+    /// Only those of what is behind the header: IPv6 has none.
+    Behind,
+}
+
+/// Puts a value in the place of bytes of the network header.
+pub(super) fn write(value: &[u8], offset: u32, sums: Sums) -> [Expression; 2] {
+    const NFT_PAYLOAD_CSUM_INET: u32 = 1;
+    const NFT_PAYLOAD_L4CSUM_PSEUDOHDR: u32 = 1;
+    let (kind, at, flags) = match sums {
+        Sums::Header => (NFT_PAYLOAD_CSUM_INET, 10, 0),
+        Sums::All => (NFT_PAYLOAD_CSUM_INET, 10, NFT_PAYLOAD_L4CSUM_PSEUDOHDR),
+        Sums::Behind => (0, 0, NFT_PAYLOAD_L4CSUM_PSEUDOHDR),
+    };
+    let count = u32::try_from(value.len()).unwrap_or(16);
+    let to = [
+        number(5, REGISTER),
+        number(2, Base::Network as u32),
+        number(3, offset),
+        number(4, count),
+        number(6, kind),
+        number(7, at),
+        number(8, flags),
+    ];
+    [load(REGISTER, value), expression(b"payload\0", &to)]
+}
+
+pub(super) fn load(register: u32, value: &[u8]) -> Expression {
+    expression(b"immediate\0", &[number(1, register), nested(2, &[attribute(1, value)])])
+}
+
+/// Goes on only if what is in the registers from the first is in a set.
+pub(super) fn is_in(set: &[u8]) -> Expression {
+    expression(b"lookup\0", &[attribute(1, set), number(2, FIRST)])
+}
+
+/// Goes on in the chain that a map has for what is in the registers from the first, if it has one.
+pub(super) fn goes_where(map: &[u8]) -> Expression {
+    // The verdict is register 0.
+    expression(b"lookup\0", &[attribute(1, map), number(2, FIRST), number(3, 0)])
+}
+
+/// Sends a copy of the packet to an address that is beyond a link, whatever the packet says.
+pub(super) fn copy_by(next: &[u8], link: u32) -> [Expression; 3] {
+    let copy = expression(b"dup\0", &[number(1, REGISTER), number(2, SECOND)]);
+    [load(REGISTER, next), load(SECOND, &link.to_ne_bytes()), copy]
+}
+
+/// Sends a copy of the packet as if the node itself had sent it to the address that it has at `offset`.
+pub(super) fn copy_to(offset: u32, count: u32) -> [Expression; 2] {
+    [bytes_into(REGISTER, Base::Network, offset, count), expression(b"dup\0", &[number(1, REGISTER)])]
+}
+
+/// The connection tracking leaves the packet alone.
+pub(super) fn untracked() -> Expression {
+    expression(b"notrack\0", &[])
+}
+
+/// Goes on only with packets of connections whose destination was translated.
+pub(super) fn is_translated() -> [Expression; 3] {
+    const NFT_CT_STATUS: u32 = 2;
+    const IPS_DST_NAT: u32 = 1 << 5;
+    let mask = IPS_DST_NAT.to_ne_bytes();
+    [
+        expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_STATUS)]),
+        super::super::nft::masked_with(mask),
+        compare(Compare::Unequal, &[0; 4]),
+    ]
+}
+
+/// Goes on only with answers.
+pub(super) fn is_answer() -> [Expression; 2] {
+    const NFT_CT_DIRECTION: u32 = 1;
+    [expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_DIRECTION)]), compare(Compare::Equal, &[1])]
+}
+
+/// Does nothing where nobody goes: but that there is such a rule has the kernel put fragments together before rules
+/// see them.
+pub(super) fn puts_fragments_together(ipv6: bool) -> Vec<Expression> {
+    vec![
+        protocol_into(REGISTER),
+        compare(Compare::Equal, &[6]),
+        load(REGISTER, &1_u16.to_be_bytes()),
+        expression(b"tproxy\0", &[number(1, if ipv6 { 10 } else { 2 }), number(3, REGISTER)]),
+    ]
+}

@@ -1,0 +1,409 @@
+//! Ports of the node that lead to endpoints. What comes in goes the same way as its answer, the other way round:
+//!
+//! client, node (`node`: a copy through the gate), gate (`gate`), network's namespace (`network`: translated), bridge,
+//! endpoint (`way`: whose answer takes the network's gateway).
+//!
+//! Of an endpoint's namespace nothing but its path is known: which of them have a way is noted in the run directory before
+//! it is made.
+
+mod expr;
+mod gate;
+mod network;
+mod node;
+mod way;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use lanmesh_ipam::stable_hash;
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
+use self::node::{Doors, Gate, Tables};
+use super::netns::Netns;
+use super::services::ClientPlace;
+use super::services::flows;
+use super::session::Failure;
+use super::{KernelError, Linux, links};
+use crate::model::{EndpointName, NetworkId};
+use crate::plan::{DoorStep, Forward, ObservedDoors, ObservedPorts, PortStep, Way, way_table};
+
+/// Where an endpoint is for which a way was begun.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    name: EndpointName,
+    place: ClientPlace,
+}
+
+impl Linux {
+    /// The networks of which something of published ports is there.
+    pub async fn port_networks(&self) -> Result<BTreeSet<NetworkId>, KernelError> {
+        let mut found: BTreeSet<NetworkId> = self.notes(None)?.keys().map(|(network, _)| *network).collect();
+        let session = self.inner.own_session().await?;
+        let links = session.links().await.map_err(|failure: Failure| failure.doing("list the gates"))?;
+        let ours = links.iter().filter_map(|link| Some((link.gate()?, &link.name)));
+        found.extend(
+            ours.filter(|(network, name)| self.outer(*network) == **name).map(|(network, _)| network),
+        );
+        Ok(found)
+    }
+
+    /// What of published ports is in a network; `None` where it is nothing.
+    pub async fn observe_ports(&self, network: NetworkId) -> Result<Option<ObservedPorts>, KernelError> {
+        let mut observed = ObservedPorts { gate: self.find_gate(network).await?, ..ObservedPorts::default() };
+        let table = way_table(network);
+        for ((_, path), note) in self.notes(Some(network))? {
+            let Some(netns) = self.client_namespace(&note.place).await? else {
+                // It went with the namespace.
+                forget(&path);
+                continue;
+            };
+            let place = note.place.number();
+            let found = netns.run(move || way::find(table, place)).await?;
+            let found = found.map_err(|source| refused("look at the way of an endpoint", source))?;
+            observed.ways.insert(note.name, found);
+        }
+        let itself = self.itself(network).await?;
+        if let Some(inside) = self.inside(network).await? {
+            let found = inside.run(move || network::find(&itself)).await?;
+            observed.rules = found.map_err(|source| refused("look at the published ports", source))?;
+        }
+        let begun = self.has_outer(network).await?;
+        Ok((observed != ObservedPorts::default() || begun).then_some(observed))
+    }
+
+    /// Notes where an endpoint is, before a way is made for it.
+    pub async fn place_way(
+        &self,
+        network: NetworkId,
+        name: &EndpointName,
+        place: &ClientPlace,
+    ) -> Result<(), KernelError> {
+        let path = self.note_path(network, name);
+        match read(&path) {
+            Some(note) if note.place == *place => return Ok(()),
+            // It was taken elsewhere: nothing stays where it was.
+            Some(_) => self.delete_way(network, name).await?,
+            None => {}
+        }
+        let note = Note { name: name.clone(), place: place.clone() };
+        let written = std::fs::create_dir_all(self.notes_directory()).and_then(|()| {
+            let text = serde_json::to_vec(&note).map_err(io::Error::other)?;
+            std::fs::write(&path, text)
+        });
+        written.map_err(|source| KernelError::File { what: "write", path, source })
+    }
+
+    /// Makes steps for a network, in their order; those that failed, and why.
+    pub async fn apply_ports(
+        &self,
+        network: NetworkId,
+        steps: Vec<PortStep>,
+    ) -> Vec<(PortStep, KernelError)> {
+        let mut failed = Vec::new();
+        for step in steps {
+            let done = match &step {
+                PortStep::MakeGate { mtu } => self.make_gate(network, *mtu).await,
+                PortStep::Forward { forwards, keeps } => {
+                    self.put_forwards(network, forwards.clone(), keeps.clone()).await
+                }
+                PortStep::PutWay(name, way) => self.put_way(network, name, way.clone()).await,
+                PortStep::DeleteWay(name) => self.delete_way(network, name).await,
+                PortStep::Delete => self.delete_gate(network).await,
+            };
+            failed.extend(done.err().map(|error| (step, error)));
+        }
+        failed
+    }
+
+    /// Which ports of the node are taken to networks; `None` where none are.
+    pub async fn observe_doors(&self) -> Result<Option<ObservedDoors>, KernelError> {
+        let session = self.inner.own_session().await?;
+        let links = session.links().await.map_err(|failure: Failure| failure.doing("list the gates"))?;
+        let indices: BTreeMap<String, u32> = links.into_iter().map(|link| (link.name, link.index)).collect();
+        let tables = self.doors();
+        let found = self.inner.own.run(move || tables.find(&|name| indices.get(name).copied())).await?;
+        match found {
+            Ok(found) => Ok(found.map(|rules| ObservedDoors { rules })),
+            // A kernel that has no such tables has none.
+            Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
+            Err(source) => Err(refused("look at the published ports of the node", source)),
+        }
+    }
+
+    /// Makes a step of them.
+    pub async fn apply_doors(&self, step: DoorStep) -> Result<(), KernelError> {
+        let tables = self.doors();
+        let what = || "publish ports of the node".to_owned();
+        let done = match step {
+            DoorStep::Delete => self.inner.own.run(move || tables.remove()).await?,
+            DoorStep::Put(wanted) => {
+                let session = self.inner.own_session().await?;
+                let number = wanted.fingerprint();
+                let links = session.links().await.map_err(|failure| failure.doing(what()))?;
+                let index = |name: &str| links.iter().find(|link| link.name == name).map(|link| link.index);
+                let (mut doors, mut missing) = (BTreeMap::new(), None);
+                for (door, network) in wanted.doors {
+                    let name = self.outer(network);
+                    match index(&name) {
+                        Some(index) => drop(doors.insert(door, Gate { name, index })),
+                        None => missing = Some(network),
+                    }
+                }
+                // One network without a gate does not keep the others from being reached; it is tried again.
+                let number = if missing.is_some() { 0 } else { number };
+                let put = self.inner.own.run(move || tables.put(&Doors { number, doors })).await?;
+                if let (Ok(None), Some(network)) = (&put, missing) {
+                    return Err(KernelError::NoSuchNetwork { network });
+                }
+                put
+            }
+        };
+        match done {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(refused(&what(), source)),
+        }
+    }
+
+    fn doors(&self) -> Tables {
+        Tables(self.inner.underlay_guard.name().to_owned())
+    }
+
+    fn outer(&self, network: NetworkId) -> String {
+        gate::outer(&self.inner.run_dir, network)
+    }
+
+    /// The network's namespace, if it is there.
+    async fn inside(&self, network: NetworkId) -> Result<Option<Netns>, KernelError> {
+        let netns = match self.inner.dir.netns(network) {
+            Ok(netns) => netns,
+            Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match netns.run(|| ()).await {
+            Ok(()) => Ok(Some(netns)),
+            // A file that a crash left.
+            Err(KernelError::NotANamespace { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn has_outer(&self, network: NetworkId) -> Result<bool, KernelError> {
+        let session = self.inner.own_session().await?;
+        let found = session.link_named(&self.outer(network)).await;
+        Ok(found.map_err(|failure| failure.doing("find the gate of a network"))?.is_some())
+    }
+
+    async fn find_gate(&self, network: NetworkId) -> Result<Option<u32>, KernelError> {
+        let failed = |failure: Failure| failure.doing("find the gate of a network");
+        let session = self.inner.own_session().await?;
+        let found = session.link_named(&self.outer(network)).await.map_err(failed)?;
+        let Some(outer) = found.filter(|link| link.up && link.gate() == Some(network)) else {
+            return Ok(None);
+        };
+        let Some(inside) = self.inside(network).await? else { return Ok(None) };
+        let look = |source| refused("look at the gate of a network", source);
+        let index = outer.index;
+        if !self.inner.own.run(move || gate::is_reached(index)).await?.map_err(look)? {
+            return Ok(None);
+        }
+        inside.run(gate::is_open).await?.map_err(look)
+    }
+
+    async fn make_gate(&self, network: NetworkId, mtu: u32) -> Result<(), KernelError> {
+        let failed = |failure: Failure| failure.doing("make the gate of a network");
+        let inside = self.inside(network).await?.ok_or(KernelError::NoSuchNetwork { network })?;
+        let (own, there) = (self.inner.own_session().await?, super::session::Session::open(&inside).await?);
+        let name = self.outer(network);
+        let outer = own.link_named(&name).await.map_err(failed)?;
+        let inner = there.link_named(gate::INNER).await.map_err(failed)?;
+        if let Some(stale) = outer.as_ref().filter(|_| inner.is_none()) {
+            own.delete_link(stale.index).await.map_err(failed)?;
+        }
+        if outer.is_none() || inner.is_none() {
+            if let Some(stale) = inner {
+                there.delete_link(stale.index).await.map_err(failed)?;
+            }
+            own.create_link(gate::new(&name, inside.fd())).await.map_err(failed)?;
+        }
+        let missing = || KernelError::NoSuchNetwork { network };
+        let outer = own.link_named(&name).await.map_err(failed)?.ok_or_else(missing)?;
+        let inner = there.link_named(gate::INNER).await.map_err(failed)?.ok_or_else(missing)?;
+        let (quiet, reached) = (name.clone(), name);
+        self.inner.own.run(move || gate::quiet(&quiet)).await??;
+        inside.run(|| gate::quiet(gate::INNER)).await??;
+        there.change_link(gate::set_up(inner.index, None)).await.map_err(failed)?;
+        own.change_link(gate::set_up(outer.index, Some(network))).await.map_err(failed)?;
+        let reach = self.inner.own.run(move || gate::reach_inner(&reached)).await?;
+        reach.map_err(|source| refused("lead the node to the gate of a network", source))?;
+        inside.run(move || gate::open(mtu)).await?
+    }
+
+    async fn delete_gate(&self, network: NetworkId) -> Result<(), KernelError> {
+        let failed = |failure: Failure| failure.doing("remove the gate of a network");
+        let own = self.inner.own_session().await?;
+        if let Some(outer) = own.link_named(&self.outer(network)).await.map_err(failed)? {
+            own.delete_link(outer.index).await.map_err(failed)?;
+        }
+        if self.inside(network).await?.is_some() {
+            self.forward(network, network::remove).await?;
+            if let Some(inside) = self.inside(network).await? {
+                inside.run(gate::close).await??;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_forwards(
+        &self,
+        network: NetworkId,
+        forwards: BTreeSet<Forward>,
+        keeps: BTreeSet<IpAddr>,
+    ) -> Result<(), KernelError> {
+        let itself = self.itself(network).await?;
+        let put = move || {
+            let refusal = network::put(&forwards, &keeps, &itself)?;
+            if refusal.is_none()
+                && let Err(error) = flows::end_translated(&keeps)
+            {
+                // A kernel without the interface: what is broken shows when it is next used.
+                tracing::warn!(%error, "connections to endpoints that are gone cannot be ended");
+            }
+            Ok(refusal)
+        };
+        self.forward(network, put).await
+    }
+
+    /// From which addresses the endpoints of a network that have a way may ask themselves, each with that at which it is
+    /// asked.
+    async fn itself(&self, network: NetworkId) -> Result<BTreeSet<(IpAddr, IpAddr)>, KernelError> {
+        let table = way_table(network);
+        let mut all = BTreeSet::new();
+        for note in self.notes(Some(network))?.into_values() {
+            let Some(netns) = self.client_namespace(&note.place).await? else { continue };
+            let look = move || match way::find(table, 0)? {
+                Some(way) => way::itself(&way),
+                None => Ok(BTreeSet::new()),
+            };
+            let found = netns.run(look).await?;
+            all.extend(found.map_err(|source| refused("look at the addresses of an endpoint", source))?);
+        }
+        Ok(all)
+    }
+
+    async fn forward(
+        &self,
+        network: NetworkId,
+        change: impl FnOnce() -> io::Result<Option<Errno>> + Send + 'static,
+    ) -> Result<(), KernelError> {
+        let what = || "forward published ports to endpoints".to_owned();
+        let inside = self.inside(network).await?.ok_or(KernelError::NoSuchNetwork { network })?;
+        match inside.run(change).await? {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+            Err(source) => Err(refused(&what(), source)),
+        }
+    }
+
+    async fn put_way(&self, network: NetworkId, name: &EndpointName, way: Way) -> Result<(), KernelError> {
+        let path = self.note_path(network, name);
+        let Some(note) = read(&path) else { return Ok(()) };
+        match self.client_namespace(&note.place).await? {
+            Some(netns) => {
+                let put = netns.run(move || way::put(&way)).await?;
+                put.map_err(|source| refused(&format!("make the way back of {name}"), source))
+            }
+            // Nobody is there to answer.
+            None => {
+                forget(&path);
+                Ok(())
+            }
+        }
+    }
+
+    async fn delete_way(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
+        let path = self.note_path(network, name);
+        let Some(note) = read(&path) else { return Ok(()) };
+        if let Some(netns) = self.client_namespace(&note.place).await? {
+            let table = way_table(network);
+            let removed = netns.run(move || way::remove(table)).await?;
+            removed.map_err(|source| refused(&format!("remove the way back of {name}"), source))?;
+        }
+        forget(&path);
+        let _ = std::fs::remove_dir(self.notes_directory());
+        Ok(())
+    }
+
+    fn notes_directory(&self) -> PathBuf {
+        self.inner.run_dir.join("ways")
+    }
+
+    fn note_path(&self, network: NetworkId, name: &EndpointName) -> PathBuf {
+        let hash = stable_hash(name.as_str().as_bytes());
+        self.notes_directory().join(format!("{network}-{hash:016x}"))
+    }
+
+    /// What was noted, of one network or of all.
+    fn notes(&self, of: Option<NetworkId>) -> Result<BTreeMap<(NetworkId, PathBuf), Note>, KernelError> {
+        let directory = self.notes_directory();
+        let listed = match std::fs::read_dir(&directory) {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+            Err(source) => return Err(KernelError::File { what: "read", path: directory, source }),
+        };
+        let note = |entry: io::Result<std::fs::DirEntry>| {
+            let entry = entry.ok()?;
+            let name = entry.file_name().into_string().ok()?;
+            let network: NetworkId = name.split_once('-')?.0.parse().ok()?;
+            if of.is_some_and(|of| of != network) {
+                return None;
+            }
+            Some(((network, entry.path()), read(&entry.path())?))
+        };
+        Ok(listed.filter_map(note).collect())
+    }
+}
+
+fn read(path: &PathBuf) -> Option<Note> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+fn forget(path: &PathBuf) {
+    // What is left of it is found to be of nobody, and tried again.
+    let _ = std::fs::remove_file(path);
+}
+
+fn refused(what: &str, source: io::Error) -> KernelError {
+    KernelError::Refused { what: what.to_owned(), source }
+}
+
+/// Whether the calling thread's namespace, which is to be thrown away, can have what is needed. Blocks.
+pub(super) fn try_out() -> Result<(), String> {
+    use crate::model::{Publication, Transport};
+    use crate::plan::Door;
+    let told = |refusal: io::Result<Option<Errno>>| match refusal {
+        Ok(None) => Ok(()),
+        Ok(Some(errno)) => Err(errno.desc().to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let publication = Publication { address: None, port: 80, to: 80, transport: Transport::Tcp };
+    let to = ["192.0.2.1", "192.0.2.2"].iter().filter_map(|text| text.parse().ok()).collect();
+    let to_itself = ["192.0.2.3", "192.0.2.1"];
+    let forward = Forward { publication, ipv6: false, to };
+    let itself = to_itself.map(|text| text.parse().ok()).into_iter().flatten().collect::<Vec<IpAddr>>();
+    let itself = itself.first().zip(itself.last()).map(|(other, own)| (*other, *own));
+    told(network::put(&BTreeSet::from([forward]), &BTreeSet::new(), &itself.into_iter().collect()))?;
+    let gate = Gate { name: "lo".to_owned(), index: 1 };
+    let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
+    told(Tables("lanmesh-try".to_owned()).put(&Doors { number: 1, doors: doors.into() }))
+}
+
+impl links::Link {
+    /// The network whose gate it is, if it is a finished one's end on the node.
+    fn gate(&self) -> Option<NetworkId> {
+        self.mark("gate")?.parse().ok()
+    }
+}

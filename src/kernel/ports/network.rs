@@ -1,0 +1,203 @@
+//! The table of nf_tables in a network's namespace that sends what came through the gate to endpoints, and their answers
+//! back. Here connections are followed, and addresses translated; nothing else passes between the gate and the network.
+//!
+//! Where the table is missing nothing passes: only what it marks has a route out through the gate, and what came in
+//! is for nobody in here.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use lanmesh_ipam::stable_hash;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use super::super::links::BRIDGE;
+use super::super::nft::{
+    self, Base, Compare, Expression, NF_ACCEPT, NF_DROP, bytes, compare, expression, layer_4, number,
+    set_mark, verdict,
+};
+use super::super::raw::{self, attribute, nested, within};
+use super::super::routing::octets;
+use super::super::services::rules::{INET, PORT_REGISTER, choose, translate};
+use super::expr::{from_device, is_answer, is_of, is_translated, load, sender_is_beyond, to_device};
+use super::gate::{INNER, MARK};
+use super::node::{as_asked, may_be_cut};
+use crate::plan::{Forward, PortStep};
+
+const NFT_MSG_GETTABLE: u16 = 1;
+const NFT_MSG_GETRULE: u16 = 7;
+const NF_INET_PRE_ROUTING: u32 = 0;
+const NF_INET_LOCAL_IN: u32 = 1;
+const NF_INET_FORWARD: u32 = 2;
+const NF_INET_POST_ROUTING: u32 = 4;
+/// Before fragments are put together (NF_IP_PRI_CONNTRACK_DEFRAG).
+const BEFORE_FRAGMENTS: i32 = -450;
+/// NF_IP_PRI_MANGLE: behind the connection tracking, before the route is looked for.
+const MANGLE: i32 = -150;
+/// NF_IP_PRI_NAT_DST.
+const DESTINATION_NAT: i32 = -100;
+/// NF_IP_PRI_NAT_SRC.
+const SOURCE_NAT: i32 = 100;
+/// NF_IP_PRI_FILTER.
+const FILTER: i32 = 0;
+const TABLE: &[u8] = b"lanmesh-ports\0";
+/// The most that is read of it.
+const READ_MAX: usize = 16 << 20;
+const REGISTER: u32 = 1;
+
+fn table() -> Vec<u8> {
+    attribute(1, TABLE)
+}
+
+struct Content {
+    changes: Vec<Vec<u8>>,
+    rules: u64,
+}
+
+impl Content {
+    fn chain(&mut self, name: &[u8], (hook, priority): (u32, i32), kind: &[u8]) {
+        let hook = nested(4, &[number(1, hook), attribute(2, &priority.to_be_bytes())]);
+        let made = [table(), attribute(3, name), hook, attribute(7, kind)].concat();
+        self.changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &made));
+    }
+
+    fn rule(&mut self, chain: &[u8], expressions: &[Expression]) {
+        let rule = [table(), attribute(2, chain), nested(4, expressions)].concat();
+        self.changes.push(INET.append(nft::NFT_MSG_NEWRULE, &rule));
+        self.rules += 1;
+    }
+}
+
+/// Puts it in the place of what is there, in the calling thread's namespace. Blocks. The answer is the kernel's refusal, if
+/// any.
+pub(super) fn put(
+    forwards: &BTreeSet<Forward>,
+    keeps: &BTreeSet<IpAddr>,
+    itself: &BTreeSet<(IpAddr, IpAddr)>,
+) -> io::Result<Option<Errno>> {
+    let mut content = Content { changes: Vec::new(), rules: 0 };
+    let mut marked = vec![load(REGISTER, &MARK.to_ne_bytes()), set_mark()];
+
+    let early: &[u8] = b"early\0";
+    content.chain(early, (NF_INET_PRE_ROUTING, BEFORE_FRAGMENTS), b"filter\0");
+    let mut cut = Vec::from(from_device(INNER));
+    cut.extend(is_of(false));
+    cut.extend([layer_4(), compare(Compare::Equal, &[17])]);
+    cut.extend(may_be_cut());
+    content.rule(early, &cut);
+
+    let routed: &[u8] = b"routed\0";
+    content.chain(routed, (NF_INET_PRE_ROUTING, MANGLE), b"filter\0");
+    // Nobody outside has an address of the network.
+    let mut forged = Vec::from(from_device(INNER));
+    forged.extend(sender_is_beyond(BRIDGE));
+    forged.push(verdict(NF_DROP));
+    content.rule(routed, &forged);
+    let mut came = Vec::from(from_device(INNER));
+    came.append(&mut marked.clone());
+    content.rule(routed, &came);
+    let mut answer = Vec::from(from_device(BRIDGE));
+    answer.extend(is_translated());
+    answer.extend(is_answer());
+    answer.append(&mut marked);
+    content.rule(routed, &answer);
+
+    let to: &[u8] = b"to\0";
+    content.chain(to, (NF_INET_PRE_ROUTING, DESTINATION_NAT), b"nat\0");
+    let mut id = 0;
+    for forward in forwards.iter().filter(|forward| !forward.to.is_empty()) {
+        let (needs, chosen) = choose(&table(), &forward.to, forward.ipv6, &mut id);
+        content.changes.extend(needs);
+        content.rule(to, &sent(forward, chosen));
+    }
+
+    // Who is sent to himself would find his own address as the sender's, which no kernel takes.
+    let back: &[u8] = b"itself\0";
+    content.chain(back, (NF_INET_POST_ROUTING, SOURCE_NAT), b"nat\0");
+    for (other, own) in itself {
+        content.rule(back, &sent_to_itself(*other, *own));
+    }
+
+    let pass: &[u8] = b"pass\0";
+    content.chain(pass, (NF_INET_FORWARD, FILTER), b"filter\0");
+    for (from, to) in [(INNER, BRIDGE), (BRIDGE, INNER)] {
+        let mut rule = Vec::from(from_device(from));
+        rule.extend(to_device(to));
+        rule.extend(is_translated());
+        rule.push(verdict(NF_ACCEPT));
+        content.rule(pass, &rule);
+    }
+    // Not all else: where the kernel shows what it bridges to these rules, that is the network's own.
+    for end in [from_device(INNER), to_device(INNER)] {
+        content.rule(pass, &[&end[..], &[verdict(NF_DROP)]].concat());
+    }
+
+    let closed: &[u8] = b"closed\0";
+    content.chain(closed, (NF_INET_LOCAL_IN, FILTER), b"filter\0");
+    let mut stays = Vec::from(from_device(INNER));
+    stays.push(verdict(NF_DROP));
+    content.rule(closed, &stays);
+
+    let mark = [PortStep::fingerprint(forwards, keeps), content.rules, number_of(itself)];
+    let mark: Vec<u8> = mark.iter().flat_map(|word| word.to_be_bytes()).collect();
+    INET.put_table(&table(), &mark, content.changes)
+}
+
+fn number_of(itself: &BTreeSet<(IpAddr, IpAddr)>) -> u64 {
+    stable_hash(format!("{itself:?}").as_bytes())
+}
+
+fn sent_to_itself(other: IpAddr, own: IpAddr) -> Vec<Expression> {
+    let (source, destination, length) = if own.is_ipv6() { (8, 24, 16) } else { (12, 16, 4) };
+    let mut rule = Vec::from(is_of(own.is_ipv6()));
+    rule.extend(to_device(BRIDGE));
+    rule.extend(is_translated());
+    rule.extend([bytes(Base::Network, source, length), compare(Compare::Equal, &octets(other))]);
+    rule.extend([bytes(Base::Network, destination, length), compare(Compare::Equal, &octets(own))]);
+    rule.push(expression(b"masq\0", &[]));
+    rule
+}
+
+fn sent(forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
+    let Forward { publication, ipv6, .. } = forward;
+    let mut rule = Vec::from(from_device(INNER));
+    rule.extend(is_of(*ipv6));
+    if let Some(address) = publication.address {
+        let (offset, length) = if *ipv6 { (24, 16) } else { (16, 4) };
+        rule.extend([
+            bytes(Base::Network, offset, length),
+            compare(Compare::Equal, &octets(as_asked(address))),
+        ]);
+    }
+    rule.extend([layer_4(), compare(Compare::Equal, &[publication.transport.number()])]);
+    rule.extend([bytes(Base::Transport, 2, 2), compare(Compare::Equal, &publication.port.to_be_bytes())]);
+    rule.extend(chosen);
+    rule.push(load(PORT_REGISTER, &publication.to.to_be_bytes()));
+    rule.push(translate(*ipv6, true));
+    rule
+}
+
+/// Removes it from the calling thread's namespace. Blocks.
+pub(super) fn remove() -> io::Result<Option<Errno>> {
+    let removal = INET.remove(nft::NFT_MSG_DELTABLE, &table());
+    let refused = raw::exchange(NETLINK_NETFILTER, &nft::transaction([removal]))?;
+    Ok(refused.filter(|errno| *errno != Errno::ENOENT))
+}
+
+/// The number of what there is in the calling thread's namespace; 0 where it is nothing, not whole, or made for others that may be
+/// sent to themselves. Blocks.
+pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<u64> {
+    let is_ours = |message: &[u8]| message.get(4..).and_then(|rest| within(rest, 1)) == Some(TABLE);
+    let question = INET.question(NFT_MSG_GETTABLE, &[]);
+    let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
+    let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(0) };
+    let mark = within(found.get(4..).unwrap_or_default(), 6).unwrap_or_default();
+    let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
+    let (Some(number), Some(rules), Some(made_for)) = (word(0), word(8), word(16)) else { return Ok(0) };
+    let mut there: u64 = 0;
+    let mut note = |message: &[u8]| there += u64::from(is_ours(message));
+    let question = INET.question(NFT_MSG_GETRULE, &table());
+    raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
+    Ok(if there == rules && made_for == number_of(itself) { number } else { 0 })
+}

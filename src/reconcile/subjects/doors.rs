@@ -1,0 +1,82 @@
+//! Which ports of the node are taken to which network. What they lead to is there before them, and goes after them.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+use super::Setup;
+use crate::kernel::{Kernel, KernelError};
+use crate::plan::{DesiredDoors, DoorStep, ObservedDoors, plan_doors};
+use crate::reconcile::desire::{World, published};
+use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+
+/// The doors of the node. They have one part.
+#[derive(Debug)]
+pub struct Doors {
+    want: Option<DesiredDoors>,
+}
+
+impl Doors {
+    /// Nothing is wanted yet.
+    pub fn new(_setup: &Setup) -> Self {
+        Self { want: None }
+    }
+}
+
+#[async_trait]
+impl Subject for Doors {
+    type Key = ();
+    type Observed = Option<ObservedDoors>;
+    type Step = DoorStep;
+
+    const NAME: &'static str = "doors";
+
+    async fn list(_kernel: &dyn Kernel) -> Result<BTreeSet<()>, KernelError> {
+        // To see whether there are some is to look at them.
+        Ok(BTreeSet::from([()]))
+    }
+
+    async fn observe(kernel: &dyn Kernel, (): ()) -> Result<Self::Observed, KernelError> {
+        kernel.observe_doors().await
+    }
+
+    async fn carry_out(kernel: &dyn Kernel, (): (), steps: Vec<DoorStep>) -> Failed<DoorStep> {
+        let mut failed = Vec::new();
+        for step in steps {
+            let done = kernel.apply_doors(step.clone()).await;
+            failed.extend(done.err().map(|error| (step, error)));
+        }
+        failed
+    }
+
+    fn removal((): (), have: &Self::Observed) -> Vec<DoorStep> {
+        plan_doors(None, have.as_ref()).into_iter().collect()
+    }
+
+    fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
+        let want = Some(published(world, |_| 0).doors()).filter(|want| !want.doors.is_empty());
+        let changed = want != self.want;
+        self.want = want;
+        changed.then_some(((), Todo::Look)).into_iter().collect()
+    }
+
+    fn wanted(&self) -> BTreeSet<()> {
+        self.want.iter().map(|_| ()).collect()
+    }
+
+    fn turns(&self, (): ()) -> &'static [Turn] {
+        if self.want.is_some() { &[Turn::Make] } else { &[Turn::Clear] }
+    }
+
+    fn plan(&self, (): (), have: &Self::Observed, _turn: Turn) -> Vec<DoorStep> {
+        plan_doors(self.want.as_ref(), have.as_ref()).into_iter().collect()
+    }
+
+    async fn after(&mut self, (): (), _failed: &[(DoorStep, KernelError)]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

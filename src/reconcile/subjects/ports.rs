@@ -1,0 +1,112 @@
+//! What of published ports is in the networks: the gate of each, what goes where, and the way back of each endpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+
+use super::Setup;
+use crate::kernel::{ClientPlace, Kernel, KernelError};
+use crate::local::LocalEndpoint;
+use crate::model::{EndpointName, NetworkId};
+use crate::plan::{DesiredPorts, ObservedPorts, PortStep, plan_ports};
+use crate::reconcile::desire::{Published, World, published};
+use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+
+/// Published ports, by network.
+#[derive(Debug, Default)]
+pub struct Ports {
+    want: BTreeMap<NetworkId, DesiredPorts>,
+    places: BTreeMap<(NetworkId, EndpointName), ClientPlace>,
+    problems: Vec<String>,
+}
+
+impl Ports {
+    /// Nothing is wanted yet.
+    pub fn new(_setup: &Setup) -> Self {
+        Self::default()
+    }
+}
+
+fn place(record: &LocalEndpoint) -> ClientPlace {
+    ClientPlace { placement: record.placement.clone(), namespace: record.namespace }
+}
+
+#[async_trait]
+impl Subject for Ports {
+    type Key = NetworkId;
+    type Observed = Option<ObservedPorts>;
+    type Step = PortStep;
+
+    const NAME: &'static str = "ports";
+
+    async fn list(kernel: &dyn Kernel) -> Result<BTreeSet<NetworkId>, KernelError> {
+        kernel.port_networks().await
+    }
+
+    async fn observe(kernel: &dyn Kernel, key: NetworkId) -> Result<Self::Observed, KernelError> {
+        kernel.observe_ports(key).await
+    }
+
+    async fn carry_out(kernel: &dyn Kernel, key: NetworkId, steps: Vec<PortStep>) -> Failed<PortStep> {
+        kernel.apply_ports(key, steps).await
+    }
+
+    fn removal(_: NetworkId, have: &Self::Observed) -> Vec<PortStep> {
+        plan_ports(None, have.as_ref())
+    }
+
+    fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
+        let Published { networks, problems, doors: _ } = published(world, |record| place(record).number());
+        self.problems = problems;
+        let keys: BTreeSet<NetworkId> = self.want.keys().chain(networks.keys()).copied().collect();
+        let differs = |key: &NetworkId| self.want.get(key) != networks.get(key);
+        let changes = keys.into_iter().filter(differs).map(|key| (key, Todo::Look)).collect();
+        let records = world.local.values().flat_map(|records| records.values());
+        self.places = records
+            .filter(|record| {
+                let wanted = networks.get(&record.network);
+                wanted.is_some_and(|ports| ports.ways.contains_key(&record.endpoint.name))
+            })
+            .map(|record| ((record.network, record.endpoint.name.clone()), place(record)))
+            .collect();
+        self.want = networks;
+        changes
+    }
+
+    fn wanted(&self) -> BTreeSet<NetworkId> {
+        self.want.keys().copied().collect()
+    }
+
+    fn turns(&self, key: NetworkId) -> &'static [Turn] {
+        // Behind what leads there.
+        if self.goes(key) { &[Turn::Clear] } else { &[Turn::Make] }
+    }
+
+    fn plan(&self, key: NetworkId, have: &Self::Observed, _turn: Turn) -> Vec<PortStep> {
+        plan_ports(self.want.get(&key), have.as_ref())
+    }
+
+    async fn before(
+        &mut self,
+        kernel: &dyn Kernel,
+        key: NetworkId,
+        steps: &[PortStep],
+    ) -> Result<(), String> {
+        for step in steps {
+            if let PortStep::PutWay(name, _) = step
+                && let Some(place) = self.places.get(&(key, name.clone()))
+            {
+                kernel.place_way(key, name, place).await.map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn after(&mut self, _: NetworkId, _: &[(PortStep, KernelError)]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        self.problems.clone()
+    }
+}

@@ -1,0 +1,118 @@
+//! Published ports, on a kernel that is a value.
+
+use super::*;
+use crate::model::{Publication, ServiceSpec};
+
+fn ports(texts: &[&str]) -> Vec<Publication> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A container that publishes these.
+fn container(name: &str, last: u16, publish: &[&str]) -> LocalEndpoint {
+    let placement = Placement::Offered(Some(format!("/run/netns/{name}").into()));
+    LocalEndpoint { placement, publish: ports(publish), ..record(name, last) }
+}
+
+fn of_service(name: &str, last: u16, service: &str) -> LocalEndpoint {
+    let mut record = container(name, last, &[]);
+    record.endpoint.service = Some(service.parse().unwrap());
+    record
+}
+
+fn publish(bench: &Bench, service: &str, texts: &[&str]) {
+    let spec = ServiceSpec {
+        addresses: vec![[10, 10, 200, 1].into()],
+        publish: ports(texts),
+        ..ServiceSpec::default()
+    };
+    let key = (NET, service.parse().unwrap());
+    bench.town.change(|view| drop(Arc::make_mut(&mut view.services).insert(key, spec)));
+}
+
+fn steps(bench: &Bench) -> Vec<String> {
+    let log = bench.kernel.take_log().into_iter();
+    log.filter(|line| line.starts_with("ports ") || line.starts_with("doors ")).collect()
+}
+
+#[tokio::test]
+async fn what_leads_there_is_made_last_and_goes_first() {
+    let bench = Bench::new();
+    bench.attach(&container("a", 10, &["8080:80", "53:53/udp"])).await.unwrap();
+    bench.pass().await;
+    let made = steps(&bench);
+    let place = |what: &str| made.iter().position(|line| line.starts_with(what));
+    assert!(place("ports make gate") < place("ports put way of a by eth0"), "{made:?}");
+    assert!(place("ports put way") < place("ports forward"), "{made:?}");
+    assert!(place("ports forward") < place("doors put"), "{made:?}");
+    bench.is_right().await;
+    bench.detach("a").await;
+    let gone = steps(&bench);
+    assert_eq!(gone.first().map(String::as_str), Some("doors delete"), "{gone:?}");
+    assert!(gone.contains(&"ports delete way of a".to_owned()), "{gone:?}");
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+    bench.is_right().await;
+}
+
+#[tokio::test]
+async fn what_is_lost_comes_back_what_fails_is_tried_again_and_a_restart_changes_nothing() {
+    let bench = Bench::new();
+    bench.kernel.fail("doors put");
+    bench.attach(&container("a", 10, &["8080:80"])).await.unwrap();
+    bench.pass().await;
+    assert!(bench.errors().contains("doors"), "{}", bench.errors());
+    bench.kernel.recover();
+    bench.settle().await;
+    bench.pass().await;
+    assert_eq!(bench.errors(), "");
+    bench.kernel.lose_doors();
+    bench.reconciler.pass_due(true, &BTreeSet::new()).await;
+    let before = bench.kernel.ports();
+    assert!(before.1.is_some() && before.0.len() == 1);
+    let bench = bench.restart();
+    bench.settle().await;
+    assert_eq!(bench.kernel.ports(), before);
+    bench.is_right().await;
+    assert!(clear(&bench.kernel).await.is_empty());
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+}
+
+#[tokio::test]
+async fn of_two_that_want_a_port_one_has_it_and_it_is_said_who() {
+    let bench = Bench::new();
+    bench.attach(&container("a", 10, &["8080:80"])).await.unwrap();
+    bench.attach(&of_service("b", 11, "web")).await.unwrap();
+    publish(&bench, "web", &["8080:80", "8081:80"]);
+    bench.pass().await;
+    let told = bench.errors();
+    assert!(
+        told.contains("service web of network net is not reached at port 8080/tcp of this node"),
+        "{told}"
+    );
+    assert!(told.contains("endpoint a of network net has it"), "{told}");
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("8081/tcp ipv4 to 10.10.0.11 port 80"), "{made}");
+    assert!(!made.contains("8080/tcp ipv4 to 10.10.0.11"), "{made}");
+    bench.detach("a").await;
+    bench.pass().await;
+    assert_eq!(bench.errors(), "");
+    assert!(steps(&bench).join("\n").contains("8080/tcp ipv4 to 10.10.0.11 port 80"));
+}
+
+#[tokio::test]
+async fn the_node_itself_and_who_was_taken_nowhere_yet_have_no_way_and_who_drains_keeps_what_he_has() {
+    let bench = Bench::new();
+    let host = LocalEndpoint { placement: Placement::Host, ..of_service("h", 9, "web") };
+    bench.attach(&host).await.unwrap();
+    publish(&bench, "web", &["8080:80"]);
+    bench.settle().await;
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None), "the node has its own ports");
+    let offered = LocalEndpoint { placement: Placement::Offered(None), ..of_service("o", 12, "web") };
+    bench.attach(&offered).await.unwrap();
+    bench.settle().await;
+    assert!(bench.kernel.ports().0[&NET].ways.is_empty());
+    steps(&bench);
+    bench.attach(&LocalEndpoint { draining: true, ..of_service("d", 13, "web") }).await.unwrap();
+    bench.pass().await;
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("8080/tcp ipv4 to 10.10.0.12 port 80 keep 10.10.0.13"), "{made}");
+}
