@@ -41,7 +41,7 @@ impl Cluster {
             changes.extend(besides);
             Ok::<_, ClusterError>((changes, key))
         };
-        self.0.streams.durably(prepare, |core, key, now| core.hand_out(key, now)).await
+        self.0.streams.durably(prepare, Core::hand_out).await
     }
 
     /// The number of the newest gossip key that this node has.
