@@ -430,7 +430,7 @@ fn two_networks_with_one_subnet_have_their_own_ports_and_one_may_be_encrypted() 
     lab.network("secret", &[&subnet[..], &["--encrypt", "wireguard"]].concat());
     let (first, second) = (Container::named("a"), Container::named("b"));
     let attach = |network: &str, name: &str, container: &Container, port: &str| {
-        let more = ["--ip", "10.74.0.77", "--publish", port];
+        let more = ["--ip", "10.74.0.10", "--publish", port];
         one.try_attach(network, name, container, &more).success();
     };
     attach("plain", "a", &first, "8080:8000");
