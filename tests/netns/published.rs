@@ -298,6 +298,9 @@ fn a_port_that_somebody_has_is_refused_with_his_name_and_what_is_removed_leaves_
     let named = format!("{} (process {}) listens on 192.0.2.1:8090", process.trim(), std::process::id());
     assert!(told.contains(&named), "{told}");
     drop(listener);
+    for own in ["7979:9", "7979:9/udp", "4789:9/udp"] {
+        assert!(refused(&["--publish", own]).contains("listens on"), "{own} is the node's");
+    }
     let told = refused(&["--publish", "192.0.2.7:8090:9"]);
     assert!(told.contains("no address 192.0.2.7"), "{told}");
     let told = refused(&["--publish", "8090:9", "--publish", "192.0.2.1:8090:9"]);
