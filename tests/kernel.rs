@@ -3,6 +3,7 @@
 //! Needs root. To look into a failing test, set LANMESH_KEEP=1: its namespaces (`ip netns ls`) stay.
 
 mod kernel_lab;
+mod kernel_ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -20,7 +20,7 @@ use nix::sched::{CloneFlags, setns};
 use tempfile::TempDir;
 
 /// Runs `work` on a thread in the namespace `netns`.
-fn within<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub fn within<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let file = File::open(format!("/run/netns/{netns}")).expect("the namespace is there");
     let thread = std::thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).expect("enters");

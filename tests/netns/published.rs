@@ -298,6 +298,9 @@ fn a_port_that_somebody_has_is_refused_with_his_name_and_what_is_removed_leaves_
     let named = format!("{} (process {}) listens on 192.0.2.1:8090", process.trim(), std::process::id());
     assert!(told.contains(&named), "{told}");
     drop(listener);
+    for own in ["7979:9", "7979:9/udp", "4789:9/udp"] {
+        assert!(refused(&["--publish", own]).contains("listens on"), "{own} is the node's");
+    }
     let told = refused(&["--publish", "192.0.2.7:8090:9"]);
     assert!(told.contains("no address 192.0.2.7"), "{told}");
     let told = refused(&["--publish", "8090:9", "--publish", "192.0.2.1:8090:9"]);
@@ -418,4 +421,38 @@ fn a_service_is_published_where_it_has_endpoints_and_by_one_document() {
     assert!(ask(&mut held).is_err(), "one whose endpoint went is ended");
     one.lanmesh(["service", "rm", "net", "web"]).success();
     tcp(&client, &at("192.0.2.1", 8080)).unwrap_err();
+}
+
+#[test]
+fn two_networks_with_one_subnet_have_their_own_ports_and_one_may_be_encrypted() {
+    let lab = lab!(1).cluster();
+    let client = outside(&lab);
+    let one = lab.node(1);
+    let subnet = ["--subnet", "10.74.0.0/24", "--subnet", "fd74::/64"];
+    lab.network("plain", &subnet);
+    lab.network("secret", &[&subnet[..], &["--encrypt", "wireguard"]].concat());
+    let (first, second) = (Container::named("a"), Container::named("b"));
+    let attach = |network: &str, name: &str, container: &Container, port: &str| {
+        let more = ["--ip", "10.74.0.10", "--publish", port];
+        one.try_attach(network, name, container, &more).success();
+    };
+    attach("plain", "a", &first, "8080:8000");
+    attach("secret", "b", &second, "8081:8000");
+    let refused =
+        one.try_attach("secret", "c", &Container::named("c"), &["--publish", "8080:8000"]).refusal();
+    assert!(refused.contains("endpoint a of network plain has port 8080/tcp"), "{refused}");
+    let _servers = [Server::start(&first, "a", PORT), Server::start(&second, "b", PORT)];
+    for (address, seen) in [("192.0.2.1", OUTSIDE), ("2001:db8::1", OUTSIDE6)] {
+        for (port, name) in [(8080, "a"), (8081, "b")] {
+            wait_until("it is reached", SOON, || tcp(&client, &at(address, port)));
+            assert_eq!(tcp(&client, &at(address, port)), Ok(format!("{name} {seen}")));
+        }
+    }
+    // One goes, and the other does not notice.
+    let mut held = within(&client, || TcpStream::connect("192.0.2.1:8081").unwrap());
+    held.set_read_timeout(Some(SOON)).unwrap();
+    ask(&mut held).unwrap();
+    one.detach("plain", "a");
+    assert_eq!(ask(&mut held), Ok(format!("b {OUTSIDE}")));
+    tcp(&client, "192.0.2.1:8080").unwrap_err();
 }

@@ -437,8 +437,13 @@ impl Content<'_> {
             goes_where(ONE),
         ];
         self.rule(IN, &one);
-        let mut any = Vec::from(is_local(Which::Destination));
-        any.extend([protocol_into(FIRST), bytes_into(FIRST + 1, Base::Transport, 2, 2), goes_where(ANY)]);
+        // What is for no published port costs one look. Then again, since the second question takes the registers.
+        let asked = || [protocol_into(FIRST), bytes_into(FIRST + 1, Base::Transport, 2, 2)];
+        let mut any = Vec::from(asked());
+        any.push(expr::is_in(PORTS));
+        any.extend(is_local(Which::Destination));
+        any.extend(asked());
+        any.push(goes_where(ANY));
         self.rule(IN, &any);
         // An error has the packet that it is about behind its eight bytes (RFC 792, RFC 4443).
         let (icmp, errors, protocol, from, port): (u8, &[u8], u32, u32, u32) =
@@ -477,13 +482,10 @@ impl Content<'_> {
             self.rule(OUT, &cut);
         }
         // Of the node's own connections to a published port one direction alone would be followed.
-        let mut own = Vec::from(is_local(Which::Destination));
-        own.extend([
-            protocol_into(FIRST),
-            bytes_into(FIRST + 1, Base::Transport, 2, 2),
-            expr::is_in(PORTS),
-            untracked(),
-        ]);
+        let mut own = vec![protocol_into(FIRST), bytes_into(FIRST + 1, Base::Transport, 2, 2)];
+        own.push(expr::is_in(PORTS));
+        own.extend(is_local(Which::Destination));
+        own.push(untracked());
         self.rule(OUT, &own);
     }
 }
