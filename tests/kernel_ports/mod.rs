@@ -258,7 +258,7 @@ async fn connections_are_spread_evenly_over_2_to_100_endpoints() {
     for (size, port) in sizes {
         let balance = Balance { live: to(size), ..Balance::default() };
         let routes = BTreeMap::from([(service, balance.route(&[], None))]);
-        let step = ServiceStep::Make { ifname: "eth0".to_owned(), routes };
+        let step = ServiceStep::Make { ifname: Some("eth0".to_owned()), routes };
         let failed = node.kernel.apply_services(key, vec![step]).await;
         assert!(failed.is_empty(), "{failed:?}");
         is_even(&spread(&client, SocketAddr::new(service, port), &container, &endpoints[..size], port));
