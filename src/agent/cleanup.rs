@@ -9,7 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::kernel::{ClientKey, KernelConfig, KernelError, Linux};
-use crate::plan::{Desired, GuardStep, MeshAction, Plan, ServiceStep, plan, plan_mesh, plan_underlay_guard};
+use crate::model::NetworkId;
+use crate::plan::{
+    Desired, DoorStep, GuardStep, MeshAction, Plan, PortStep, ServiceStep, plan, plan_doors, plan_mesh,
+    plan_ports, plan_underlay_guard,
+};
 use crate::rundir::{self, Owner};
 
 /// One thing that is there and is nobody's.
@@ -101,6 +105,9 @@ struct Steps {
     guard: Option<GuardStep>,
     /// Who is sent to services by what is there.
     clients: Vec<ClientKey>,
+    /// What of published ports is there, on the node and in networks.
+    doors: Option<DoorStep>,
+    ports: Vec<(NetworkId, Vec<PortStep>)>,
     /// Each in words, and why it could not be done.
     told: Vec<(String, Option<String>)>,
 }
@@ -119,15 +126,30 @@ impl Steps {
         for key in kernel.service_clients().await? {
             clients.extend(kernel.observe_services(key).await?.map(|_| key));
         }
+        let doors = plan_doors(None, kernel.observe_doors().await?.as_ref());
+        let mut ports = Vec::new();
+        for network in kernel.port_networks().await? {
+            ports.push((network, plan_ports(None, kernel.observe_ports(network).await?.as_ref())));
+        }
         let texts = texts.chain(clients.iter().map(|_| ServiceStep::Delete.to_string()));
+        let texts = texts.chain(doors.iter().map(ToString::to_string));
+        let texts = texts.chain(ports.iter().flat_map(|(_, steps)| steps).map(ToString::to_string));
         let texts =
             texts.chain(mesh.iter().map(ToString::to_string)).chain(guard.iter().map(ToString::to_string));
         let told = texts.map(|text| (text, None)).collect();
-        Ok(Self { networks, mesh, guard, clients, told })
+        Ok(Self { networks, mesh, guard, clients, doors, ports, told })
     }
 
     async fn remove(&mut self, kernel: &Linux) {
         let mut failed: Vec<(String, String)> = Vec::new();
+        if let Some(step) = self.doors.take() {
+            let text = step.to_string();
+            failed.extend(kernel.apply_doors(step).await.err().map(|error| (text, error.to_string())));
+        }
+        for (network, steps) in std::mem::take(&mut self.ports) {
+            let left = kernel.apply_ports(network, steps).await;
+            failed.extend(left.iter().map(|(step, error)| (step.to_string(), error.to_string())));
+        }
         // Before the interfaces of those go that they are for.
         for key in std::mem::take(&mut self.clients) {
             let left = kernel.apply_services(key, vec![ServiceStep::Delete]).await;

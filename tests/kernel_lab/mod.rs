@@ -307,6 +307,8 @@ impl Drop for Lab {
             for entry in std::fs::read_dir(node.dir.path().join("netns")).into_iter().flatten().flatten() {
                 let _ = umount2(&entry.path(), MntFlags::MNT_DETACH);
             }
+            // What the kernel part mounts there goes with the last network, which a test may leave.
+            let _ = umount2(&node.dir.path().join("netns"), MntFlags::MNT_DETACH);
         }
         for name in self.namespaces.lock().iter().flat_map(|names| names.iter()) {
             let _ = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();

@@ -52,7 +52,7 @@ impl Drop for Second {
     }
 }
 
-fn cleanup(node: &Node, arguments: &[&str]) -> Value {
+pub fn cleanup(node: &Node, arguments: &[&str]) -> Value {
     let mut command = node.netns().command(LANMESH);
     let Output { status, stdout, stderr } =
         command.args(["cleanup", "--json"]).args(arguments).output().expect("runs");

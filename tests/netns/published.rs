@@ -456,3 +456,22 @@ fn two_networks_with_one_subnet_have_their_own_ports_and_one_may_be_encrypted() 
     assert_eq!(ask(&mut held), Ok(format!("b {OUTSIDE}")));
     tcp(&client, "192.0.2.1:8080").unwrap_err();
 }
+
+#[test]
+fn what_an_agent_that_is_no_more_published_is_cleaned_up() {
+    let lab = lab!(1).cluster();
+    network(&lab);
+    let one = lab.node(1);
+    let container = Container::named("w");
+    one.try_attach("net", "w", &container, &["--publish", "8080:8000"]).success();
+    one.kill();
+    let told = crate::leftovers::cleanup(one, &[]).to_string();
+    assert!(told.contains("doors delete") && told.contains("ports delete gate"), "{told}");
+    assert!(!one.netns().links().iter().any(|name| name.starts_with("lmg")), "{:?}", one.netns().links());
+    let tables = one.netns().command("nft").args(["list", "tables"]).output().unwrap();
+    assert!(!String::from_utf8_lossy(&tables.stdout).contains("lanmesh"), "{tables:?}");
+    for family in ["-4", "-6"] {
+        let rules = container.ip(&format!("{family} rule show"));
+        assert!(!rules.contains("7600") && !rules.contains("40000"), "{rules}");
+    }
+}
