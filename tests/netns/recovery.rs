@@ -53,7 +53,6 @@ fn an_agent_that_is_stopped_leaves_the_traffic_alone() {
 fn signals_that_mean_nothing_to_the_agent_do_not_end_it_and_the_log_says_so() {
     let lab = lab!(1);
     let node = lab.node(1);
-    node.start_and_wait();
     let pid = Pid::from_raw(i32::try_from(node.pid()).expect("pids are small"));
     for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
         kill(pid, signal).expect("our own child can be signalled");
