@@ -417,3 +417,14 @@ fn where_the_kernel_has_no_such_rules_the_doctor_says_so_and_everybody_gets_in()
     assert_eq!(check["state"], "fallback", "{check}");
     assert!(check["instead"].as_str().is_some_and(|text| text.contains("encrypted")), "{check}");
 }
+
+/// So that what nodes say to each other is not lost among what strangers send: net.core.rmem_max allows some 200 datagrams.
+#[test]
+fn the_gossip_socket_has_room_for_a_burst_whatever_the_system_allows_programs() {
+    need!("ss");
+    let lab = lab!(1).cluster();
+    let shown = lab.node(1).netns().command("ss").args(["-Hlunm", "sport", "=", ":7979"]).output();
+    let shown = String::from_utf8(shown.expect("it runs").stdout).expect("it is text");
+    let room = shown.split_once(",rb").and_then(|(_, rest)| rest.split(',').next()?.parse::<u64>().ok());
+    assert!(room.is_some_and(|room| room >= 4 << 20), "{shown}");
+}
