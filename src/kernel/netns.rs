@@ -119,6 +119,20 @@ pub(super) struct NetnsDir {
     mounts: Mounts,
 }
 
+/// A namespace that was opened, if it is one.
+async fn entered(opened: Result<Netns, KernelError>) -> Result<Option<Netns>, KernelError> {
+    let netns = match opened {
+        Ok(netns) => netns,
+        Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match netns.run(|| ()).await {
+        Ok(()) => Ok(Some(netns)),
+        Err(KernelError::NotANamespace { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl NetnsDir {
     /// Makes the directory under `run_dir`, if it is not there.
     pub fn open(run_dir: &Path) -> Result<Self, KernelError> {
@@ -141,19 +155,14 @@ impl NetnsDir {
         self.path.join(network.to_string())
     }
 
-    /// The namespace of the mesh; `None` if it has none, or only a file that a crash left.
+    /// The namespace of `network`; `None` if it has none, or only a file that a crash left.
+    pub async fn present(&self, network: NetworkId) -> Result<Option<Netns>, KernelError> {
+        entered(self.netns(network)).await
+    }
+
+    /// The namespace of the mesh, likewise.
     pub async fn mesh(&self) -> Result<Option<Netns>, KernelError> {
-        let path = self.mesh_path();
-        let netns = match Netns::opened(&path, self.mounts.open(&path)?) {
-            Ok(netns) => netns,
-            Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match netns.run(|| ()).await {
-            Ok(()) => Ok(Some(netns)),
-            Err(KernelError::NotANamespace { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        entered(self.mesh_file()).await
     }
 
     /// The namespace of the mesh, or whatever else has its name. Whether it is one at all shows when it is entered.

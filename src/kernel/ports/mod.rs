@@ -66,7 +66,7 @@ impl Linux {
             observed.ways.insert(note.name, found);
         }
         let itself = self.itself(network).await?;
-        if let Some(inside) = self.inside(network).await? {
+        if let Some(inside) = self.inner.dir.present(network).await? {
             let found = inside.run(move || network::find(&itself)).await?;
             observed.rules = found.map_err(|source| refused("look at the published ports", source))?;
         }
@@ -176,25 +176,15 @@ impl Linux {
         gate::outer(&self.inner.run_dir, network)
     }
 
-    /// The network's namespace, if it is there.
-    async fn inside(&self, network: NetworkId) -> Result<Option<Netns>, KernelError> {
-        let netns = match self.inner.dir.netns(network) {
-            Ok(netns) => netns,
-            Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        match netns.run(|| ()).await {
-            Ok(()) => Ok(Some(netns)),
-            // A file that a crash left.
-            Err(KernelError::NotANamespace { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn has_outer(&self, network: NetworkId) -> Result<bool, KernelError> {
         let session = self.inner.own_session().await?;
         let found = session.link_named(&self.outer(network)).await;
         Ok(found.map_err(|failure| failure.doing("find the gate of a network"))?.is_some())
+    }
+
+    /// The network's namespace, which has to be there.
+    async fn inside(&self, network: NetworkId) -> Result<Netns, KernelError> {
+        self.inner.dir.present(network).await?.ok_or(KernelError::NoSuchNetwork { network })
     }
 
     async fn find_gate(&self, network: NetworkId) -> Result<Option<u32>, KernelError> {
@@ -204,7 +194,7 @@ impl Linux {
         let Some(outer) = found.filter(|link| link.up && link.gate() == Some(network)) else {
             return Ok(None);
         };
-        let Some(inside) = self.inside(network).await? else { return Ok(None) };
+        let Some(inside) = self.inner.dir.present(network).await? else { return Ok(None) };
         let look = |source| refused("look at the gate of a network", source);
         let index = outer.index;
         if !self.inner.own.run(move || gate::is_reached(index)).await?.map_err(look)? {
@@ -215,7 +205,7 @@ impl Linux {
 
     async fn make_gate(&self, network: NetworkId, mtu: u32) -> Result<(), KernelError> {
         let failed = |failure: Failure| failure.doing("make the gate of a network");
-        let inside = self.inside(network).await?.ok_or(KernelError::NoSuchNetwork { network })?;
+        let inside = self.inside(network).await?;
         let (own, there) = (self.inner.own_session().await?, super::session::Session::open(&inside).await?);
         let name = self.outer(network);
         let outer = own.link_named(&name).await.map_err(failed)?;
@@ -248,11 +238,9 @@ impl Linux {
         if let Some(outer) = own.link_named(&self.outer(network)).await.map_err(failed)? {
             own.delete_link(outer.index).await.map_err(failed)?;
         }
-        if self.inside(network).await?.is_some() {
-            self.forward(network, network::remove).await?;
-            if let Some(inside) = self.inside(network).await? {
-                inside.run(gate::close).await??;
-            }
+        if let Some(inside) = self.inner.dir.present(network).await? {
+            forward(&inside, network::remove).await?;
+            inside.run(gate::close).await??;
         }
         Ok(())
     }
@@ -274,7 +262,7 @@ impl Linux {
             }
             Ok(refusal)
         };
-        self.forward(network, put).await
+        forward(&self.inside(network).await?, put).await
     }
 
     /// From which addresses the endpoints of a network that have a way may ask themselves, each with that at which it is
@@ -292,20 +280,6 @@ impl Linux {
             all.extend(found.map_err(|source| refused("look at the addresses of an endpoint", source))?);
         }
         Ok(all)
-    }
-
-    async fn forward(
-        &self,
-        network: NetworkId,
-        change: impl FnOnce() -> io::Result<Option<Errno>> + Send + 'static,
-    ) -> Result<(), KernelError> {
-        let what = || "forward published ports to endpoints".to_owned();
-        let inside = self.inside(network).await?.ok_or(KernelError::NoSuchNetwork { network })?;
-        match inside.run(change).await? {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(refused(&what(), source)),
-        }
     }
 
     async fn put_way(&self, network: NetworkId, name: &EndpointName, way: Way) -> Result<(), KernelError> {
@@ -374,6 +348,19 @@ fn read(path: &PathBuf) -> Option<Note> {
 fn forget(path: &PathBuf) {
     // What is left of it is found to be of nobody, and tried again.
     let _ = std::fs::remove_file(path);
+}
+
+/// Changes in a network's namespace what is forwarded there.
+async fn forward(
+    inside: &Netns,
+    change: impl FnOnce() -> io::Result<Option<Errno>> + Send + 'static,
+) -> Result<(), KernelError> {
+    let what = "forward published ports to endpoints";
+    match inside.run(change).await? {
+        Ok(None) => Ok(()),
+        Ok(Some(errno)) => Err(KernelError::from_errno(what, errno)),
+        Err(source) => Err(refused(what, source)),
+    }
 }
 
 fn refused(what: &str, source: io::Error) -> KernelError {
