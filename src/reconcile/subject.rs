@@ -115,7 +115,9 @@ pub trait Subject: Send + Sync + Sized + 'static {
     }
 
     /// Takes up what became of the steps of a part.
-    async fn after(&mut self, key: Self::Key, failed: &[(Self::Step, KernelError)]) -> Result<(), String>;
+    async fn after(&mut self, _key: Self::Key, _failed: &[(Self::Step, KernelError)]) -> Result<(), String> {
+        Ok(())
+    }
 
     /// What the others are to be told now.
     fn announcement(&self) -> Option<Announcement> {
@@ -126,7 +128,9 @@ pub trait Subject: Send + Sync + Sized + 'static {
     fn announced(&mut self, _what: Announcement) {}
 
     /// What stands in the way of what is desired, for people.
-    fn problems(&self) -> Vec<String>;
+    fn problems(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// When there is something to follow again though nothing happens: time as in [`World::now`].
     fn wake(&self) -> Option<Duration> {
@@ -137,4 +141,17 @@ pub trait Subject: Send + Sync + Sized + 'static {
     fn describe(step: &Self::Step) -> String {
         step.to_string()
     }
+}
+
+/// Carries out steps one after the other, each whatever became of those before it.
+pub async fn one_by_one<S: Clone, F: Future<Output = Result<(), KernelError>>>(
+    steps: Vec<S>,
+    apply: impl Fn(S) -> F,
+) -> Failed<S> {
+    let mut failed = Vec::new();
+    for step in steps {
+        let done = apply(step.clone()).await;
+        failed.extend(done.err().map(|error| (step, error)));
+    }
+    failed
 }

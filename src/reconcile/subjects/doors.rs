@@ -8,7 +8,7 @@ use super::Setup;
 use crate::kernel::{Kernel, KernelError};
 use crate::plan::{DesiredDoors, DoorStep, ObservedDoors, plan_doors};
 use crate::reconcile::desire::{World, published};
-use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn, one_by_one};
 
 /// The doors of the node. They have one part.
 #[derive(Debug)]
@@ -41,12 +41,7 @@ impl Subject for Doors {
     }
 
     async fn carry_out(kernel: &dyn Kernel, (): (), steps: Vec<DoorStep>) -> Failed<DoorStep> {
-        let mut failed = Vec::new();
-        for step in steps {
-            let done = kernel.apply_doors(step.clone()).await;
-            failed.extend(done.err().map(|error| (step, error)));
-        }
-        failed
+        one_by_one(steps, |step| kernel.apply_doors(step)).await
     }
 
     fn removal((): (), have: &Self::Observed) -> Vec<DoorStep> {
@@ -70,13 +65,5 @@ impl Subject for Doors {
 
     fn plan(&self, (): (), have: &Self::Observed, _turn: Turn) -> Vec<DoorStep> {
         plan_doors(self.want.as_ref(), have.as_ref()).into_iter().collect()
-    }
-
-    async fn after(&mut self, (): (), _failed: &[(DoorStep, KernelError)]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn problems(&self) -> Vec<String> {
-        Vec::new()
     }
 }

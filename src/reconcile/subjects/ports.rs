@@ -102,10 +102,6 @@ impl Subject for Ports {
         Ok(())
     }
 
-    async fn after(&mut self, _: NetworkId, _: &[(PortStep, KernelError)]) -> Result<(), String> {
-        Ok(())
-    }
-
     fn problems(&self) -> Vec<String> {
         self.problems.clone()
     }

@@ -216,14 +216,6 @@ impl Subject for Services {
         client.remember(steps);
         kernel.place_client(key, &client.place).await.map_err(|error| error.to_string())
     }
-
-    async fn after(&mut self, _: ClientKey, _: &[(ServiceStep, KernelError)]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn problems(&self) -> Vec<String> {
-        Vec::new()
-    }
 }
 
 /// What its interface is called.

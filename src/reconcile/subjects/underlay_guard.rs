@@ -8,7 +8,7 @@ use super::Setup;
 use crate::kernel::{Kernel, KernelError};
 use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard, plan_underlay_guard};
 use crate::reconcile::desire::{World, underlay_guard};
-use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn, one_by_one};
 
 /// The guard of the underlay. It has one part.
 #[derive(Debug)]
@@ -42,12 +42,7 @@ impl Subject for Guard {
     }
 
     async fn carry_out(kernel: &dyn Kernel, (): (), steps: Vec<GuardStep>) -> Failed<GuardStep> {
-        let mut failed = Vec::new();
-        for step in steps {
-            let done = kernel.apply_underlay_guard(step.clone()).await;
-            failed.extend(done.err().map(|error| (step, error)));
-        }
-        failed
+        one_by_one(steps, |step| kernel.apply_underlay_guard(step)).await
     }
 
     fn removal((): (), have: &Self::Observed) -> Vec<GuardStep> {
@@ -84,13 +79,5 @@ impl Subject for Guard {
         }
         let step = plan_underlay_guard(want.as_ref(), have.as_ref());
         step.filter(|step| turn == Turn::Clear || *step != GuardStep::Delete).into_iter().collect()
-    }
-
-    async fn after(&mut self, (): (), _failed: &[(GuardStep, KernelError)]) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn problems(&self) -> Vec<String> {
-        Vec::new()
     }
 }
