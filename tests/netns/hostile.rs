@@ -159,7 +159,7 @@ fn a_hundred_joins_and_leaves_a_second_cost_the_agents_little_and_the_others_not
     let own = own_address(lab.node(2), "c2");
     let listener = Listener::open(&containers[2], PORT, Some(ip(GROUP)));
     wait_members(lab.nodes(), GROUP, &["n3"]);
-    let agents: Vec<u32> = lab.nodes().iter().map(Node::agent_pid).collect();
+    let agents: Vec<u32> = lab.nodes().iter().map(Node::pid).collect();
     let before: Vec<Duration> = agents.iter().map(|pid| cpu(*pid)).collect();
     let begin = Instant::now();
     std::thread::scope(|scope| {

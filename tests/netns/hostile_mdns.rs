@@ -74,7 +74,7 @@ fn counters(node: &Node) -> Value {
 
 /// What an agent has in memory, in KiB.
 fn memory(node: &Node) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.agent_pid())).expect("it runs");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the kernel says so");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }

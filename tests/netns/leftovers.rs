@@ -78,7 +78,7 @@ fn a_second_agent_on_one_run_directory_is_refused_and_told_who_has_it() {
     let output = command.output().expect("runs");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success());
-    let (pid, socket) = (node.agent_pid().to_string(), node.socket());
+    let (pid, socket) = (node.pid().to_string(), node.socket());
     for part in [pid.as_str(), socket.to_str().expect("text"), "--run-dir"] {
         assert!(error.contains(part), "{error}");
     }

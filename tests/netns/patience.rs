@@ -12,7 +12,7 @@ use crate::harness::{Container, Lab, Node, SOON, lab, slowness, wait_until};
 const NETWORK: [&str; 2] = ["--subnet", "10.83.0.0/24"];
 
 fn signal(node: &Node, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(node.agent_pid()).expect("pids are small"));
+    let pid = Pid::from_raw(i32::try_from(node.pid()).expect("pids are small"));
     kill(pid, signal).expect("our own child can be signalled");
 }
 

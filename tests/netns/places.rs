@@ -63,13 +63,13 @@ fn the_nodes_own_namespaces_are_no_containers_whatever_they_are_called() {
     let own = node.netns().path();
     let linked = std::env::temp_dir().join(format!("lanmesh-own-{}", std::process::id()));
     std::os::unix::fs::symlink(&own, &linked).expect("a link");
-    let of_agent = format!("/proc/{}/ns/net", node.agent_pid());
+    let of_agent = format!("/proc/{}/ns/net", node.pid());
     for path in [own.to_str().expect("text"), linked.to_str().expect("text"), &of_agent] {
         let why = refused(node, path);
         assert!(why.contains("node's own network namespace") && why.contains("--host"), "{path}: {why}");
     }
     std::fs::remove_file(&linked).expect("removes");
-    let pid = node.agent_pid().to_string();
+    let pid = node.pid().to_string();
     let why = node.lanmesh(["attach", "net", "--name", "x", "--pid", &pid]).refusal();
     assert!(why.contains("--host"), "{why}");
     let inside = node.lanmesh(["network", "inspect", "net", "--json"]).json();

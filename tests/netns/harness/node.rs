@@ -204,12 +204,6 @@ impl Node {
         matches!(self.agent.borrow_mut().as_mut().map(Child::try_wait), Some(Ok(None)))
     }
 
-    /// The agent's process.
-    pub fn agent_pid(&self) -> u32 {
-        // setpriv, which started it, became it.
-        self.agent.borrow().as_ref().expect("the agent runs").id()
-    }
-
     /// SIGKILL for the agent, and the wait for its end. Nothing if it does not run.
     pub fn kill(&self) {
         if let Some(mut agent) = self.agent.borrow_mut().take() {
