@@ -19,8 +19,8 @@ use super::version::Protocols;
 use super::wire::{self, Compare, Datagram, JoinRequest, Part, Reply, Request, Summary};
 use super::{Timing, conversation};
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, GroupAddr, Mac, NetworkId, NetworkName, NetworkSpec, NodeId,
-    NodeIndex, NodeName, testing,
+    ClusterView, Endpoint, Group, GroupAddr, NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex,
+    NodeName, testing,
 };
 
 const ME: NodeId = NodeId::from_bytes([1; 16]);
@@ -79,18 +79,9 @@ fn fact(n: u8, networks: &[NetworkId]) -> NodeFact {
 }
 
 fn endpoint(name: &str, last: u8) -> Endpoint {
-    let ip = [10, 10, 0, last].into();
-    Endpoint {
-        name: EndpointName::new(name).expect("a name"),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec![ipnetwork::IpNetwork::new(ip, 24).expect("a prefix")],
-        mac: Mac::of_endpoint(ip),
-        services: vec!["_distcc._tcp:3632,txtvers=1".parse().expect("a service")],
-        claim: 1,
-        took_ms: None,
-    }
+    let address = ipnetwork::IpNetwork::new([10, 10, 0, last].into(), 24).expect("a prefix");
+    let services = vec!["_distcc._tcp:3632,txtvers=1".parse().expect("a service")];
+    Endpoint { services, ..testing::endpoint(name, [address]) }
 }
 
 fn network(id: NetworkId, name: &str) -> NetworkSpec {

@@ -8,8 +8,7 @@ use super::gossip_key::GossipKey;
 use super::kinds::{self, EndpointKind, LabelKind, NodeFact};
 use super::pki::{Authority, public_key};
 use crate::model::{
-    Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex, NodeName, Vni,
-    testing,
+    Endpoint, NetworkId, NetworkName, NetworkSpec, NodeId, NodeIndex, NodeName, Vni, testing,
 };
 
 /// A CA that signs gossip keys.
@@ -34,17 +33,7 @@ impl Ca {
 
 /// An endpoint of this name; `claim` tells one value from another.
 pub(super) fn endpoint(name: &str, claim: u64) -> Endpoint {
-    Endpoint {
-        name: EndpointName::new(name).unwrap(),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec!["10.10.0.17/24".parse().unwrap()],
-        mac: Mac::of_endpoint("10.10.0.17".parse().unwrap()),
-        services: Vec::new(),
-        claim,
-        took_ms: None,
-    }
+    Endpoint { claim, ..testing::endpoint(name, ["10.10.0.17/24".parse().unwrap()]) }
 }
 
 /// The fact that there is an endpoint.

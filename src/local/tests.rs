@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lanmesh_ipam::AddressRequest;
 
 use super::*;
-use crate::model::{Endpoint, EndpointName, Mac, Placement, testing};
+use crate::model::{EndpointName, Placement, testing};
 
 const NETWORK: NetworkId = NetworkId::from_bytes([3; 8]);
 const INDEX: NodeIndex = NodeIndex(1);
@@ -25,17 +25,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
     let request = AddressRequest { key: name, ..AddressRequest::default() };
     let grants = local.leases.allocate(&spec(), &request, |_| false).expect("has room");
     let address = grants[0].address;
-    let endpoint = Endpoint {
-        name: EndpointName::new(name).expect("a name"),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec![address],
-        mac: Mac::of_endpoint(address.ip()),
-        services: Vec::new(),
-        claim: 1,
-        took_ms: None,
-    };
+    let endpoint = testing::endpoint(name, [address]);
     let record = LocalEndpoint {
         network: NETWORK,
         endpoint,

@@ -16,7 +16,7 @@ use crate::cluster::{ClusterError, Members};
 use crate::kernel::{Fake, KernelEvent};
 use crate::mesh::MeshSecret;
 use crate::model::{
-    Encryption, Endpoint, Group, Mac, MeshKey, NetworkOptions, NetworkSpec, NetworkView, Node, NodeIndex,
+    Encryption, Endpoint, Group, MeshKey, NetworkOptions, NetworkSpec, NetworkView, Node, NodeIndex,
     NodeName, Placement, testing,
 };
 use crate::namespace::NamespaceId;
@@ -47,18 +47,7 @@ fn node(n: u8) -> Node {
 
 fn endpoint(name: &str, last: u16) -> Endpoint {
     let [a, b] = last.to_be_bytes();
-    let address: ipnetwork::IpNetwork = format!("10.10.{a}.{b}/16").parse().unwrap();
-    Endpoint {
-        name: name.parse().unwrap(),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec![address],
-        mac: Mac::of_endpoint(address.ip()),
-        services: Vec::new(),
-        claim: 1,
-        took_ms: None,
-    }
+    testing::endpoint(name, [format!("10.10.{a}.{b}/16").parse().unwrap()])
 }
 
 fn record(name: &str, last: u16) -> LocalEndpoint {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{OwnEndpoint, RemoteNode};
-use lanmesh_model::{Endpoint, EndpointName, Found, Mac, NodeId, SeenHost, SeenService, ZeroconfFact};
+use lanmesh_model::{Endpoint, EndpointName, Found, NodeId, SeenHost, SeenService, ZeroconfFact, testing};
 
 pub fn name(text: &str) -> EndpointName {
     EndpointName::new(text).unwrap()
@@ -21,17 +21,7 @@ pub fn address(last: u8) -> IpAddr {
 
 /// An endpoint at 10.10.0.`last`.
 pub fn endpoint(called: &str, last: u8) -> Endpoint {
-    Endpoint {
-        name: name(called),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec![format!("10.10.0.{last}/24").parse().unwrap()],
-        mac: Mac::of_endpoint(address(last)),
-        services: Vec::new(),
-        claim: 1,
-        took_ms: None,
-    }
+    testing::endpoint(called, [format!("10.10.0.{last}/24").parse().unwrap()])
 }
 
 pub fn local(called: &str, last: u8) -> OwnEndpoint {

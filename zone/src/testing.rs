@@ -8,8 +8,8 @@ use ipnetwork::IpNetwork;
 
 use crate::{Instance, Zone};
 use lanmesh_model::{
-    AdvertisedService, ClusterView, Endpoint, Found, Mac, NetworkId, NetworkName, NetworkSpec, NetworkView,
-    Node, NodeId, NodeIndex, NodeState, SeenService, Vni, ZeroconfFact, ZeroconfKey,
+    AdvertisedService, ClusterView, Endpoint, Found, NetworkId, NetworkName, NetworkSpec, NetworkView, Node,
+    NodeId, NodeIndex, NodeState, SeenService, Vni, ZeroconfFact, ZeroconfKey, testing,
 };
 
 /// The network of [`Lab`].
@@ -45,18 +45,8 @@ impl Lab {
 
     /// Adds an endpoint of node `number`.
     pub fn endpoint(&mut self, number: u8, name: &str, addresses: &[&str], set: impl FnOnce(&mut Endpoint)) {
-        let addresses: Vec<IpAddr> = addresses.iter().map(|a| a.parse().expect("an address")).collect();
-        let mut endpoint = Endpoint {
-            name: name.parse().expect("a name"),
-            service: None,
-            slot: None,
-            aliases: Vec::new(),
-            mac: Mac::of_endpoint(addresses[0]),
-            addresses: addresses.into_iter().map(IpNetwork::from).collect(),
-            services: Vec::new(),
-            claim: 1,
-            took_ms: None,
-        };
+        let addresses = addresses.iter().map(|a| IpNetwork::from(a.parse::<IpAddr>().expect("an address")));
+        let mut endpoint = testing::endpoint(name, addresses);
         set(&mut endpoint);
         self.endpoints.entry(node(number)).or_default().push(endpoint);
     }

@@ -35,18 +35,8 @@ fn spec() -> NetworkSpec {
 }
 
 fn endpoint(name: &str, last: u8, claim: u64) -> Endpoint {
-    let address: IpNetwork = format!("10.10.0.{last}/24").parse().expect("an address");
-    Endpoint {
-        name: EndpointName::new(name).expect("a name"),
-        service: None,
-        slot: None,
-        aliases: Vec::new(),
-        addresses: vec![address],
-        mac: Mac::of_endpoint(address.ip()),
-        services: Vec::new(),
-        claim,
-        took_ms: None,
-    }
+    let address = format!("10.10.0.{last}/24").parse().expect("an address");
+    Endpoint { claim, ..testing::endpoint(name, [address]) }
 }
 
 fn local(endpoint: Endpoint) -> LocalEndpoint {
