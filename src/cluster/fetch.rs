@@ -60,7 +60,8 @@ impl Cluster {
     }
 
     /// A part of every node's document in a network: `known` of the view where this node takes part, else `part`
-    /// of what a live node that does answers.
+    /// of what a live node that does answers. Of those that have been heard of here, and of this node itself, it is what is
+    /// known here: who is asked may not have heard yet of what has just been written.
     async fn fetch<T>(
         &self,
         network: NetworkId,
@@ -70,7 +71,8 @@ impl Cluster {
         let view = self.view().borrow().clone();
         let here = view.networks.get(&network).ok_or(ClusterError::NoSuchNetwork(network))?;
         let takes_part = view.myself().is_some_and(|me| me.networks.contains(&network));
-        if takes_part && view.unheard(network).next().is_none() {
+        let unheard: BTreeSet<NodeId> = view.unheard(network).map(|node| node.id).collect();
+        if takes_part && unheard.is_empty() {
             return Ok(known(here));
         }
         let holders = self.0.link.with(move |core, _| core.holders(network)).await?;
@@ -83,11 +85,24 @@ impl Cluster {
             }
             None
         });
-        if let Ok(Some(found)) = answered.await {
-            return Ok(found);
-        }
-        if asked == 0 { Ok(BTreeMap::new()) } else { Err(ClusterError::NoAnswer { network, asked }) }
+        let told = match answered.await {
+            Ok(Some(told)) => told,
+            _ if asked == 0 => BTreeMap::new(),
+            _ => return Err(ClusterError::NoAnswer { network, asked }),
+        };
+        let heard_here = |node: &NodeId| *node == view.me || (takes_part && !unheard.contains(node));
+        Ok(joined(told, known(here), heard_here))
     }
+}
+
+/// What is `known` here of those that have been `heard` of here, and what was `told` of the others.
+fn joined<T>(
+    told: BTreeMap<NodeId, T>,
+    known: BTreeMap<NodeId, T>,
+    heard: impl Fn(&NodeId) -> bool,
+) -> BTreeMap<NodeId, T> {
+    let told = told.into_iter().filter(|(node, _)| !heard(node));
+    told.chain(known.into_iter().filter(|(node, _)| heard(node))).collect()
 }
 
 /// A part of each document of a network that a node has told.
@@ -103,4 +118,21 @@ fn documents<T>(
         (writer, Arc::clone(part(doc.known())))
     });
     told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_has_itself_is_not_hidden_by_one_that_has_not_heard_of_it() {
+        let [me, heard, unheard] = [1, 2, 3].map(|n| NodeId::from_bytes([n; 16]));
+        let told = BTreeMap::from([(me, "old"), (heard, "old"), (unheard, "told")]);
+        let known = BTreeMap::from([(me, "new"), (heard, "new")]);
+        let both = joined(told.clone(), known.clone(), |node| *node != unheard);
+        assert_eq!(both, BTreeMap::from([(me, "new"), (heard, "new"), (unheard, "told")]));
+        // Where it takes no part, only its own counts; and it may have none any more.
+        let others = joined(told, BTreeMap::from([(heard, "new")]), |node| *node == me);
+        assert_eq!(others, BTreeMap::from([(heard, "old"), (unheard, "told")]));
+    }
 }

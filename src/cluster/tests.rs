@@ -6,6 +6,7 @@ mod owed;
 mod told;
 mod versions;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
@@ -137,6 +138,9 @@ async fn three_nodes_join_and_see_each_other_their_networks_and_their_endpoints(
     let fetched = n3.fetch_endpoints(net.id).await.unwrap();
     assert!(fetched[&n2.me()].contains_key(&endpoint("two", 1).name));
     n3.put_endpoint(net.id, endpoint("three", 1)).await.unwrap();
+    // Asked of n2, which has not heard of it.
+    let fetched = n3.fetch_endpoints(net.id).await.unwrap();
+    assert_eq!(fetched.keys().collect::<BTreeSet<_>>(), BTreeSet::from([&n2.me(), &n3.me()]));
     for cluster in [&n2, &n3] {
         until(cluster, "both endpoints", |view| view.networks[&net.id].endpoints.len() == 2).await;
     }
