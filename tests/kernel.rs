@@ -566,6 +566,41 @@ async fn a_container_that_dies_is_an_event_and_a_detach_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interface_that_is_offered_is_there_also_in_the_moment_in_which_it_is_taken() {
+    let lab = lab!("taken", 1);
+    let node = &lab.nodes[0];
+    let (one, two) = (lab.container("one"), lab.container("two"));
+    let mut want = network(node, 1);
+    // What comes before it in the list is looked at first, and takes its time.
+    for last in 20..30 {
+        want.ports.insert(
+            name(&format!("a{last}")),
+            port(&format!("a{last}"), &lab.container(&format!("c{last}")), last),
+        );
+    }
+    let mut offered = port("z", &one, 17);
+    (offered.placement, offered.ifname) = (Placement::Offered(None), "offered0".to_owned());
+    want.ports.insert(name("z"), offered);
+    node.make(&network_of(&want)).await;
+    let netns = node.name.clone();
+    let moving = tokio::task::spawn_blocking(move || {
+        ip(&netns, &format!("link set offered0 netns {one}"));
+        for _ in 0..60 {
+            ip(&one, &format!("link set offered0 netns {two}"));
+            ip(&two, &format!("link set offered0 netns {one}"));
+        }
+    });
+    let mut looks = 0;
+    while !moving.is_finished() {
+        let seen = node.kernel.observe_network(want.id).await.expect("observes").expect("is there");
+        assert!(seen.ports.contains_key(&name("z")), "it is lost after {looks} looks");
+        looks += 1;
+    }
+    moving.await.expect("is moved");
+    assert!(looks > 10, "{looks}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_ways_to_the_others_take_is_the_underlays_mtu_wherever_the_address_is() {
     let lab = lab!("ways", 1);
     let node = &lab.nodes[0];

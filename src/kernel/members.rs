@@ -44,7 +44,7 @@ impl Members {
             if names.contains_key(&index) {
                 continue;
             }
-            let link = room.session().link_at(index, None).await;
+            let link = room.session().link_at(index).await;
             let link = link.map_err(|failure| failure.doing("look at a member's port"))?;
             if let Some(name) = link.and_then(|link| link.endpoint()) {
                 names.insert(index, name);

@@ -9,12 +9,17 @@ use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 
+use nix::errno::Errno;
+
 use super::bulk::{MDNS, is_static};
 use super::links::{BRIDGE, Link, VXLAN};
-use super::session::Session;
+use super::session::{Failure, Session};
 use super::{KernelError, mdb};
 use crate::model::{Mac, MulticastMode};
 use crate::plan::{ObservedBridge, ObservedGuard, ObservedNetwork, ObservedPort, ObservedVxlan, PortName};
+
+/// How often the other end of a port is looked for that is always somewhere else.
+const MOVES: usize = 8;
 
 /// Everything in the namespace that `session` is in.
 pub(super) async fn network(
@@ -222,13 +227,13 @@ async fn port(
     entries: &[Entry],
     guard: ObservedGuard,
 ) -> Result<Option<ObservedPort>, KernelError> {
-    let Some(peer) = near.peer else { return Ok(None) };
     let doing = || format!("look at the endpoint's end of {}", near.name);
-    let far = session.link_at(peer, near.peer_nsid).await.map_err(|failure| failure.doing(doing()))?;
-    let Some(far) = far else { return Ok(None) };
-    let addresses = session.addresses(peer, near.peer_nsid).await;
+    let Some(far) = far_end(session, near).await.map_err(|failure| failure.doing(doing()))? else {
+        return Ok(None);
+    };
+    let addresses = session.addresses(far.index, far.nsid).await;
     let addresses = addresses.map_err(|failure| failure.doing(doing()))?;
-    let mac = far.mac.unwrap_or(Mac([0; 6]));
+    let mac = far.link.mac.unwrap_or(Mac([0; 6]));
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
     let hears_all =
         near.bridge_port().contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent));
@@ -237,8 +242,40 @@ async fn port(
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
-        mtu: near.mtu.min(far.mtu),
+        mtu: near.mtu.min(far.link.mtu),
         ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all && !unlimited,
         guard,
     }))
+}
+
+/// The other end of a port, and where it is.
+struct FarEnd {
+    link: Link,
+    index: u32,
+    nsid: Option<i32>,
+}
+
+/// The other end of `near`; `None` if there is none any more. A runtime that was offered it takes it to a namespace of its own,
+/// maybe at this moment: then the near end says where it is now.
+async fn far_end(session: &Session, near: &Link) -> Result<Option<FarEnd>, Failure> {
+    let mut place = (near.peer, near.peer_nsid);
+    for _ in 0..MOVES {
+        let (Some(index), nsid) = place else { return Ok(None) };
+        let found = match nsid {
+            Some(nsid) => session.link_in(nsid, index).await,
+            None => session.link_at(index).await,
+        };
+        let namespace_gone = match found {
+            Ok(Some(link)) => return Ok(Some(FarEnd { link, index, nsid })),
+            Ok(None) => false,
+            Err(Failure::Refused(Errno::EINVAL)) => true,
+            Err(failure) => return Err(failure),
+        };
+        let Some(now) = session.link_at(near.index).await? else { return Ok(None) };
+        let before = std::mem::replace(&mut place, (now.peer, now.peer_nsid));
+        if namespace_gone && place == before {
+            return Ok(None);
+        }
+    }
+    Err(Failure::Refused(Errno::EBUSY))
 }

@@ -183,7 +183,7 @@ async fn repair(
         return Ok(());
     }
     // The container may have given it another name.
-    let link = far.session.link_at(far_index, None).await.map_err(|failure| failure.doing(doing()))?;
+    let link = far.session.link_at(far_index).await.map_err(|failure| failure.doing(doing()))?;
     let ifname = link.map_or_else(|| port.ifname.clone(), |link| link.name);
     far.address(far_index, &ifname, port).await
 }
@@ -231,7 +231,7 @@ impl Far {
     /// The index here of the other end of `near`, if it is here.
     async fn index_of_peer(&self, near: &Link) -> Result<Option<u32>, KernelError> {
         let Some(index) = near.peer else { return Ok(None) };
-        let found = self.session.link_at(index, None).await;
+        let found = self.session.link_at(index).await;
         let found = found.map_err(|failure| failure.doing(format!("look into {}", self.place)))?;
         // Indexes repeat between namespaces; that both ends point at each other and one is not a MAC's chance.
         Ok(found

@@ -209,7 +209,7 @@ impl Room {
                 }
                 () = sleep(GONE_POLL) => {
                     // An index is not given twice for a long time, and a name may be.
-                    let found = self.session.link_at(link.index, None).await;
+                    let found = self.session.link_at(link.index).await;
                     if found.map_err(|failure| failure.doing(what()))?.is_none() {
                         return Ok(());
                     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use futures_util::StreamExt;
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+    NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
@@ -20,6 +20,17 @@ use tokio::task::JoinHandle;
 use super::KernelError;
 use super::links::{Link, ROUTE_PROTOCOL};
 use super::netns::Netns;
+
+/// How often a list is read that changes meanwhile.
+const DUMPS: usize = 8;
+
+/// What a request was answered.
+#[derive(Default)]
+struct Answers {
+    found: Vec<RouteNetlinkMessage>,
+    /// What is listed changed meanwhile (NLM_F_DUMP_INTR).
+    disturbed: bool,
+}
 
 /// How a request ended that did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,23 +84,40 @@ impl Session {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        self.exchange(message, flags).await.map(|answers| answers.found)
+    }
+
+    /// Everything that the kernel lists. A list that changed while it was read may lack what was there all the time: it is
+    /// read again.
+    async fn dump(&self, message: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, Failure> {
+        for _ in 0..DUMPS {
+            let answers = self.exchange(message.clone(), NLM_F_DUMP).await?;
+            if !answers.disturbed {
+                return Ok(answers.found);
+            }
+        }
+        Err(Failure::Refused(Errno::EINTR))
+    }
+
+    async fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Answers, Failure> {
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
         let mut answers = self.handle.clone().request(request).map_err(|_| Failure::Broken)?;
-        let mut found = Vec::new();
+        let mut all = Answers::default();
         while let Some(answer) = answers.next().await {
+            all.disturbed |= answer.header.flags & NLM_F_DUMP_INTR != 0;
             match answer.payload {
-                NetlinkPayload::InnerMessage(message) => found.push(message),
+                NetlinkPayload::InnerMessage(message) => all.found.push(message),
                 NetlinkPayload::Error(error) => match error.code {
                     Some(code) => return Err(Failure::Refused(Errno::from_raw(-code.get()))),
-                    None => return Ok(found),
+                    None => return Ok(all),
                 },
-                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::Done(_) => return Ok(all),
                 _ => {}
             }
         }
         // An acknowledgement ends the answers without being one, and so does the end of the connection.
-        if self.connection.is_finished() { Err(Failure::Broken) } else { Ok(found) }
+        if self.connection.is_finished() { Err(Failure::Broken) } else { Ok(all) }
     }
 
     /// Makes a link; an existing one of that name is an error (EEXIST).
@@ -120,12 +148,19 @@ impl Session {
         self.get_link(message).await
     }
 
-    /// The link with this index, in the namespace that this one calls `nsid`, or in this one.
-    pub async fn link_at(&self, index: u32, nsid: Option<i32>) -> Result<Option<Link>, Failure> {
+    /// The link with this index.
+    pub async fn link_at(&self, index: u32) -> Result<Option<Link>, Failure> {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.attributes.extend(nsid.map(LinkAttribute::IfNetnsId));
-        self.get_link(message).await.or_else(|failure| nsid_gone(nsid, failure))
+        self.get_link(message).await
+    }
+
+    /// The link with this index in the namespace that this one calls `nsid`; EINVAL where there is no such namespace any more.
+    pub async fn link_in(&self, nsid: i32, index: u32) -> Result<Option<Link>, Failure> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes.push(LinkAttribute::IfNetnsId(nsid));
+        self.get_link(message).await
     }
 
     async fn get_link(&self, message: LinkMessage) -> Result<Option<Link>, Failure> {
@@ -139,7 +174,7 @@ impl Session {
     /// Every link.
     pub async fn links(&self) -> Result<Vec<Link>, Failure> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
-        let found = self.request(request, NLM_F_DUMP).await?;
+        let found = self.dump(request).await?;
         Ok(found.into_iter().filter_map(as_link).collect())
     }
 
@@ -149,7 +184,7 @@ impl Session {
         let mut message = AddressMessage::default();
         message.header.index = index;
         message.attributes.extend(nsid.map(AddressAttribute::TargetNetNsId));
-        let found = match self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await {
+        let found = match self.dump(RouteNetlinkMessage::GetAddress(message)).await {
             Err(Failure::Refused(Errno::ENODEV)) => Vec::new(),
             Err(failure) => nsid_gone(nsid, failure)?,
             Ok(found) => found,
@@ -167,7 +202,7 @@ impl Session {
     pub async fn settled_addresses(&self, index: u32) -> Result<Vec<IpAddr>, Failure> {
         let mut message = AddressMessage::default();
         message.header.index = index;
-        let found = self.request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP).await?;
+        let found = self.dump(RouteNetlinkMessage::GetAddress(message)).await?;
         let passing = AddressHeaderFlags::Secondary
             | AddressHeaderFlags::Deprecated
             | AddressHeaderFlags::Tentative
@@ -237,13 +272,13 @@ impl Session {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet6;
         message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
-        let found = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await?;
+        let found = self.dump(RouteNetlinkMessage::GetRoute(message)).await?;
         let ours = found.into_iter().filter_map(as_route);
         // A kernel that does not check strictly lists all.
         Ok(ours.filter(|route| route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)).collect())
     }
 
-    /// The routes of the family that `message` names.
+    /// The routes of the family that `message` names. Of those that others change meanwhile some may come twice, or not.
     pub async fn routes(&self, message: RouteMessage) -> Result<Vec<RouteMessage>, Failure> {
         let found = self.request(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP).await?;
         Ok(found.into_iter().filter_map(as_route).collect())
@@ -303,7 +338,7 @@ impl Session {
     }
 
     async fn dump_neighbours(&self, message: NeighbourMessage) -> Result<Vec<NeighbourMessage>, Failure> {
-        let found = self.request(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP).await?;
+        let found = self.dump(RouteNetlinkMessage::GetNeighbour(message)).await?;
         let parsed = found.into_iter().filter_map(|message| match message {
             RouteNetlinkMessage::NewNeighbour(message) => Some(message),
             _ => None,

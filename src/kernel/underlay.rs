@@ -35,7 +35,7 @@ impl Linux {
         let missing = || KernelError::AddressNotLocal { address };
         let found = addresses.into_iter().find(|(_, network)| network.ip() == address);
         let (index, _) = found.ok_or_else(missing)?;
-        let link = session.link_at(index, None).await.map_err(failed)?.ok_or_else(missing)?;
+        let link = session.link_at(index).await.map_err(failed)?.ok_or_else(missing)?;
         let mut ways = Ways::new(&session, address);
         for to in towards.into_iter().filter(|to| to.is_ipv4() == address.is_ipv4()) {
             ways.follow(to).await.map_err(failed)?;
@@ -93,7 +93,7 @@ impl<'a> Ways<'a> {
         let Some(way) = self.session.way(self.from, to, RouteFlags::empty()).await? else { return Ok(()) };
         let Some(index) = leads_to(&way) else { return Ok(()) };
         if !self.mtus.contains_key(&index) {
-            let Some(Link { mtu, loopback: false, .. }) = self.session.link_at(index, None).await? else {
+            let Some(Link { mtu, loopback: false, .. }) = self.session.link_at(index).await? else {
                 return Ok(());
             };
             self.mtus.insert(index, mtu);
