@@ -1,8 +1,10 @@
 //! What Docker asks of its plugin, and what it answers about its containers: whoever may use Docker chooses much of it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use lanmesh_docker::container::{Asker, by_token, name_of, only_one};
+use lanmesh::model::EndpointName;
+use lanmesh_docker::container::{Asker, by_token, only_one};
 use lanmesh_docker::engine::{Container, Service};
 use lanmesh_docker::options::{IpamOptions, NetworkWish, allocated};
 use lanmesh_docker::pool::PoolId;
@@ -36,7 +38,8 @@ pub fn run(input: &[u8]) {
         services(&found);
     }
     if let Some(text) = crate::text(input) {
-        name_of(text).expect("any text gives a name");
+        let name = EndpointName::of_text(text);
+        assert_eq!(name.as_str().parse(), Ok(name), "any text gives a name");
     }
 }
 
@@ -61,7 +64,7 @@ fn pool(call: &RequestPool) {
         && let Some(range) = options.tokens.or_else(|| usual(subnet))
     {
         let mut tokens = Tokens::new(range, [range.first()], 7);
-        let taken: Vec<_> = (0..4).map_while(|_| tokens.take().ok()).collect();
+        let taken: Vec<_> = (0..4).map_while(|_| tokens.take(Duration::ZERO).ok()).collect();
         assert!(taken.iter().all(|token| range.contains(*token) && *token != range.first()));
         assert!((1..taken.len()).all(|n| !taken[..n].contains(&taken[n])), "one token twice: {taken:?}");
     }
