@@ -29,6 +29,7 @@ pub fn check(view: &ClusterView) {
             asked: Vec::new(),
             draining: false,
             publish: Vec::new(),
+            owner: None,
         })
     });
     let own: Vec<LocalEndpoint> = own.collect();
