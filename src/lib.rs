@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod privileges;
 pub mod reconcile;
 pub mod rundir;
+pub mod runtimes;
 pub mod state;
 
 // Rooms that are crates by themselves, under the names by which this one knows them.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lanmesh::cli::{self, Cli, CliError, ErrorReport, PluginCli};
+use lanmesh::cli::{self, Cli, CliError, ErrorReport, PluginCli, Program};
 use lanmesh::fault;
 
 fn main() -> ExitCode {
@@ -13,8 +13,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> ExitCode {
-    if std::env::args_os().next().is_some_and(|name| cli::is_plugin(&name)) {
-        return report(cli::run_plugin(PluginCli::parse()), false);
+    match Program::named(&std::env::args_os().next().unwrap_or_default()) {
+        Program::Lanmesh => {}
+        Program::DockerPlugin => return report(cli::run_plugin(PluginCli::parse()), false),
+        Program::Oci => return report(cli::run_oci(), false),
+        Program::Cni => {
+            return match cli::run_cni() {
+                Ok(code) => code,
+                Err(error) => report(Err(error), false),
+            };
+        }
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

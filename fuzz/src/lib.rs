@@ -54,6 +54,7 @@ targets! {
     mdns_packets,
     mdns_registry,
     resolv_conf,
+    runtime_calls,
     token,
 }
 

@@ -19,6 +19,7 @@ PURE = [
     "model/src",
     "multicast/src",
     "plan/src",
+    "runtimes/src",
     "zeroconf/src",
     "zone/src",
     "src/reconcile/desire",
@@ -66,6 +67,7 @@ ROOMS = {
     "cluster": {"clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "model", "namespace", "zone"},
     "docker": {"api", "model"},
+    "runtimes": {"api", "beneath", "config", "dns", "model", "namespace"},
     "mdns": {"namespace", "zeroconf"},
     "local": {"model", "namespace", "state"},
     "api": {"clock", "errno", "logs", "model", "config"},
@@ -74,7 +76,7 @@ ROOMS = {
         "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
         "local", "machine", "api", "reconcile", "rundir", "mdns", "privileges",
     },
-    "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges"},
+    "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }
 
 

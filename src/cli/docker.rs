@@ -73,11 +73,6 @@ pub struct PluginCli {
     scope: ScopeArg,
 }
 
-/// Whether the program was called by this name, and is to be Docker's plugin.
-pub fn is_plugin(name: &std::ffi::OsStr) -> bool {
-    std::path::Path::new(name).file_name().is_some_and(|name| name == docker::PROGRAM)
-}
-
 /// Is Docker's plugin until it is told to stop.
 ///
 /// # Errors

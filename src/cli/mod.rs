@@ -7,6 +7,7 @@
 mod agent;
 mod attach;
 mod cleanup;
+mod cni;
 mod desired;
 mod detach;
 mod discover;
@@ -28,7 +29,9 @@ mod node;
 mod options;
 mod output;
 mod plan;
+mod programs;
 mod reclaim;
+mod run;
 mod secret;
 mod service;
 mod spec;
@@ -45,8 +48,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use self::docker::{PluginCli, is_plugin, run_plugin};
+pub use self::docker::{PluginCli, run_plugin};
 pub use self::error::{CliError, ErrorReport};
+pub use self::programs::{Program, run_cni, run_oci};
 use crate::api::client::Client;
 use crate::config::{DEFAULT_RUN_DIR, socket_in};
 
@@ -90,6 +94,8 @@ enum Command {
     Network(network::Command),
     /// Attach a container, or this node, to a network
     Attach(attach::Args),
+    /// Run a program as an endpoint of a network, in a network namespace of its own
+    Run(run::Args),
     /// Detach an endpoint from a network
     Detach(detach::Args),
     /// List endpoints, or drain one
@@ -118,6 +124,9 @@ enum Command {
     /// Show what this node lacks for Docker
     #[command(subcommand)]
     Docker(docker::Command),
+    /// Let runtimes of containers use a network by CNI
+    #[command(subcommand)]
+    Cni(cni::Command),
     /// Remove what former agents left in the kernel
     Cleanup(cleanup::Args),
     /// Show how the agent is
@@ -159,10 +168,11 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
     };
     let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
     let context = Context { client: Client::new(socket), json: cli.json };
-    if let Command::Network(network::Command::Exec(args)) = command {
-        return network_exec::run(&context, &args);
+    match command {
+        Command::Network(network::Command::Exec(args)) => network_exec::run(&context, &args),
+        Command::Run(args) => run::run(&context, args),
+        command => block_on(dispatch(&context, command)),
     }
-    block_on(dispatch(&context, command))
 }
 
 /// Runs `future` on this thread.
@@ -196,10 +206,11 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Desired(command) => desired::run(context, &command).await,
         Command::Doctor => doctor::run(context).await,
         Command::Docker(command) => docker::run(context, &command).await,
+        Command::Cni(command) => cni::run(context, &command).await,
         Command::Status => status::run(context).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.
-        Command::Agent(_) | Command::Cleanup(_) | Command::WireguardUserspace(_) => Ok(()),
+        Command::Agent(_) | Command::Run(_) | Command::Cleanup(_) | Command::WireguardUserspace(_) => Ok(()),
     }
 }

@@ -6,11 +6,13 @@
 mod harness;
 
 mod addresses;
+mod alone;
 mod attach;
 mod avahi;
 mod broadcast;
 mod cleanup;
 mod clusters;
+mod cni;
 mod contests;
 mod copies;
 mod departure;
@@ -24,6 +26,7 @@ mod encrypted_leaks;
 mod encrypted_zeroconf;
 mod forgers;
 mod full_disk;
+mod hooks;
 mod hostile;
 mod hostile_mdns;
 mod isolation;
