@@ -351,6 +351,7 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         asked: Vec::new(),
         draining: false,
         publish: Vec::new(),
+        owner: None,
     };
     let mut work = reconciler.work().await;
     reconciler.bring_up(&mut work, &own).await?;

@@ -1,5 +1,6 @@
 //! What a runtime may say, and what it is answered.
 
+use lanmesh_model::{EndpointName, ServiceName};
 use serde_json::{Value, json};
 
 use super::{Args, Call, Command, Config, Made, Version, code, reply, supported};
@@ -116,14 +117,14 @@ fn who_asks_gives_the_endpoint_its_names() {
     let nomad = "NOMAD_JOB_ID=shop;NOMAD_GROUP_NAME=web;NOMAD_ALLOC_ID=5a1f0b3c-1111-2222-3333-444455556666";
     let wish = plain.wish(&add(nomad)).expect("can be understood");
     assert_eq!(
-        (wish.name.as_str(), wish.service.as_ref().map(|s| s.as_str())),
+        (wish.name.as_str(), wish.service.as_ref().map(ServiceName::as_str)),
         ("web-5a1f0b3c", Some("shop-web"))
     );
     let wish = config(json!({ "service": "farm", "advertise": ["_distcc._tcp:3632"] }))
         .wish(&add("LANMESH_SLOT=3;LANMESH_ALIAS=a,b"))
         .expect("can be understood");
     assert_eq!((wish.service.map(|s| s.to_string()), wish.slot), (Some("farm".to_owned()), Some(3)));
-    let aliases: Vec<_> = wish.aliases.iter().map(|alias| alias.as_str()).collect();
+    let aliases: Vec<_> = wish.aliases.iter().map(EndpointName::as_str).collect();
     assert_eq!((aliases, wish.advertise.len()), (vec!["a", "b"], 1), "the short id is the name");
     assert!(plain.wish(&add("LANMESH_SLOT=1")).is_err());
 }
