@@ -210,7 +210,7 @@ async fn in_namespace<T: Send + 'static>(
     namespace: &Path,
     work: impl FnOnce(&File) -> T + Send + 'static,
 ) -> Result<T, MdnsError> {
-    let done = enter::within_path("lanmesh-mdns", namespace, work).await;
+    let done = enter::within_path(namespace, work).await;
     done.map_err(|source| MdnsError::Namespace { path: namespace.to_owned(), source })
 }
 

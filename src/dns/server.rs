@@ -129,7 +129,7 @@ async fn bind(namespace: &Path, addresses: &[IpAddr], port: u16, sockets: usize)
         }
         Ok(bound)
     };
-    let bound = enter::within_path("lanmesh-dns-bind", namespace, work).await;
+    let bound = enter::within_path(namespace, work).await;
     bound.map_err(|source| DnsError::Namespace { path: namespace.to_owned(), source })?
 }
 

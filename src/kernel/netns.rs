@@ -15,8 +15,6 @@ use super::mounts::Mounts;
 use crate::model::NetworkId;
 use crate::namespace::{Namespace, NamespaceError, NamespaceId, enter, process_of};
 
-/// What a thread is called that does something in a namespace.
-const THREAD: &str = "lanmesh-netns";
 /// The calling thread's own namespace.
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
@@ -87,7 +85,7 @@ impl Netns {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, KernelError> {
-        enter::within(THREAD, self.file.clone(), work).await.map_err(|error| {
+        enter::within(self.file.clone(), work).await.map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EINVAL) => KernelError::NotANamespace { path: self.path.to_path_buf() },
                 Some(errno) => KernelError::from_errno(format!("enter {}", self.path.display()), errno),
@@ -103,7 +101,7 @@ impl Netns {
 pub(super) async fn in_throwaway<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, KernelError> {
-    let tried = enter::aside(THREAD, move || {
+    let tried = enter::aside(move || {
         unshare(CloneFlags::CLONE_NEWNET)
             .map_err(|errno| KernelError::from_errno("make a network namespace", errno))?;
         Ok(work())

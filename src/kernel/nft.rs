@@ -3,7 +3,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
+use netlink_packet_core::NLM_F_REQUEST;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
@@ -113,7 +113,8 @@ impl Family {
 
     fn change(self, kind: u16, flags: u16, attributes: &[u8]) -> Vec<u8> {
         let message = self.question(kind, attributes);
-        Message { flags, ..message }.bytes(NLM_F_REQUEST | NLM_F_ACK, 0)
+        // Without NLM_F_ACK: a refusal is answered all the same, and an attach is some sixty of these.
+        Message { flags, ..message }.bytes(NLM_F_REQUEST, 0)
     }
 
     /// struct nfgenmsg: family, version, resource.

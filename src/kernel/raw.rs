@@ -11,6 +11,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 
+use crate::namespace::enter;
+
 /// The length of a message's header (struct nlmsghdr).
 pub(super) const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -206,12 +208,10 @@ fn open(protocol: isize) -> io::Result<Socket> {
 }
 
 /// Closes a socket. When one of nf_tables is closed, the kernel waits until what anybody changed in the namespace just now is
-/// freed, and that for 5 to 20 ms: a thread of its own does.
+/// freed, and that for 5 to 20 ms: nobody waits for that.
 fn close(socket: Socket, protocol: isize) {
     if protocol == NETLINK_NETFILTER {
-        let closer = std::thread::Builder::new().name("lanmesh-close".to_owned());
-        // Where no thread can be had it is closed here.
-        let _ = closer.spawn(move || drop(socket));
+        enter::afterwards(move || drop(socket));
     }
 }
 

@@ -1,5 +1,5 @@
-//! Work that is done in a network namespace, each time by a thread of its own that ends with it: what a thread opens belongs to
-//! the namespace that it is in, and no thread of the runtime may ever be in another one.
+//! Work that is done in a network namespace, by a thread that is no other's meanwhile: what a thread opens belongs to the namespace that
+//! it is in, and no thread of the runtime may ever be in another one.
 
 use std::fs::File;
 use std::io;
@@ -9,25 +9,24 @@ use std::path::Path;
 use nix::sched::{CloneFlags, setns};
 use tokio::sync::oneshot;
 
-/// Runs `work` on a thread of its own, called `name`. When nobody waits any more its answer is dropped.
+use super::workers;
+pub use super::workers::afterwards;
+
+/// Runs `work` on a thread that is not one of the runtime. When nobody waits any more its answer is dropped.
 ///
 /// # Errors
 /// There can be no further thread, or this one broke off.
-pub async fn aside<T: Send + 'static>(
-    name: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<T> {
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(sender.send(work())))?;
+    workers::run(Box::new(move || drop(sender.send(work()))))?;
     receiver.await.map_err(|_| io::Error::other("the thread in it ended early"))
 }
 
-/// Runs `work` in the namespace that `file` is of, on a thread called `name`.
+/// Runs `work` in the namespace that `file` is of.
 ///
 /// # Errors
 /// It is none (EINVAL), it may not be entered, or as of [`aside`].
 pub async fn within<T: Send + 'static>(
-    name: &str,
     file: impl AsFd + Send + 'static,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -35,7 +34,7 @@ pub async fn within<T: Send + 'static>(
         setns(file, CloneFlags::CLONE_NEWNET)?;
         Ok(work())
     };
-    aside(name, enter).await?
+    aside(enter).await?
 }
 
 /// The same in a namespace of ours by its path; `work` is given its file.
@@ -43,7 +42,6 @@ pub async fn within<T: Send + 'static>(
 /// # Errors
 /// It cannot be opened, or as of [`within`].
 pub async fn within_path<T: Send + 'static>(
-    name: &str,
     path: &Path,
     work: impl FnOnce(&File) -> T + Send + 'static,
 ) -> io::Result<T> {
@@ -53,5 +51,5 @@ pub async fn within_path<T: Send + 'static>(
         setns(&file, CloneFlags::CLONE_NEWNET)?;
         Ok(work(&file))
     };
-    aside(name, enter).await?
+    aside(enter).await?
 }

@@ -10,6 +10,7 @@ mod cookie;
 pub mod enter;
 mod error;
 mod look;
+mod workers;
 
 use std::fs::File;
 use std::path::Path;
@@ -17,6 +18,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 pub use error::NamespaceError;
 pub use look::process_of;
@@ -70,18 +72,9 @@ impl Namespace {
     /// # Errors
     /// There is nothing, it is something else, it may not be entered, or it does not answer in time.
     pub fn open(path: &Path) -> Result<Self, NamespaceError> {
-        let place = look::Place::take().ok_or_else(|| NamespaceError::Busy { path: path.to_owned() })?;
         let (sender, receiver) = mpsc::sync_channel(1);
-        let owned = path.to_owned();
-        std::thread::Builder::new()
-            .name("lanmesh-look".to_owned())
-            .spawn(move || {
-                let found = look::look(&owned);
-                drop(place);
-                // Who waits no longer needs no answer.
-                let _ = sender.send(found);
-            })
-            .map_err(|source| NamespaceError::io("look at", path, &source))?;
+        // Who waits no longer needs no answer.
+        look_at(path, move |found| drop(sender.send(found)))?;
         receiver.recv_timeout(PATIENCE).map_err(|_| NamespaceError::Late { path: path.to_owned() })?
     }
 
@@ -90,10 +83,26 @@ impl Namespace {
     /// # Errors
     /// As [`Namespace::open`].
     pub async fn open_aside(path: &Path) -> Result<Self, NamespaceError> {
-        let owned = path.to_owned();
-        let opened = tokio::task::spawn_blocking(move || Self::open(&owned)).await;
-        opened.unwrap_or_else(|_| Err(NamespaceError::Late { path: path.to_owned() }))
+        let (sender, receiver) = oneshot::channel();
+        look_at(path, move |found| drop(sender.send(found)))?;
+        let late = || NamespaceError::Late { path: path.to_owned() };
+        tokio::time::timeout(PATIENCE, receiver).await.map_err(|_| late())?.map_err(|_| late())?
     }
+}
+
+/// Has a worker look at `path`, and tell what it found.
+fn look_at(
+    path: &Path,
+    tell: impl FnOnce(Result<Namespace, NamespaceError>) + Send + 'static,
+) -> Result<(), NamespaceError> {
+    let place = look::Place::take().ok_or_else(|| NamespaceError::Busy { path: path.to_owned() })?;
+    let owned = path.to_owned();
+    let look = move || {
+        let found = look::look(&owned);
+        drop(place);
+        tell(found);
+    };
+    workers::run(Box::new(look)).map_err(|source| NamespaceError::io("look at", path, &source))
 }
 
 #[cfg(test)]

@@ -10,9 +10,6 @@ use rtnetlink::RouteMessageBuilder;
 
 use crate::namespace::{Namespace, NamespaceError, enter};
 
-/// What a thread is called that is in there.
-const THREAD: &str = "lanmesh-inside";
-
 /// Why nothing could be done in there.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InsideError {
@@ -44,7 +41,7 @@ async fn within<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, InsideError> {
     let namespace = Namespace::open_aside(netns).await?;
-    let done = enter::within(THREAD, namespace.file, work).await.and_then(|done| done);
+    let done = enter::within(namespace.file, work).await.and_then(|done| done);
     done.map_err(|source| InsideError::Io { what: what.into(), source })
 }
 
