@@ -67,7 +67,7 @@ ROOMS = {
     "cluster": {"clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "model", "namespace", "zone"},
     "docker": {"api", "model"},
-    "runtimes": {"api", "beneath", "config", "dns", "model", "namespace"},
+    "runtimes": {"api", "beneath", "config", "dns", "docker", "model", "namespace"},
     "mdns": {"namespace", "zeroconf"},
     "local": {"model", "namespace", "state"},
     "api": {"clock", "errno", "logs", "model", "config"},

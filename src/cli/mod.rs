@@ -23,6 +23,7 @@ mod join;
 mod leave;
 mod manager;
 mod multicast;
+mod netavark;
 mod network;
 mod network_exec;
 mod node;
@@ -127,6 +128,9 @@ enum Command {
     /// Let runtimes of containers use a network by CNI
     #[command(subcommand)]
     Cni(cni::Command),
+    /// Let podman use networks by netavark
+    #[command(subcommand)]
+    Netavark(netavark::Command),
     /// Remove what former agents left in the kernel
     Cleanup(cleanup::Args),
     /// Show how the agent is
@@ -207,6 +211,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Doctor => doctor::run(context).await,
         Command::Docker(command) => docker::run(context, &command).await,
         Command::Cni(command) => cni::run(context, &command).await,
+        Command::Netavark(command) => netavark::run(context, command).await,
         Command::Status => status::run(context).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,

@@ -39,7 +39,8 @@ impl Program {
     }
 }
 
-fn input() -> Result<Vec<u8>, CliError> {
+/// What came on standard input.
+pub(super) fn input() -> Result<Vec<u8>, CliError> {
     let mut text = Vec::new();
     let read = io::stdin().lock().take(INPUT_MAX + 1).read_to_end(&mut text);
     read.map_err(|source| CliError::Io { what: "cannot read standard input".to_owned(), source })?;

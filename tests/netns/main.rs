@@ -47,6 +47,7 @@ mod offered;
 mod patience;
 mod permissions;
 mod places;
+mod podman;
 mod presence;
 mod privileges;
 mod proxy;
