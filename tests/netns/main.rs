@@ -55,6 +55,7 @@ mod published;
 mod recovery;
 mod resolvers;
 mod roles;
+mod rolling;
 mod secrets;
 mod selftest;
 mod services;

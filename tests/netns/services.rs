@@ -26,7 +26,8 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(container: &Container, name: &'static str, port: u16) -> Self {
+    pub fn start(container: &Container, name: &str, port: u16) -> Self {
+        let (name, says): (Arc<str>, Arc<str>) = (name.into(), name.into());
         let stop = Arc::new(AtomicBool::new(false));
         let (listener, udp) = container.within(|| {
             let any = SocketAddr::new("::".parse().unwrap(), port);
@@ -39,8 +40,8 @@ impl Server {
             while !ends.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, from)) => {
-                        let ends = ends.clone();
-                        std::thread::spawn(move || answer(stream, name, from, &ends));
+                        let (ends, name) = (ends.clone(), name.clone());
+                        std::thread::spawn(move || answer(stream, &name, from, &ends));
                     }
                     Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
@@ -50,7 +51,7 @@ impl Server {
             let mut buffer = [0; 64];
             while !ended.load(Ordering::Relaxed) {
                 if let Ok((_, from)) = udp.recv_from(&mut buffer) {
-                    let _ = udp.send_to(format!("{name} {}", plain(from.ip())).as_bytes(), from);
+                    let _ = udp.send_to(format!("{says} {}", plain(from.ip())).as_bytes(), from);
                 }
             }
         });
