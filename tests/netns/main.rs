@@ -35,6 +35,7 @@ mod leftovers;
 mod manager;
 mod members;
 mod membership;
+mod mesh_ports;
 mod moving;
 mod mtu;
 mod multicast;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until};
+use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until, within};
 
 const PORT: u16 = 8000;
 /// What a client waits for an answer.
@@ -27,9 +28,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(container: &Container, name: &str, port: u16) -> Self {
+        Self::start_in(Path::new(container.path_text()), name, port)
+    }
+
+    /// The same in any namespace.
+    pub fn start_in(netns: &Path, name: &str, port: u16) -> Self {
         let (name, says): (Arc<str>, Arc<str>) = (name.into(), name.into());
         let stop = Arc::new(AtomicBool::new(false));
-        let (listener, udp) = container.within(|| {
+        let (listener, udp) = within(netns, || {
             let any = SocketAddr::new("::".parse().unwrap(), port);
             (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
         });

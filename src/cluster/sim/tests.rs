@@ -91,6 +91,31 @@ fn an_endpoint_that_drains_and_goes_is_nowhere_seen_as_one_that_does_not_drain()
 }
 
 #[test]
+fn where_every_node_takes_part_one_that_starts_again_does_so_from_its_first_word() {
+    let (mut sim, net) = quiet(3, 1);
+    let spec = crate::model::ServiceSpec {
+        addresses: vec![[10, 0, 0, 250].into()],
+        publish: vec!["80:80".parse().unwrap()],
+        publish_mode: crate::model::PublishMode::Mesh,
+        ..Default::default()
+    };
+    sim.with(0, |core, now| {
+        let records = core.service(net, "web".parse().unwrap(), Some(spec), now).unwrap();
+        core.publish_records(records, now);
+    });
+    sim.run(SECOND);
+    assert!(sim.view(2).everywhere().contains(&net));
+    sim.stop(2);
+    sim.start(2, BTreeMap::new());
+    for _ in 0..1000 {
+        sim.run(MS);
+        for n in 0..3 {
+            assert!(sim.view(n).nodes[&id(2)].networks.contains(&net), "node {n}");
+        }
+    }
+}
+
+#[test]
 fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
     for seed in 0..5 {
         let (mut sim, _) = quiet(4, seed);
