@@ -5,8 +5,7 @@
 //! a fresh network, and the medians are compared. Exit status 1 if ours takes more than 1.5 times as long, or one
 //! more takes more than twice as long beside many as beside few.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -14,24 +13,21 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use ipnetwork::IpNetwork;
-use lanmesh::cluster::{ClusterError, Members};
-
 use lanmesh::kernel::{KernelConfig, Linux};
 use lanmesh::local::{Local, LocalEndpoint};
-use lanmesh::mesh::MeshSecret;
 use lanmesh::model::{
-    ClusterView, Endpoint, EndpointName, Group, Mac, MeshKey, MulticastMode, NetworkId, NetworkOptions,
-    NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Placement, Vni,
+    ClusterView, Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NetworkOptions, NetworkSpec,
+    NetworkView, NodeId, Placement, Vni,
 };
 use lanmesh::plan::{Action, Desired, DesiredNetwork, DesiredPort, Observed, Op, Plan, plan};
 use lanmesh::reconcile::{Peers, Reconciler, Settings};
 use lanmesh::state::State;
 use nix::sched::{CloneFlags, unshare};
+use support::{Others, Outcome, median, ms, node, node_id};
 use tokio::sync::watch;
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+mod support;
 
 const ID: NetworkId = NetworkId::from_bytes([0x6b; 8]);
 const NODES: u32 = 100;
@@ -197,81 +193,6 @@ async fn attach(kernel: &Linux, make: &Plan) -> Outcome<(Duration, Duration)> {
 /// How often one remote endpoint comes.
 const ONES: usize = 50;
 
-/// The other nodes, as this one hears of them.
-struct Others {
-    view: watch::Sender<Arc<ClusterView>>,
-    secret: watch::Sender<Option<MeshSecret>>,
-}
-
-#[async_trait]
-impl Peers for Others {
-    fn id(&self) -> &str {
-        "0123456789abcdef"
-    }
-
-    fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
-        self.view.subscribe()
-    }
-
-    fn mesh_secret(&self) -> watch::Receiver<Option<MeshSecret>> {
-        self.secret.subscribe()
-    }
-
-    async fn put_endpoint(&self, _: NetworkId, _: Endpoint) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn remove_endpoint(&self, _: NetworkId, _: EndpointName) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn leave_network(&self, _: NetworkId) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn set_mesh(&self, _: Vec<MeshKey>) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn set_groups(&self, _: NetworkId, _: BTreeSet<Group>) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn set_draining(&self, _: NetworkId, _: EndpointName, _: bool) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    fn set_members(&self, _: NetworkId, _: Members) {}
-
-    async fn set_self(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
-        Ok(())
-    }
-
-    async fn move_to(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
-        Ok(())
-    }
-}
-
-fn node(n: u32) -> Outcome<Node> {
-    let vtep = IpAddr::from(Ipv4Addr::from(0xc000_0201 + n));
-    Ok(Node {
-        id: node_id(n),
-        name: format!("n{n}").parse()?,
-        index: NodeIndex(n),
-        address: (vtep, 7979).into(),
-        vtep,
-        underlay_mtu: 1500,
-        networks: [ID].into(),
-        mesh: Vec::new(),
-        labels: Default::default(),
-        state: NodeState::Alive,
-    })
-}
-
-fn node_id(n: u32) -> NodeId {
-    NodeId::from_bytes([u8::try_from(n).unwrap_or(u8::MAX); 16])
-}
-
 fn remote(i: u32) -> Outcome<Endpoint> {
     let (address, mac, _) = endpoint(i);
     Ok(Endpoint {
@@ -291,7 +212,7 @@ fn remote(i: u32) -> Outcome<Endpoint> {
 /// may be: the median.
 async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
     let dir = tempfile::tempdir()?;
-    let nodes = (0..=NODES).map(|n| Ok((node_id(n), node(n)?))).collect::<Outcome<_>>()?;
+    let nodes = (0..=NODES).map(|n| Ok((node_id(n), node(n, ID)?))).collect::<Outcome<_>>()?;
     let mut by_node: BTreeMap<NodeId, BTreeMap<EndpointName, Endpoint>> = BTreeMap::new();
     for i in 0..there {
         let made = remote(i)?;
@@ -378,13 +299,4 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         (true, true) => Ok(median(times)),
         _ => Err(format!("{found} of {expected} entries are there; {errors:?} {gone:?}").into()),
     }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }

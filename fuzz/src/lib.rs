@@ -55,6 +55,7 @@ targets! {
     mdns_registry,
     resolv_conf,
     runtime_calls,
+    service_requests,
     token,
 }
 

@@ -44,7 +44,7 @@ pub use options::{
     BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MTU_MAX, MTU_MIN, MulticastMode, NetworkOption,
     NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
 };
-pub use publish::{PUBLICATIONS_MAX, Publication, PublicationError, Transport};
+pub use publish::{PUBLICATIONS_MAX, Publication, PublicationError, PublishMode, Transport};
 pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
 pub use setting::{
     AddedSubnet, AddressPlan, LABEL_VALUE_MAX, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value,

@@ -8,7 +8,7 @@ use ipnetwork::Ipv6Network;
 use lanmesh_ipam::stable_hash;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::NetworkId;
+use super::{NetworkId, NodeIndex};
 
 /// A 48-bit MAC address, in transmission order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,7 @@ pub struct MacParseError(String);
 const ENDPOINT_V4: [u8; 2] = [0x02, 0x4c];
 const ENDPOINT_V6: u8 = 0x06;
 const BRIDGE: u8 = 0x0a;
+const NODE: [u8; 3] = [0x02, 0x6c, 0x6e];
 
 impl Mac {
     /// The MAC of the endpoint whose first address is `address`.
@@ -44,6 +45,17 @@ impl Mac {
     pub fn of_bridge(network: &NetworkId) -> Self {
         Self::hashed(BRIDGE, network.as_bytes())
     }
+
+    /// The MAC of a node itself, the same in every network: what a node hands on to another bears it. Indices that are equal
+    /// in their last 24 bits have the same.
+    pub fn of_node(index: NodeIndex) -> Self {
+        let [_, a, b, c] = index.0.to_be_bytes();
+        let [first, second, third] = NODE;
+        Self([first, second, third, a, b, c])
+    }
+
+    /// What all of [`Self::of_node`] begin with.
+    pub const NODES: [u8; 3] = NODE;
 
     /// The link-local address that an interface with this MAC has, with the length of its prefix (RFC 4291
     /// appendix A).

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use crate::words::words;
+
 /// What a published port carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
@@ -29,6 +31,16 @@ impl fmt::Display for Transport {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
         })
+    }
+}
+
+words! {
+    /// Which nodes take what comes for a published port.
+    pub enum PublishMode {
+        /// Those that have endpoints, each for its own.
+        Local = "local",
+        /// Every node, for all endpoints.
+        Mesh = "mesh",
     }
 }
 

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use lanmesh_ipam::AddrRange;
 
 use crate::OptionValue;
-use crate::Publication;
 use crate::words::words;
+use crate::{Publication, PublishMode};
 
 words! {
     /// Which endpoint of a service a client is sent to.
@@ -29,8 +29,10 @@ pub struct ServiceSpec {
     pub ports: Vec<PortMap>,
     /// Which endpoint a client is sent to.
     pub affinity: Affinity,
-    /// Ports of the nodes that have endpoints of it, which lead to those.
+    /// Ports of nodes that lead to its endpoints.
     pub publish: Vec<Publication>,
+    /// Of which nodes.
+    pub publish_mode: PublishMode,
 }
 
 /// The most ports of a service that are mapped.

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, ServiceName,
-    ServiceSpec, ZeroconfFact, ZeroconfKey,
+    Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, PublishMode,
+    ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
 };
 
 /// A network as this node knows it.
@@ -85,6 +85,15 @@ impl ClusterView {
     pub fn services_of(&self, network: NetworkId) -> impl Iterator<Item = (&ServiceName, &ServiceSpec)> {
         let from = self.services.iter().skip_while(move |((of, _), _)| *of < network);
         from.take_while(move |((of, _), _)| *of == network).map(|((_, name), spec)| (name, spec))
+    }
+
+    /// The networks in which every node takes part, since ports of all nodes lead there.
+    pub fn everywhere(&self) -> BTreeSet<NetworkId> {
+        let everywhere =
+            |spec: &ServiceSpec| spec.publish_mode == PublishMode::Mesh && !spec.publish.is_empty();
+        let found =
+            self.services.iter().filter(|(_, spec)| everywhere(spec)).map(|((network, _), _)| *network);
+        found.filter(|network| self.networks.contains_key(network)).collect()
     }
 
     /// The services of a network, by the address that each has by right: where two sides of a cut gave one address to two

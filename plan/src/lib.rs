@@ -23,8 +23,8 @@ pub use mesh::{
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
 pub use ports::{
-    DesiredDoors, DesiredPorts, Door, DoorStep, Forward, ObservedDoors, ObservedPorts, PortStep, Way,
-    plan_doors, plan_ports, way_table,
+    DesiredDoors, DesiredPorts, Door, DoorStep, Forward, Forwarding, ObservedDoors, ObservedPorts, PortStep,
+    Relay, Way, plan_doors, plan_ports, way_table,
 };
 pub use services::{
     Balance, DesiredServices, ObservedRoute, ObservedServices, Route, ServiceStep, interface_rules,

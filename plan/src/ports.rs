@@ -1,16 +1,16 @@
 //! Ports of the node that lead to endpoints: as it should be, as it is, and the steps between. `kernel` knows how it is done.
 //!
 //! Two kinds of parts. In a network: the *gate* that connects its namespace with the node's, what is *forwarded* there to
-//! which endpoints, and for each of these the *way* back, in its own namespace. On the node: the *doors*, which take what is
-//! for a published port to the gate of a network.
+//! which endpoints, and for each of these the *way* back, in its own namespace; the *relay*, by which an answer finds the node
+//! that took the question. On the node: the *doors*, which take what is for a published port to the gate of a network.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::stable_hash;
-use lanmesh_model::{EndpointName, NetworkId, Publication, Transport};
+use lanmesh_model::{EndpointName, Mac, NetworkId, Publication, Transport};
 
 /// Where what comes to a published port goes, over one family of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,6 +49,21 @@ pub fn way_table(network: NetworkId) -> u32 {
     0x6c00_0000 | u32::try_from(hash & 0x00ff_ffff).unwrap_or(0)
 }
 
+/// How what a node hands on to an endpoint of another finds back to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Relay {
+    /// The node's own MAC.
+    pub node: Mac,
+    /// The bridge's, which is the same on every node.
+    pub bridge: Mac,
+}
+
+impl Relay {
+    /// What stands for the other nodes in the network's namespace: that to which an answer goes is found when it leaves.
+    pub const OTHERS: [IpAddr; 2] =
+        [IpAddr::V4(Ipv4Addr::new(169, 254, 0, 4)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 4))];
+}
+
 /// What of published ports should be in a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredPorts {
@@ -58,8 +73,12 @@ pub struct DesiredPorts {
     pub forwards: BTreeSet<Forward>,
     /// Where connections that are there may lead.
     pub keeps: BTreeSet<IpAddr>,
+    /// Those of them that are the node itself. They know no way back, so they see the gateway in the place of who asks.
+    pub masked: BTreeSet<IpAddr>,
     /// The ways back, by endpoint.
     pub ways: BTreeMap<EndpointName, Way>,
+    /// The relay, where every node has some of the ports.
+    pub relay: Option<Relay>,
 }
 
 /// What there is of it.
@@ -67,10 +86,32 @@ pub struct DesiredPorts {
 pub struct ObservedPorts {
     /// For packets of which size there is a whole gate.
     pub gate: Option<u32>,
-    /// The number of its rules ([`DesiredPorts::fingerprint`]); 0 where there are none, or not all.
+    /// The number of its rules ([`Forwarding::fingerprint`]); 0 where there are none, or not all.
     pub rules: u64,
     /// The ways that were begun, by endpoint; `None` where one is not whole.
     pub ways: BTreeMap<EndpointName, Option<Way>>,
+    /// The relay, if it is whole.
+    pub relay: Option<Relay>,
+}
+
+/// What goes where in a network, as its rules have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarding {
+    /// What goes where.
+    pub forwards: BTreeSet<Forward>,
+    /// Where connections that are there may lead.
+    pub keeps: BTreeSet<IpAddr>,
+    /// Who sees the gateway in the place of who asks.
+    pub masked: BTreeSet<IpAddr>,
+    /// Whether other nodes hand on what is for endpoints here.
+    pub relayed: bool,
+}
+
+impl Forwarding {
+    /// A number that is another one where it is; never 0.
+    pub fn fingerprint(&self) -> u64 {
+        stable_hash(format!("{VERSION} {self:?}").as_bytes()).max(1)
+    }
 }
 
 /// A step towards it.
@@ -81,50 +122,41 @@ pub enum PortStep {
         /// The largest packet of the network, in bytes.
         mtu: u32,
     },
+    /// Makes the relay, or puts it in the place of the one that is there.
+    PutRelay(Relay),
+    /// Removes it.
+    DeleteRelay,
     /// Puts what goes where in the place of what is there, whole or not at all. Connections that lead elsewhere than to
     /// `keeps` are forgotten.
-    Forward {
-        /// What goes where.
-        forwards: BTreeSet<Forward>,
-        /// Where connections may lead.
-        keeps: BTreeSet<IpAddr>,
-    },
+    Forward(Forwarding),
     /// Makes the way back of an endpoint, or puts it in the place of the one that is there.
     PutWay(EndpointName, Way),
     /// Removes one.
     DeleteWay(EndpointName),
-    /// Removes the gate and what goes where.
+    /// Removes the gate, what goes where, and the relay.
     Delete,
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 1;
-
-/// A number that is another one where what goes where is; never 0.
-fn forwards_number(forwards: &BTreeSet<Forward>, keeps: &BTreeSet<IpAddr>) -> u64 {
-    stable_hash(format!("{VERSION} {forwards:?} {keeps:?}").as_bytes()).max(1)
-}
+const VERSION: u8 = 2;
 
 impl DesiredPorts {
-    /// A number that is another one where what goes where is; never 0.
-    pub fn fingerprint(&self) -> u64 {
-        forwards_number(&self.forwards, &self.keeps)
+    /// What goes where.
+    pub fn forwarding(&self) -> Forwarding {
+        let Self { mtu: _, forwards, keeps, masked, ways: _, relay } = self;
+        let (forwards, keeps, masked) = (forwards.clone(), keeps.clone(), masked.clone());
+        Forwarding { forwards, keeps, masked, relayed: relay.is_some() }
     }
 }
 
 impl PortStep {
-    /// The number that what is there has once a step that puts what goes where is made.
-    pub fn fingerprint(forwards: &BTreeSet<Forward>, keeps: &BTreeSet<IpAddr>) -> u64 {
-        forwards_number(forwards, keeps)
-    }
-
     /// Does with what is there what a kernel does.
     pub fn carry_out(&self, have: &mut Option<ObservedPorts>) {
         match self {
             Self::MakeGate { mtu } => have.get_or_insert_default().gate = Some(*mtu),
-            Self::Forward { forwards, keeps } => {
-                have.get_or_insert_default().rules = forwards_number(forwards, keeps);
-            }
+            Self::PutRelay(relay) => have.get_or_insert_default().relay = Some(*relay),
+            Self::DeleteRelay => have.get_or_insert_default().relay = None,
+            Self::Forward(forwarding) => have.get_or_insert_default().rules = forwarding.fingerprint(),
             Self::PutWay(name, way) => {
                 have.get_or_insert_default().ways.insert(name.clone(), Some(way.clone()));
             }
@@ -135,6 +167,7 @@ impl PortStep {
                 if let Some(have) = have {
                     have.gate = None;
                     have.rules = 0;
+                    have.relay = None;
                 }
             }
         }
@@ -147,26 +180,36 @@ impl PortStep {
 /// The steps that make `have` into `want`; none if it is so already.
 pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> Vec<PortStep> {
     let nothing = ObservedPorts::default();
-    let ObservedPorts { gate, rules, ways } = have.unwrap_or(&nothing);
+    let have_any = have.is_some();
+    let have = have.unwrap_or(&nothing);
+    let ObservedPorts { gate, rules, ways, relay: _ } = have;
     let mut steps = Vec::new();
     let wanted = |name: &EndpointName| want.is_some_and(|want| want.ways.contains_key(name));
     if let Some(want) = want {
         if *gate != Some(want.mtu) {
             steps.push(PortStep::MakeGate { mtu: want.mtu });
         }
+        match want.relay {
+            Some(relay) if have.relay != Some(relay) || gate.is_none() => {
+                steps.push(PortStep::PutRelay(relay));
+            }
+            None if have.relay.is_some() => steps.push(PortStep::DeleteRelay),
+            _ => {}
+        }
         let differ = want.ways.iter().filter(|(name, way)| ways.get(*name) != Some(&Some((*way).clone())));
         steps.extend(differ.map(|(name, way)| PortStep::PutWay(name.clone(), way.clone())));
         // Behind a new gate all is made anew: it may be that of a new namespace.
-        if *rules != want.fingerprint() || gate.is_none() {
-            steps.push(PortStep::Forward { forwards: want.forwards.clone(), keeps: want.keeps.clone() });
+        let forwarding = want.forwarding();
+        if *rules != forwarding.fingerprint() || gate.is_none() {
+            steps.push(PortStep::Forward(forwarding));
         }
-    } else if gate.is_some() || *rules != 0 {
+    } else if gate.is_some() || *rules != 0 || have.relay.is_some() {
         steps.push(PortStep::Delete);
     }
     let gone = ways.keys().filter(|name| !wanted(name));
     steps.extend(gone.map(|name| PortStep::DeleteWay(name.clone())));
     // What is begun and neither a gate nor a way: only a removal makes sure that nothing is left.
-    if want.is_none() && steps.is_empty() && have.is_some() {
+    if want.is_none() && steps.is_empty() && have_any {
         steps.push(PortStep::Delete);
     }
     steps
@@ -176,7 +219,9 @@ impl fmt::Display for PortStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeGate { mtu } => write!(f, "ports make gate mtu {mtu}"),
-            Self::Forward { forwards, keeps } => {
+            Self::PutRelay(Relay { node, bridge: _ }) => write!(f, "ports put relay of {node}"),
+            Self::DeleteRelay => f.write_str("ports delete relay"),
+            Self::Forward(Forwarding { forwards, keeps, masked, relayed }) => {
                 f.write_str("ports forward")?;
                 for Forward { publication, ipv6, to } in forwards {
                     let Publication { to: port, .. } = publication;
@@ -185,7 +230,9 @@ impl fmt::Display for PortStep {
                     write!(f, " port {port}")?;
                 }
                 let to: BTreeSet<IpAddr> = forwards.iter().flat_map(|forward| forward.to.clone()).collect();
-                keeps.difference(&to).try_for_each(|kept| write!(f, " keep {kept}"))
+                keeps.difference(&to).try_for_each(|kept| write!(f, " keep {kept}"))?;
+                masked.iter().try_for_each(|masked| write!(f, " mask {masked}"))?;
+                if *relayed { f.write_str(" also from other nodes") } else { Ok(()) }
             }
             Self::PutWay(name, Way { ifname, place: _, table, sources, udp, subnets: _, gateways }) => {
                 write!(f, "ports put way of {name} by {ifname} table {table} from")?;
@@ -333,12 +380,17 @@ mod tests {
         let forward =
             (publication(), some()).prop_map(|(publication, to)| Forward { publication, ipv6: false, to });
         let ways = prop::collection::btree_map("[ab]".prop_map(|name| name.parse().unwrap()), way(), 0..3);
-        let all = (1280_u32..1282, prop::collection::btree_set(forward, 0..3), some(), ways);
-        prop::option::of(all.prop_map(|(mtu, forwards, keeps, ways)| DesiredPorts {
+        let relay = prop::option::of(
+            (1_u8..3).prop_map(|n| Relay { node: Mac([2, 0x6c, 0x6e, 0, 0, n]), bridge: Mac([10; 6]) }),
+        );
+        let all = (1280_u32..1282, prop::collection::btree_set(forward, 0..3), some(), ways, relay);
+        prop::option::of(all.prop_map(|(mtu, forwards, keeps, ways, relay)| DesiredPorts {
             mtu,
             forwards,
             keeps,
+            masked: BTreeSet::new(),
             ways,
+            relay,
         }))
     }
 
@@ -381,10 +433,12 @@ mod tests {
     fn a_step_reads_as_a_line() {
         let publication: Publication = "192.0.2.1:8080:80".parse().unwrap();
         let forward = Forward { publication, ipv6: false, to: [address(1), address(2)].into() };
-        let step = PortStep::Forward {
+        let step = PortStep::Forward(Forwarding {
             forwards: [forward].into(),
             keeps: [address(1), address(2), address(3)].into(),
-        };
+            masked: BTreeSet::new(),
+            relayed: false,
+        });
         assert_eq!(
             step.to_string(),
             "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 keep 10.0.0.3"

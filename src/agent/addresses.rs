@@ -48,9 +48,10 @@ impl Session {
         let mut endpoints = together(&view, id, &answered);
         endpoints.extend(found.endpoints.get(&view.me).map(|own| (view.me, own.clone())));
         let addresses = addresses(&view, &found.spec, name, &request.addresses, &endpoints)?;
-        self.may_publish_service(&view, &found.spec, name, &endpoints, &request.publish).await?;
-        let ServiceAddressRequest { addresses: _, ports, affinity, publish } = request;
-        let spec = ServiceSpec { addresses, ports, affinity, publish };
+        let published = (&request.publish[..], request.publish_mode);
+        self.may_publish_service(&view, &found.spec, name, &endpoints, published).await?;
+        let ServiceAddressRequest { addresses: _, ports, affinity, publish, publish_mode } = request;
+        let spec = ServiceSpec { addresses, ports, affinity, publish, publish_mode };
         self.cluster.set_service(id, name.clone(), Some(spec)).await?;
         Ok(())
     }
@@ -225,6 +226,7 @@ fn described(view: &ClusterView, network: &NetworkView, endpoints: &ByNode) -> V
             ports: service.ports.clone(),
             affinity: service.affinity,
             publish: service.publish.clone(),
+            publish_mode: service.publish_mode,
         }
     };
     view.services_of(spec.id).map(answer).collect()

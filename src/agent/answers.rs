@@ -237,8 +237,8 @@ pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndp
     for ((network, name), service) in view.services.iter() {
         let Some(network) = view.networks.get(network).map(|network| &network.spec.name) else { continue };
         if document.networks.contains_key(network) {
-            let ServiceSpec { addresses, ports, affinity, publish } = service.clone();
-            let request = ServiceAddressRequest { addresses, ports, affinity, publish };
+            let ServiceSpec { addresses, ports, affinity, publish, publish_mode } = service.clone();
+            let request = ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode };
             document.services.entry(network.clone()).or_default().insert(name.clone(), request);
         }
     }

@@ -7,7 +7,8 @@ use super::others::ByNode;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::model::{
-    ClusterView, EndpointName, NetworkId, NetworkSpec, NodeId, Placement, Publication, ServiceName,
+    ClusterView, EndpointName, NetworkId, NetworkSpec, NodeId, Placement, Publication, PublishMode,
+    ServiceName,
 };
 use crate::reconcile::{Publisher, Work, World, offers};
 
@@ -58,7 +59,7 @@ impl Session {
         spec: &NetworkSpec,
         name: &ServiceName,
         endpoints: &ByNode,
-        ports: &[Publication],
+        (ports, mode): (&[Publication], PublishMode),
     ) -> Result<(), ApiError> {
         let by = Publisher::Service(spec.name.clone(), name.clone());
         let nodes = nodes_of(
@@ -67,11 +68,12 @@ impl Session {
             }),
             name,
         );
+        let everywhere = |mode: PublishMode| mode == PublishMode::Mesh;
         let work = self.reconciler.work().await;
         for (i, port) in ports.iter().enumerate() {
             let at = |error: ApiError| error.at(format!("publish[{i}]"));
             fits(spec, port).map_err(at)?;
-            if nodes.contains(&view.me) {
+            if everywhere(mode) || nodes.contains(&view.me) {
                 self.is_free(&work, view, &by, port).await.map_err(at)?;
             }
             // Where a node has endpoints of both, the second would never be reached.
@@ -80,7 +82,13 @@ impl Session {
                 if same || !service.publish.iter().any(|other| other.overlaps(port)) {
                     continue;
                 }
-                if let Some((node, holder)) = shared(view, *network, other, &nodes) {
+                if everywhere(mode) || everywhere(service.publish_mode) {
+                    if let Some(network) = view.networks.get(network) {
+                        let holder = Publisher::Service(network.spec.name.clone(), other.clone());
+                        let whose = if everywhere(service.publish_mode) { "every node" } else { "nodes" };
+                        return Err(at(taken(&holder, port, whose)));
+                    }
+                } else if let Some((node, holder)) = shared(view, *network, other, &nodes) {
                     let node = answers::node_name(view, &node);
                     return Err(at(taken(
                         &holder,

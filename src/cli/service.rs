@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{CliError, Context, output};
 use crate::api::types::ServiceAddressRequest;
-use crate::model::{Affinity, NetworkName, PortMap, Publication, ServiceName, Word};
+use crate::model::{Affinity, NetworkName, PortMap, Publication, PublishMode, ServiceName, Word};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -44,34 +44,26 @@ pub(super) struct CreateArgs {
     #[arg(long = "port", value_name = "P:P")]
     ports: Vec<PortMap>,
     /// Which endpoint a client is sent to: any for each connection (none), or always the same (source)
-    #[arg(long, default_value = "none", value_parser = affinity)]
+    #[arg(long, default_value = "none", value_parser = word::<Affinity>)]
     affinity: Affinity,
-    /// A port of the nodes that leads to its endpoints, and theirs: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
+    /// A port of nodes that leads to its endpoints, and theirs: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
     #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]")]
     publish: Vec<Publication>,
-    /// Which nodes take a published port: those that have endpoints of it, which get what comes to their own node
-    #[arg(long, default_value = "local", value_parser = ["local"], requires = "publish")]
-    publish_mode: String,
+    /// Which nodes have a published port: those that have endpoints of it, each for its own (local), or all (mesh)
+    #[arg(long, default_value = "local", value_parser = word::<PublishMode>, requires = "publish")]
+    publish_mode: PublishMode,
 }
 
-fn affinity(text: &str) -> Result<Affinity, String> {
-    let words = || Affinity::ALL.iter().map(|one| one.word()).collect::<Vec<_>>().join(" or ");
-    let found = Affinity::ALL.iter().copied().find(|one| one.word() == text);
+fn word<T: Word>(text: &str) -> Result<T, String> {
+    let words = || T::ALL.iter().map(|one| one.word()).collect::<Vec<_>>().join(" or ");
+    let found = T::ALL.iter().copied().find(|one| one.word() == text);
     found.ok_or_else(|| format!("it is {}", words()))
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
-        Command::Create(CreateArgs {
-            network,
-            name,
-            addresses,
-            ports,
-            affinity,
-            publish,
-            publish_mode: _,
-        }) => {
-            let request = ServiceAddressRequest { addresses, ports, affinity, publish };
+        Command::Create(CreateArgs { network, name, addresses, ports, affinity, publish, publish_mode }) => {
+            let request = ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode };
             let answer = context.client.set_service(&network, &name, &request).await?;
             if context.json {
                 return output::json(&answer);

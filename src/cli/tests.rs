@@ -47,7 +47,8 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "network inspect net",
             "attach net --name cc1 --pid 1 --service web --slot 2 --ip 10.10.0.34 --alias x \
              --advertise-service _distcc._tcp:3632,jobs=4",
-            "service create net web --address 10.0.0.250 --port 80:8080 --affinity source",
+            "service create net web --address 10.0.0.250 --port 80:8080 --affinity source --publish 80:80 \
+             --publish-mode mesh",
             "service ls",
             "service ls net",
             "service inspect net web",

@@ -67,11 +67,15 @@ impl Driver {
         for ((network, service), address) in &plan.set {
             // What was said of it by hand stays, but for the address.
             let before = there.iter().find(|there| there.network == *network && there.name == *service);
-            let kept = |before: &ServiceAddressAnswer| {
-                (before.ports.clone(), before.affinity, before.publish.clone())
+            let kept = |before: &ServiceAddressAnswer| ServiceAddressRequest {
+                addresses: Vec::new(),
+                ports: before.ports.clone(),
+                affinity: before.affinity,
+                publish: before.publish.clone(),
+                publish_mode: before.publish_mode,
             };
-            let (ports, affinity, publish) = before.map(kept).unwrap_or_default();
-            let request = ServiceAddressRequest { addresses: vec![*address], ports, affinity, publish };
+            let kept = before.map(kept).unwrap_or_default();
+            let request = ServiceAddressRequest { addresses: vec![*address], ..kept };
             match self.agent.set_service(network, service, &request).await {
                 Ok(_) => {
                     tracing::info!(%network, %service, %address, "Docker's address of the service is real");

@@ -84,8 +84,8 @@ pub(super) struct Rule {
     pub ipv6: bool,
     /// For what is from this address; `None`: from anybody.
     pub from: Option<IpAddr>,
-    /// For what has this mark; `None`: whatever it has.
-    pub mark: Option<u32>,
+    /// For what has this mark, in the bits of the second; `None`: whatever it has.
+    pub mark: Option<(u32, u32)>,
     /// For what is sent by UDP from this port; `None`: for all.
     pub udp: Option<u16>,
     /// The table.
@@ -100,9 +100,9 @@ impl Rule {
         // struct fib_rule_hdr: family, lengths of the prefixes, tos, table, two that are free, action, flags.
         let mut body = vec![family(ipv6), 0, from.map_or(0, bits), 0, 0, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0];
         body.extend(from.into_iter().flat_map(|from| attribute(FRA_SRC, &octets(from))));
-        if let Some(mark) = mark {
+        if let Some((mark, mask)) = mark {
             body.extend(word(FRA_FWMARK, mark));
-            body.extend(word(FRA_FWMASK, u32::MAX));
+            body.extend(word(FRA_FWMASK, mask));
         }
         if let Some(port) = udp {
             body.extend(attribute(FRA_IP_PROTO, &[UDP]));
@@ -132,7 +132,8 @@ impl Rule {
         Some(Self {
             ipv6: *body.first()? == family(true),
             from: within(rest, FRA_SRC).and_then(address),
-            mark: read_word(rest, FRA_FWMARK),
+            mark: read_word(rest, FRA_FWMARK)
+                .map(|mark| (mark, read_word(rest, FRA_FWMASK).unwrap_or(u32::MAX))),
             udp: within(rest, FRA_SPORT_RANGE)
                 .and_then(|range| range.first_chunk())
                 .map(|port| u16::from_ne_bytes(*port)),
@@ -298,7 +299,7 @@ mod tests {
         let from = Some("10.0.0.1".parse().unwrap());
         for rule in [
             Rule { ipv6: false, from, mark: None, udp: Some(53), table: 7, priority: 9 },
-            Rule { ipv6: true, from: None, mark: Some(5), udp: None, table: 1 << 30, priority: 40_000 },
+            Rule { ipv6: true, from: None, mark: Some((5, 7)), udp: None, table: 1 << 30, priority: 40_000 },
         ] {
             let body = rule.message(RTM_NEWRULE, 0).body;
             assert_eq!(Rule::read(&body), Some(rule));

@@ -144,7 +144,8 @@ impl Reconciler {
             return Ok(false);
         }
         Arc::make_mut(&mut *lock(&self.0.records)).remove(key);
-        let last = work.local.endpoints.of_network(key.network).next().is_none();
+        let last = work.local.endpoints.of_network(key.network).next().is_none()
+            && !self.view().everywhere().contains(&key.network);
         let published = if last {
             self.0.peers.leave_network(key.network).await
         } else {
@@ -220,6 +221,7 @@ impl Reconciler {
         let world = World {
             view: &basis.view,
             local: World::by_network(local.endpoints.iter().chain(extra)),
+            everywhere: basis.view.everywhere(),
             gone: &basis.gone,
             silent: &basis.silent,
             cluster: self.0.peers.id(),
@@ -229,6 +231,7 @@ impl Reconciler {
             can_guard: can.is_some_and(|can| can.guard_underlay),
             settled: *settled,
             now: self.now(),
+            published: Default::default(),
         };
         act(subjects, &world)
     }
@@ -316,6 +319,15 @@ impl Reconciler {
     async fn announce(&self, what: Announcement) -> Result<(), ClusterError> {
         match what {
             Announcement::MeshKeys(keys) => self.0.peers.set_mesh(keys).await,
+            Announcement::Networks { begin, end } => {
+                for network in end {
+                    self.0.peers.leave_network(network).await?;
+                }
+                for network in begin {
+                    self.0.peers.take_part(network).await?;
+                }
+                Ok(())
+            }
         }
     }
 

@@ -37,6 +37,9 @@ pub trait Peers: Send + Sync {
         draining: bool,
     ) -> Result<(), ClusterError>;
 
+    /// Takes part in a network, whether this node has endpoints there or not.
+    async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError>;
+
     /// Takes all that this node has in a network back.
     async fn leave_network(&self, network: NetworkId) -> Result<(), ClusterError>;
 
@@ -85,6 +88,10 @@ impl Peers for Cluster {
         draining: bool,
     ) -> Result<(), ClusterError> {
         Cluster::set_draining(self, network, name, draining).await
+    }
+
+    async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError> {
+        Cluster::take_part(self, network).await
     }
 
     async fn leave_network(&self, network: NetworkId) -> Result<(), ClusterError> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use super::desire::World;
 use crate::kernel::{Kernel, KernelError, KernelEvent};
-use crate::model::MeshKey;
+use crate::model::{MeshKey, NetworkId};
 
 /// When in a pass something is done. What others need is made before them, and goes after them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,13 @@ pub enum Todo<S> {
 pub enum Announcement {
     /// Under which keys this node can be reached in the mesh.
     MeshKeys(Vec<MeshKey>),
+    /// In which networks this node takes part from now on, and in which no more, whatever endpoints it has.
+    Networks {
+        /// It follows these.
+        begin: BTreeSet<NetworkId>,
+        /// It is in these no more.
+        end: BTreeSet<NetworkId>,
+    },
 }
 
 /// What was tried and did not work, and why.

@@ -105,6 +105,18 @@ impl Town {
         self.0.view.send_modify(|view| change(Arc::make_mut(view)));
     }
 
+    /// Whether node 1 takes part in the network, whatever it has there.
+    fn takes_part(&self, yes: bool) {
+        self.change(|view| {
+            let own = &mut Arc::make_mut(&mut view.nodes).get_mut(&id(1)).unwrap().networks;
+            if yes {
+                own.insert(NET);
+            } else {
+                own.remove(&NET);
+            }
+        });
+    }
+
     /// Node `n` has these endpoints, and no others.
     fn has(&self, n: u8, endpoints: impl IntoIterator<Item = Endpoint>) {
         let own: BTreeMap<_, _> = endpoints.into_iter().map(|found| (found.name.clone(), found)).collect();
@@ -177,7 +189,13 @@ impl Peers for Town {
         Ok(())
     }
 
+    async fn take_part(&self, _: NetworkId) -> Result<(), ClusterError> {
+        self.takes_part(true);
+        Ok(())
+    }
+
     async fn leave_network(&self, _: NetworkId) -> Result<(), ClusterError> {
+        self.takes_part(false);
         self.tell(BTreeMap::clear)
     }
 

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lanmesh::kernel::{ClientKey, ClientPlace};
-use lanmesh::model::{NetworkId, Placement, Publication};
+use lanmesh::model::{Mac, NetworkId, NodeIndex, Placement, Publication};
 use lanmesh::plan::{
-    Balance, DesiredDoors, DesiredPort, DesiredPorts, Door, DoorStep, Forward, PortStep, ServiceStep, Way,
-    plan_doors, plan_ports, way_table,
+    Balance, DesiredDoors, DesiredPort, DesiredPorts, Door, DoorStep, Forward, PortStep, Relay, ServiceStep,
+    Way, plan_doors, plan_ports, way_table,
 };
 
 use super::kernel_lab::{Lab, Node, ip, name, network, network_of, port, within};
@@ -86,7 +86,9 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
         ]
         .into(),
         keeps: ["10.10.0.11", "fd00:10::11"].map(|text| text.parse().expect("an address")).into(),
+        masked: BTreeSet::new(),
         ways: BTreeMap::from([(name("a"), way(wanted.id, &[53], &place))]),
+        relay: Some(Relay { node: Mac::of_node(NodeIndex(0x01_0203)), bridge: wanted.mac }),
     };
     let doors = doors(wanted.id, &want.forwards);
     node.kernel.place_way(wanted.id, &name("a"), &place).await.expect("is noted");
@@ -103,6 +105,15 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
         Box::new(|| drop(node.inside(wanted.id, "rule del pref 40000"))),
         Box::new(|| drop(node.inside(wanted.id, "-6 route flush table 27757"))),
         Box::new(|| drop(ip(&node.name, "route del 169.254.0.1"))),
+        Box::new(|| drop(node.inside(wanted.id, "rule del pref 40001"))),
+        Box::new(|| drop(node.inside(wanted.id, "route flush table 27758"))),
+        Box::new(|| {
+            let net = format!("--net={}", node.kernel.namespace_path(wanted.id).display());
+            let delete = ["nft", "delete", "table", "bridge", "lanmesh-relay"];
+            let done =
+                std::process::Command::new("nsenter").arg(net).args(delete).status().expect("is installed");
+            assert!(done.success());
+        }),
         Box::new(|| {
             let net = format!("--net={}", node.kernel.namespace_path(wanted.id).display());
             let flush = ["nft", "flush", "chain", "inet", "lanmesh-ports", "to"];
@@ -145,7 +156,8 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
     assert_eq!(node.kernel.port_networks().await.expect("lists"), BTreeSet::new());
     assert_eq!(node.kernel.observe_ports(wanted.id).await.expect("is seen"), None);
     assert!(!ip(&node.name, "link show").contains("lmg"));
-    assert!(!node.inside(wanted.id, "rule show").contains("40000"));
+    let rules = node.inside(wanted.id, "rule show");
+    assert!(!rules.contains("40000") && !rules.contains("40001"), "{rules}");
     for family in ["-4", "-6"] {
         assert!(!ip(&container, &format!("{family} rule show")).contains("proto 76"));
     }
@@ -243,7 +255,14 @@ async fn connections_are_spread_evenly_over_2_to_100_endpoints() {
         })
         .collect();
     let keeps = endpoints.iter().copied().collect();
-    let want = DesiredPorts { mtu: MTU, forwards, keeps, ways: BTreeMap::new() };
+    let want = DesiredPorts {
+        mtu: MTU,
+        forwards,
+        keeps,
+        masked: BTreeSet::new(),
+        ways: BTreeMap::new(),
+        relay: None,
+    };
     make(node, wanted.id, Some(&want)).await;
     make_doors(node, Some(&doors(wanted.id, &want.forwards))).await;
     for (size, port) in sizes {

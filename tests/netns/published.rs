@@ -17,11 +17,11 @@ use crate::services::Server;
 const PORT: u16 = 8000;
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Whoever is on the underlay and no node.
-const OUTSIDE: &str = "192.0.2.200";
-const OUTSIDE6: &str = "2001:db8::200";
+pub const OUTSIDE: &str = "192.0.2.200";
+pub const OUTSIDE6: &str = "2001:db8::200";
 
 /// Who answers there over TCP, and whom he says he is asked by.
-fn tcp(from: &Path, to: &str) -> Result<String, String> {
+pub fn tcp(from: &Path, to: &str) -> Result<String, String> {
     let to: SocketAddr = to.parse().unwrap();
     let stream = within(from, || TcpStream::connect_timeout(&to, PATIENCE));
     let mut stream = stream.map_err(|error| format!("connect to {to}: {error}"))?;
@@ -29,7 +29,7 @@ fn tcp(from: &Path, to: &str) -> Result<String, String> {
     ask(&mut stream)
 }
 
-fn ask(stream: &mut TcpStream) -> Result<String, String> {
+pub fn ask(stream: &mut TcpStream) -> Result<String, String> {
     stream.write_all(b"?").map_err(|error| error.to_string())?;
     let mut text = String::new();
     while !text.ends_with('\n') {
@@ -43,7 +43,7 @@ fn ask(stream: &mut TcpStream) -> Result<String, String> {
     Ok(text.trim().to_owned())
 }
 
-fn udp(from: &Path, to: &str, size: usize) -> Result<String, String> {
+pub fn udp(from: &Path, to: &str, size: usize) -> Result<String, String> {
     let to: SocketAddr = to.parse().unwrap();
     let any: IpAddr = if to.is_ipv4() { "0.0.0.0".parse().unwrap() } else { "::".parse().unwrap() };
     let socket = within(from, || {
@@ -59,7 +59,7 @@ fn udp(from: &Path, to: &str, size: usize) -> Result<String, String> {
 }
 
 /// A node's rules that let nothing be forwarded and nothing in, as a Docker's and a firewall's do.
-fn firewall(node: &Node) {
+pub fn firewall(node: &Node) {
     let rules = "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
                  add table ip6 filter; add chain ip6 filter FORWARD { type filter hook forward priority 0; policy drop; }; \
                  add table inet wall; add chain inet wall in { type filter hook input priority 0; policy drop; }; \
@@ -70,7 +70,7 @@ fn firewall(node: &Node) {
     assert!(done.status.success(), "{done:?}");
 }
 
-fn outside(lab: &Lab) -> std::path::PathBuf {
+pub fn outside(lab: &Lab) -> std::path::PathBuf {
     lab.underlay().ip(&format!("address add {OUTSIDE}/24 dev br0"));
     lab.underlay().ip(&format!("address add {OUTSIDE6}/64 dev br0 nodad"));
     lab.underlay().path()
@@ -80,18 +80,18 @@ fn network(lab: &Lab) {
     lab.network("net", &["--subnet", "10.73.0.0/24", "--subnet", "fd73::/64"]);
 }
 
-fn path(container: &Container) -> &Path {
+pub fn path(container: &Container) -> &Path {
     Path::new(container.path_text())
 }
 
 /// An address of an endpoint, of a family.
-fn own(answer: &serde_json::Value, ipv6: bool) -> String {
+pub fn own(answer: &serde_json::Value, ipv6: bool) -> String {
     let all = answer["addresses"].as_array().unwrap().iter();
     let mut all = all.map(|one| one.as_str().unwrap().split('/').next().unwrap().to_owned());
     all.find(|one| one.contains(':') == ipv6).unwrap()
 }
 
-fn at(address: &str, port: u16) -> String {
+pub fn at(address: &str, port: u16) -> String {
     SocketAddr::new(address.parse().unwrap(), port).to_string()
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until};
+use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until, within};
 
 const PORT: u16 = 8000;
 /// What a client waits for an answer.
@@ -26,9 +27,15 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(container: &Container, name: &'static str, port: u16) -> Self {
+    pub fn start(container: &Container, name: &str, port: u16) -> Self {
+        Self::start_in(Path::new(container.path_text()), name, port)
+    }
+
+    /// The same in any namespace.
+    pub fn start_in(netns: &Path, name: &str, port: u16) -> Self {
+        let (name, says): (Arc<str>, Arc<str>) = (name.into(), name.into());
         let stop = Arc::new(AtomicBool::new(false));
-        let (listener, udp) = container.within(|| {
+        let (listener, udp) = within(netns, || {
             let any = SocketAddr::new("::".parse().unwrap(), port);
             (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap())
         });
@@ -39,8 +46,8 @@ impl Server {
             while !ends.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, from)) => {
-                        let ends = ends.clone();
-                        std::thread::spawn(move || answer(stream, name, from, &ends));
+                        let (ends, name) = (ends.clone(), name.clone());
+                        std::thread::spawn(move || answer(stream, &name, from, &ends));
                     }
                     Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
@@ -50,7 +57,7 @@ impl Server {
             let mut buffer = [0; 64];
             while !ended.load(Ordering::Relaxed) {
                 if let Ok((_, from)) = udp.recv_from(&mut buffer) {
-                    let _ = udp.send_to(format!("{name} {}", plain(from.ip())).as_bytes(), from);
+                    let _ = udp.send_to(format!("{says} {}", plain(from.ip())).as_bytes(), from);
                 }
             }
         });

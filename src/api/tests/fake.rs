@@ -451,5 +451,6 @@ fn service_answer(
         ports: request.ports.clone(),
         affinity: request.affinity,
         publish: request.publish.clone(),
+        publish_mode: request.publish_mode,
     }
 }

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::EndpointState;
-use crate::model::{Affinity, EndpointName, NetworkName, NodeName, PortMap, Publication, ServiceName};
+use crate::model::{
+    Affinity, EndpointName, NetworkName, NodeName, PortMap, Publication, PublishMode, ServiceName,
+};
 
 /// `PUT /v1/networks/{name}/service-addresses/{service}`: an address for all endpoints of a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -24,10 +26,18 @@ pub struct ServiceAddressRequest {
     #[serde(default, skip_serializing_if = "is_none")]
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
-    /// Ports of each node that has endpoints of it, which lead to those, `[IP:]PORT:PORT[/tcp|udp]`: the node's first.
+    /// Ports of nodes that lead to its endpoints, `[IP:]PORT:PORT[/tcp|udp]`: the node's first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
+    /// Of which nodes: those that have endpoints of it, each for its own, or every node.
+    #[serde(default, skip_serializing_if = "is_local")]
+    #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
+    pub publish_mode: PublishMode,
+}
+
+fn is_local(mode: &PublishMode) -> bool {
+    *mode == PublishMode::Local
 }
 
 fn is_none(affinity: &Affinity) -> bool {
@@ -58,10 +68,14 @@ pub struct ServiceAddressAnswer {
     /// Which endpoint a client is sent to.
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
-    /// The ports of each node that has endpoints of it, which lead to those.
+    /// The ports of nodes that lead to its endpoints.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
+    /// Of which nodes.
+    #[serde(default)]
+    #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
+    pub publish_mode: PublishMode,
 }
 
 /// An endpoint of a service.

@@ -93,8 +93,11 @@ impl Core {
     /// Takes an endpoint back; `false` where there was none.
     pub fn remove_endpoint(&mut self, network: NetworkId, name: &EndpointName, now: Duration) -> bool {
         let scope = Scope::Network(network);
-        self.say_that::<DrainKind>(scope, name, None, now);
-        self.say_that::<EndpointKind>(scope, name, None, now)
+        let there = self.has_endpoint(scope, name);
+        // As one change: one that drains must not be seen for a moment as one that does not.
+        let gone = vec![(kinds::key::<EndpointKind>(name), None), (kinds::key::<DrainKind>(name), None)];
+        self.say_all(scope, gone, now);
+        there
     }
 
     /// Publishes whether an endpoint of this node takes no new connections of its service. Of no effect where there is none

@@ -201,9 +201,7 @@ impl Core {
         let Boot { mut peers, mut initial, groups, zeroconf, draining, timing, seed, .. } = boot;
         let Boot { records, protocols, wall_ms, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
-        fact.networks = initial.keys().copied().collect();
         fact.protocols = (protocols.lowest, protocols.highest);
-        let unsettled = fact.networks.clone();
         let wall_ms = wall_ms.saturating_sub(millis(now));
         let mut agreed = Agreements::new(());
         for record in records {
@@ -250,7 +248,7 @@ impl Core {
             echo: None,
             synced: BTreeMap::new(),
             syncing: BTreeSet::new(),
-            unsettled: Some(unsettled),
+            unsettled: None,
             started: now,
             told_out: None,
             run: Run::of(incarnation),
@@ -261,6 +259,13 @@ impl Core {
             peers,
         };
         core.refresh_specs();
+        // Where every node takes part this one does from its first word: else the others would take away for a moment what leads
+        // here.
+        for network in core.view().everywhere() {
+            initial.entry(network).or_default();
+        }
+        fact.networks = initial.keys().copied().collect();
+        core.unsettled = Some(fact.networks.clone());
         core.begin(fact, initial, groups, zeroconf);
         core.begin_draining(draining);
         for (node, state) in core.observe(now) {

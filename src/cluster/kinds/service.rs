@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::FactKind;
 use crate::cluster::facts::{Kind, Limits};
-use crate::cluster::v2::{self, Stands, pack, unpack, unpack_key};
+use crate::cluster::v2::{self, Stands, pack, pack_both, unpack_both, unpack_key};
 use crate::model::{NetworkId, PORT_MAPS_MAX, PUBLICATIONS_MAX, ServiceName, ServiceSpec, Services, limits};
 
 /// A service, by network and name.
@@ -30,11 +30,12 @@ impl FactKind for ServiceKind {
     }
 
     fn pack(spec: &ServiceSpec) -> Bytes {
-        pack(&v2::Service::of(spec))
+        pack_both(&v2::Service::of(spec), &v2::ServiceMore::of(spec))
     }
 
     fn read(_: &Self::Key, bytes: &[u8]) -> Option<ServiceSpec> {
-        unpack::<v2::Service>(bytes)?.present()
+        let (service, more) = unpack_both::<v2::Service, v2::ServiceMore>(bytes)?;
+        Some(more.add_to(service.present()?))
     }
 
     fn check((): &(), _: &Self::Key, spec: &ServiceSpec) -> Result<(), &'static str> {

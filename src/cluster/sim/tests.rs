@@ -66,6 +66,56 @@ fn with_a_third_of_all_datagrams_lost_nobody_is_given_up() {
 }
 
 #[test]
+fn an_endpoint_that_drains_and_goes_is_nowhere_seen_as_one_that_does_not_drain() {
+    for seed in 0..5 {
+        let (mut sim, net) = quiet(3, seed);
+        let leaves = endpoint("x", 1);
+        sim.with(0, |core, now| core.put_endpoint(net, &leaves, now)).unwrap();
+        sim.with(0, |core, now| core.set_draining(net, &leaves.name, true, now)).unwrap();
+        let drains = |sim: &Sim, n: usize| {
+            let known = sim.view(n).networks[&net].draining.get(&id(0)).cloned();
+            known.is_some_and(|names| names.contains(&leaves.name))
+        };
+        assert!(sim.until(5 * SECOND, |sim| drains(sim, 1) && drains(sim, 2)).is_some(), "seed {seed}");
+        sim.with(0, |core, now| core.remove_endpoint(net, &leaves.name, now));
+        // Each datagram of it comes by itself.
+        for _ in 0..100 {
+            sim.run(MS / 20);
+            for n in 1..3 {
+                assert!(!sees(&sim, n, net, "x") || drains(&sim, n), "seed {seed}: node {n}");
+            }
+        }
+        let gone = |sim: &Sim| (1..3).all(|n| !sees(sim, n, net, "x") && !drains(sim, n));
+        assert!(sim.until(5 * SECOND, gone).is_some(), "seed {seed}");
+    }
+}
+
+#[test]
+fn where_every_node_takes_part_one_that_starts_again_does_so_from_its_first_word() {
+    let (mut sim, net) = quiet(3, 1);
+    let spec = crate::model::ServiceSpec {
+        addresses: vec![[10, 0, 0, 250].into()],
+        publish: vec!["80:80".parse().unwrap()],
+        publish_mode: crate::model::PublishMode::Mesh,
+        ..Default::default()
+    };
+    sim.with(0, |core, now| {
+        let records = core.service(net, "web".parse().unwrap(), Some(spec), now).unwrap();
+        core.publish_records(records, now);
+    });
+    sim.run(SECOND);
+    assert!(sim.view(2).everywhere().contains(&net));
+    sim.stop(2);
+    sim.start(2, BTreeMap::new());
+    for _ in 0..1000 {
+        sim.run(MS);
+        for n in 0..3 {
+            assert!(sim.view(n).nodes[&id(2)].networks.contains(&net), "node {n}");
+        }
+    }
+}
+
+#[test]
 fn a_node_that_gets_the_processor_only_now_and_then_is_not_given_up() {
     for seed in 0..5 {
         let (mut sim, _) = quiet(4, seed);

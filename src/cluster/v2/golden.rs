@@ -22,8 +22,8 @@ use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
     AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup, MeshEpoch,
-    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, RecordKind, SeenHost, SeenRecords,
-    SeenService, ServiceSpec, Setting, ZeroconfFact,
+    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, RecordKind, SeenHost,
+    SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -116,6 +116,7 @@ fn each_kind_of_record_has_the_bytes_it_always_had() {
         ports: vec![PortMap { port: 80, to: 8080 }],
         affinity: Affinity::Source,
         publish: vec!["8080:80".parse().unwrap(), "192.0.2.1:53:5353/udp".parse().unwrap()],
+        publish_mode: PublishMode::Mesh,
     };
     assert_snapshot!(lines(&[
         ("option", fact::<SettingKind>(&(NET, "multicast".into()), &Setting::Option("flood".into()))),

@@ -23,7 +23,7 @@ pub(super) use fact::{Endpoint, EndpointMore, Group, Node, Seen, SeenKey};
 pub(super) use message::{
     Compare, Datagram, JoinRequest, Part, Question, Refused, Reply, Request, Shared, Summary, Welcome,
 };
-pub(super) use record::{LabelKey, Service, ServiceKey, SettingKey, SettingValue};
+pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, SettingValue};
 
 /// A type of the wire that stands for a present one.
 pub(super) trait Stands<T>: Serialize + DeserializeOwned {

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Stands;
 use super::claim::{pool, range, subnet};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, NetworkId, NodeId, PLAN, PortMap, Publication, ServiceName,
-    ServiceSpec, Setting, Transport,
+    AddedSubnet, AddressPlan, Affinity, NetworkId, NodeId, PLAN, PortMap, Publication, PublishMode,
+    ServiceName, ServiceSpec, Setting, Transport,
 };
 
 /// Which setting of which network.
@@ -103,9 +103,27 @@ pub(in crate::cluster) struct Service {
     ports: Vec<(u16, u16)>,
     /// Whether a client is kept at one endpoint.
     keep: bool,
-    /// Ports of the nodes that have endpoints of it: the address, if it is one alone; the node's port, the endpoints', and
-    /// whether it is UDP's.
+    /// Ports of nodes that lead to its endpoints: the address, if it is one alone; the node's port, the endpoints', and whether
+    /// it is UDP's.
     publish: Vec<(Option<IpAddr>, u16, u16, bool)>,
+}
+
+/// What was added to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cluster) struct ServiceMore {
+    /// Whether every node has these ports, and not only those with endpoints of it.
+    everywhere: bool,
+}
+
+impl ServiceMore {
+    pub fn of(spec: &ServiceSpec) -> Self {
+        Self { everywhere: spec.publish_mode == PublishMode::Mesh }
+    }
+
+    pub fn add_to(self, spec: ServiceSpec) -> ServiceSpec {
+        let publish_mode = if self.everywhere { PublishMode::Mesh } else { PublishMode::Local };
+        ServiceSpec { publish_mode, ..spec }
+    }
 }
 
 impl Stands<(NetworkId, ServiceName)> for ServiceKey {
@@ -122,7 +140,7 @@ impl Stands<(NetworkId, ServiceName)> for ServiceKey {
 
 impl Stands<ServiceSpec> for Service {
     fn of(spec: &ServiceSpec) -> Self {
-        let ServiceSpec { addresses, ports, affinity, publish } = spec;
+        let ServiceSpec { addresses, ports, affinity, publish, publish_mode: _ } = spec;
         Self {
             addresses: addresses.clone(),
             ports: ports.iter().map(|map| (map.port, map.to)).collect(),
@@ -146,6 +164,7 @@ impl Stands<ServiceSpec> for Service {
             ports: self.ports.into_iter().map(map).collect::<Option<_>>()?,
             affinity: if self.keep { Affinity::Source } else { Affinity::None },
             publish: self.publish.into_iter().map(publish).collect::<Option<_>>()?,
+            publish_mode: PublishMode::default(),
         })
     }
 }

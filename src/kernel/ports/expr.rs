@@ -111,6 +111,45 @@ pub(super) fn write(value: &[u8], offset: u32, sums: Sums) -> [Expression; 2] {
     [load(REGISTER, value), expression(b"payload\0", &to)]
 }
 
+/// Puts bytes in the place of those of the header of the link.
+pub(super) fn write_link(value: &[u8], offset: u32) -> [Expression; 2] {
+    let count = u32::try_from(value.len()).unwrap_or(6);
+    [load(REGISTER, value), writes_link(offset, count)]
+}
+
+/// Puts what was loaded in the place of bytes of the header of the link.
+pub(super) fn writes_link(offset: u32, count: u32) -> Expression {
+    let to = [number(5, REGISTER), number(2, Base::Link as u32), number(3, offset), number(4, count)];
+    expression(b"payload\0", &to)
+}
+
+/// Whose a packet is, says the byte that was loaded.
+pub(super) fn set_packet_type() -> Expression {
+    const NFT_META_PKTTYPE: u32 = 19;
+    expression(b"meta\0", &[number(2, NFT_META_PKTTYPE), number(3, REGISTER)])
+}
+
+/// A packet that asks belongs to the connections of the number that was loaded, apart from others with the same addresses and
+/// ports.
+pub(super) fn set_zone() -> Expression {
+    const NFT_CT_ZONE: u32 = 17;
+    const IP_CT_DIR_ORIGINAL: u8 = 0;
+    let parts = [number(2, NFT_CT_ZONE), attribute(3, &[IP_CT_DIR_ORIGINAL]), number(4, REGISTER)];
+    expression(b"ct\0", &parts)
+}
+
+const NFT_CT_MARK: u32 = 3;
+
+/// Gives the connection the mark that was loaded.
+pub(super) fn mark_connection() -> Expression {
+    expression(b"ct\0", &[number(2, NFT_CT_MARK), number(4, REGISTER)])
+}
+
+/// Loads the mark of the connection.
+pub(super) fn marked_by_connection() -> Expression {
+    expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_MARK)])
+}
+
 pub(super) fn load(register: u32, value: &[u8]) -> Expression {
     expression(b"immediate\0", &[number(1, register), nested(2, &[attribute(1, value)])])
 }

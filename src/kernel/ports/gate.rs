@@ -59,7 +59,7 @@ pub(super) fn set_up(index: u32, network: Option<NetworkId>) -> LinkMessage {
     }
 }
 
-fn speaks_ipv6() -> bool {
+pub(super) fn speaks_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6").exists()
 }
 
@@ -149,7 +149,7 @@ fn rules() -> [Rule; 2] {
     [false, true].map(|ipv6| Rule {
         ipv6,
         from: None,
-        mark: Some(MARK),
+        mark: Some((MARK, u32::MAX)),
         udp: None,
         table: TABLE,
         priority: LAST,

@@ -10,6 +10,7 @@ mod expr;
 mod gate;
 mod network;
 mod node;
+mod relay;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use super::services::flows;
 use super::session::Failure;
 use super::{KernelError, Linux, links};
 use crate::model::{EndpointName, NetworkId};
-use crate::plan::{DoorStep, Forward, ObservedDoors, ObservedPorts, PortStep, Way, way_table};
+use crate::plan::{DoorStep, Forwarding, ObservedDoors, ObservedPorts, PortStep, Relay, Way, way_table};
 
 /// Where an endpoint is for which a way was begun.
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,6 +70,8 @@ impl Linux {
         if let Some(inside) = self.inner.dir.present(network).await? {
             let found = inside.run(move || network::find(&itself)).await?;
             observed.rules = found.map_err(|source| refused("look at the published ports", source))?;
+            let relay = inside.run(relay::find).await?;
+            observed.relay = relay.map_err(|source| refused("look at the relay of a network", source))?;
         }
         let begun = self.has_outer(network).await?;
         Ok((observed != ObservedPorts::default() || begun).then_some(observed))
@@ -106,9 +109,9 @@ impl Linux {
         for step in steps {
             let done = match &step {
                 PortStep::MakeGate { mtu } => self.make_gate(network, *mtu).await,
-                PortStep::Forward { forwards, keeps } => {
-                    self.put_forwards(network, forwards.clone(), keeps.clone()).await
-                }
+                PortStep::PutRelay(relay) => self.put_relay(network, *relay).await,
+                PortStep::DeleteRelay => self.delete_relay(network).await,
+                PortStep::Forward(forwarding) => self.put_forwards(network, forwarding.clone()).await,
                 PortStep::PutWay(name, way) => self.put_way(network, name, way.clone()).await,
                 PortStep::DeleteWay(name) => self.delete_way(network, name).await,
                 PortStep::Delete => self.delete_gate(network).await,
@@ -240,22 +243,18 @@ impl Linux {
         }
         if let Some(inside) = self.inner.dir.present(network).await? {
             forward(&inside, network::remove).await?;
+            self.delete_relay(network).await?;
             inside.run(gate::close).await??;
         }
         Ok(())
     }
 
-    async fn put_forwards(
-        &self,
-        network: NetworkId,
-        forwards: BTreeSet<Forward>,
-        keeps: BTreeSet<IpAddr>,
-    ) -> Result<(), KernelError> {
+    async fn put_forwards(&self, network: NetworkId, forwarding: Forwarding) -> Result<(), KernelError> {
         let itself = self.itself(network).await?;
         let put = move || {
-            let refusal = network::put(&forwards, &keeps, &itself)?;
+            let refusal = network::put(&forwarding, &itself)?;
             if refusal.is_none()
-                && let Err(error) = flows::end_translated(&keeps)
+                && let Err(error) = flows::end_translated(&forwarding.keeps)
             {
                 // A kernel without the interface: what is broken shows when it is next used.
                 tracing::warn!(%error, "connections to endpoints that are gone cannot be ended");
@@ -263,6 +262,17 @@ impl Linux {
             Ok(refusal)
         };
         forward(&self.inside(network).await?, put).await
+    }
+
+    async fn put_relay(&self, network: NetworkId, relay: Relay) -> Result<(), KernelError> {
+        let inside = self.inside(network).await?;
+        inside.run(relay::quiet).await??;
+        forward(&inside, move || relay::put(&relay)).await
+    }
+
+    async fn delete_relay(&self, network: NetworkId) -> Result<(), KernelError> {
+        let Some(inside) = self.inner.dir.present(network).await? else { return Ok(()) };
+        forward(&inside, relay::remove).await
     }
 
     /// From which addresses the endpoints of a network that have a way may ask themselves, each with that at which it is
@@ -370,7 +380,7 @@ fn refused(what: &str, source: io::Error) -> KernelError {
 /// Whether the calling thread's namespace, which is to be thrown away, can have what is needed. Blocks.
 pub(super) fn try_out() -> Result<(), String> {
     use crate::model::{Publication, Transport};
-    use crate::plan::Door;
+    use crate::plan::{Door, Forward};
     let told = |refusal: io::Result<Option<Errno>>| match refusal {
         Ok(None) => Ok(()),
         Ok(Some(errno)) => Err(errno.desc().to_owned()),
@@ -382,7 +392,9 @@ pub(super) fn try_out() -> Result<(), String> {
     let forward = Forward { publication, ipv6: false, to };
     let itself = to_itself.map(|text| text.parse().ok()).into_iter().flatten().collect::<Vec<IpAddr>>();
     let itself = itself.first().zip(itself.last()).map(|(other, own)| (*other, *own));
-    told(network::put(&BTreeSet::from([forward]), &BTreeSet::new(), &itself.into_iter().collect()))?;
+    let (keeps, masked) = (BTreeSet::new(), BTreeSet::new());
+    let forwarding = Forwarding { forwards: [forward].into(), keeps, masked, relayed: false };
+    told(network::put(&forwarding, &itself.into_iter().collect()))?;
     let gate = Gate { name: "lo".to_owned(), index: 1 };
     let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
     told(Tables("lanmesh-try".to_owned()).put(&Doors { number: 1, doors: doors.into() }))

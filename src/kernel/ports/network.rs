@@ -23,16 +23,20 @@ use super::super::services::rules::{INET, PORT_REGISTER, choose, translate};
 use super::expr::{from_device, is_answer, is_of, is_translated, load, sender_is_beyond, to_device};
 use super::gate::{INNER, MARK};
 use super::node::{as_asked, may_be_cut};
-use crate::plan::{Forward, PortStep};
+use super::relay;
+use crate::plan::{Forward, Forwarding};
 
 const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_GETRULE: u16 = 7;
 const NF_INET_PRE_ROUTING: u32 = 0;
 const NF_INET_LOCAL_IN: u32 = 1;
 const NF_INET_FORWARD: u32 = 2;
+const NF_INET_LOCAL_OUT: u32 = 3;
 const NF_INET_POST_ROUTING: u32 = 4;
 /// Before fragments are put together (NF_IP_PRI_CONNTRACK_DEFRAG).
 const BEFORE_FRAGMENTS: i32 = -450;
+/// NF_IP_PRI_RAW: before the connection tracking.
+const RAW: i32 = -300;
 /// NF_IP_PRI_MANGLE: behind the connection tracking, before the route is looked for.
 const MANGLE: i32 = -150;
 /// NF_IP_PRI_NAT_DST.
@@ -71,11 +75,8 @@ impl Content {
 
 /// Puts it in the place of what is there, in the calling thread's namespace. Blocks. The answer is the kernel's refusal, if
 /// any.
-pub(super) fn put(
-    forwards: &BTreeSet<Forward>,
-    keeps: &BTreeSet<IpAddr>,
-    itself: &BTreeSet<(IpAddr, IpAddr)>,
-) -> io::Result<Option<Errno>> {
+pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Option<Errno>> {
+    let Forwarding { forwards, keeps: _, masked, relayed } = forwarding;
     let mut content = Content { changes: Vec::new(), rules: 0 };
     let mut marked = vec![load(REGISTER, &MARK.to_ne_bytes()), set_mark()];
 
@@ -102,6 +103,19 @@ pub(super) fn put(
     answer.extend(is_answer());
     answer.append(&mut marked);
     content.rule(routed, &answer);
+    if *relayed {
+        let zone: &[u8] = b"zone\0";
+        content.chain(zone, (NF_INET_PRE_ROUTING, RAW), b"filter\0");
+        content.rule(zone, &relay::by_taker());
+        for rule in relay::remembers() {
+            content.rule(routed, &rule);
+        }
+        let told: &[u8] = b"told\0";
+        content.chain(told, (NF_INET_LOCAL_OUT, FILTER), b"filter\0");
+        for rule in relay::tells_no_shorter_way() {
+            content.rule(told, &rule);
+        }
+    }
 
     let to: &[u8] = b"to\0";
     content.chain(to, (NF_INET_PRE_ROUTING, DESTINATION_NAT), b"nat\0");
@@ -117,6 +131,9 @@ pub(super) fn put(
     content.chain(back, (NF_INET_POST_ROUTING, SOURCE_NAT), b"nat\0");
     for (other, own) in itself {
         content.rule(back, &sent_to_itself(*other, *own));
+    }
+    for own in masked {
+        content.rule(back, &sent_to_the_node(*own));
     }
 
     let pass: &[u8] = b"pass\0";
@@ -139,7 +156,7 @@ pub(super) fn put(
     stays.push(verdict(NF_DROP));
     content.rule(closed, &stays);
 
-    let mark = [PortStep::fingerprint(forwards, keeps), content.rules, number_of(itself)];
+    let mark = [forwarding.fingerprint(), content.rules, number_of(itself)];
     let mark: Vec<u8> = mark.iter().flat_map(|word| word.to_be_bytes()).collect();
     INET.put_table(&table(), &mark, content.changes)
 }
@@ -154,6 +171,16 @@ fn sent_to_itself(other: IpAddr, own: IpAddr) -> Vec<Expression> {
     rule.extend(to_device(BRIDGE));
     rule.extend(is_translated());
     rule.extend([bytes(Base::Network, source, length), compare(Compare::Equal, &octets(other))]);
+    rule.extend([bytes(Base::Network, destination, length), compare(Compare::Equal, &octets(own))]);
+    rule.push(expression(b"masq\0", &[]));
+    rule
+}
+
+/// What goes to an address that is the node's own bears the gateway's: answers to anybody else would take the node's routes.
+fn sent_to_the_node(own: IpAddr) -> Vec<Expression> {
+    let (destination, length) = if own.is_ipv6() { (24, 16) } else { (16, 4) };
+    let mut rule = Vec::from(is_of(own.is_ipv6()));
+    rule.extend(to_device(BRIDGE));
     rule.extend([bytes(Base::Network, destination, length), compare(Compare::Equal, &octets(own))]);
     rule.push(expression(b"masq\0", &[]));
     rule

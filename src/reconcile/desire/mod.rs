@@ -11,6 +11,7 @@ mod ports;
 mod services;
 mod underlay;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,7 +27,8 @@ use crate::model::{
 use crate::plan::{DesiredNetwork, DesiredPort, MtuError, ObservedNetwork, mesh_vtep, overlay_mtu};
 
 pub use network::{Difference, NetworkState};
-pub use ports::{Offer, Published, Publisher, offers, published};
+use ports::published;
+pub use ports::{Offer, Published, Publisher, offers, place};
 pub use services::{balances, renewed};
 pub use underlay::{needs_mesh, underlay_guard};
 
@@ -37,6 +39,8 @@ pub struct World<'a> {
     pub view: &'a ClusterView,
     /// The endpoints of this node.
     pub local: BTreeMap<NetworkId, BTreeMap<&'a EndpointName, &'a LocalEndpoint>>,
+    /// The networks in which every node takes part, whatever it has there.
+    pub everywhere: BTreeSet<NetworkId>,
     /// The nodes that have been dead for longer than the grace period.
     pub gone: &'a BTreeSet<NodeId>,
     /// The dead nodes whose machines do not answer either: nothing that goes to many goes there.
@@ -55,9 +59,21 @@ pub struct World<'a> {
     pub settled: bool,
     /// The time since any fixed moment.
     pub now: Duration,
+    /// What is published on this node, once somebody has asked.
+    pub published: OnceCell<Published>,
 }
 
 impl<'a> World<'a> {
+    /// What should be published on this node: worked out once.
+    pub fn published(&self) -> &Published {
+        self.published.get_or_init(|| published(self))
+    }
+
+    /// The networks that this node is to have.
+    pub fn networks(&self) -> BTreeSet<NetworkId> {
+        self.local.keys().chain(&self.everywhere).copied().collect()
+    }
+
     /// Endpoints by the network they are in.
     pub fn by_network(
         records: impl Iterator<Item = &'a LocalEndpoint>,

@@ -14,7 +14,7 @@ use crate::model::{
     Node, NodeState, ZeroconfMode,
 };
 use crate::multicast::{self, Receivers};
-use crate::plan::{Action, DesiredNetwork, plan_groups_from};
+use crate::plan::{Action, DesiredNetwork, Relay, plan_groups_from};
 use crate::reconcile::lost::Outranked;
 
 /// How long a group that was joined just now goes on to the whole network. Hosts report a membership some 10 ms
@@ -40,6 +40,8 @@ pub struct NetworkState {
     /// What it was when its interfaces were last worked out.
     spec: Arc<NetworkSpec>,
     entries: Entries,
+    /// Where what is for the nodes themselves goes; with none of them in it where nothing is handed on from node to node.
+    relays: BTreeMap<Mac, IpAddr>,
     records: BTreeMap<EndpointName, LocalEndpoint>,
     /// Those of them that hold what they claim no more.
     losing: BTreeSet<EndpointName>,
@@ -84,6 +86,7 @@ impl NetworkState {
             desired,
             spec: Arc::clone(spec),
             entries: Entries::default(),
+            relays: BTreeMap::new(),
             records: BTreeMap::new(),
             losing: BTreeSet::new(),
             joined: Vec::new(),
@@ -95,9 +98,9 @@ impl NetworkState {
         }
     }
 
-    /// How it should be; `None` where this node has no endpoint in it.
+    /// How it should be; `None` where this node has no endpoint in it, and hands nothing on.
     pub fn desired(&self) -> Option<&DesiredNetwork> {
-        Some(&self.desired).filter(|desired| !desired.ports.is_empty())
+        Some(&self.desired).filter(|desired| !(desired.ports.is_empty() && self.relays.is_empty()))
     }
 
     /// This node's endpoints in it.
@@ -124,8 +127,9 @@ impl NetworkState {
         let changed = self.follow_records(world, local);
         self.follow_nodes(world, network);
         let more = self.follow_spec(world, me, network);
-        let had_some = !self.desired.ports.is_empty();
+        let had_some = self.desired().is_some();
         let mut steps = self.entries.settle(&mut self.desired);
+        steps.extend(self.follow_relays(world, me, network));
         // What an interface may do can be set without anything else of the network being another.
         let set = *network.spec != *self.spec;
         self.spec = Arc::clone(&network.spec);
@@ -137,7 +141,7 @@ impl NetworkState {
             ports.into_iter().partition(|action| matches!(action, Action::DeletePort(_)));
         steps.splice(0..0, gone);
         steps.extend(come);
-        let comes_or_goes = had_some == self.desired.ports.is_empty();
+        let comes_or_goes = had_some != self.desired().is_some();
         match steps.is_empty() {
             _ if more || comes_or_goes => Difference::More,
             true => Difference::None,
@@ -191,6 +195,38 @@ impl NetworkState {
         gone.into_iter().for_each(|node| self.entries.remove(node));
         let unheard = world.view.unheard(network.spec.id);
         self.unheard = unheard.map(|node| vtep(world.cluster, &network.spec, node)).collect();
+    }
+
+    /// The steps for what is handed on from node to node: the MAC of each, and what stands for all of them.
+    fn follow_relays(&mut self, world: &World<'_>, me: &Node, network: &NetworkView) -> Vec<Action> {
+        let spec = &network.spec;
+        let mut relays = BTreeMap::new();
+        if world.everywhere.contains(&spec.id) {
+            let members = members(world.view, spec.id, world.gone);
+            relays.extend(members.map(|node| (Mac::of_node(node.index), vtep(world.cluster, spec, node))));
+        }
+        let was = std::mem::replace(&mut self.relays, relays);
+        let own = Mac::of_node(me.index);
+        let mut steps = Vec::new();
+        for (mac, vtep) in self.relays.iter().filter(|(mac, vtep)| was.get(mac) != Some(*vtep)) {
+            self.desired.remotes.insert(*mac, *vtep);
+            steps.push(Action::PutRemote { mac: *mac, vtep: *vtep });
+        }
+        for mac in was.keys().filter(|mac| !self.relays.contains_key(mac)) {
+            self.desired.remotes.remove(mac);
+            steps.push(Action::DeleteRemote(*mac));
+        }
+        for address in Relay::OTHERS {
+            let speaks = spec.subnets.iter().any(|subnet| subnet.is_ipv6() == address.is_ipv6());
+            if speaks && !self.relays.is_empty() {
+                if self.desired.neighbours.insert(address, own) != Some(own) {
+                    steps.push(Action::PutNeighbour { address, mac: own });
+                }
+            } else if self.desired.neighbours.remove(&address).is_some() {
+                steps.push(Action::DeleteNeighbour(address));
+            }
+        }
+        steps
     }
 
     /// What is the same for the network as a whole; whether any of it is another.

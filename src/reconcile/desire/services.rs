@@ -6,23 +6,26 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::model::{Affinity, Claims, ClusterView, NetworkId, ServiceName};
+use crate::model::{Affinity, Claims, ClusterView, Endpoint, NetworkId, NodeId, ServiceName};
 use crate::plan::Balance;
 
-/// The addresses of the services of a network, each with where it leads. Endpoints that lost their name or an address to a
-/// newer claim are none, and those of nodes that do not answer are not there.
-pub fn balances(view: &ClusterView, network: NetworkId) -> BTreeMap<IpAddr, Balance> {
-    let held = view.service_addresses(network);
-    let Some(there) = view.networks.get(&network).filter(|_| !held.is_empty()) else {
-        return BTreeMap::new();
-    };
-    let mut balances: BTreeMap<IpAddr, Balance> = BTreeMap::new();
-    let mut by_name: BTreeMap<&ServiceName, Vec<IpAddr>> = BTreeMap::new();
-    for (address, (name, service)) in held {
-        let sticky = service.affinity == Affinity::Source;
-        balances.insert(address, Balance { ports: service.ports.clone(), sticky, ..Balance::default() });
-        by_name.entry(name).or_default().push(address);
-    }
+/// The endpoints of a service on nodes that answer, but for those that lost their name or an address to a newer claim.
+#[derive(Debug, Default)]
+pub struct Serving<'a> {
+    /// Those that get new connections.
+    pub live: Vec<(NodeId, &'a Endpoint)>,
+    /// Those that get no new ones.
+    pub draining: Vec<(NodeId, &'a Endpoint)>,
+}
+
+/// Who serves the services of a network that `wanted` says.
+pub fn serving(
+    view: &ClusterView,
+    network: NetworkId,
+    wanted: impl Fn(&ServiceName) -> bool,
+) -> BTreeMap<&ServiceName, Serving<'_>> {
+    let mut serving: BTreeMap<&ServiceName, Serving<'_>> = BTreeMap::new();
+    let Some(there) = view.networks.get(&network) else { return serving };
     let mut claims = Claims::default();
     let up: Vec<_> = there.endpoints.iter().filter(|(node, _)| view.is_up(node)).collect();
     for (node, endpoints) in &up {
@@ -31,20 +34,44 @@ pub fn balances(view: &ClusterView, network: NetworkId) -> BTreeMap<IpAddr, Bala
     for (node, endpoints) in up {
         let draining = there.draining.get(node);
         for endpoint in endpoints.values() {
-            let Some(services) = endpoint.service.as_ref().and_then(|name| by_name.get(name)) else {
-                continue;
-            };
+            let Some(name) = endpoint.service.as_ref().filter(|name| wanted(name)) else { continue };
             if !claims.win(*node, endpoint) {
                 continue;
             }
-            let drains = draining.is_some_and(|names| names.contains(&endpoint.name));
-            for service in services {
-                let Some(balance) = balances.get_mut(service) else { continue };
-                let own = endpoint.addresses.iter().map(IpNetwork::ip);
-                // Of the subnet's family; what is no address of an endpoint is nobody's destination.
-                let own = own.filter(|own| own.is_ipv4() == service.is_ipv4() && own != service);
-                if drains { balance.draining.extend(own) } else { balance.live.extend(own) }
+            let of_it = serving.entry(name).or_default();
+            match draining.is_some_and(|names| names.contains(&endpoint.name)) {
+                true => of_it.draining.push((*node, endpoint)),
+                false => of_it.live.push((*node, endpoint)),
             }
+        }
+    }
+    serving
+}
+
+/// The addresses of the services of a network, each with where it leads. Endpoints that lost their name or an address to a
+/// newer claim are none, and those of nodes that do not answer are not there.
+pub fn balances(view: &ClusterView, network: NetworkId) -> BTreeMap<IpAddr, Balance> {
+    let held = view.service_addresses(network);
+    let mut balances: BTreeMap<IpAddr, Balance> = BTreeMap::new();
+    if held.is_empty() {
+        return balances;
+    }
+    let mut by_name: BTreeMap<&ServiceName, Vec<IpAddr>> = BTreeMap::new();
+    for (address, (name, service)) in held {
+        let sticky = service.affinity == Affinity::Source;
+        balances.insert(address, Balance { ports: service.ports.clone(), sticky, ..Balance::default() });
+        by_name.entry(name).or_default().push(address);
+    }
+    for (name, Serving { live, draining }) in serving(view, network, |name| by_name.contains_key(name)) {
+        for address in by_name.get(name).into_iter().flatten() {
+            let Some(balance) = balances.get_mut(address) else { continue };
+            // Of the subnet's family; what is no address of an endpoint is nobody's destination.
+            let own = |(_, endpoint): &(NodeId, &Endpoint)| -> Vec<IpAddr> {
+                let all = endpoint.addresses.iter().map(IpNetwork::ip);
+                all.filter(|own| own.is_ipv4() == address.is_ipv4() && own != address).collect()
+            };
+            balance.live.extend(live.iter().flat_map(own));
+            balance.draining.extend(draining.iter().flat_map(own));
         }
     }
     balances

@@ -93,6 +93,7 @@ fn world<'a>(
     World {
         view,
         local: World::by_network(local.iter()),
+        everywhere: view.everywhere(),
         gone,
         silent,
         cluster: "c",
@@ -102,6 +103,7 @@ fn world<'a>(
         can_guard: true,
         settled: true,
         now: Duration::ZERO,
+        published: Default::default(),
     }
 }
 

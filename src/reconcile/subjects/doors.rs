@@ -7,19 +7,21 @@ use async_trait::async_trait;
 use super::Setup;
 use crate::kernel::{Kernel, KernelError};
 use crate::plan::{DesiredDoors, DoorStep, ObservedDoors, plan_doors};
-use crate::reconcile::desire::{World, published};
+use crate::reconcile::desire::World;
 use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn, one_by_one};
 
 /// The doors of the node. They have one part.
 #[derive(Debug)]
 pub struct Doors {
     want: Option<DesiredDoors>,
+    /// Somebody may be there of whom nothing was heard yet: what leads to him stays.
+    unheard: bool,
 }
 
 impl Doors {
     /// Nothing is wanted yet.
     pub fn new(_setup: &Setup) -> Self {
-        Self { want: None }
+        Self { want: None, unheard: false }
     }
 }
 
@@ -49,9 +51,11 @@ impl Subject for Doors {
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
-        let want = Some(published(world, |_| 0).doors()).filter(|want| !want.doors.is_empty());
-        let changed = want != self.want;
+        let want = Some(world.published().doors()).filter(|want| !want.doors.is_empty());
+        let unheard = !(world.settled || world.everywhere.is_empty());
+        let changed = want != self.want || unheard != self.unheard;
         self.want = want;
+        self.unheard = unheard;
         changed.then_some(((), Todo::Look)).into_iter().collect()
     }
 
@@ -64,6 +68,9 @@ impl Subject for Doors {
     }
 
     fn plan(&self, (): (), have: &Self::Observed, _turn: Turn) -> Vec<DoorStep> {
+        if self.unheard && have.is_some_and(|have| have.rules != 0) {
+            return Vec::new();
+        }
         plan_doors(self.want.as_ref(), have.as_ref()).into_iter().collect()
     }
 }

@@ -228,8 +228,9 @@ impl Subject for Mesh {
     }
 
     fn announced(&mut self, what: Announcement) {
-        let Announcement::MeshKeys(keys) = what;
-        self.published = Some(keys);
+        if let Announcement::MeshKeys(keys) = what {
+            self.published = Some(keys);
+        }
     }
 
     fn problems(&self) -> Vec<String> {

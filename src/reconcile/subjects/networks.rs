@@ -1,4 +1,4 @@
-//! The networks that this node has endpoints in: each a part, known by its id.
+//! The networks that this node takes part in: each a part, known by its id.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::multicast::{Receivers, Tally};
 use crate::plan::{Action, Desired, DesiredNetwork, Observed, ObservedNetwork, Op, Plan, plan};
 use crate::reconcile::Lost;
 use crate::reconcile::desire::{Difference, NetworkState, World, keep_what_is_there};
-use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
+use crate::reconcile::subject::{Announcement, Changes, Failed, Subject, Todo, Turn};
 
 /// What the kernel was last told of where groups go.
 #[derive(Debug, Default)]
@@ -36,6 +36,10 @@ pub struct Networks {
     /// Endpoints of this node whose interface is not there, and whose namespace cannot be entered any more.
     vanished: BTreeSet<EndpointKey>,
     settled: bool,
+    /// The networks in which this node takes part, as it has said, because every node does.
+    everywhere: BTreeSet<NetworkId>,
+    /// What there is to say of that.
+    news: Option<Announcement>,
 }
 
 impl Networks {
@@ -147,13 +151,21 @@ impl Subject for Networks {
         let mut changes = Changes::<Self>::new();
         self.settled = world.settled;
         self.displaced.clear();
-        if world.view.myself().is_none() {
+        let Some(me) = world.view.myself() else {
             // Nothing can be said of what this node should have.
             return changes;
-        }
-        for (id, records) in &world.local {
+        };
+        let wanted = world.networks();
+        let begin: BTreeSet<_> = world.everywhere.difference(&me.networks).copied().collect();
+        self.everywhere.extend(world.everywhere.intersection(&me.networks));
+        let end: BTreeSet<_> = self.everywhere.difference(&wanted).copied().collect();
+        self.everywhere.retain(|id| world.everywhere.contains(id) || end.contains(id));
+        self.news = Some(Announcement::Networks { begin, end })
+            .filter(|news| *news != Announcement::Networks { begin: [].into(), end: [].into() });
+        for id in &wanted {
             let Some(network) = world.view.networks.get(id) else {
-                self.displaced.extend(records.values().map(|record| (record.key(), Lost::NetworkGone)));
+                let records = world.local.get(id).into_iter().flat_map(|records| records.values());
+                self.displaced.extend(records.map(|record| (record.key(), Lost::NetworkGone)));
                 continue;
             };
             let state = self.states.entry(*id).or_insert_with(|| NetworkState::new(network));
@@ -173,8 +185,7 @@ impl Subject for Networks {
                 Difference::Steps(_) | Difference::More => drop(changes.insert(*id, Todo::Look)),
             }
         }
-        let unwanted =
-            |id: &NetworkId| !world.local.contains_key(id) || !world.view.networks.contains_key(id);
+        let unwanted = |id: &NetworkId| !wanted.contains(id) || !world.view.networks.contains_key(id);
         let gone: Vec<NetworkId> = self.states.keys().copied().filter(unwanted).collect();
         for id in gone {
             self.states.remove(&id);
@@ -246,6 +257,18 @@ impl Subject for Networks {
             }
         }
         Ok(())
+    }
+
+    fn announcement(&self) -> Option<Announcement> {
+        self.news.clone()
+    }
+
+    fn announced(&mut self, what: Announcement) {
+        if let Announcement::Networks { begin, end } = what {
+            self.everywhere.extend(begin);
+            self.everywhere.retain(|id| !end.contains(id));
+            self.news = None;
+        }
     }
 
     fn problems(&self) -> Vec<String> {

@@ -6,10 +6,9 @@ use async_trait::async_trait;
 
 use super::Setup;
 use crate::kernel::{ClientPlace, Kernel, KernelError};
-use crate::local::LocalEndpoint;
 use crate::model::{EndpointName, NetworkId};
 use crate::plan::{DesiredPorts, ObservedPorts, PortStep, plan_ports};
-use crate::reconcile::desire::{Published, World, published};
+use crate::reconcile::desire::{Published, World, place};
 use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn};
 
 /// Published ports, by network.
@@ -18,6 +17,8 @@ pub struct Ports {
     want: BTreeMap<NetworkId, DesiredPorts>,
     places: BTreeMap<(NetworkId, EndpointName), ClientPlace>,
     problems: Vec<String>,
+    /// The networks in which somebody may be of whom nothing was heard yet: what leads to him stays.
+    unheard: BTreeSet<NetworkId>,
 }
 
 impl Ports {
@@ -25,10 +26,6 @@ impl Ports {
     pub fn new(_setup: &Setup) -> Self {
         Self::default()
     }
-}
-
-fn place(record: &LocalEndpoint) -> ClientPlace {
-    ClientPlace { placement: record.placement.clone(), namespace: record.namespace }
 }
 
 #[async_trait]
@@ -56,11 +53,15 @@ impl Subject for Ports {
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
-        let Published { networks, problems, doors: _ } = published(world, |record| place(record).number());
-        self.problems = problems;
+        let Published { networks, problems, doors: _ } = world.published();
+        self.problems.clone_from(problems);
+        let unheard = if world.settled { BTreeSet::new() } else { world.everywhere.clone() };
+        let heard = std::mem::replace(&mut self.unheard, unheard);
+        let heard: BTreeSet<NetworkId> = heard.difference(&self.unheard).copied().collect();
         let keys: BTreeSet<NetworkId> = self.want.keys().chain(networks.keys()).copied().collect();
         let differs = |key: &NetworkId| self.want.get(key) != networks.get(key);
-        let changes = keys.into_iter().filter(differs).map(|key| (key, Todo::Look)).collect();
+        let changed = keys.into_iter().filter(differs);
+        let changes = changed.chain(heard).map(|key| (key, Todo::Look)).collect();
         let records = world.local.values().flat_map(|records| records.values());
         self.places = records
             .filter(|record| {
@@ -69,7 +70,7 @@ impl Subject for Ports {
             })
             .map(|record| ((record.network, record.endpoint.name.clone()), place(record)))
             .collect();
-        self.want = networks;
+        self.want.clone_from(networks);
         changes
     }
 
@@ -83,7 +84,16 @@ impl Subject for Ports {
     }
 
     fn plan(&self, key: NetworkId, have: &Self::Observed, _turn: Turn) -> Vec<PortStep> {
-        plan_ports(self.want.get(&key), have.as_ref())
+        let mut steps = plan_ports(self.want.get(&key), have.as_ref());
+        if self.unheard.contains(&key)
+            && have.as_ref().is_some_and(|have| have.gate.is_some() && have.rules != 0)
+        {
+            let adds = |step: &PortStep| {
+                matches!(step, PortStep::MakeGate { .. } | PortStep::PutWay(..) | PortStep::PutRelay(_))
+            };
+            steps.retain(adds);
+        }
+        steps
     }
 
     async fn before(

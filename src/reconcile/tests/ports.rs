@@ -1,7 +1,7 @@
 //! Published ports, on a kernel that is a value.
 
 use super::*;
-use crate::model::{Publication, ServiceSpec};
+use crate::model::{Mac, NodeIndex, Publication, PublishMode, ServiceSpec};
 
 fn ports(texts: &[&str]) -> Vec<Publication> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -20,9 +20,14 @@ fn of_service(name: &str, last: u16, service: &str) -> LocalEndpoint {
 }
 
 fn publish(bench: &Bench, service: &str, texts: &[&str]) {
+    publish_by(bench, service, texts, PublishMode::Local);
+}
+
+fn publish_by(bench: &Bench, service: &str, texts: &[&str], publish_mode: PublishMode) {
     let spec = ServiceSpec {
         addresses: vec![[10, 10, 200, 1].into()],
         publish: ports(texts),
+        publish_mode,
         ..ServiceSpec::default()
     };
     let key = (NET, service.parse().unwrap());
@@ -115,4 +120,93 @@ async fn the_node_itself_and_who_was_taken_nowhere_yet_have_no_way_and_who_drain
     bench.pass().await;
     let made = steps(&bench).join("\n");
     assert!(made.contains("8080/tcp ipv4 to 10.10.0.12 port 80 keep 10.10.0.13"), "{made}");
+}
+
+#[tokio::test]
+async fn for_a_port_of_every_node_one_without_endpoints_takes_part_and_no_longer_than_that() {
+    let bench = Bench::new();
+    bench.town.has(2, [of_service("f", 20, "web").endpoint]);
+    publish_by(&bench, "web", &["8080:80"], PublishMode::Mesh);
+    let takes_part = || bench.town.0.view.borrow().myself().unwrap().networks.contains(&NET);
+    bench.settle().await;
+    assert!(takes_part());
+    bench.settle().await;
+    let network = bench.kernel.observed().networks.remove(&NET).unwrap();
+    let vteps: Vec<_> =
+        (1..=2).map(|n| network.remotes.get(&Mac::of_node(NodeIndex(n))).copied().flatten()).collect();
+    assert!(vteps.iter().all(Option::is_some), "{network:?}");
+    assert!(network.ports.is_empty());
+    let (there, doors) = bench.kernel.ports();
+    assert!(there[&NET].relay.is_some() && doors.is_some());
+    bench.is_right().await;
+    // One of its own, and the last of them, change nothing of that.
+    bench.attach(&of_service("o", 21, "web")).await.unwrap();
+    bench.pass().await;
+    bench.detach("o").await;
+    assert!(takes_part());
+    // Nor does a restart, after which it knows by itself that it is to take part no more.
+    let bench = bench.restart();
+    bench.settle().await;
+    bench.is_right().await;
+    let key = (NET, "web".parse().unwrap());
+    bench.town.change(|view| drop(Arc::make_mut(&mut view.services).remove(&key)));
+    bench.pass().await;
+    bench.pass().await;
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+    assert!(bench.kernel.observed().networks.is_empty());
+    assert!(!bench.town.0.view.borrow().myself().unwrap().networks.contains(&NET));
+    bench.is_right().await;
+}
+
+#[tokio::test]
+async fn a_port_of_every_node_leads_to_all_who_are_up_and_the_node_itself_is_masked() {
+    let bench = Bench::new();
+    let mut far = of_service("f", 20, "web").endpoint;
+    far.service = Some("web".parse().unwrap());
+    bench.town.has(2, [far.clone()]);
+    publish_by(&bench, "web", &["8080:80"], PublishMode::Mesh);
+    let host = LocalEndpoint { placement: Placement::Host, ..of_service("h", 9, "web") };
+    bench.attach(&host).await.unwrap();
+    bench.pass().await;
+    let made = steps(&bench).join("\n");
+    assert!(
+        made.contains("8080/tcp ipv4 to 10.10.0.9 10.10.0.20 port 80 mask 10.10.0.9 also from other nodes"),
+        "{made}"
+    );
+    assert!(!made.contains("way of"), "the node has ways of its own: {made}");
+    bench.settle().await;
+    bench.town.change(|view| {
+        let network = view.networks.get_mut(&NET).unwrap();
+        network.draining.insert(id(2), Arc::new([far.name.clone()].into()));
+    });
+    bench.pass().await;
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("to 10.10.0.9 port 80 keep 10.10.0.20"), "{made}");
+}
+
+#[tokio::test]
+async fn what_leads_to_nodes_that_were_not_heard_yet_stays_after_a_restart() {
+    let bench = Bench::new();
+    let far = of_service("f", 20, "web").endpoint;
+    bench.town.has(2, [far.clone()]);
+    publish_by(&bench, "web", &["8080:80"], PublishMode::Mesh);
+    bench.settle().await;
+    bench.settle().await;
+    let before = bench.kernel.ports();
+    assert!(before.1.is_some());
+    bench.town.change(|view| drop(view.networks.get_mut(&NET).unwrap().endpoints.remove(&id(2))));
+    let bench = bench.restart();
+    for _ in 0..3 {
+        tokio::time::sleep(DETECT).await;
+        bench.reconciler.pass_due(true, &BTreeSet::new()).await;
+        assert_eq!(bench.kernel.ports(), before);
+    }
+    bench.town.has(2, [far]);
+    bench.settle().await;
+    assert_eq!(bench.kernel.ports(), before);
+    bench.is_right().await;
+    // Once it is heard that there is nobody, it goes.
+    bench.town.has(2, []);
+    bench.pass().await;
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
 }

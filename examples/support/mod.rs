@@ -1,0 +1,107 @@
+//! What the examples that measure the reconciler have in common: the other nodes, as values.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lanmesh::cluster::{ClusterError, Members};
+use lanmesh::mesh::MeshSecret;
+use lanmesh::model::{
+    ClusterView, Endpoint, EndpointName, Group, MeshKey, NetworkId, Node, NodeId, NodeIndex, NodeState,
+};
+use lanmesh::reconcile::Peers;
+use tokio::sync::watch;
+
+pub type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// The other nodes, as this one hears of them.
+pub struct Others {
+    pub view: watch::Sender<Arc<ClusterView>>,
+    pub secret: watch::Sender<Option<MeshSecret>>,
+}
+
+#[async_trait]
+impl Peers for Others {
+    fn id(&self) -> &str {
+        "0123456789abcdef"
+    }
+
+    fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
+        self.view.subscribe()
+    }
+
+    fn mesh_secret(&self) -> watch::Receiver<Option<MeshSecret>> {
+        self.secret.subscribe()
+    }
+
+    async fn put_endpoint(&self, _: NetworkId, _: Endpoint) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn remove_endpoint(&self, _: NetworkId, _: EndpointName) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn take_part(&self, _: NetworkId) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn leave_network(&self, _: NetworkId) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_mesh(&self, _: Vec<MeshKey>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_groups(&self, _: NetworkId, _: BTreeSet<Group>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_draining(&self, _: NetworkId, _: EndpointName, _: bool) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    fn set_members(&self, _: NetworkId, _: Members) {}
+
+    async fn set_self(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn move_to(&self, _: IpAddr, _: u32) -> Result<(), ClusterError> {
+        Ok(())
+    }
+}
+
+/// A node that answers, in a network.
+pub fn node(n: u32, network: NetworkId) -> Outcome<Node> {
+    let vtep = IpAddr::from(Ipv4Addr::from(0xc000_0201 + n));
+    Ok(Node {
+        id: node_id(n),
+        name: format!("n{n}").parse()?,
+        index: NodeIndex(n),
+        address: (vtep, 7979).into(),
+        vtep,
+        underlay_mtu: 1500,
+        networks: [network].into(),
+        mesh: Vec::new(),
+        labels: Default::default(),
+        state: NodeState::Alive,
+    })
+}
+
+pub fn node_id(n: u32) -> NodeId {
+    NodeId::from_bytes([u8::try_from(n).unwrap_or(u8::MAX); 16])
+}
+
+pub fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+pub fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
