@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lanmesh_ipam::stable_hash;
-use lanmesh_model::{AdvertisedService, EndpointName, NameError, ServiceName};
+use lanmesh_model::{AdvertisedService, EndpointName, ServiceName};
 
 use crate::engine::{Container, Membership};
 
@@ -18,8 +17,6 @@ const TASK_NAME: &str = "com.docker.swarm.task.name";
 const TASK_SERVICE: &str = "com.docker.swarm.service.name";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
-/// The longest name of an endpoint.
-const NAME_MAX: usize = 63;
 /// How many digits of a container's id are its host name.
 const SHORT_ID: usize = 12;
 
@@ -61,30 +58,6 @@ pub enum LabelError {
         /// What is wrong with it.
         why: String,
     },
-    /// No name can be made of the container's or its service's.
-    #[error(transparent)]
-    Name(#[from] NameError),
-}
-
-/// A text made a name: what a name cannot hold becomes `-`, and one that is too long ends with its hash.
-///
-/// Docker's names have letters, digits, `_`, `.` and `-`, and may end with any of them.
-///
-/// # Errors
-/// None is known: what it makes has the form of a name.
-pub fn name_of(text: &str) -> Result<EndpointName, NameError> {
-    let plain: String =
-        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
-    let plain = plain.trim_matches(['-', '_']);
-    let hashed = || format!("{:016x}", stable_hash(text.as_bytes()));
-    let fitting = if plain.is_empty() {
-        format!("c-{}", hashed())
-    } else if plain.len() > NAME_MAX {
-        format!("{}-{}", plain[..NAME_MAX - 17].trim_end_matches(['-', '_']), hashed())
-    } else {
-        plain.to_owned()
-    };
-    EndpointName::new(fitting)
 }
 
 impl Container {
@@ -115,8 +88,8 @@ impl Container {
     /// One of its labels cannot be understood.
     pub fn identity(&self, aliases: &[String]) -> Result<Identity, LabelError> {
         let name = match self.labels.get(TASK_NAME) {
-            Some(task) => task_name(task)?,
-            None => name_of(self.name())?,
+            Some(task) => task_name(task),
+            None => EndpointName::of_text(self.name()),
         };
         let mut found =
             Identity { name, service: self.service()?, aliases: Vec::new(), advertise: Vec::new() };
@@ -179,15 +152,15 @@ pub fn service_name(labels: &BTreeMap<String, String>, name: &str) -> Result<Ser
             value: service.chars().take(80).collect(),
             why: format!("{error}"),
         }),
-        None => Ok(ServiceName::new(name_of(name)?.as_str())?),
+        None => Ok(ServiceName::of_text(name)),
     }
 }
 
 /// `web.3.rv4o10unaybzjqpsoaxblxdt8` as a name: `web-3-rv4o10unaybz`. Both that there are during an update have one.
-fn task_name(task: &str) -> Result<EndpointName, NameError> {
+fn task_name(task: &str) -> EndpointName {
     match task.rsplit_once('.') {
-        Some((rest, id)) => name_of(&format!("{rest}-{}", id.get(..SHORT_ID).unwrap_or(id))),
-        None => name_of(task),
+        Some((rest, id)) => EndpointName::of_text(&format!("{rest}-{}", id.get(..SHORT_ID).unwrap_or(id))),
+        None => EndpointName::of_text(task),
     }
 }
 
@@ -315,14 +288,5 @@ mod tests {
             let error = container(&[(label, value)]).identity(&[]).unwrap_err().to_string();
             assert!(error.contains(label) && error.contains(tells), "{error}");
         }
-    }
-
-    #[test]
-    fn any_name_of_a_container_gives_a_name_and_two_that_are_cut_differ() {
-        for text in ["", ".", "a.", "_a_", &"x".repeat(200), "ü", "a/b"] {
-            assert!(name_of(text).is_ok(), "{text}");
-        }
-        assert_ne!(name_of(&format!("{}a", "x".repeat(70))), name_of(&format!("{}b", "x".repeat(70))));
-        assert_eq!(name_of("my.app-1").unwrap().as_str(), "my-app-1");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use lanmesh_ipam::stable_hash;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// Why a text cannot be a name. Nothing was changed.
@@ -46,6 +47,22 @@ fn check(what: &'static str, text: &str, max: usize) -> Result<(), NameError> {
     Ok(())
 }
 
+/// A text that [`check`] takes, made of any.
+fn like(text: &str, max: usize) -> String {
+    let plain: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let plain = plain.trim_matches(['-', '_']);
+    // Sixteen digits.
+    let hash = || format!("{:016x}", stable_hash(text.as_bytes()));
+    if plain.is_empty() {
+        format!("c-{}", hash())
+    } else if plain.len() > max {
+        format!("{}-{}", plain[..max - 17].trim_end_matches(['-', '_']), hash())
+    } else {
+        plain.to_owned()
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
         $(#[$doc])*
@@ -61,6 +78,12 @@ macro_rules! name {
                 check($what, &text, $max)?;
                 text.make_ascii_lowercase();
                 Ok(Self(text))
+            }
+
+            /// A name made of any text: what a name cannot hold becomes `-`, and of one that is too long the end becomes
+            /// its hash. The same text gives the same name.
+            pub fn of_text(text: &str) -> Self {
+                Self(like(text, $max).to_ascii_lowercase())
             }
 
             /// The name as text.
@@ -126,6 +149,17 @@ mod tests {
         for bad in ["", "-a", "a-", "a.b", "a b", "ü", "_x", &"x".repeat(64)] {
             assert!(EndpointName::new(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn any_text_gives_a_name_and_two_that_are_cut_differ() {
+        for text in ["", ".", "a.", "_a_", &"x".repeat(200), "ü", "a/b", "A.B", &"é".repeat(90)] {
+            let name = EndpointName::of_text(text);
+            assert_eq!(EndpointName::new(name.as_str()), Ok(name), "{text}");
+        }
+        let long = |end: &str| EndpointName::of_text(&format!("{}{end}", "x".repeat(70)));
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(EndpointName::of_text("My.app-1").as_str(), "my-app-1");
     }
 
     #[test]

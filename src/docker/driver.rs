@@ -41,6 +41,8 @@ pub struct Driver {
     book: Mutex<Book>,
     /// By the ids of the pools that this node has given tokens from. A leader asks for one at a time.
     pub(super) tokens: tokio::sync::Mutex<BTreeMap<String, Tokens>>,
+    /// When the plugin began.
+    pub(super) begun: tokio::time::Instant,
     /// What Docker has said that happened.
     pub(super) news: News,
     /// The addresses of services that are real.
@@ -78,7 +80,8 @@ impl Driver {
         let agent = agent.patient(AGENT_PATIENCE);
         let (book, news) = (Mutex::default(), News::default());
         let (tokens, served) = (tokio::sync::Mutex::default(), tokio::sync::Mutex::default());
-        Self { agent, engine, scope, book, tokens, news, served }
+        let begun = tokio::time::Instant::now();
+        Self { agent, engine, scope, book, tokens, begun, news, served }
     }
 
     /// Answers the call `name`; `None` where there is none of this name.
@@ -100,7 +103,6 @@ impl Driver {
             "/NetworkDriver.RevokeExternalConnectivity" => Nothing {},
             // Docker has moved the interface back, or the container took it along. It is removed with the endpoint.
             "/NetworkDriver.Leave" => Nothing {},
-            "/IpamDriver.ReleasePool" => Nothing {},
         } {
             "/NetworkDriver.AllocateNetwork" => allocate_network,
             "/NetworkDriver.FreeNetwork" => free_network,
@@ -111,6 +113,7 @@ impl Driver {
             "/NetworkDriver.Join" => join,
             "/NetworkDriver.DeleteEndpoint" => delete_endpoint,
             "/IpamDriver.RequestPool" => request_pool,
+            "/IpamDriver.ReleasePool" => release_pool,
             "/IpamDriver.RequestAddress" => request_address,
             "/IpamDriver.ReleaseAddress" => release_address,
         })

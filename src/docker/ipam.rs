@@ -6,20 +6,24 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
-use lanmesh_docker::container::{Asker, Identity, Slot, by_token, name_of, only_one};
+use lanmesh_docker::container::{Asker, Identity, Slot, by_token, only_one};
 use lanmesh_docker::engine::{Container, given_out};
 use lanmesh_docker::options::IpamOptions;
 use lanmesh_docker::pool::{PoolId, Space};
-use lanmesh_docker::protocol::{Address, Pool, ReleaseAddress, RequestAddress, RequestPool, Scope};
+use lanmesh_docker::protocol::{
+    Address, Pool, ReleaseAddress, ReleasePool, RequestAddress, RequestPool, Scope,
+};
 use lanmesh_docker::tokens::{Tokens, usual};
 
 use super::driver::{Answer, Driver, Nothing, entry_of, ifname};
 use crate::api::types::{AttachAnswer, AttachRequest, NetworkAnswer, ServiceRequest};
-use crate::model::NetworkName;
+use crate::model::{EndpointName, NetworkName};
 
+/// How long a task or service may have its token before the swarm shows it.
+const UNSEEN: Duration = Duration::from_secs(60);
 /// How many pools' tokens are kept in mind.
 const MAX_POOLS: usize = 1024;
 
@@ -103,28 +107,35 @@ impl Driver {
         // Asked before anybody else has to wait for it.
         let begun = self.tokens.lock().await.contains_key(&id);
         let begin = if begun { None } else { Some(self.begin_tokens(pool).await?) };
-        let mut pools = self.tokens.lock().await;
-        if let Some(begin) = begin
-            && !pools.contains_key(&id)
+        let now = self.begun.elapsed();
         {
-            if pools.len() >= MAX_POOLS {
-                pools.pop_first();
+            let mut pools = self.tokens.lock().await;
+            if let Some(begin) = begin
+                && !pools.contains_key(&id)
+            {
+                if pools.len() >= MAX_POOLS {
+                    pools.pop_first();
+                }
+                pools.insert(id.clone(), begin);
             }
-            pools.insert(id.clone(), begin);
-        }
-        let Some(tokens) = pools.get_mut(&id) else { return Err("the pool is gone: try again".to_owned()) };
-        match known {
+            let tokens = of_pool(&mut pools, &id)?;
             // `--ip`, or what was given out before, as a new leader tells: which of both cannot be told.
-            Some(known) => {
-                tokens.hold(known);
-                Ok(known)
+            if let Some(known) = known {
+                tokens.hold(known, now);
+                return Ok(known);
             }
-            None => {
-                // It may be that of a service, which the swarm will show in a moment.
-                self.news.services.notify_one();
-                tokens.take().map_err(|error| error.to_string())
+            // It may be that of a service, which the swarm will show in a moment.
+            self.news.services.notify_one();
+            if let Ok(token) = tokens.take(now) {
+                return Ok(token);
             }
         }
+        // Not all that ended has said so.
+        let known = self.given_out().await?;
+        let mut pools = self.tokens.lock().await;
+        let tokens = of_pool(&mut pools, &id)?;
+        tokens.give_back_lost(known, now.saturating_sub(UNSEEN));
+        tokens.take(now).map_err(|error| error.to_string())
     }
 
     /// The tokens of a pool, with those in use that a plugin that was here before gave out: Docker does not say again which.
@@ -132,14 +143,23 @@ impl Driver {
         let range = pool.tokens.or_else(|| usual(pool.subnet)).ok_or_else(|| {
             format!("the subnet {} is too small for a swarm: it takes a /28 at least", pool.subnet)
         })?;
-        let used = match self.engine.swarm().await {
-            Ok((tasks, services)) => given_out(&tasks, &services).collect(),
-            Err(error) => {
-                tracing::warn!(%error, "which tokens are in use is not known");
-                Vec::new()
-            }
-        };
+        let used = self.given_out().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "which tokens are in use is not known");
+            Vec::new()
+        });
         Ok(Tokens::new(range, used, seed()))
+    }
+
+    /// What the swarm's tasks and services have.
+    async fn given_out(&self) -> Answer<Vec<IpAddr>> {
+        let (tasks, services) = self.engine.swarm().await.map_err(|error| error.to_string())?;
+        Ok(given_out(&tasks, &services).collect())
+    }
+
+    /// The swarm has no network with this pool any more. Of the tasks that were in it not all have given theirs back.
+    pub(super) async fn release_pool(&self, call: ReleasePool) -> Answer<Nothing> {
+        self.tokens.lock().await.remove(&call.pool_id);
+        Ok(Nothing {})
     }
 
     async fn container_address(&self, pool: &PoolId, asked: Option<IpAddr>) -> Answer<IpAddr> {
@@ -173,7 +193,7 @@ impl Driver {
                 (container.identity(&there.aliases).map_err(|error| error.to_string())?, container.is_task())
             }
             Asker::Unknown => {
-                let name = name_of(&format!("ep-{:08x}", seed())).map_err(|error| error.to_string())?;
+                let name = EndpointName::of_text(&format!("ep-{:08x}", seed()));
                 (Identity { name, service: None, aliases: Vec::new(), advertise: Vec::new() }, false)
             }
         };
@@ -279,6 +299,10 @@ impl Driver {
         }
         Ok(Nothing {})
     }
+}
+
+fn of_pool<'a>(pools: &'a mut BTreeMap<String, Tokens>, id: &str) -> Answer<&'a mut Tokens> {
+    pools.get_mut(id).ok_or_else(|| "the pool is gone: try again".to_owned())
 }
 
 /// The gateway of one subnet of a network.

@@ -385,6 +385,9 @@ fn tokens_are_never_given_twice_and_the_network_goes_with_dockers() {
     taken.dedup();
     assert_eq!(taken.len(), 63, "{taken:?}");
     assert!(token()["Err"].as_str().is_some_and(|err| err.contains("tokens=")));
+    // Those of a network that was removed are nobody's, whether its tasks gave theirs back or not.
+    plugin.call("/IpamDriver.ReleasePool", &json!({"PoolID": pool}));
+    assert!(token()["Address"].is_string());
     let spec = lab.node(2).lanmesh(["network", "inspect", "buildnet", "--json"]).json();
     assert_eq!(spec["reserve"], json!(["10.84.0.192-10.84.0.254"]), "nobody gets a token's address");
     // Another manager leads now, and has it removed.
