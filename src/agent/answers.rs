@@ -166,6 +166,7 @@ pub fn endpoint(
         dropped: BTreeMap::new(),
         queries_dropped: None,
         publish: Vec::new(),
+        owner: None,
     })
 }
 
@@ -263,6 +264,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         advertise: advertise.collect(),
         take: false,
         publish: record.publish.clone(),
+        owner: record.owner.clone(),
     }
 }
 

@@ -221,6 +221,7 @@ struct Wanted {
     services: Vec<AdvertisedService>,
     take: bool,
     publish: Vec<Publication>,
+    owner: Option<String>,
 }
 
 impl Wanted {
@@ -239,6 +240,7 @@ impl Wanted {
             services,
             take: request.take,
             publish: request.publish,
+            owner: request.owner,
         })
     }
 
@@ -260,6 +262,7 @@ impl Wanted {
             ("aliases", self.aliases != *aliases),
             ("advertise", self.services != *services),
             ("publish", self.publish != existing.publish),
+            ("owner", self.owner != existing.owner),
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
             None => Ok(()),
@@ -321,6 +324,7 @@ impl Wanted {
             asked: self.asked,
             draining: false,
             publish: self.publish,
+            owner: self.owner,
         }
     }
 }

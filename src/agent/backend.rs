@@ -320,8 +320,10 @@ impl Backend for Agent {
                         answer.dropped = drops.get(&port).map(answers::port_drops).unwrap_or_default();
                         answer.queries_dropped = queries.get(&port).copied();
                         let key = EndpointKey { network: network.spec.id, name: found.name.clone() };
-                        answer.publish =
-                            records.get(&key).map(|record| record.publish.clone()).unwrap_or_default();
+                        if let Some(record) = records.get(&key) {
+                            answer.publish.clone_from(&record.publish);
+                            answer.owner.clone_from(&record.owner);
+                        }
                     }
                     Some(answer)
                 };

@@ -21,6 +21,8 @@ use crate::model::{
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
 const IFNAME_MAX: usize = 15;
+/// The longest text that says who attached an endpoint.
+const OWNER_MAX: usize = 256;
 /// The smallest MTU of IPv6 (RFC 8200 section 5).
 const IPV6_MTU_MIN: u32 = 1280;
 
@@ -359,6 +361,12 @@ impl Checked for AttachRequest {
         for (i, address) in self.addresses.iter().enumerate() {
             require(!self.addresses[..i].contains(address), format!("addresses[{i}]"), || {
                 format!("{address} is there twice")
+            })?;
+        }
+        if let Some(owner) = &self.owner {
+            let fits = (1..=OWNER_MAX).contains(&owner.len()) && owner.bytes().all(|b| b.is_ascii_graphic());
+            require(fits, "owner", || {
+                format!("is not a text of 1 to {OWNER_MAX} printable ASCII characters without spaces")
             })?;
         }
         published(&self.publish)?;

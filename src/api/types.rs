@@ -413,6 +413,9 @@ pub struct AttachRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
+    /// Who attached it, in words of its own by which it finds it again. Known to this node alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 /// What attaching gave.
@@ -554,4 +557,7 @@ pub struct EndpointAnswer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
+    /// Who attached it, as whoever did said. Known of this node's own endpoints.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }

@@ -1,13 +1,13 @@
 //! `lanmesh attach`: attach a container, or the node itself, to a network.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::wanted::Wanted;
 use super::{CliError, Context, output};
 use crate::api::types::{AttachAnswer, AttachRequest};
 use crate::beneath::{self, Tree};
 use crate::dns;
-use crate::model::{AdvertisedService, EndpointName, NetworkName, Publication, ServiceName};
+use crate::model::{EndpointName, NetworkName};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -21,28 +21,11 @@ pub(super) struct Args {
     /// The interface's name [default: eth0; with --host one made from the network's name]
     #[arg(long)]
     ifname: Option<String>,
-    /// The service it is a part of
-    #[arg(long)]
-    service: Option<ServiceName>,
-    /// Its number within the service
-    #[arg(long, value_name = "N", requires = "service")]
-    slot: Option<u32>,
-    /// An address to ask for; one of each subnet at most
-    #[arg(long = "ip", value_name = "ADDR")]
-    addresses: Vec<IpAddr>,
-    /// A further name
-    #[arg(long = "alias", value_name = "NAME")]
-    aliases: Vec<EndpointName>,
-    /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4', or with its own name and
-    /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'
-    #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
-    advertise_service: Vec<AdvertisedService>,
-    /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
-    #[arg(long)]
-    take: bool,
-    /// A port of this node that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
-    #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]", conflicts_with = "host")]
-    publish: Vec<Publication>,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Who attaches it, in words by which it is found again: `lanmesh endpoint ls --json` has them
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
     /// Write how to ask the network's name server to this file, like /etc/netns/NAME/resolv.conf
     #[arg(long, value_name = "PATH")]
     resolv_conf: Option<PathBuf>,
@@ -90,13 +73,8 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         host: args.place.host,
         offer: args.place.offer,
         ifname: args.ifname,
-        service: args.service,
-        slot: args.slot,
-        addresses: args.addresses,
-        aliases: args.aliases,
-        advertise: args.advertise_service.into_iter().map(Into::into).collect(),
-        take: args.take,
-        publish: args.publish,
+        owner: args.owner,
+        ..args.wanted.request()
     };
     let answer = context.client.attach(&args.network, &args.name, &request).await?;
     if let Some(path) = &args.resolv_conf {

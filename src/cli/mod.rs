@@ -37,6 +37,7 @@ mod status;
 mod tests;
 mod token;
 mod version;
+mod wanted;
 mod wireguard_userspace;
 
 use std::future::Future;

@@ -35,6 +35,9 @@ pub struct LocalEndpoint {
     /// Ports of this node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
+    /// Who attached it, in words of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 impl LocalEndpoint {

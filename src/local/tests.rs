@@ -35,6 +35,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         asked: Vec::new(),
         draining: false,
         publish: Vec::new(),
+        owner: None,
     };
     local.insert(record).expect("is kept");
     address.ip()

@@ -60,6 +60,7 @@ fn record(name: &str, last: u16) -> LocalEndpoint {
         asked: Vec::new(),
         draining: false,
         publish: Vec::new(),
+        owner: None,
     }
 }
 

@@ -285,6 +285,7 @@ impl Backend for Fake {
                     dropped: BTreeMap::new(),
                     queries_dropped: None,
                     publish: request.publish.clone(),
+                    owner: request.owner.clone(),
                 });
             }
         }

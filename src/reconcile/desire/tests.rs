@@ -49,6 +49,7 @@ fn local(endpoint: Endpoint) -> LocalEndpoint {
         asked: Vec::new(),
         draining: false,
         publish: Vec::new(),
+        owner: None,
     }
 }
 

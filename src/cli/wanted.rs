@@ -1,0 +1,48 @@
+//! What an endpoint is to be, as the commands that attach one are told.
+
+use std::net::IpAddr;
+
+use crate::api::types::AttachRequest;
+use crate::model::{AdvertisedService, EndpointName, Publication, ServiceName};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Wanted {
+    /// The service it is a part of
+    #[arg(long)]
+    service: Option<ServiceName>,
+    /// Its number within the service
+    #[arg(long, value_name = "N", requires = "service")]
+    slot: Option<u32>,
+    /// An address to ask for; one of each subnet at most
+    #[arg(long = "ip", value_name = "ADDR")]
+    addresses: Vec<IpAddr>,
+    /// A further name
+    #[arg(long = "alias", value_name = "NAME")]
+    aliases: Vec<EndpointName>,
+    /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4', or with its own name and
+    /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'
+    #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
+    advertise_service: Vec<AdvertisedService>,
+    /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
+    #[arg(long)]
+    take: bool,
+    /// A port of this node that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
+    #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]")]
+    publish: Vec<Publication>,
+}
+
+impl Wanted {
+    /// The request; where it is to be attached is left to whoever asks.
+    pub fn request(self) -> AttachRequest {
+        AttachRequest {
+            service: self.service,
+            slot: self.slot,
+            addresses: self.addresses,
+            aliases: self.aliases,
+            advertise: self.advertise_service.into_iter().map(Into::into).collect(),
+            take: self.take,
+            publish: self.publish,
+            ..AttachRequest::default()
+        }
+    }
+}
