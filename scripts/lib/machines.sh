@@ -113,7 +113,11 @@ node_down() {
     fi
     until_ok 10 empty_cgroup "$name" || true
     ip netns del "$LAB-$name" 2>/dev/null || true
-    find "$CGROUPS/$LAB-$name" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+    # What has just ended is in there for a moment.
+    until_ok 10 remove_cgroup "$name" || true
+}
+remove_cgroup() {
+    [[ ! -d $CGROUPS/$LAB-$1 ]] || find "$CGROUPS/$LAB-$1" -depth -type d -exec rmdir {} + 2>/dev/null
 }
 empty_cgroup() { [[ -z $(find "$CGROUPS/$LAB-$1" -name cgroup.procs -exec cat {} + 2>/dev/null) ]]; }
 
