@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::prctl;
 use nix::unistd::{Gid, getegid, geteuid, getgroups, setgroups};
 use rustix::thread::{
@@ -86,6 +87,17 @@ impl fmt::Display for Listed {
         }
         Ok(())
     }
+}
+
+/// Makes the kernel's settings writable where whoever runs this container has closed them. Those of other parts of the kernel than
+/// the network need capabilities that the agent gives up.
+///
+/// # Errors
+/// The system refuses.
+pub fn open_settings() -> io::Result<()> {
+    let flags =
+        MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, "/proc/sys", None::<&str>, flags, None::<&str>).map_err(io::Error::from)
 }
 
 /// Those that the calling thread has now, by name.

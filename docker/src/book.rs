@@ -46,6 +46,8 @@ pub struct Book {
     given: BTreeMap<(NetworkName, IpAddr), u32>,
     /// Those whose container was not known when their address was asked for.
     provisional: BTreeMap<(NetworkName, EndpointName), ()>,
+    /// By the path of a container's namespace, the endpoint whose interface multicast leaves it by.
+    multicast: BTreeMap<String, String>,
 }
 
 fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: K, value: V) {
@@ -115,7 +117,17 @@ impl Book {
 
     /// Docker has it no more.
     pub fn drop_endpoint(&mut self, id: &str) -> Option<EndpointEntry> {
+        self.multicast.retain(|_, endpoint| endpoint != id);
         self.endpoints.remove(id)
+    }
+
+    /// Whether multicast leaves the container by this endpoint: by its first one. A route twice is an error for Docker.
+    pub fn take_multicast(&mut self, namespace: &str, endpoint: &str) -> bool {
+        if let Some(first) = self.multicast.get(namespace) {
+            return first == endpoint;
+        }
+        put(&mut self.multicast, namespace.to_owned(), endpoint.to_owned());
+        true
     }
 
     /// The address was not given, and this is why.
@@ -186,6 +198,15 @@ mod tests {
         assert!(book.may_be("unknown", &network));
         book.note_network("n1", NetworkEntry { network: "other".parse().unwrap(), routes: false });
         assert!(!book.may_be("n1", &network));
+    }
+
+    #[test]
+    fn multicast_leaves_a_container_by_its_first_network_until_that_goes() {
+        let mut book = Book::default();
+        assert!(book.take_multicast("c1", "e1") && book.take_multicast("c1", "e1"));
+        assert!(!book.take_multicast("c1", "e2") && book.take_multicast("c2", "e3"));
+        book.drop_endpoint("e1");
+        assert!(book.take_multicast("c1", "e2"));
     }
 
     #[test]

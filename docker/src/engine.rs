@@ -256,6 +256,9 @@ pub struct Info {
     /// Docker's version.
     #[serde(deserialize_with = "nullable")]
     pub server_version: String,
+    /// What Docker calls the machine.
+    #[serde(deserialize_with = "nullable")]
+    pub name: String,
     /// This node's part in the swarm.
     #[serde(deserialize_with = "nullable")]
     pub swarm: Swarm,

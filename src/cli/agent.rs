@@ -54,7 +54,8 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
     Ok(())
 }
 
-fn start_log(config: &Config) {
+/// Begins to write the log, as the configuration says.
+pub(super) fn start_log(config: &Config) {
     // The configuration was checked; RUST_LOG goes before it only if it is good as well.
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().and_then(|text| log_filter(&text).ok());
     let filter = from_environment.unwrap_or_else(|| EnvFilter::new(&config.log));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{CliError, Context, block_on, output};
+use super::{CliError, Context, all_in_one, block_on, output};
 use crate::docker::{self, Scope, Settings};
 
 #[derive(Debug, clap::Subcommand)]
@@ -71,6 +71,11 @@ pub struct PluginCli {
     /// Whether Docker keeps networks in the swarm or on this node
     #[arg(long, env = "SCOPE", value_enum, default_value_t = ScopeArg::Global)]
     scope: ScopeArg,
+    /// Be the agent of this node as well
+    #[arg(long)]
+    all_in_one: bool,
+    #[command(flatten)]
+    whole: all_in_one::Args,
 }
 
 /// Is Docker's plugin until it is told to stop.
@@ -78,6 +83,14 @@ pub struct PluginCli {
 /// # Errors
 /// Its socket cannot be made.
 pub fn run_plugin(cli: PluginCli) -> Result<(), CliError> {
+    let scope = match cli.scope {
+        ScopeArg::Global => Scope::Global,
+        ScopeArg::Local => Scope::Local,
+    };
+    let settings = Settings { listen: cli.listen.clone(), agent: cli.agent, engine: cli.docker, scope };
+    if cli.all_in_one {
+        return all_in_one::run(&cli.whole, settings);
+    }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -86,11 +99,6 @@ pub fn run_plugin(cli: PluginCli) -> Result<(), CliError> {
         .without_time()
         .with_writer(std::io::stderr)
         .init();
-    let scope = match cli.scope {
-        ScopeArg::Global => Scope::Global,
-        ScopeArg::Local => Scope::Local,
-    };
-    let settings = Settings { listen: cli.listen.clone(), agent: cli.agent, engine: cli.docker, scope };
     let what = format!("cannot answer Docker at {}", cli.listen.display());
     block_on(async { docker::run(settings).await.map_err(|source| CliError::Io { what, source }) })
 }

@@ -5,6 +5,7 @@
 //! starts, and `cleanup`.
 
 mod agent;
+mod all_in_one;
 mod attach;
 mod cleanup;
 mod cni;

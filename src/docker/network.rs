@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use lanmesh_docker::book::{EndpointEntry, NetworkEntry};
@@ -14,8 +15,8 @@ use lanmesh_docker::tokens::usual;
 
 use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
 use crate::api::ranges::Ranges;
-use crate::api::types::{EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
-use crate::model::{NetworkName, NodeName};
+use crate::api::types::{AttachRequest, EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
+use crate::model::{EndpointName, NetworkName, NodeName};
 
 /// What begins the label of a node that created a network for Docker; Docker's id of the network follows.
 const MADE: &str = "docker.network/";
@@ -262,14 +263,23 @@ impl Driver {
         let spec = self.expect(&network).await?;
         let gateway =
             |v6: bool| spec.gateways.iter().copied().find(|gateway| routes && gateway.is_ipv6() == v6);
+        let elsewhere = self.told_elsewhere(&call.sandbox_key, &(network.clone(), name.clone())).await?;
+        let multicast = !elsewhere && self.book().take_multicast(&call.sandbox_key, &call.endpoint_id);
         let destination = TO_ALL.parse().map_err(|error| format!("{error}"))?;
+        let static_routes = multicast.then_some(StaticRoute { destination, route_type: 1 });
         Ok(Joined {
             interface_name: InterfaceName { src_name: ifname(&network, &name), dst_prefix: "eth" },
             gateway: gateway(false),
             gateway_ipv6: gateway(true),
-            static_routes: vec![StaticRoute { destination, route_type: 1 }],
+            static_routes: static_routes.into_iter().collect(),
             disable_gateway_service: routes,
         })
+    }
+
+    /// Whether the container with this namespace is known to be in another network already: from before the plugin's start too.
+    async fn told_elsewhere(&self, namespace: &str, here: &(NetworkName, EndpointName)) -> Answer<bool> {
+        let there = |request: &AttachRequest| request.netns.as_deref() == Some(Path::new(namespace));
+        Ok(self.ours().await?.iter().any(|(key, request)| key != here && there(request)))
     }
 
     /// What a plugin that was killed since had noted of an endpoint.
@@ -285,7 +295,7 @@ impl Driver {
     }
 
     /// Attaches an endpoint under the name of its container, which is known by now, at the addresses that it has.
-    async fn rename(&self, call: &Join, entry: &EndpointEntry) -> Answer<crate::model::EndpointName> {
+    async fn rename(&self, call: &Join, entry: &EndpointEntry) -> Answer<EndpointName> {
         let there = self.engine.network(&call.network_id).await.map_err(|error| error.to_string())?;
         let Some(occupant) = there.occupant(&call.endpoint_id) else { return Ok(entry.name.clone()) };
         let containers = self.engine.containers().await.map_err(|error| error.to_string())?;

@@ -47,7 +47,18 @@ single() {
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=own --subnet 10.11.0.0/24 \
         --opt multicast=flood own >/dev/null
     holds "one that is not there is created" has_network own
-    docker_on n1 network rm own >/dev/null
+    docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet adopted >/dev/null
+    docker_on n1 create --name both --network adopted lab sleep 3600 >/dev/null
+    docker_on n1 network connect own both
+    holds "a container can be in two networks from its start" docker_on n1 start both
+    holds "and multicast leaves it by the first" multicast_by both 10.10.0.
+    docker_on n1 run --detach --name later --network adopted lab sleep 3600 >/dev/null
+    until_ok 20 told later || die "the agent does not hear where the container is"
+    stop_on n1 KILL lanmesh-docker-plugin
+    holds "it can enter a second network later, through a plugin that knows nothing of the first" docker_on n1 network connect own later
+    holds "and multicast leaves it as before" multicast_by later 10.10.0.
+    docker_on n1 rm --force both later >/dev/null
+    docker_on n1 network rm adopted own >/dev/null
     holds "and goes with Docker's" lacks_network own
     lab_end
     say "$((SECONDS - begun)) s"
@@ -57,6 +68,14 @@ refused() {
     ! told=$(docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet "${@:2}" x 2>&1) &&
         [[ $told == *"$1"* ]]
 }
+# multicast_by CONTAINER PREFIX: whether the one route of multicast there is by the interface whose address begins so.
+multicast_by() {
+    local by
+    by=$(docker_on n1 exec "$1" ip route | awk '$1 == "224.0.0.0/4" { print $3 }')
+    echo "by '$by'"
+    docker_on n1 exec "$1" ip -o -4 address show dev "$by" | grep -F " $2"
+}
+told() { [[ $(lanmesh n1 endpoint ls buildnet --json | jq length) != 0 ]] && lanmesh n1 desired get --json | grep -q "\"netns\""; }
 named() { lanmesh n1 endpoint inspect buildnet "$1" || lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" '.[] | select(.name == $name)'; }
 has_address() { lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" --arg address "$2/24" '.[] | select(.name == $name) | .addresses | index($address) != null'; }
 nothing_on_n1() { no_endpoint && ! on n1 ip -o link show | grep -E ': lmd' && [[ -z $(on n1 ls /run/lanmesh/netns) ]]; }

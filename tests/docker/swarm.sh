@@ -3,26 +3,13 @@
 
 # swarm SUITE
 swarm() {
-    local chroot begun=$SECONDS token node
+    local chroot begun=$SECONDS node
     chroot=$(chroot_of "$1") || cannot "Debian's $1 cannot be had"
     section "A swarm of three: Debian's $1"
     lab_begin
-    for node in 1 2 3; do
-        node_up "n$node" "10.99.0.$node" "$chroot"
-        start_agent "n$node"
-        start_docker "n$node"
-    done
+    swarm_up "$chroot" 3
     say "$(docker_on n1 version --format 'Docker {{.Server.Version}}'), $((SECONDS - begun)) s"
-    token=$(lanmesh n1 init --advertise 10.99.0.1 --name n1 --json | jq -r .token)
-    for node in 2 3; do
-        on "n$node" /bin/bash -c "echo $token | /opt/lanmesh/lanmesh join --token - 10.99.0.1 --advertise 10.99.0.$node --name n$node" >/dev/null
-    done
-    docker_on n1 swarm init --advertise-addr 10.99.0.1 >/dev/null
-    token=$(docker_on n1 swarm join-token --quiet worker)
-    for node in 1 2 3; do
-        ((node == 1)) || docker_on "n$node" swarm join --token "$token" 10.99.0.1:2377 >/dev/null
-        image "n$node"
-    done
+    for node in n1 n2 n3; do image "$node"; done
     plugins global n1 n2 n3
     holds "a node that has all says so" lanmesh n1 docker setup
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.10.0.0/24 \
@@ -70,6 +57,8 @@ swarm() {
     stack_deploy
     stack_rm
     many
+    ((!LONG)) || kills 12
+    ((!LONG)) || repeat
     docker_on n2 service rm each web plain >/dev/null
     holds "no endpoint is left without services" no_endpoint
     holds "the network can be removed" docker_on n2 network rm buildnet

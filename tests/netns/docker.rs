@@ -202,6 +202,12 @@ fn a_task_has_the_address_of_its_slot_however_often_and_in_whichever_order_docke
     let joined = plugin.of("/NetworkDriver.Join", "e1");
     assert_eq!(joined, plugin.of("/NetworkDriver.Join", "e1"), "joined again");
     assert_eq!(joined["StaticRoutes"][0]["Destination"], "224.0.0.0/4");
+    // The same container in another network: a second route of the same kind would keep it from starting.
+    let second = plugin.ask("10.84.0.201");
+    plugin.create("e2", &second);
+    assert_eq!(plugin.of("/NetworkDriver.Join", "e2")["StaticRoutes"], json!([]));
+    plugin.of("/NetworkDriver.DeleteEndpoint", "e2");
+    plugin.release(&second);
     let offered = joined["InterfaceName"]["SrcName"].as_str().expect("a name").to_owned();
     assert!(node.netns().links().contains(&offered), "{offered} waits on the node");
     // A plugin that was killed knows of none of it.

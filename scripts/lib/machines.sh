@@ -1,11 +1,15 @@
 # shellcheck shell=bash
-# Machines with a real Docker and a real agent each, on one machine: namespaces over a chroot of Debian. Sourced by tests/docker/run.
+# Machines with a real Docker and a real agent each, on one machine: namespaces over a chroot of Debian. Sourced by
+# tests/docker/run, by the demo of a swarm and by scripts/bench, after lib/common.sh; they set BINARY, the lanmesh to run.
 #
 # A machine is a network namespace on a bridge, with namespaces of its own for mounts, processes, names and cgroups. Its files
 # are an overlay over the chroot; dockerd's data are beside it. What is in LAB_DIR goes when the lab ends.
 
+# What the name of everything made here begins with.
 LAB=lmd$$
 CHROOTS=$ROOT/target/docker
+CGROUPS=/sys/fs/cgroup
+[[ ! -d $CGROUPS/unified ]] || CGROUPS=$CGROUPS/unified
 
 # chroot_of SUITE: prints the chroot with Debian's SUITE, and makes it where it is missing; 77 where it cannot be had.
 chroot_of() {
@@ -20,10 +24,10 @@ chroot_of() {
     echo "$dir"
 }
 
+# lab_begin: the network that the machines are on. What they keep is in LAB_DIR, a new directory if that names none.
 lab_begin() {
-    LAB_DIR=$(mktemp -d /var/tmp/lanmesh-docker-XXXXXX)
-    CGROUPS=/sys/fs/cgroup
-    [[ ! -d $CGROUPS/unified ]] || CGROUPS=$CGROUPS/unified
+    [[ -n ${LAB_DIR:-} ]] || LAB_DIR=$(mktemp -d /var/tmp/lanmesh-docker-XXXXXX)
+    mkdir -p "$LAB_DIR"
     ip netns add "$LAB-lan"
     ip -n "$LAB-lan" link set lo up
     ip -n "$LAB-lan" link add br0 type bridge
@@ -47,9 +51,11 @@ node_up() {
     (
         echo "$BASHPID" >"$CGROUPS/$LAB-$name/cgroup.procs"
         exec setsid nsenter --net="/run/netns/$LAB-$name" unshare --mount --uts --ipc --cgroup --pid --fork \
-            env -i TERM=dumb /bin/bash "$ROOT/tests/docker/machine" "$dir" "$3" "$name" "$BINARY" "$ROOT" \
+            env -i TERM=dumb /bin/bash "$ROOT/scripts/lib/machine" "$dir" "$3" "$name" "$BINARY" "$ROOT" \
             </dev/null >"$dir/log/machine" 2>&1 8>&- 9>&-
     ) &
+    # The shell says nothing when it is killed.
+    disown $!
     until_ok 20 test -e "$dir/log/ready" || die "the machine $name does not start: $(tail -n 1 "$dir/log/machine")"
     for pid in $(<"$CGROUPS/$LAB-$name/cgroup.procs"); do
         [[ $(awk '/NSpid/ { print $NF }' "/proc/$pid/status") != 1 ]] || echo "$pid" >"$dir/pid"
@@ -85,25 +91,84 @@ docker_on() { on "$1" docker "${@:2}"; }
 stop_on() { on "$1" /bin/bash -c 'for p in /proc/[0-9]*; do
     [[ $(readlink "$p/exe") != */"$1" ]] || kill -s "$0" "${p#/proc/}"; done' "$2" "$3"; }
 
-# in_container NAME CONTAINER COMMAND...: runs a program of the host's in the network namespace of a container.
-in_container() {
+# netns_of NAME CONTAINER: where the network namespace of a container is, as this machine sees it.
+netns_of() {
     local key
     key=$(docker_on "$1" inspect --format '{{.NetworkSettings.SandboxKey}}' "$2")
-    # /var/run is a link, which would lead to the host's.
-    nsenter --net="/proc/$(<"$LAB_DIR/$1/pid")/root${key#/var}" "${@:3}"
+    # /var/run is a link, which would lead to this machine's.
+    echo "/proc/$(<"$LAB_DIR/$1/pid")/root${key#/var}"
 }
+# in_container NAME CONTAINER COMMAND...: runs a program of this machine's in the network namespace of a container.
+in_container() { nsenter --net="$(netns_of "$1" "$2")" "${@:3}"; }
 
+# node_down NAME: ends the machine and what runs on it.
 node_down() {
     local name=$1 pid
-    pid=$(cat "$LAB_DIR/$name/pid" 2>/dev/null || true)
-    # Its first process: with it go all others.
-    [[ -z $pid ]] || kill -KILL "$pid" 2>/dev/null || true
+    if [[ -w $CGROUPS/$LAB-$name/cgroup.kill ]]; then
+        echo 1 >"$CGROUPS/$LAB-$name/cgroup.kill"
+    else
+        pid=$(cat "$LAB_DIR/$name/pid" 2>/dev/null || true)
+        # Its first process: with it go all others.
+        [[ -z $pid ]] || kill -KILL "$pid" 2>/dev/null || true
+    fi
     until_ok 10 empty_cgroup "$name" || true
     ip netns del "$LAB-$name" 2>/dev/null || true
-    find "$CGROUPS/$LAB-$name" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+    # What has just ended is in there for a moment.
+    until_ok 10 remove_cgroup "$name" || true
+}
+remove_cgroup() {
+    [[ ! -d $CGROUPS/$LAB-$1 ]] || find "$CGROUPS/$LAB-$1" -depth -type d -exec rmdir {} + 2>/dev/null
 }
 empty_cgroup() { [[ -z $(find "$CGROUPS/$LAB-$1" -name cgroup.procs -exec cat {} + 2>/dev/null) ]]; }
 
+# node_lost NAME: it is gone from one moment to the next, as if its power had failed: nobody hears of it.
+node_lost() {
+    ip -n "$LAB-lan" link set "$1" down
+    node_down "$1"
+}
+
+# swarm_up CHROOT N: machines n1 to nN with agent and Docker, in one cluster of lanmesh and one swarm; n1 manages both.
+swarm_up() {
+    local chroot=$1 count=$2 node token
+    for node in $(seq "$count"); do
+        node_up "n$node" "10.99.0.$node" "$chroot"
+        start_agent "n$node"
+        start_docker "n$node"
+    done
+    token=$(lanmesh n1 init --advertise 10.99.0.1 --name n1 --json | jq -r .token)
+    for node in $(seq 2 "$count"); do
+        on "n$node" /bin/bash -c "echo $token | /opt/lanmesh/lanmesh join --token - 10.99.0.1 --advertise 10.99.0.$node --name n$node" >/dev/null
+    done
+    docker_on n1 swarm init --advertise-addr 10.99.0.1 >/dev/null
+    token=$(docker_on n1 swarm join-token --quiet worker)
+    for node in $(seq 2 "$count"); do
+        docker_on "n$node" swarm join --token "$token" 10.99.0.1:2377 >/dev/null
+    done
+}
+
+# plugins SCOPE NODE...: the plugin on each of these; what goes into it is made once, here.
+plugins() {
+    local scope=$1 node jobs=()
+    shift
+    "$ROOT/scripts/docker-plugin" --scope "$scope" --binary "$BINARY" --only "$LAB_DIR/plugin-$scope"
+    for node in "$@"; do
+        rm -rf "$LAB_DIR/$node/log/plugin"
+        cp -a "$LAB_DIR/plugin-$scope" "$LAB_DIR/$node/log/plugin"
+        { docker_on "$node" plugin create lanmesh:latest /log/plugin && docker_on "$node" plugin enable lanmesh:latest; } >/dev/null &
+        jobs+=($!)
+    done
+    for node in "${jobs[@]}"; do wait "$node" || die "the plugin cannot be made"; done
+}
+
+# image NODE: the image `lab` there: busybox, and nothing else.
+image() {
+    # shellcheck disable=SC2016
+    on "$1" /bin/bash -c 'mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ &&
+        for tool in sh sleep ping nslookup ip hostname httpd nc; do ln -sf busybox "/tmp/image/bin/$tool"; done &&
+        tar -C /tmp/image -c . | docker import - lab' >/dev/null
+}
+
+# lab_end: ends all of it, and keeps the logs in LAB_LOGS where that names a directory.
 lab_end() {
     local dir
     [[ -n ${LAB_DIR:-} ]] || return 0
@@ -116,4 +181,12 @@ lab_end() {
     done
     rm -rf "$LAB_DIR"
     LAB_DIR=''
+}
+
+# lab_leftovers: what is still there of a lab that had its files in DIR, one in a line.
+lab_leftovers() {
+    ip netns list | awk -v lab="$LAB-" 'index($1, lab) == 1 { print "namespace " $1 }'
+    awk -v dir="$1/" 'index($5, dir) == 1 { print "mount " $5 }' /proc/self/mountinfo
+    find "$CGROUPS" -maxdepth 1 -name "$LAB-*" -printf 'cgroup %f\n'
+    [[ ! -e $1 ]] || printf 'directory %s\n' "$1"
 }
