@@ -263,6 +263,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         aliases: record.endpoint.aliases.clone(),
         advertise: advertise.collect(),
         take: false,
+        holds_ports: false,
         publish: record.publish.clone(),
         owner: record.owner.clone(),
     }

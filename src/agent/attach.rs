@@ -79,7 +79,7 @@ impl Session {
             &view,
             spec,
             (&name, wanted.service.as_ref(), &wanted.placement),
-            &wanted.publish,
+            (&wanted.publish, wanted.holds_ports),
         )
         .await?;
         let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
@@ -221,6 +221,7 @@ struct Wanted {
     services: Vec<AdvertisedService>,
     take: bool,
     publish: Vec<Publication>,
+    holds_ports: bool,
     owner: Option<String>,
 }
 
@@ -240,6 +241,7 @@ impl Wanted {
             services,
             take: request.take,
             publish: request.publish,
+            holds_ports: request.holds_ports,
             owner: request.owner,
         })
     }

@@ -20,7 +20,7 @@ impl Session {
         view: &ClusterView,
         spec: &NetworkSpec,
         endpoint: (&EndpointName, Option<&ServiceName>, &Placement),
-        ports: &[Publication],
+        (ports, held): (&[Publication], bool),
     ) -> Result<(), ApiError> {
         let (name, service, placement) = endpoint;
         let own = Publisher::Endpoint(spec.name.clone(), name.clone());
@@ -35,7 +35,11 @@ impl Session {
                 .hint("give one that it has, or none for all of them")));
             }
             fits(spec, port).map_err(at)?;
-            self.is_free(work, view, &own, port).await.map_err(at)?;
+            if held {
+                self.is_nobodys(work, view, &own, port).map_err(at)?;
+            } else {
+                self.is_free(work, view, &own, port).await.map_err(at)?;
+            }
         }
         // The node itself is none of those that a service's port leads to.
         let Some(service) = service.filter(|_| *placement != Placement::Host) else { return Ok(()) };
@@ -101,6 +105,23 @@ impl Session {
         Ok(())
     }
 
+    /// An error where another publisher has the port; otherwise whether this one has it already.
+    fn is_nobodys(
+        &self,
+        work: &Work,
+        view: &ClusterView,
+        by: &Publisher,
+        port: &Publication,
+    ) -> Result<bool, ApiError> {
+        let local = World::by_network(work.local.endpoints.iter());
+        let others = offers(view, &local);
+        let overlaps = |ports: &[Publication]| ports.iter().any(|other| other.overlaps(port));
+        if let Some(holder) = others.iter().find(|offer| offer.by != *by && overlaps(offer.ports)) {
+            return Err(taken(&holder.by, port, "this node"));
+        }
+        Ok(others.iter().any(|offer| offer.by == *by && offer.ports.contains(port)))
+    }
+
     async fn is_free(
         &self,
         work: &Work,
@@ -108,14 +129,8 @@ impl Session {
         by: &Publisher,
         port: &Publication,
     ) -> Result<(), ApiError> {
-        let local = World::by_network(work.local.endpoints.iter());
-        let others = offers(view, &local);
-        let overlaps = |ports: &[Publication]| ports.iter().any(|other| other.overlaps(port));
-        if let Some(holder) = others.iter().find(|offer| offer.by != *by && overlaps(offer.ports)) {
-            return Err(taken(&holder.by, port, "this node"));
-        }
         // What it publishes already nothing else is reached at.
-        if others.iter().any(|offer| offer.by == *by && offer.ports.contains(port)) {
+        if self.is_nobodys(work, view, by, port)? {
             return Ok(());
         }
         match self.kernel().listens(*port).await? {

@@ -39,7 +39,12 @@ fn find<'a>(
 /// Whether two requests mean the same endpoint: a name left out is the one that is given for it, and once it is there it
 /// is all the same whether it was taken over.
 fn is_same(network: &NetworkName, one: &AttachRequest, other: &AttachRequest) -> bool {
-    let rest = |request: &AttachRequest| AttachRequest { ifname: None, take: false, ..request.clone() };
+    let rest = |request: &AttachRequest| AttachRequest {
+        ifname: None,
+        take: false,
+        holds_ports: false,
+        ..request.clone()
+    };
     one.ifname_in(network) == other.ifname_in(network) && rest(one) == rest(other)
 }
 

@@ -413,6 +413,10 @@ pub struct AttachRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
+    /// Whoever attaches holds the ports of `publish`, by listening at them, so that nobody else takes them: what listens there
+    /// is no obstacle, and is not reached there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub holds_ports: bool,
     /// Who attached it, in words of its own by which it finds it again. Known to this node alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

@@ -124,7 +124,8 @@ async fn add(client: &Client, call: &Call, config: &Config) -> Result<Value, Fai
         wish.name = crate::model::EndpointName::of_text(&format!("{}-{}", wish.name, call.ifname));
     }
     let mac = wish.mac;
-    let made = owned::attach(client, &config.network, wish, &owner, (netns.to_owned(), ifname)).await?;
+    let place = owned::Place { netns: netns.to_owned(), ifname, holds_ports: is_of_podman() };
+    let made = owned::attach(client, &config.network, wish, &owner, place).await?;
     let rest = async {
         if let Some(mac) = mac.filter(|mac| *mac != made.mac) {
             let msg =
@@ -142,6 +143,12 @@ async fn add(client: &Client, call: &Call, config: &Config) -> Result<Value, Fai
         return Err(failure);
     }
     Ok(reply(config, &as_made(made, netns)))
+}
+
+/// Whether podman runs this. It listens at a container's ports by itself, as other runtimes do not.
+fn is_of_podman() -> bool {
+    let parent = format!("/proc/{}/comm", nix::unistd::getppid());
+    std::fs::read_to_string(parent).is_ok_and(|comm| comm.trim_end() == "podman")
 }
 
 fn as_made(answer: AttachAnswer, netns: &Path) -> Made {

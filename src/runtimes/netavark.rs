@@ -123,7 +123,7 @@ async fn setup(client: &Client, container: &Container, netns: &Path) -> Result<V
     let (owner, mac) = (container.owner(), wish.mac);
     // Of a container that ended without a word.
     owned::detach(client, |there| there.owner == owner.as_str()).await.map_err(told)?;
-    let place = (netns.to_owned(), container.ifname());
+    let place = owned::Place { netns: netns.to_owned(), ifname: container.ifname(), holds_ports: true };
     let made = owned::attach(client, &network, wish, &owner, place).await.map_err(told)?;
     let rest = async {
         if let Some(mac) = mac.filter(|mac| *mac != made.mac) {

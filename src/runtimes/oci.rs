@@ -52,7 +52,8 @@ async fn attach(client: &Client, state: &State, wanted: &Wanted) -> Result<(), H
     let mut first: Option<AttachAnswer> = None;
     for (network, ifname, wish) in &wanted.networks {
         let owner = state.owner(network.as_str(), ifname);
-        let answer = owned::attach(client, network, wish.clone(), &owner, (netns.clone(), ifname)).await?;
+        let place = owned::Place { netns: netns.clone(), ifname, holds_ports: false };
+        let answer = owned::attach(client, network, wish.clone(), &owner, place).await?;
         first.get_or_insert(answer);
     }
     let Some(first) = first else { return Ok(()) };

@@ -39,13 +39,23 @@ pub(super) async fn all(client: &Client) -> Result<Vec<Owned>> {
     Ok(endpoints.filter_map(owned).collect())
 }
 
-/// Attaches what is wished to the namespace at `netns`.
+/// Where an endpoint goes, and how.
+pub(super) struct Place<'a> {
+    /// The container's namespace.
+    pub netns: PathBuf,
+    /// What the interface is called there.
+    pub ifname: &'a str,
+    /// The runtime listens at the ports that are to be published, to keep others from taking them.
+    pub holds_ports: bool,
+}
+
+/// Attaches what is wished.
 pub(super) async fn attach(
     client: &Client,
     network: &NetworkName,
     wish: Wish,
     owner: &Owner,
-    (netns, ifname): (PathBuf, &str),
+    Place { netns, ifname, holds_ports }: Place<'_>,
 ) -> Result<AttachAnswer> {
     let Wish { name, service, slot, addresses, mac: _, aliases, advertise, publish } = wish;
     let request = AttachRequest {
@@ -57,6 +67,7 @@ pub(super) async fn attach(
         aliases,
         advertise: advertise.into_iter().map(Into::into).collect(),
         publish,
+        holds_ports,
         owner: Some(owner.to_string()),
         ..AttachRequest::default()
     };

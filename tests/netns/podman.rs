@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Container, Node, SOON, lab, ping, wait_until};
+use crate::harness::{Container, Node, SOON, lab, ping, wait_until, within};
 
 struct Plugin {
     socket: PathBuf,
@@ -74,6 +74,10 @@ fn podman_makes_a_network_and_its_containers_are_endpoints_until_it_says_otherwi
     asked["port_mappings"] =
         json!([{ "container_port": 80, "host_ip": "", "host_port": 8080, "protocol": "tcp", "range": 1 }]);
     asked["network_options"]["options"] = json!({ "service": "web", "slot": "1" });
+    // podman listens at the ports of its containers, so that nobody else does.
+    let _held = within(&node.netns().path(), || {
+        std::net::TcpListener::bind("0.0.0.0:8080").expect("the port is free")
+    });
     let answer = plugin.call(&["setup", one.path_text()], &asked).expect("is attached");
     let eth0 = &answer["interfaces"]["eth0"];
     let link = &one.ip_json("address show dev eth0")[0];
@@ -87,7 +91,8 @@ fn podman_makes_a_network_and_its_containers_are_endpoints_until_it_says_otherwi
     assert!(one.ip("route show default").contains("via 10.91.0.1"));
     wait_until("the other node's container reaches it", SOON, || ping(&other, &address));
     let there = node.lanmesh(["endpoint", "ls", "net", "--json"]).json();
-    let endpoint = there.as_array().into_iter().flatten().find(|there| there["name"] == "web_1").expect("is there");
+    let endpoint =
+        there.as_array().into_iter().flatten().find(|there| there["name"] == "web_1").expect("is there");
     assert_eq!((&endpoint["service"], &endpoint["publish"]), (&json!("web"), &json!(["8080:80/tcp"])));
     for _ in 0..2 {
         plugin.call(&["teardown", "/run/netns/absent"], &asked).expect("is detached, or was");
