@@ -87,7 +87,8 @@ fn podman_makes_a_network_and_its_containers_are_endpoints_until_it_says_otherwi
     assert!(one.ip("route show default").contains("via 10.91.0.1"));
     wait_until("the other node's container reaches it", SOON, || ping(&other, &address));
     let there = node.lanmesh(["endpoint", "ls", "net", "--json"]).json();
-    let endpoint = there.as_array().into_iter().flatten().find(|there| there["name"] == "web_1").expect("is there");
+    let endpoint =
+        there.as_array().into_iter().flatten().find(|there| there["name"] == "web_1").expect("is there");
     assert_eq!((&endpoint["service"], &endpoint["publish"]), (&json!("web"), &json!(["8080:80/tcp"])));
     for _ in 0..2 {
         plugin.call(&["teardown", "/run/netns/absent"], &asked).expect("is detached, or was");
