@@ -36,8 +36,8 @@ measure() {
     for node in n1 n2; do ip netns exec "$LAB-$node" sysctl -q -w net.bridge.bridge-nf-call-iptables=0; done
     for node in n1 n2; do
         for network in lanmesh overlay; do docker_on "$node" run --detach --name "t-$network-$node" --network "$network" lab sleep 3600 >/dev/null; done
-        docker_on "$node" run --detach --name plain --network none lab sleep 3600 >/dev/null
-        docker_on "$node" network disconnect none plain
+        docker_on "$node" run --detach --name "plain-$node" --network none lab sleep 3600 >/dev/null
+        docker_on "$node" network disconnect none "plain-$node"
     done
     starts n1 manager
     starts n2 worker
@@ -48,7 +48,7 @@ measure() {
 starts() {
     say "connect and run on a $2: $RUNS rounds, taking turns"
     local name ours theirs
-    python3 scripts/lib/bench/docker.py "/proc/$(<"$LAB_DIR/$1/pid")/root/run/docker.sock" "$RUNS" plain lanmesh overlay >"$WORK/$2"
+    python3 scripts/lib/bench/docker.py "/proc/$(<"$LAB_DIR/$1/pid")/root/run/docker.sock" "$RUNS" "plain-$1" lanmesh overlay >"$WORK/$2"
     while read -r name ours theirs; do
         say "$name: $ours ms, Docker's overlay $theirs ms"
         case $name in connect | run) promise "$name on a $2, to that with Docker's overlay" "$(ratio "$ours" "$theirs")" 1.05 ;; esac
