@@ -170,10 +170,11 @@ image() {
 
 # lab_end: ends all of it, and keeps the logs in LAB_LOGS where that names a directory.
 lab_end() {
-    local dir
+    local dir name
     [[ -n ${LAB_DIR:-} ]] || return 0
     for dir in "$LAB_DIR"/n*/; do node_down "$(basename "$dir")"; done
-    ip netns del "$LAB-lan" 2>/dev/null || true
+    # The network, and what was put beside it.
+    for name in $(ip netns list | awk -v lab="$LAB-" 'index($1, lab) == 1 { print $1 }'); do ip netns del "$name"; done
     [[ -z ${LAB_LOGS:-} ]] || for dir in "$LAB_DIR"/n*/; do
         mkdir -p "$LAB_LOGS/$(basename "$dir")"
         rm -rf "$dir"log/plugin

@@ -28,7 +28,7 @@ pub(super) struct Args {
     /// Where the agent keeps its state
     #[arg(long, env = "STATE", value_name = "DIR", default_value = "/var/lib/lanmesh")]
     data_dir: PathBuf,
-    /// The managers to join, with commas between them; or `new`, to make a cluster
+    /// The managers to join, `HOST[:PORT]` and commas; or `new`, to make a cluster
     #[arg(long, env = "JOIN", value_name = "HOST[:PORT],…", default_value = "", hide_default_value = true)]
     join: String,
     /// The token that lets it join
