@@ -24,6 +24,9 @@ pub(super) struct InstallArgs {
     /// What runtimes call it [default: the network's name]
     #[arg(long)]
     name: Option<NetworkName>,
+    /// What the file's name begins with: some runtimes take the list whose file sorts first
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = prefix)]
+    prefix: String,
     /// The directory of configuration lists
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     dir: PathBuf,
@@ -43,6 +46,11 @@ fn version(text: &str) -> Result<Version, String> {
     text.parse().map_err(|()| format!("there are {}", all.join(", ")))
 }
 
+fn prefix(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if plain { Ok(text.to_owned()) } else { Err("use letters, digits, '-' and '_', like 10-".to_owned()) }
+}
+
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
     let Command::Install(args) = command;
     // That there is no such network is said here, and not by the first container.
@@ -57,7 +65,8 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
     );
     let text =
         serde_json::to_string_pretty(&list).map_err(|error| CliError::Other(error.to_string()))? + "\n";
-    let (plugin, file) = (args.bin_dir.join(CNI_PROGRAM), args.dir.join(format!("lanmesh-{name}.conflist")));
+    let (plugin, file) =
+        (args.bin_dir.join(CNI_PROGRAM), args.dir.join(format!("{}lanmesh-{name}.conflist", args.prefix)));
     link(&plugin).map_err(cannot("put the plugin to", &plugin))?;
     beneath::write(Tree::Whole, &file, text.as_bytes()).map_err(cannot("write", &file))?;
     if context.json {

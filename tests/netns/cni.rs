@@ -318,6 +318,8 @@ fn what_install_writes_is_what_a_runtime_takes() {
         let text = std::fs::read(dir.join(name)).expect("was written");
         serde_json::from_slice(&text).expect("is JSON")
     };
+    install(&["--name", "first", "--prefix", "10-"]).success();
+    assert_eq!(read("10-lanmesh-first.conflist")["name"], "first");
     let outside = read("lanmesh-outside.conflist");
     assert_eq!(
         (&outside["cniVersion"], &outside["plugins"][0]["isDefaultGateway"]),
