@@ -57,11 +57,7 @@ impl Room {
         let quiet = || {
             set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
             // An IPv6 gateway's MLD reports are of use to nobody: one of them is the least there can be.
-            set_sysctl("ipv6/mld_qrv", "1")?;
-            // Where Docker has br_netfilter loaded, each packet would pass the chains of rules here, which have nothing in them.
-            set_sysctl("bridge/bridge-nf-call-iptables", "0")?;
-            set_sysctl("bridge/bridge-nf-call-ip6tables", "0")?;
-            set_sysctl("bridge/bridge-nf-call-arptables", "0")
+            set_sysctl("ipv6/mld_qrv", "1")
         };
         room.netns.run(quiet).await??;
         let lo = room.session.link_named("lo").await;
