@@ -176,6 +176,7 @@ fn the_node_itself_may_be_an_endpoint_and_what_every_node_has_goes_everywhere_wi
     let (one, two) = (lab.node(1), lab.node(2));
     service(one, &[]);
     // Both are told that they take part, and another service cannot have the port on any node.
+    wait_until("the other node knows it", SOON, || two.lanmesh(["service", "inspect", "net", "web"]).ok());
     let told = two.lanmesh(["service", "create", "net", "api", "--publish", "8080:9000"]).refusal();
     assert!(told.contains("service web of network net has port 8080/tcp of every node"), "{told}");
     let inspected = two.lanmesh(["service", "inspect", "net", "web"]).json();
