@@ -55,8 +55,7 @@ fn what_an_attach_and_a_detach_do_by_themselves_is_what_a_pass_over_everything_w
     // Groups are joined on the other node whenever that is.
     let nothing_at_once = |round: usize| {
         let plan = node.lanmesh(["plan", "--json"]).json();
-        let operations =
-            plan["operations"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str);
+        let operations = plan["operations"].as_array().into_iter().flatten().filter_map(Value::as_str);
         assert_eq!(operations.filter(|line| !line.contains("group")).count(), 0, "round {round}: {plan}");
     };
     nothing_to_do("after the first");
