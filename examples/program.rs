@@ -16,15 +16,12 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use lanmesh::kernel::{KernelConfig, Linux};
 use lanmesh::local::{Local, LocalEndpoint};
-use lanmesh::model::{
-    ClusterView, Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NetworkOptions, NetworkSpec,
-    NetworkView, NodeId, Placement, Vni,
-};
+use lanmesh::model::{Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NodeId, Placement, Vni};
 use lanmesh::plan::{Action, Desired, DesiredNetwork, DesiredPort, Observed, Op, Plan, plan};
 use lanmesh::reconcile::{Peers, Reconciler, Settings};
 use lanmesh::state::State;
 use nix::sched::{CloneFlags, unshare};
-use support::{Others, Outcome, median, ms, node, node_id};
+use support::{Others, Outcome, median, ms, node_id, view};
 use tokio::sync::watch;
 
 mod support;
@@ -212,39 +209,13 @@ fn remote(i: u32) -> Outcome<Endpoint> {
 /// may be: the median.
 async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
     let dir = tempfile::tempdir()?;
-    let nodes = (0..=NODES).map(|n| Ok((node_id(n), node(n, ID)?))).collect::<Outcome<_>>()?;
     let mut by_node: BTreeMap<NodeId, BTreeMap<EndpointName, Endpoint>> = BTreeMap::new();
     for i in 0..there {
         let made = remote(i)?;
         by_node.entry(node_id(i % NODES + 1)).or_default().insert(made.name.clone(), made);
     }
-    let spec = NetworkSpec {
-        id: ID,
-        name: "bench".parse()?,
-        vni: Vni::try_from(0x80_0001)?,
-        subnets: vec!["10.0.0.0/8".parse()?],
-        gateways: vec![[10, 0, 0, 1].into()],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        options: NetworkOptions { multicast: MulticastMode::Flood, ..Default::default() },
-        created_ms: 0,
-    };
-    let network = NetworkView {
-        spec: Arc::new(spec),
-        conflict: false,
-        heard: Default::default(),
-        endpoints: by_node.into_iter().map(|(node, own)| (node, Arc::new(own))).collect(),
-        groups: BTreeMap::new(),
-        zeroconf: BTreeMap::new(),
-        draining: BTreeMap::new(),
-    };
-    let view = ClusterView {
-        me: node_id(0),
-        nodes: Arc::new(nodes),
-        networks: [(ID, network)].into(),
-        services: Arc::default(),
-    };
+    let endpoints = by_node.into_iter().map(|(node, own)| (node, Arc::new(own))).collect();
+    let view = view((ID, 0x80_0001), NODES, endpoints)?;
     let others =
         Arc::new(Others { view: watch::Sender::new(Arc::new(view)), secret: watch::Sender::new(None) });
     let state = State::open(dir.path())?;

@@ -14,13 +14,13 @@ use ipnetwork::IpNetwork;
 use lanmesh::kernel::{KernelConfig, Linux};
 use lanmesh::local::{Local, LocalEndpoint};
 use lanmesh::model::{
-    ClusterView, Endpoint, EndpointKey, EndpointName, Mac, MulticastMode, NetworkId, NetworkOptions,
-    NetworkSpec, NetworkView, NodeId, Placement, ServiceName, ServiceSpec, Vni,
+    ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NodeId, Placement, ServiceName,
+    ServiceSpec,
 };
 use lanmesh::reconcile::{Peers, Reconciler, Settings};
 use lanmesh::state::State;
 use nix::sched::{CloneFlags, unshare};
-use support::{Others, Outcome, median, ms, node, node_id};
+use support::{Others, Outcome, median, ms, node_id, view};
 use tokio::sync::watch;
 
 mod support;
@@ -72,8 +72,8 @@ fn endpoint_name(service: u32, on: u32) -> Outcome<EndpointName> {
     Ok(format!("e{service}-{on}").parse()?)
 }
 
-fn view(services: u32) -> Outcome<ClusterView> {
-    let nodes = (0..=EACH).map(|n| Ok((node_id(n), node(n, ID)?))).collect::<Outcome<_>>()?;
+/// The view with so many services.
+fn with_services(services: u32) -> Outcome<ClusterView> {
     let mut endpoints: BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>> = BTreeMap::new();
     for on in 1..=EACH {
         let of_node = (0..services).map(|service| {
@@ -82,38 +82,12 @@ fn view(services: u32) -> Outcome<ClusterView> {
         });
         endpoints.insert(node_id(on), Arc::new(of_node.collect::<Outcome<_>>()?));
     }
-    let spec = NetworkSpec {
-        id: ID,
-        name: "bench".parse()?,
-        vni: Vni::try_from(0x80_0002)?,
-        subnets: vec!["10.0.0.0/8".parse()?],
-        gateways: vec![[10, 0, 0, 1].into()],
-        pools: Vec::new(),
-        reserved: Vec::new(),
-        block_size: None,
-        options: NetworkOptions { multicast: MulticastMode::Flood, ..Default::default() },
-        created_ms: 0,
-    };
-    let network = NetworkView {
-        spec: Arc::new(spec),
-        conflict: false,
-        heard: Default::default(),
-        endpoints,
-        groups: BTreeMap::new(),
-        zeroconf: BTreeMap::new(),
-        draining: BTreeMap::new(),
-    };
     let spec = |n: u32| ServiceSpec {
         addresses: vec![Ipv4Addr::from(0x0af0_0000 + n).into()],
         ..ServiceSpec::default()
     };
     let services = (0..services).map(|n| Ok(((ID, service_name(n)?), spec(n)))).collect::<Outcome<_>>()?;
-    Ok(ClusterView {
-        me: node_id(0),
-        nodes: Arc::new(nodes),
-        networks: [(ID, network)].into(),
-        services: Arc::new(services),
-    })
+    Ok(ClusterView { services: Arc::new(services), ..view((ID, 0x80_0002), EACH, endpoints)? })
 }
 
 /// How long an update takes where there are so many services: the median.
@@ -125,7 +99,7 @@ async fn updates(services: u32) -> Outcome<Duration> {
         queries_per_s: 20_000,
     })?;
     let others = Arc::new(Others {
-        view: watch::Sender::new(Arc::new(view(services)?)),
+        view: watch::Sender::new(Arc::new(with_services(services)?)),
         secret: watch::Sender::new(None),
     });
     let state = State::open(dir.path())?;

@@ -1,6 +1,6 @@
 //! What the examples that measure the reconciler have in common: the other nodes, as values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use lanmesh::cluster::{ClusterError, Members};
 use lanmesh::mesh::MeshSecret;
 use lanmesh::model::{
-    ClusterView, Endpoint, EndpointName, Group, MeshKey, NetworkId, Node, NodeId, NodeIndex, NodeState,
+    ClusterView, Endpoint, EndpointName, Group, MeshKey, MulticastMode, NetworkId, NetworkOptions,
+    NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Vni,
 };
 use lanmesh::reconcile::Peers;
 use tokio::sync::watch;
@@ -77,7 +78,7 @@ impl Peers for Others {
 }
 
 /// A node that answers, in a network.
-pub fn node(n: u32, network: NetworkId) -> Outcome<Node> {
+fn node(n: u32, network: NetworkId) -> Outcome<Node> {
     let vtep = IpAddr::from(Ipv4Addr::from(0xc000_0201 + n));
     Ok(Node {
         id: node_id(n),
@@ -90,6 +91,42 @@ pub fn node(n: u32, network: NetworkId) -> Outcome<Node> {
         mesh: Vec::new(),
         labels: Default::default(),
         state: NodeState::Alive,
+    })
+}
+
+/// What this node, which is number 0 of `nodes` and one more, knows of a network and its endpoints on them.
+pub fn view(
+    (id, vni): (NetworkId, u32),
+    nodes: u32,
+    endpoints: BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Endpoint>>>,
+) -> Outcome<ClusterView> {
+    let spec = NetworkSpec {
+        id,
+        name: "bench".parse()?,
+        vni: Vni::try_from(vni)?,
+        subnets: vec!["10.0.0.0/8".parse()?],
+        gateways: vec![[10, 0, 0, 1].into()],
+        pools: Vec::new(),
+        reserved: Vec::new(),
+        block_size: None,
+        options: NetworkOptions { multicast: MulticastMode::Flood, ..Default::default() },
+        created_ms: 0,
+    };
+    let network = NetworkView {
+        spec: Arc::new(spec),
+        conflict: false,
+        heard: Default::default(),
+        endpoints,
+        groups: BTreeMap::new(),
+        zeroconf: BTreeMap::new(),
+        draining: BTreeMap::new(),
+    };
+    let nodes = (0..=nodes).map(|n| Ok((node_id(n), node(n, id)?))).collect::<Outcome<_>>()?;
+    Ok(ClusterView {
+        me: node_id(0),
+        nodes: Arc::new(nodes),
+        networks: [(id, network)].into(),
+        services: Arc::default(),
     })
 }
 
