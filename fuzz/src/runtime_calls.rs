@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use lanmesh_runtimes::cni::{Call, Config, Made, code, reply, version_in};
+use lanmesh_runtimes::cni::{Call, Config, code, reply, version_in};
+use lanmesh_runtimes::made::Made;
 use lanmesh_runtimes::oci::State;
 use serde_json::Value;
 

@@ -7,7 +7,9 @@
 #![forbid(unsafe_code)]
 
 pub mod cni;
+pub mod made;
 pub mod netavark;
 pub mod oci;
 pub mod owner;
+mod port;
 pub mod wish;

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use lanmesh_model::{EndpointName, Mac, NetworkName, Publication, Transport};
+use lanmesh_model::{EndpointName, NetworkName, Publication};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::made::Made;
 use crate::owner::Owner;
+use crate::port::publication;
 use crate::wish::{Wish, short_id};
 
 /// The version of the interface.
@@ -139,41 +141,16 @@ impl Container {
 
 impl PortMapping {
     fn add_to(&self, publish: &mut Vec<Publication>) -> Result<(), String> {
-        let address = match self.host_ip.as_str() {
-            "" => None,
-            text => Some(text.parse::<IpAddr>().map_err(|_| format!("the port's address {text:?} is none"))?),
-        };
         for protocol in self.protocol.split(',') {
-            let transport = match protocol {
-                "" | "tcp" => Transport::Tcp,
-                "udp" => Transport::Udp,
-                other => return Err(format!("a port of {other} cannot be published: of tcp and udp it can")),
-            };
             for n in 0..self.range.max(1) {
                 let sum = self.host_port.checked_add(n).zip(self.container_port.checked_add(n));
-                let (port, to) = sum
-                    .ok_or_else(|| format!("{} ports from {} on are too many", self.range, self.host_port))?;
-                let address = address.filter(|address| !address.is_unspecified());
-                let one = Publication { address, port, to, transport };
-                one.check().map_err(|why| format!("{one}: {why}"))?;
-                publish.push(one);
+                let too_many = || format!("{} ports from {} on are too many", self.range, self.host_port);
+                let (port, to) = sum.ok_or_else(too_many)?;
+                publish.push(publication(&self.host_ip, port, to, protocol)?);
             }
         }
         Ok(())
     }
-}
-
-/// What was made of a container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// The interface's MAC.
-    pub mac: Mac,
-    /// Its addresses, each with the gateway of its subnet.
-    pub addresses: Vec<(IpNetwork, IpAddr)>,
-    /// The network's DNS servers.
-    pub dns: Vec<IpAddr>,
-    /// The domains in which names are looked for.
-    pub search: Vec<String>,
 }
 
 /// What podman is answered to `setup`.
@@ -196,6 +173,8 @@ pub fn info(version: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use lanmesh_model::Mac;
+
     use super::*;
 
     const SETUP: &str = r#"{"container_id": "3c224c1658580d1702e7315db89671a529542c692fafd9b0e96575e458355d87",
@@ -249,6 +228,9 @@ mod tests {
     #[test]
     fn the_answer_has_what_podman_shows_and_writes_into_resolv_conf() {
         let made = Made {
+            ifname: "eth0".to_owned(),
+            mtu: 1450,
+            sandbox: "/run/netns/x".to_owned(),
             mac: Mac([2, 0, 0, 0, 0, 9]),
             addresses: vec![("10.9.0.9/24".parse().expect("a network"), [10, 9, 0, 1].into())],
             dns: vec![[10, 9, 0, 1].into()],

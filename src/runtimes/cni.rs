@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use lanmesh_runtimes::cni::{Call, Command, Config, Error, Made, code, reply, supported, version_in};
+use lanmesh_runtimes::cni::{Call, Command, Config, Error, code, reply, supported, version_in};
 use serde_json::{Value, json};
 
+use super::owned::AttachError;
 use super::{CNI_PROGRAM, inside, owned};
 use crate::api::ErrorKind;
 use crate::api::client::{Client, ClientError};
-use crate::api::types::AttachAnswer;
 use crate::config::{DEFAULT_RUN_DIR, socket_in};
 use crate::model::NetworkName;
 
@@ -33,6 +33,18 @@ impl From<ClientError> for Failure {
 impl From<inside::InsideError> for Failure {
     fn from(error: inside::InsideError) -> Self {
         Self(Error::new(code::IO, error.to_string()))
+    }
+}
+
+impl From<AttachError> for Failure {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Agent(error) => error.into(),
+            AttachError::Inside(error) => error.into(),
+            AttachError::Mac { .. } => {
+                Self(Error::new(code::CONFIG, error.to_string()).hint("ask for the address alone"))
+            }
+        }
     }
 }
 
@@ -123,44 +135,20 @@ async fn add(client: &Client, call: &Call, config: &Config) -> Result<Value, Fai
     if there.iter().any(second) {
         wish.name = crate::model::EndpointName::of_text(&format!("{}-{}", wish.name, call.ifname));
     }
-    let mac = wish.mac;
-    let place = owned::Place { netns: netns.to_owned(), ifname, holds_ports: is_of_podman() };
-    let made = owned::attach(client, &config.network, wish, &owner, place).await?;
-    let rest = async {
-        if let Some(mac) = mac.filter(|mac| *mac != made.mac) {
-            let msg =
-                format!("the MAC {mac} cannot be had: it follows from the address, and is {}", made.mac);
-            return Err(Failure(Error::new(code::CONFIG, msg).hint("ask for the address alone")));
-        }
-        if config.is_default_gateway {
-            inside::default_routes(netns, ifname, &made.gateways).await?;
-        }
-        Ok(())
+    let place = owned::Place {
+        netns: netns.to_owned(),
+        ifname,
+        holds_ports: is_of_podman(),
+        is_default_gateway: config.is_default_gateway,
     };
-    if let Err(failure) = rest.await {
-        // What it says is why; that this fails too would be found by DEL.
-        let _ = client.detach(&made.network, &made.name).await;
-        return Err(failure);
-    }
-    Ok(reply(config, &as_made(made, netns)))
+    let made = owned::attach(client, &config.network, wish, &owner, place).await?;
+    Ok(reply(config, &owned::as_made(made, netns)))
 }
 
 /// Whether podman runs this. It listens at a container's ports by itself, as other runtimes do not.
 fn is_of_podman() -> bool {
     let parent = format!("/proc/{}/comm", nix::unistd::getppid());
     std::fs::read_to_string(parent).is_ok_and(|comm| comm.trim_end() == "podman")
-}
-
-fn as_made(answer: AttachAnswer, netns: &Path) -> Made {
-    Made {
-        ifname: answer.ifname,
-        mac: answer.mac,
-        mtu: answer.mtu,
-        sandbox: netns.display().to_string(),
-        addresses: answer.addresses.into_iter().zip(answer.gateways).collect(),
-        dns: answer.dns,
-        search: answer.search,
-    }
 }
 
 async fn check(client: &Client, call: &Call, config: &Config) -> Result<(), Failure> {

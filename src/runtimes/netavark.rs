@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use lanmesh_docker::options::NetworkWish;
-use lanmesh_runtimes::netavark::{Container, Made, Network, info, status};
+use lanmesh_runtimes::netavark::{Container, Network, info, status};
 use serde_json::{Value, json};
 
-use super::{inside, owned};
+use super::owned::{self, AttachError};
 use crate::api::ErrorKind;
 use crate::api::client::{Client, ClientError};
 use crate::api::ranges::Ranges;
@@ -120,34 +120,18 @@ async fn create(client: &Client, network: &Network) -> Result<(), String> {
 async fn setup(client: &Client, container: &Container, netns: &Path) -> Result<Value, String> {
     let (network, options) = wish_of(&container.network)?;
     let wish = container.wish()?;
-    let (owner, mac) = (container.owner(), wish.mac);
+    let owner = container.owner();
     // Of a container that ended without a word.
     owned::detach(client, |there| there.owner == owner.as_str()).await.map_err(told)?;
-    let place = owned::Place { netns: netns.to_owned(), ifname: container.ifname(), holds_ports: true };
-    let made = owned::attach(client, &network, wish, &owner, place).await.map_err(told)?;
-    let rest = async {
-        if let Some(mac) = mac.filter(|mac| *mac != made.mac) {
-            return Err(format!(
-                "the MAC {mac} cannot be had: it follows from the address, and is {}",
-                made.mac
-            ));
-        }
-        if options.routes {
-            let routes = inside::default_routes(netns, container.ifname(), &made.gateways).await;
-            routes.map_err(|error| error.to_string())?;
-        }
-        Ok(())
+    let place = owned::Place {
+        netns: netns.to_owned(),
+        ifname: container.ifname(),
+        holds_ports: true,
+        is_default_gateway: options.routes,
     };
-    if let Err(error) = rest.await {
-        // What it says is why.
-        let _ = client.detach(&made.network, &made.name).await;
-        return Err(error);
-    }
-    let made = Made {
-        mac: made.mac,
-        addresses: made.addresses.into_iter().zip(made.gateways).collect(),
-        dns: made.dns,
-        search: made.search,
-    };
-    Ok(status(container, &made))
+    let made = owned::attach(client, &network, wish, &owner, place).await.map_err(|error| match error {
+        AttachError::Agent(error) => told(error),
+        other => other.to_string(),
+    })?;
+    Ok(status(container, &owned::as_made(made, netns)))
 }

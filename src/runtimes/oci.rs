@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lanmesh_runtimes::oci::{State, Wanted};
 use serde_json::Value;
 
-use super::{inside, owned};
+use super::owned::{self, AttachError};
 use crate::api::client::{Client, ClientError};
 use crate::api::types::AttachAnswer;
 use crate::beneath::{self, Tree};
@@ -26,6 +26,15 @@ pub enum HookError {
     /// The container's namespace or files are not as they should be.
     #[error("{0}")]
     Container(String),
+}
+
+impl From<AttachError> for HookError {
+    fn from(error: AttachError) -> Self {
+        match error {
+            AttachError::Agent(error) => Self::Agent(error),
+            other => Self::Container(other.to_string()),
+        }
+    }
 }
 
 /// Does what the state of a container on standard input asks for.
@@ -52,15 +61,12 @@ async fn attach(client: &Client, state: &State, wanted: &Wanted) -> Result<(), H
     let mut first: Option<AttachAnswer> = None;
     for (network, ifname, wish) in &wanted.networks {
         let owner = state.owner(network.as_str(), ifname);
-        let place = owned::Place { netns: netns.clone(), ifname, holds_ports: false };
+        let is_default_gateway = wanted.is_default_gateway && first.is_none();
+        let place = owned::Place { netns: netns.clone(), ifname, holds_ports: false, is_default_gateway };
         let answer = owned::attach(client, network, wish.clone(), &owner, place).await?;
         first.get_or_insert(answer);
     }
     let Some(first) = first else { return Ok(()) };
-    if wanted.is_default_gateway {
-        let routes = inside::default_routes(&netns, &first.ifname, &first.gateways).await;
-        routes.map_err(|error| HookError::Container(error.to_string()))?;
-    }
     if let Some(path) = &wanted.resolv_conf {
         let text = dns::resolv_conf(&first.network, &first.dns);
         let root = root_of(&state.bundle)?;

@@ -1,14 +1,16 @@
 //! Endpoints that carry whose they are: attached, found again, and taken away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use lanmesh_runtimes::made::Made;
 use lanmesh_runtimes::owner::Owner;
 use lanmesh_runtimes::wish::Wish;
 
+use super::inside::{self, InsideError};
 use crate::api::ErrorKind;
 use crate::api::client::{Client, ClientError, Result};
 use crate::api::types::{AttachAnswer, AttachRequest};
-use crate::model::{EndpointName, NetworkName};
+use crate::model::{EndpointName, Mac, NetworkName};
 
 /// An endpoint of this node that carries whose it is.
 pub(super) struct Owned {
@@ -47,19 +49,40 @@ pub(super) struct Place<'a> {
     pub ifname: &'a str,
     /// The runtime listens at the ports that are to be published, to keep others from taking them.
     pub holds_ports: bool,
+    /// Whether the default route leads through the network.
+    pub is_default_gateway: bool,
 }
 
-/// Attaches what is wished.
+/// Why nothing is attached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AttachError {
+    /// The agent does not do it.
+    #[error(transparent)]
+    Agent(#[from] ClientError),
+    /// Another MAC was asked for than the address has.
+    #[error("the MAC {asked} cannot be had: it follows from the address, and is {is}")]
+    Mac {
+        /// What was asked for.
+        asked: Mac,
+        /// What it is.
+        is: Mac,
+    },
+    /// The default route cannot be made.
+    #[error(transparent)]
+    Inside(#[from] InsideError),
+}
+
+/// Attaches what is wished, all or nothing.
 pub(super) async fn attach(
     client: &Client,
     network: &NetworkName,
     wish: Wish,
     owner: &Owner,
-    Place { netns, ifname, holds_ports }: Place<'_>,
-) -> Result<AttachAnswer> {
-    let Wish { name, service, slot, addresses, mac: _, aliases, advertise, publish } = wish;
+    Place { netns, ifname, holds_ports, is_default_gateway }: Place<'_>,
+) -> std::result::Result<AttachAnswer, AttachError> {
+    let Wish { name, service, slot, addresses, mac, aliases, advertise, publish } = wish;
     let request = AttachRequest {
-        netns: Some(netns),
+        netns: Some(netns.clone()),
         ifname: Some(ifname.to_owned()),
         service,
         slot,
@@ -71,7 +94,35 @@ pub(super) async fn attach(
         owner: Some(owner.to_string()),
         ..AttachRequest::default()
     };
-    client.attach(network, &name, &request).await
+    let made = client.attach(network, &name, &request).await?;
+    let rest = async {
+        if let Some(asked) = mac.filter(|mac| *mac != made.mac) {
+            return Err(AttachError::Mac { asked, is: made.mac });
+        }
+        if is_default_gateway {
+            inside::default_routes(&netns, ifname, &made.gateways).await?;
+        }
+        Ok(())
+    };
+    if let Err(error) = rest.await {
+        // What it says is why; what is left nevertheless is found again by whose it is.
+        let _ = client.detach(&made.network, &made.name).await;
+        return Err(error);
+    }
+    Ok(made)
+}
+
+/// What was made, as runtimes are told.
+pub(super) fn as_made(answer: AttachAnswer, netns: &Path) -> Made {
+    Made {
+        ifname: answer.ifname,
+        mac: answer.mac,
+        mtu: answer.mtu,
+        sandbox: netns.display().to_string(),
+        addresses: answer.addresses.into_iter().zip(answer.gateways).collect(),
+        dns: answer.dns,
+        search: answer.search,
+    }
 }
 
 /// Detaches those of which `is_meant` says so; what is gone already is no error.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
-use lanmesh_model::{AdvertisedService, EndpointName, Mac, NetworkName, Publication, ServiceName, Transport};
+use lanmesh_model::{AdvertisedService, EndpointName, Mac, NetworkName, Publication, ServiceName};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,6 +13,7 @@ use super::call::{Call, Command, owner};
 use super::error::{Error, code};
 use super::version::Version;
 use crate::owner::Owner;
+use crate::port::publication;
 use crate::wish::{Wish, name_of_id, short_id};
 
 /// How much of an allocation's id is shown.
@@ -283,27 +284,7 @@ fn nomads_service(call: &Call) -> Option<ServiceName> {
 
 impl PortMapping {
     fn publication(&self) -> Result<Publication, Error> {
-        let transport = match self.protocol.to_ascii_lowercase().as_str() {
-            "" | "tcp" => Transport::Tcp,
-            "udp" => Transport::Udp,
-            other => {
-                return Err(wrong(format!("portMappings: the protocol {other:?} is neither tcp nor udp")));
-            }
-        };
-        let address: Option<IpAddr> = match self.host_ip.as_str() {
-            "" => None,
-            text => Some(
-                text.parse()
-                    .map_err(|_| wrong(format!("portMappings: hostIP {text:?} is not an address")))?,
-            ),
-        };
-        let publication = Publication {
-            address: address.filter(|address| !address.is_unspecified()),
-            port: self.host_port,
-            to: self.container_port,
-            transport,
-        };
-        publication.check().map_err(|why| wrong(format!("portMappings: {publication}: {why}")))?;
-        Ok(publication)
+        publication(&self.host_ip, self.host_port, self.container_port, &self.protocol)
+            .map_err(|why| wrong(format!("portMappings: {why}")))
     }
 }

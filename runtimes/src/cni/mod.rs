@@ -14,5 +14,5 @@ pub use args::Args;
 pub use call::{Call, Command};
 pub use config::{Attachment, Config, version_in};
 pub use error::{Error, code};
-pub use reply::{Made, reply, supported};
+pub use reply::{reply, supported};
 pub use version::Version;

@@ -1,32 +1,10 @@
 //! What a runtime is answered.
 
-use std::net::IpAddr;
-
-use ipnetwork::IpNetwork;
-use lanmesh_model::Mac;
 use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::version::Version;
-
-/// What was made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// The interface's name.
-    pub ifname: String,
-    /// Its MAC.
-    pub mac: Mac,
-    /// Its MTU.
-    pub mtu: u32,
-    /// The namespace that it is in.
-    pub sandbox: String,
-    /// Its addresses, each with the gateway of its subnet.
-    pub addresses: Vec<(IpNetwork, IpAddr)>,
-    /// The network's DNS servers.
-    pub dns: Vec<IpAddr>,
-    /// The domains in which names are looked for.
-    pub search: Vec<String>,
-}
+use crate::made::Made;
 
 /// What is answered to VERSION. `asked` is the version that the question says.
 pub fn supported(asked: &str) -> Value {

@@ -3,7 +3,8 @@
 use lanmesh_model::{EndpointName, ServiceName};
 use serde_json::{Value, json};
 
-use super::{Args, Call, Command, Config, Made, Version, code, reply, supported};
+use super::{Args, Call, Command, Config, Version, code, reply, supported};
+use crate::made::Made;
 
 const ID: &str = "3c224c1658580d1702e7315db89671a529542c692fafd9b0e96575e458355d87";
 
