@@ -56,7 +56,7 @@ pub enum GuardStep {
 
 impl UnderlayGuard {
     /// Raised when other rules are made for the same values.
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     /// A number that is another one where the rules are; the VNIs and VTEPs are in sets, and change without them.
     pub fn fingerprint(&self) -> u64 {

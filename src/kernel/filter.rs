@@ -8,7 +8,8 @@
 //! marked as meant for its own endpoints.
 //!
 //! A table of nf_tables in the network's namespace, with a chain at the device's egress (kernel 5.16) and one at its
-//! ingress. What passes them to a group is counted there ([`counts`]).
+//! ingress. What passes them to a group is counted there ([`counts`]). What leaves gets a priority by which the guard of the
+//! underlay knows it ([`SENT_BY_US`]).
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -20,17 +21,25 @@ use super::counts::{self, Direction, TABLE};
 use super::links::VXLAN;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, byte, bytes, compare,
-    mark, masked, protocol, verdict,
+    mark, masked, priority, protocol, replaced_with, set_priority, verdict,
 };
 use super::raw::{self, attribute, nested};
 
 /// What carries this mark (SO_MARK of socket(7)) stays on its node. Marks do not pass from one namespace to another, so
 /// no endpoint can set it.
 pub const STAYS_MARK: u32 = 0x6c61_6e6d;
-/// The chain that lets mDNS out. Earlier releases had one named "egress", which knows no mark.
-const EGRESS: &[u8] = b"egress-mdns\0";
+/// The priority of a packet that a VXLAN device of ours sends, but for its lowest four bits, which stay what they were: they
+/// choose the band of a queue. It stays with the packet in its encapsulation, from one namespace to the other, where the
+/// sender's socket may stay with it too. No user gives it to a packet of his: from 7 on that takes CAP_NET_ADMIN (SO_PRIORITY
+/// of socket(7)).
+pub const SENT_BY_US: u32 = 0x6c61_6e00;
+/// The bits of a priority that are the sender's.
+pub const BAND: u32 = 0xf;
+/// The chain that lets mDNS out. Earlier releases had one named "egress", which knows no mark, and one named "egress-mdns", which
+/// gives no priority.
+const EGRESS: &[u8] = b"sent-mdns\0";
 /// The chain that does not. The name tells which one is there.
-const EGRESS_WITHOUT_MDNS: &[u8] = b"egress-no-mdns\0";
+const EGRESS_WITHOUT_MDNS: &[u8] = b"sent-no-mdns\0";
 const INGRESS: &[u8] = b"ingress\0";
 const NF_NETDEV_INGRESS: u32 = 0;
 const NF_NETDEV_EGRESS: u32 = 1;
@@ -124,6 +133,7 @@ fn egress(mdns: bool) -> Vec<Vec<Expression>> {
         ]
     };
     let mut rules = vec![
+        vec![priority(), replaced_with(BAND.to_ne_bytes(), SENT_BY_US.to_ne_bytes()), set_priority()],
         // First what is most: it costs unicast one look.
         unicast_passes(),
         vec![

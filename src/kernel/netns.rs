@@ -248,6 +248,14 @@ impl NetnsDir {
     }
 }
 
+/// Keeps what is bridged in the calling thread's namespace from the chains of rules there, which would cost each packet a walk
+/// through them and have every connection followed. They are asked where Docker has loaded `br_netfilter`.
+pub(super) fn keep_rules_from_bridged() -> Result<(), KernelError> {
+    ["ip", "ip6", "arp"]
+        .iter()
+        .try_for_each(|family| set_sysctl(&format!("bridge/bridge-nf-call-{family}tables"), "0"))
+}
+
 /// Sets `net/KEY` of the calling thread's namespace. A kernel without the key needs no setting.
 pub(super) fn set_sysctl(key: &str, value: &str) -> Result<(), KernelError> {
     let path = Path::new("/proc/sys/net").join(key);

@@ -38,6 +38,7 @@ pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
 pub(super) const NF_DROP: u32 = 0;
 pub(super) const NF_ACCEPT: u32 = 1;
 const REGISTER: u32 = 1;
+const NFT_META_PRIORITY: u32 = 2;
 const NFT_META_MARK: u32 = 3;
 const REGISTER_VERDICT: u32 = 0;
 
@@ -177,6 +178,16 @@ pub(super) fn set_mark() -> Expression {
     expression(b"meta\0", &[number(2, NFT_META_MARK), number(3, REGISTER)])
 }
 
+/// Loads the packet's priority, in the byte order of the machine.
+pub(super) fn priority() -> Expression {
+    expression(b"meta\0", &[number(2, NFT_META_PRIORITY), number(1, REGISTER)])
+}
+
+/// Gives the packet the priority that was loaded.
+pub(super) fn set_priority() -> Expression {
+    expression(b"meta\0", &[number(2, NFT_META_PRIORITY), number(3, REGISTER)])
+}
+
 /// Loads the number of the protocol behind the IP header and its extensions.
 pub(super) fn layer_4() -> Expression {
     const NFT_META_L4PROTO: u32 = 16;
@@ -256,6 +267,11 @@ pub(super) fn masked(mask: u8) -> Expression {
 
 /// Keeps only the bits of `mask` of the bytes that were loaded, which are as many.
 pub(super) fn masked_with<const N: usize>(mask: [u8; N]) -> Expression {
+    replaced_with(mask, [0; N])
+}
+
+/// Keeps only the bits of `mask` of the bytes that were loaded, and turns those of `turned`.
+pub(super) fn replaced_with<const N: usize>(mask: [u8; N], turned: [u8; N]) -> Expression {
     expression(
         b"bitwise\0",
         &[
@@ -264,7 +280,7 @@ pub(super) fn masked_with<const N: usize>(mask: [u8; N]) -> Expression {
             // At most sixteen.
             number(3, N as u32),
             nested(4, &[attribute(1, &mask)]),
-            nested(5, &[attribute(1, &[0; N])]),
+            nested(5, &[attribute(1, &turned)]),
         ],
     )
 }

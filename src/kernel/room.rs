@@ -12,7 +12,7 @@ use super::bulk::{self, Devices};
 use super::capabilities::Abilities;
 use super::guard::PortDrops;
 use super::links::{self, BRIDGE, Link, VXLAN};
-use super::netns::{Netns, NetnsDir, set_sysctl};
+use super::netns::{Netns, NetnsDir, keep_rules_from_bridged, set_sysctl};
 use super::observe;
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
@@ -57,7 +57,8 @@ impl Room {
         let quiet = || {
             set_sysctl("ipv6/conf/default/disable_ipv6", "1")?;
             // An IPv6 gateway's MLD reports are of use to nobody: one of them is the least there can be.
-            set_sysctl("ipv6/mld_qrv", "1")
+            set_sysctl("ipv6/mld_qrv", "1")?;
+            keep_rules_from_bridged()
         };
         room.netns.run(quiet).await??;
         let lo = room.session.link_named("lo").await;

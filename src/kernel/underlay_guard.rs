@@ -19,10 +19,12 @@ use lanmesh_ipam::stable_hash;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
+use super::filter::{BAND, SENT_BY_US};
 use super::links::NODE_LINK;
 use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, count,
-    device_name, fragment_place, is_from_there, is_in, layer_4, masked_with, protocol, user, verdict,
+    device_name, fragment_place, is_from_there, is_in, layer_4, masked_with, priority, protocol, user,
+    verdict,
 };
 use super::raw::{self, attribute, nested, within};
 use crate::model::Vni;
@@ -315,10 +317,17 @@ fn vxlan_rules(port: u16) -> Vec<Vec<Expression>> {
 }
 
 /// The rule for VXLAN that a process of this node sends: from here only the kernel sends into our networks. What a VXLAN
-/// device sends has no socket of this namespace with a user, which is the second thing that is looked at.
+/// device sends has no socket of this namespace with a user, which is the second thing that is looked at; unless the
+/// sender is an endpoint on the node itself, whose socket may stay with the packet all the way, and then it has the priority
+/// that our devices give.
 fn sent_rules(port: u16) -> Vec<Vec<Expression>> {
     let udp = [layer_4(), compare(Compare::Equal, &[UDP]), user()];
-    vec![[&udp[..], &is_for(port.to_be_bytes()), &has_our_vni(), &dropped()].concat()]
+    let by_none_of_ours = [
+        priority(),
+        masked_with((!BAND).to_ne_bytes()),
+        compare(Compare::Unequal, &SENT_BY_US.to_ne_bytes()),
+    ];
+    vec![[&udp[..], &is_for(port.to_be_bytes()), &by_none_of_ours, &has_our_vni(), &dropped()].concat()]
 }
 
 /// The rules for VXLAN that this node passes on, perhaps under its own address: another node may be behind it, and it comes

@@ -25,6 +25,7 @@ single() {
     holds "a container has the name that Docker gave it" named one
     holds "compose's containers are slots of their service" at db 2 10.10.0.102
     holds "--ip is honoured" has_address fixed 10.10.0.9
+    holds "what Docker has the kernel ask of bridges is not asked of the network's" asks_no_rules
     holds "they reach each other" docker_on n1 exec one ping -c 1 -W 2 10.10.0.102
     holds "by name too" docker_on n1 exec one ping -c 1 -W 2 fixed
     docker_on n1 run --detach --name moved --network none lab sleep 3600 >/dev/null
@@ -67,6 +68,10 @@ refused() {
     local told
     ! told=$(docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet "${@:2}" x 2>&1) &&
         [[ $told == *"$1"* ]]
+}
+asks_no_rules() {
+    on n1 cat /proc/sys/net/bridge/bridge-nf-call-iptables
+    [[ $(lanmesh n1 network exec buildnet -- cat /proc/sys/net/bridge/bridge-nf-call-iptables) == 0 ]]
 }
 # multicast_by CONTAINER PREFIX: whether the one route of multicast there is by the interface whose address begins so.
 multicast_by() {

@@ -142,8 +142,8 @@ PAGE
     cat <<'PAGE'
 
 What explains it: the three VXLAN devices are alike (UDP checksums, MTU 1450, no learning or some), and the bridges too. Docker loads
-`br_netfilter` and has bridges ask the rules of their namespace, also where there are none: that costs each packet some 900 ns. Networks of
-lanmesh pay it too, and what their own rules cost (an endpoint's guard, the device's filter; see [throughput](throughput.md)). The VXLAN by hand is on
-the machine's own bridge, where Docker's rules would let nothing through, so it is off there.
+`br_netfilter` and has bridges ask the rules of their namespace, also where there are none: that costs each packet some 900 ns. In networks
+of lanmesh it is off, which pays for what its own rules cost (an endpoint's guard, the device's filter; see [throughput](throughput.md)). The VXLAN by
+hand is on the machine's own bridge, where Docker's rules would let nothing through, so it is off there as well.
 PAGE
 }

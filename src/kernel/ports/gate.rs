@@ -11,7 +11,7 @@ use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkUnspec, LinkVeth};
 
 use super::super::links::BRIDGE;
-use super::super::netns::set_sysctl;
+use super::super::netns::{keep_rules_from_bridged, set_sysctl};
 use super::super::routing::{self, Route, Rule, put_neighbour};
 use super::super::{KernelError, links};
 use crate::model::{Mac, NetworkId};
@@ -112,9 +112,7 @@ pub(super) fn open(mtu: u32) -> Result<(), KernelError> {
         set_sysctl(&format!("ipv4/conf/{key}"), "0")?;
     }
     set_sysctl(&format!("ipv4/conf/{INNER}/src_valid_mark"), "1")?;
-    // What is bridged is no business of rules here, which would have every connection of the network followed.
-    set_sysctl("bridge/bridge-nf-call-iptables", "0")?;
-    set_sysctl("bridge/bridge-nf-call-ip6tables", "0")?;
+    keep_rules_from_bridged()?;
     // What is told about a packet goes where that came from.
     set_sysctl("ipv4/fwmark_reflect", "1")?;
     set_sysctl("ipv6/fwmark_reflect", "1")?;
