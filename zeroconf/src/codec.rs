@@ -1,47 +1,15 @@
-//! Packets to messages and back.
+//! Messages to packets.
 
 use std::collections::HashSet;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::rdata::NULL;
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-use super::Discard;
-
-/// The longest packet that is read (RFC 6762 section 17).
-pub const PACKET_MAX: usize = 9000;
 /// What goes into one packet: the least that an IPv6 link carries, less the headers of IPv6 and UDP. A single record
 /// that is longer goes alone.
 pub const PAYLOAD: usize = 1232;
-/// The most records of one packet: shorter than this they cannot be, name and data included.
-const RECORDS_MAX: usize = PACKET_MAX / 12;
 const HEADER: usize = 12;
-
-/// Reads a packet.
-///
-/// # Errors
-/// Why it is dropped.
-pub fn decode(bytes: &[u8]) -> Result<Message, Discard> {
-    if bytes.len() > PACKET_MAX {
-        return Err(Discard::Oversized);
-    }
-    let count = |at: usize| Some(usize::from(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?])));
-    let counts: Option<usize> = (4..HEADER).step_by(2).map(count).sum();
-    if counts.ok_or(Discard::Malformed)? > RECORDS_MAX {
-        return Err(Discard::TooManyRecords);
-    }
-    let mut message = Message::from_vec(bytes).map_err(|_| Discard::Malformed)?;
-    let head = &message.metadata;
-    if head.op_code != OpCode::Query || head.response_code != ResponseCode::NoError {
-        return Err(Discard::NotMdns);
-    }
-    let internet = |class: DNSClass| matches!(class, DNSClass::IN | DNSClass::ANY);
-    message.queries.retain(|query| internet(query.query_class));
-    for records in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
-        records.retain(|record| record.dns_class == DNSClass::IN);
-    }
-    Ok(message)
-}
 
 /// A response, before it is divided into packets. Additional records are sent where they fit.
 #[derive(Debug, Default)]
@@ -185,7 +153,7 @@ fn write(packets: Vec<Message>) -> Vec<Vec<u8>> {
     packets.iter().filter_map(|message| message.to_vec().ok()).collect()
 }
 
-/// The data of a record without compression.
+/// The data of a record without compression; [`super::read::data`] reads it.
 pub fn data_bytes(data: &RData) -> Vec<u8> {
     use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
     let mut bytes = Vec::new();
@@ -227,6 +195,7 @@ pub fn nsec(name: &Name, ttl: u32, kinds: impl IntoIterator<Item = RecordType>) 
 mod tests {
     use hickory_proto::rr::rdata::{A, PTR};
 
+    use super::super::read::decode;
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -239,47 +208,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_packet_is_dropped_and_said_why() {
-        assert_eq!(decode(&[0; 9001]).unwrap_err(), Discard::Oversized);
-        assert_eq!(decode(&[0; 11]).unwrap_err(), Discard::Malformed);
-        // 10,000 records are announced.
-        let mut many = vec![0, 0, 0x84, 0, 0, 0, 0x27, 0x10, 0, 0, 0, 0];
-        many.extend([0; 500]);
-        assert_eq!(decode(&many).unwrap_err(), Discard::TooManyRecords);
-        // A name that points at itself, and two that point at each other.
-        for points in [&[0xc0, 12][..], &[0xc0, 14, 0xc0, 12]] {
-            let mut looped = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-            looped.extend(points);
-            looped.extend([0, 12, 0, 1]);
-            assert_eq!(decode(&looped).unwrap_err(), Discard::Malformed);
-        }
-        // An update, and a response that reports an error.
-        assert_eq!(decode(&[0, 0, 0x28, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap_err(), Discard::NotMdns);
-        assert_eq!(decode(&[0, 0, 0x84, 3, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap_err(), Discard::NotMdns);
-    }
-
-    #[test]
-    fn every_cut_of_a_good_packet_is_dropped() {
-        let response = Response { answers: (0..3).map(pointer).collect(), additionals: Vec::new() };
-        let packet = response.encode(None).remove(0);
-        assert!(decode(&packet).is_ok());
-        for end in 0..packet.len() {
-            assert_eq!(decode(&packet[..end]).unwrap_err(), Discard::Malformed, "{end}");
-        }
-    }
-
-    #[test]
     fn many_answers_and_many_known_answers_are_divided() {
         let answers: Vec<_> = (0..200).map(pointer).collect();
         let packets = Response { answers: answers.clone(), additionals: Vec::new() }.encode(None);
         assert!(packets.len() > 3 && packets.iter().all(|packet| packet.len() <= PAYLOAD));
-        let read: Vec<_> = packets.iter().flat_map(|packet| decode(packet).unwrap().answers).collect();
+        let read: Vec<_> =
+            packets.iter().flat_map(|packet| decode(packet).unwrap().message.answers).collect();
         assert_eq!(read, answers);
 
         let query = Query::query(name("_distcc._tcp.local"), RecordType::PTR);
         let packets =
             Questions { queries: vec![query], known: answers.clone(), proposed: Vec::new() }.encode();
-        let read: Vec<_> = packets.iter().map(|packet| decode(packet).unwrap()).collect();
+        let read: Vec<_> = packets.iter().map(|packet| decode(packet).unwrap().message).collect();
         assert!(packets.iter().all(|packet| packet.len() <= PAYLOAD));
         assert_eq!(read.iter().map(|m| m.queries.len()).sum::<usize>(), 1);
         let (last, rest) = read.split_last().unwrap();
@@ -293,7 +233,7 @@ mod tests {
         let there = Name::from_labels(labels).unwrap();
         let record = Record::from_rdata(there.clone(), 1, RData::A(A::new(10, 0, 0, 1)));
         let packet = Response { answers: vec![record], additionals: Vec::new() }.encode(None).remove(0);
-        let back = decode(&packet).unwrap().answers.remove(0).name;
+        let back = decode(&packet).unwrap().message.answers.remove(0).name;
         assert_eq!(back.iter().next(), Some(labels[0]));
         let shouted = labels.map(<[u8]>::to_ascii_uppercase);
         assert_eq!(back, Name::from_labels(shouted.iter().map(Vec::as_slice)).unwrap());

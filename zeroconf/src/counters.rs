@@ -31,6 +31,8 @@ pub enum Discard {
     TooMuch,
     /// A record: text or sizes that are not carried.
     Unfit,
+    /// A record or a question whose bytes are not what its type has; the rest of its packet counts.
+    Unreadable,
 }
 
 impl Discard {
@@ -50,6 +52,7 @@ impl Discard {
             Self::ForeignName => "foreign-name",
             Self::TooMuch => "too-much",
             Self::Unfit => "unfit",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use hickory_proto::op::{MessageType, Query};
 use hickory_proto::rr::RecordType;
 
-use super::codec::{self, PACKET_MAX, Questions, Response};
+use super::codec::{Questions, Response};
+use super::read::{self, PACKET_MAX};
 use super::{Arrival, Config, Engine, Facts, Family, Output, OwnEndpoint, PORT, RemoteNode, found, names};
 use lanmesh_model::zeroconf::fold;
 use lanmesh_model::{
@@ -125,7 +126,8 @@ impl Bench {
         // What is due anyway.
         let outputs = self.engine.poll(self.now);
         self.check(outputs, false);
-        let response = codec::decode(bytes).is_ok_and(|m| m.metadata.message_type == MessageType::Response);
+        let response =
+            read::decode(bytes).is_ok_and(|p| p.message.metadata.message_type == MessageType::Response);
         let before = self.engine.counters().conflicts;
         let outputs = self.engine.packet(self.now, &Arrival { from, multicast, port: None }, bytes);
         let conflict = self.engine.counters().conflicts > before;
@@ -154,7 +156,7 @@ impl Bench {
                 Output::Send { bytes, .. } => {
                     self.sent += 1;
                     assert!(bytes.len() <= PACKET_MAX, "{} bytes", bytes.len());
-                    let message = codec::decode(&bytes);
+                    let message = read::decode(&bytes).map(|packet| packet.message);
                     let message = message.unwrap_or_else(|why| panic!("sends what is {}", why.as_str()));
                     let response = message.metadata.message_type == MessageType::Response;
                     let old = message.answers.iter().all(|record| record.ttl == 0);

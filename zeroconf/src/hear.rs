@@ -8,9 +8,10 @@ use hickory_proto::rr::{Name, Record, RecordType};
 use rand::RngExt;
 
 use super::ask::Ask;
-use super::codec::{self, Legacy};
+use super::codec::Legacy;
 use super::links::Sender;
 use super::names::{Meaning, meaning};
+use super::read::{self, Packet};
 use super::respond::{Known, Pending};
 use super::zone::key;
 use super::{Arrival, Destination, Discard, Engine, Family, Output, PORT, found};
@@ -48,9 +49,10 @@ impl Engine {
         if !self.budgets.take(now, sender.endpoint()) {
             return Err(Discard::TooFast);
         }
-        let message = codec::decode(bytes)?;
+        let Packet { message, unreadable } = read::decode(bytes)?;
+        (0..unreadable).for_each(|_| self.counters.discard(Discard::Unreadable));
         let sections = [&message.answers, &message.authorities, &message.additionals];
-        let records = message.queries.len() + sections.into_iter().map(Vec::len).sum::<usize>();
+        let records = message.queries.len() + sections.into_iter().map(Vec::len).sum::<usize>() + unreadable;
         self.budgets.charge(sender.endpoint(), records);
         if message.metadata.message_type == MessageType::Query {
             self.counters.queries += 1;

@@ -4,7 +4,7 @@
 //! mDNS, and what is answered for those of other nodes. Pure: takes the time and what arrives, gives out what to
 //! send and what to publish. Does not own: sockets, filters, or how facts travel. The crate's README has an example.
 //!
-//! `codec` reads and writes packets. What a local endpoint says goes into its `cache`; `found` makes services and
+//! `read` and `codec` read and write packets. What a local endpoint says goes into its `cache`; `found` makes services and
 //! hosts of that; `settle` decides who has which name. `zone` has the records that this agent answers for: those that
 //! `declare` has won for declared services and, in proxy mode, those of other nodes. `respond` sends them at the right
 //! time, `ask` puts this agent's own questions, `overhear` draws its conclusions from those of others, `farewell` speaks for
@@ -26,6 +26,7 @@ mod hear;
 mod links;
 mod names;
 mod overhear;
+mod read;
 mod respond;
 mod settle;
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use hickory_proto::op::{Message, MessageType, Query};
 use hickory_proto::rr::{Record, RecordType};
 
-use super::codec::{Questions, Response, decode};
+use super::codec::{Questions, Response};
+use super::read::decode;
 use super::testing::{address, endpoint, host, local, name, node, remote, service};
 use super::*;
 use lanmesh_model::{NodeId, ZeroconfFact, ZeroconfKey, ZeroconfMode};
@@ -78,7 +79,7 @@ impl Bench {
 
 fn read(outputs: Vec<Output>) -> Vec<Sent> {
     let packet = |output| match output {
-        Output::Send { to, bytes } => Some((to, decode(&bytes).unwrap())),
+        Output::Send { to, bytes } => Some((to, decode(&bytes).unwrap().message)),
         Output::Publish(_) | Output::Contested(_) => None,
     };
     outputs.into_iter().filter_map(packet).collect()

@@ -12,8 +12,7 @@ use hickory_proto::op::MessageType;
 
 use super::testing::{address, endpoint, node};
 use super::{
-    Arrival, Config, Contest, Destination, Engine, Facts, Family, Output, OwnEndpoint, PORT, RemoteNode,
-    codec,
+    Arrival, Config, Contest, Destination, Engine, Facts, Family, Output, OwnEndpoint, PORT, RemoteNode, read,
 };
 use host::Host;
 use lanmesh_model::{Endpoint, EndpointName, NodeId, ZeroconfMode};
@@ -198,7 +197,7 @@ impl Lan {
                 }
                 Output::Contested(contest) => self.contests.push(contest),
                 Output::Send { to, bytes } => {
-                    let message = codec::decode(&bytes).expect("agents send what can be read");
+                    let message = read::decode(&bytes).expect("agents send what can be read").message;
                     let response = message.metadata.message_type == MessageType::Response;
                     self.sent[usize::from(response)] += 1;
                     if self.places[at].alive {
@@ -293,7 +292,7 @@ impl Lan {
     }
 
     fn arrive(&mut self, at: usize, from: SocketAddr, to: Destination, agent: bool, bytes: &[u8]) {
-        let message = codec::decode(bytes).ok();
+        let message = read::decode(bytes).ok().map(|packet| packet.message);
         let group = matches!(to, Destination::Group(_) | Destination::Here(_));
         let mut replies = Vec::new();
         for host in self.places[at].hosts.values_mut() {
