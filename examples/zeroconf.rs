@@ -235,6 +235,8 @@ fn config(mode: ZeroconfMode) -> Outcome<Config> {
         mode,
         node: node(0)?,
         own: BTreeSet::from([IpAddr::from([10, 10, 0, 1])]),
+        subnets: vec!["10.10.0.0/24".parse()?],
+        any_address: false,
         families: BTreeSet::from([Family::V4]),
         seed: 1,
     })

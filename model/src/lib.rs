@@ -9,6 +9,7 @@ mod endpoint;
 mod group;
 mod id;
 pub mod limits;
+mod listed;
 mod mac;
 mod means;
 mod mesh;
@@ -33,6 +34,7 @@ pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
 pub use group::{Group, GroupAddr, GroupError, GroupMember, GroupTraffic, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
+pub use listed::{ListedService, listed};
 pub use mac::{Mac, MacParseError};
 pub use means::Means;
 pub use mesh::{KeyParseError, MeshEpoch, MeshKey, PublicKey};
@@ -53,6 +55,5 @@ pub use view::{ClusterView, NetworkView, Services};
 pub use vni::{Vni, VniError};
 pub use words::{Word, WordError};
 pub use zeroconf::{
-    Found, RecordKind, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label,
-    is_service_type,
+    Found, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label, is_service_type,
 };

@@ -19,9 +19,11 @@ pub const SUBTYPES_MAX: usize = 32;
 /// The most addresses of a host.
 pub const ADDRESSES_MAX: usize = 16;
 /// The most bytes of one record that is neither a service's nor a host's.
-pub const RECORD_MAX: usize = 1024;
-/// The most records of one type and name, of those that are neither a service's nor a host's.
-pub const RECORDS_MAX: usize = 8;
+pub const RECORD_MAX: usize = TXT_MAX;
+/// The most records of one type and name that are nobody else's, of those that are neither a service's nor a host's.
+pub const RECORDS_MAX: usize = 16;
+/// The longest name, in bytes, with a length byte for each label and one at its end (RFC 1035 section 2.3.4).
+const NAME_MAX: usize = 255;
 /// The longest host name below `.local`, in bytes.
 const HOST_MAX: usize = 240;
 
@@ -55,27 +57,20 @@ pub struct SeenHost {
     pub addresses: BTreeSet<IpAddr>,
 }
 
-/// The records of one name and type that belong to no service and no host: HINFO of a host, a CNAME that points at
-/// one, or the lone TXT of a `_device-info._tcp`.
+/// Records that are in no service and no host, whatever they are: those of one name and type that nobody else may have,
+/// or one that others may have too (RFC 6762 section 2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SeenRecords {
-    /// The labels without `local`, as they were sent.
-    pub labels: Vec<String>,
-    /// Which type.
-    pub kind: RecordKind,
-    /// The data of each, without compression.
+    /// The labels of the name, as they were sent. The last is `local` as a rule.
+    pub name: Vec<Vec<u8>>,
+    /// The number of the type (RFC 1035 section 3.2.2).
+    pub kind: u16,
+    /// Whether nobody else may have records of this name and type: the cache-flush bit (RFC 6762 section 10.2).
+    pub unique: bool,
+    /// How long they hold, in seconds.
+    pub ttl: u32,
+    /// The data of each, without compression; exactly one where others may have such records too.
     pub data: BTreeSet<Vec<u8>>,
-}
-
-/// The types of records that are carried beside those of services and hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum RecordKind {
-    /// RFC 1035 section 3.3.1: `alias.local`, as avahi-alias and the like publish it.
-    Cname,
-    /// RFC 1035 section 3.3.2: hardware and system of a host.
-    Hinfo,
-    /// RFC 1035 section 3.3.14, of a name without SRV record.
-    Txt,
 }
 
 /// What a zeroconf fact is about. Names are folded to lower case (ASCII alone, RFC 6762 section 16).
@@ -91,7 +86,14 @@ pub enum ZeroconfKey {
     /// A host, without `.local`.
     Host(String),
     /// Other records.
-    Records(Vec<String>, RecordKind),
+    Records {
+        /// The labels of the name.
+        name: Vec<Vec<u8>>,
+        /// The number of the type.
+        kind: u16,
+        /// The data, where others may have such records too: then that is what tells them apart.
+        shared: Option<Vec<u8>>,
+    },
 }
 
 /// What is said about it, and of which of the writer's endpoints.
@@ -142,6 +144,14 @@ pub fn is_host(text: &str) -> bool {
     text.len() <= HOST_MAX && text.split('.').all(|label| is_label(label) && !label.contains('\\'))
 }
 
+/// Whether records of a type are carried: all but what is said of a packet or to a server (RFC 6895 section 3.1), and denials,
+/// which whoever answers makes himself.
+pub fn is_carried(kind: u16) -> bool {
+    const OPT: u16 = 41;
+    const NSEC: u16 = 47;
+    !matches!(kind, 0 | OPT | NSEC | 128..=255)
+}
+
 /// Whether `txt` are the strings of a TXT record that is carried.
 pub fn is_txt(txt: &[Vec<u8>]) -> bool {
     txt.iter().all(|text| text.len() <= 255)
@@ -182,14 +192,20 @@ impl SeenHost {
 impl SeenRecords {
     /// What a fact about them is filed under.
     pub fn key(&self) -> ZeroconfKey {
-        ZeroconfKey::Records(self.labels.iter().map(|label| fold(label)).collect(), self.kind)
+        ZeroconfKey::Records {
+            name: self.name.iter().map(|label| label.to_ascii_lowercase()).collect(),
+            kind: self.kind,
+            shared: self.data.first().filter(|_| !self.unique).cloned(),
+        }
     }
 
     fn is_sound(&self) -> bool {
-        (1..=8).contains(&self.labels.len())
-            && self.labels.iter().all(|label| is_label(label))
-            && self.labels.iter().map(|label| label.len() + 1).sum::<usize>() <= HOST_MAX
-            && (1..=RECORDS_MAX).contains(&self.data.len())
+        let most = if self.unique { RECORDS_MAX } else { 1 };
+        !self.name.is_empty()
+            && self.name.iter().all(|label| (1..=LABEL_MAX).contains(&label.len()))
+            && self.name.iter().map(|label| label.len() + 1).sum::<usize>() < NAME_MAX
+            && is_carried(self.kind)
+            && (1..=most).contains(&self.data.len())
             && self.data.iter().all(|data| data.len() <= RECORD_MAX)
     }
 }

@@ -13,7 +13,10 @@ pub fn tell(log: &EventLog, view: &ClusterView, id: NetworkId, contest: &Contest
     let what = match key {
         ZeroconfKey::Service { kind, instance } => format!("the service {instance:?} ({kind})"),
         ZeroconfKey::Host(host) => format!("the host name {host:?}"),
-        ZeroconfKey::Records(labels, _) => format!("records of {:?}", labels.join(".")),
+        ZeroconfKey::Records { name, .. } => {
+            let labels: Vec<_> = name.iter().map(|label| String::from_utf8_lossy(label)).collect();
+            format!("records of {:?}", labels.join("."))
+        }
     };
     let at = node.as_ref().map(|node| format!(" on node {node}")).unwrap_or_default();
     let text = format!(

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::api::types::{ServiceAnswer, ServiceFilter};
 use crate::cluster::NetworkZeroconf;
-use crate::model::{ClusterView, Found, NetworkSpec, SeenService, ZeroconfFact, ZeroconfKey, fold};
+use crate::model::{ClusterView, NetworkSpec, listed};
 
 /// Those of `facts` that are on nodes that answer and meet `filter`, by type, instance and node.
 pub fn services(
@@ -17,26 +17,25 @@ pub fn services(
     let mut found = Vec::new();
     for (id, of_node) in facts {
         let Some(node) = view.nodes.get(id).filter(|_| view.is_up(id)) else { continue };
-        for fact in of_node.values() {
-            let Found::Service(service) = &fact.found else { continue };
+        for one in listed(of_node) {
+            let service = &one.service;
             if !filter.is_none_or(|filter| filter.meets(&service.kind, &service.subtypes)) {
                 continue;
             }
-            let host = of_node.get(&ZeroconfKey::Host(fold(&service.host)));
             found.push(ServiceAnswer {
                 network: spec.name.clone(),
                 instance: service.instance.clone(),
                 kind: service.kind.clone(),
                 subtypes: service.subtypes.iter().cloned().collect(),
                 host: service.host.clone(),
-                addresses: addresses(spec, service, host),
+                addresses: addresses(spec, &one.addresses),
                 port: service.port,
                 priority: service.priority,
                 weight: service.weight,
                 txt: service.txt.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect(),
                 node: node.name.clone(),
-                endpoint: fact.endpoint.clone(),
-                declared: fact.declared,
+                endpoint: one.endpoint.clone(),
+                declared: one.declared,
             });
         }
     }
@@ -45,12 +44,8 @@ pub fn services(
 }
 
 /// The addresses of the host in the network's subnets; where there are none, all it announces.
-fn addresses(spec: &NetworkSpec, service: &SeenService, host: Option<&ZeroconfFact>) -> Vec<IpAddr> {
-    let Some(Found::Host(host)) = host.map(|fact| &fact.found) else {
-        tracing::trace!(host = service.host, "a service of a host without addresses");
-        return Vec::new();
-    };
+fn addresses(spec: &NetworkSpec, all: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
     let inside = |address: &&IpAddr| spec.subnets.iter().any(|subnet| subnet.contains(**address));
-    let within: BTreeSet<IpAddr> = host.addresses.iter().filter(inside).copied().collect();
-    if within.is_empty() { host.addresses.iter().copied().collect() } else { within.into_iter().collect() }
+    let within: Vec<IpAddr> = all.iter().filter(inside).copied().collect();
+    if within.is_empty() { all.iter().copied().collect() } else { within }
 }

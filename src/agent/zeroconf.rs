@@ -18,8 +18,8 @@ use crate::cluster::Cluster;
 use crate::kernel::{BRIDGE, Linux, STAYS_MARK};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, ZeroconfFact,
-    ZeroconfMode,
+    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkSpec, NetworkView, NodeId, SpoofingMode,
+    ZeroconfFact, ZeroconfMode,
 };
 use crate::state::State;
 use crate::zeroconf::{
@@ -267,8 +267,15 @@ impl Network {
         let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
         self.tally.begin(self.id, &spec.name);
         let seed = rand::random();
-        let config =
-            Config { mode: spec.options.zeroconf, node: view.me, own, families: families.clone(), seed };
+        let config = Config {
+            mode: spec.options.zeroconf,
+            node: view.me,
+            own,
+            subnets: spec.subnets.clone(),
+            any_address: spec.options.spoofing == SpoofingMode::Allow,
+            families: families.clone(),
+            seed,
+        };
         Talk {
             engine: Engine::new(config, before.clone()),
             spec: Arc::clone(spec),
@@ -395,7 +402,8 @@ impl Network {
 
 /// Whether a network's mDNS is to be done in another way than before.
 fn is_set_anew(before: &NetworkSpec, now: &NetworkSpec) -> bool {
-    (before.options.zeroconf, &before.gateways) != (now.options.zeroconf, &now.gateways)
+    let settings = |spec: &NetworkSpec| (spec.options.zeroconf, spec.options.spoofing);
+    settings(before) != settings(now) || before.subnets != now.subnets || before.gateways != now.gateways
 }
 
 async fn receive(sockets: Option<&Sockets>, buffer: &mut [u8]) -> io::Result<Received> {

@@ -23,14 +23,13 @@ const DOUBTED: Duration = Duration::from_secs(10);
 /// So many questions in vain raise a doubt. What was multicast less than [`LAST_SECOND`] ago need not be answered.
 const IN_VAIN: u8 = 2;
 
-/// The most records of a type that are kept of one endpoint; none of types that are of no use.
+/// The most records of a type that are kept of one endpoint.
 fn limit(kind: RecordType) -> usize {
     match kind {
         RecordType::PTR => 1024,
         RecordType::SRV | RecordType::TXT => 256,
         RecordType::A | RecordType::AAAA => 32,
-        RecordType::CNAME | RecordType::HINFO => 16,
-        _ => 0,
+        _ => 64,
     }
 }
 

@@ -127,7 +127,7 @@ fn name_of(found: &Found) -> Option<Name> {
     match found {
         Found::Host(host) => names::host(&host.name),
         Found::Service(service) => names::instance(&service.instance, &service.kind),
-        Found::Records(records) => names::labels(&records.labels),
+        Found::Records(records) => names::labels(&records.name),
     }
 }
 

@@ -344,7 +344,8 @@ impl Engine {
         let mut candidates: Vec<ZeroconfFact> = self.declared.held(off).collect();
         for (name, cache) in &self.caches {
             let fact = |found| ZeroconfFact { endpoint: name.clone(), declared: false, found };
-            candidates.extend(found::of(cache).into_iter().map(fact));
+            let is_own = |address: &IpAddr| self.links.has(name, address) || names::is_link_local(address);
+            candidates.extend(found::of(cache, is_own).into_iter().map(fact));
         }
         let before = Arc::clone(&self.published);
         let settled = settle::settle(self.config.node, &self.links, candidates, &before, &self.remote);
@@ -373,7 +374,7 @@ impl Engine {
         let name = match &key {
             ZeroconfKey::Service { kind, instance } => names::instance(instance, kind),
             ZeroconfKey::Host(host) => names::host(host),
-            ZeroconfKey::Records(labels, _) => names::labels(labels),
+            ZeroconfKey::Records { name, .. } => names::labels(name),
         };
         let first = self.told.insert((endpoint.clone(), key), now).is_none();
         if first {

@@ -1,17 +1,19 @@
 //! From the records of an endpoint to services, hosts and other records, and back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use hickory_proto::rr::rdata::{A, AAAA, CNAME, HINFO, PTR, SRV, TXT};
+use hickory_proto::rr::rdata::{A, AAAA, PTR, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use hickory_proto::serialize::binary::BinDecodable;
 
 use super::cache::Cache;
 use super::codec::data_bytes;
 use super::names::{self, Meaning, meaning};
-use lanmesh_model::zeroconf::{ADDRESSES_MAX, RECORD_MAX, RECORDS_MAX, SUBTYPES_MAX, fold, is_txt};
-use lanmesh_model::{Found, RecordKind, SeenHost, SeenRecords, SeenService};
+use super::read;
+use lanmesh_model::zeroconf::{
+    ADDRESSES_MAX, RECORD_MAX, RECORDS_MAX, SUBTYPES_MAX, fold, is_carried, is_txt,
+};
+use lanmesh_model::{Found, SeenHost, SeenRecords, SeenService, ZeroconfFact};
 
 /// How long a record that names a host holds, in seconds, and how long others do (RFC 6762 section 10).
 pub const HOST_TTL: u32 = 120;
@@ -27,19 +29,16 @@ pub fn address(data: &RData) -> Option<IpAddr> {
     }
 }
 
-/// Whether a record says something that can be used; others are not taken up.
+/// Whether a record is of a type that is carried, whatever it says; others are not taken up.
 pub fn is_useful(record: &Record) -> bool {
-    match (meaning(&record.name), &record.data) {
-        (Meaning::Types, RData::PTR(to)) => matches!(meaning(to), Meaning::Kind(_)),
-        (Meaning::Kind(kind) | Meaning::Subtype(_, kind), RData::PTR(to)) => {
-            matches!(meaning(to), Meaning::Instance(_, of) if of == kind)
-        }
-        (Meaning::Instance(..), RData::SRV(srv)) => matches!(meaning(&srv.target), Meaning::Host(_)),
-        (Meaning::Instance(..), RData::TXT(txt)) => is_txt(&strings(txt)),
-        (Meaning::Host(_), RData::A(_) | RData::AAAA(_)) => true,
-        (Meaning::Host(_), RData::CNAME(to)) => matches!(meaning(to), Meaning::Host(_)),
-        (Meaning::Host(_), data @ RData::HINFO(_)) => data_bytes(data).len() <= RECORD_MAX,
-        _ => false,
+    is_carried(record.record_type().into())
+}
+
+/// Whether a record is small enough.
+pub fn fits(record: &Record) -> bool {
+    match &record.data {
+        RData::TXT(txt) => is_txt(&strings(txt)),
+        data => !record.name.is_root() && data_bytes(data).len() <= RECORD_MAX,
     }
 }
 
@@ -49,21 +48,20 @@ fn strings(txt: &TXT) -> Vec<Vec<u8>> {
     if strings.iter().all(Vec::is_empty) { Vec::new() } else { strings }
 }
 
-/// What the records of an endpoint amount to. A service counts once its type, its host and the host's addresses are
-/// known.
-pub fn of(cache: &Cache) -> Vec<Found> {
+/// What the records of an endpoint amount to: services, once their type, host and the host's addresses are known; hosts with
+/// those addresses that are the endpoint's own; and everything else as it is.
+pub fn of(cache: &Cache, is_own: impl Fn(&IpAddr) -> bool) -> Vec<Found> {
     let mut hosts: BTreeMap<String, SeenHost> = BTreeMap::new();
     let mut offered: BTreeSet<(String, String)> = BTreeSet::new();
     let mut subtypes: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let mut instances: BTreeMap<&Name, (String, String)> = BTreeMap::new();
-    let mut others: BTreeMap<(Vec<String>, RecordKind), SeenRecords> = BTreeMap::new();
     for record in cache.records() {
         match (meaning(&record.name), &record.data) {
             (Meaning::Host(name), RData::A(_) | RData::AAAA(_)) => {
                 let host =
                     hosts.entry(fold(&name)).or_insert_with(|| SeenHost { name, addresses: BTreeSet::new() });
                 if host.addresses.len() < ADDRESSES_MAX {
-                    host.addresses.extend(address(&record.data));
+                    host.addresses.extend(address(&record.data).filter(&is_own));
                 }
             }
             (Meaning::Kind(_), RData::PTR(to)) => {
@@ -84,26 +82,11 @@ pub fn of(cache: &Cache) -> Vec<Found> {
             }
             _ => {}
         }
-        if let (Some(kind), Some(labels)) = (other_kind(record), names::to_labels(&record.name)) {
-            let folded = labels.iter().map(|label| fold(label)).collect();
-            let records = others.entry((folded, kind)).or_insert_with(|| SeenRecords {
-                labels,
-                kind,
-                data: BTreeSet::new(),
-            });
-            if records.data.len() < RECORDS_MAX {
-                records.data.insert(data_bytes(&record.data));
-            }
-        }
     }
+    hosts.retain(|_, host| !host.addresses.is_empty());
     let mut found = Vec::new();
     for (name, (instance, kind)) in &instances {
         let key = (fold(instance), kind.clone());
-        // A TXT record of a name that has a SRV record is the service's.
-        others.remove(&(
-            std::iter::once(key.0.clone()).chain(kind.split('.').map(str::to_owned)).collect(),
-            RecordKind::Txt,
-        ));
         let srv = cache.of(name).filter_map(|r| if let RData::SRV(srv) = &r.data { Some(srv) } else { None });
         let txt = cache.of(name).filter_map(|r| if let RData::TXT(txt) = &r.data { Some(txt) } else { None });
         let Some(srv) = srv.last().filter(|_| offered.contains(&key)) else { continue };
@@ -122,24 +105,43 @@ pub fn of(cache: &Cache) -> Vec<Found> {
             txt: txt.last().map(strings).unwrap_or_default(),
         }));
     }
-    // An alias is of use where its host is.
-    others.retain(|(_, kind), records| *kind != RecordKind::Cname || records.data.len() == 1);
     found.extend(hosts.into_values().map(Found::Host));
-    found.extend(others.into_values().map(Found::Records));
+    found.extend(others(cache, &found));
     found
 }
 
-fn other_kind(record: &Record) -> Option<RecordKind> {
-    match &record.data {
-        RData::CNAME(_) => Some(RecordKind::Cname),
-        RData::HINFO(_) => Some(RecordKind::Hinfo),
-        // The one type that is known to have a TXT record and nothing else.
-        RData::TXT(_) => match meaning(&record.name) {
-            Meaning::Instance(_, kind) if kind == "_device-info._tcp" => Some(RecordKind::Txt),
-            _ => None,
-        },
-        _ => None,
+/// The records that do not follow from what was found. Names are told apart by case, so that a browser sees them as they were
+/// sent.
+fn others(cache: &Cache, found: &[Found]) -> Vec<Found> {
+    let written = |record: &Record| (names::to_labels(&record.name), data_bytes(&record.data));
+    let follows: HashSet<_> = found.iter().flat_map(records).map(|told| written(&told.record)).collect();
+    let mut unique: BTreeMap<(Vec<Vec<u8>>, u16), SeenRecords> = BTreeMap::new();
+    let mut shared = Vec::new();
+    for record in cache.records() {
+        let (name, data) = written(record);
+        let kind = u16::from(record.record_type());
+        let here = SeenRecords {
+            kind,
+            unique: record.mdns_cache_flush,
+            ttl: record.ttl.min(OTHER_TTL),
+            data: BTreeSet::from([data.clone()]),
+            name: name.clone(),
+        };
+        if follows.contains(&(name, data.clone())) {
+            continue;
+        }
+        if !here.unique {
+            shared.push(Found::Records(here));
+            continue;
+        }
+        let folded = here.name.iter().map(|label| label.to_ascii_lowercase()).collect();
+        let there = unique.entry((folded, kind)).or_insert(here);
+        if there.data.len() < RECORDS_MAX {
+            there.data.insert(data);
+        }
     }
+    shared.extend(unique.into_values().map(Found::Records));
+    shared
 }
 
 /// What is missing to make services of the records of an endpoint.
@@ -157,6 +159,8 @@ pub fn missing(cache: &Cache) -> BTreeSet<(Name, u16)> {
                     missing.insert((to.0.clone(), kind.into()));
                 }
             }
+            // Nobody here is asked for names that are not of this link.
+            (RData::SRV(srv), _) if meaning(&srv.target) == Meaning::Outside => {}
             (RData::SRV(srv), _) if lacks(&srv.target, &[RecordType::A, RecordType::AAAA]) => {
                 for kind in [RecordType::A, RecordType::AAAA] {
                     missing.insert((srv.target.clone(), kind.into()));
@@ -175,6 +179,17 @@ pub struct Told {
     pub record: Record,
     /// Whether it is announced; else it is only answered.
     pub announced: bool,
+}
+
+/// The records that this agent answers for, where it does: with the reverse names of the hosts that it has made itself.
+pub fn answered(fact: &ZeroconfFact) -> Vec<Told> {
+    let mut told = records(&fact.found);
+    if let Found::Host(host) = &fact.found
+        && fact.declared
+    {
+        told.extend(reverse_names(host));
+    }
+    told
 }
 
 fn told(name: Option<Name>, ttl: u32, unique: bool, data: RData) -> Option<Told> {
@@ -213,46 +228,28 @@ fn service_records(service: &SeenService) -> Vec<Told> {
 
 fn host_records(host: &SeenHost) -> Vec<Told> {
     let Some(name) = names::host(&host.name) else { return Vec::new() };
-    let addresses = host.addresses.iter().flat_map(|address| {
-        let data = match address {
-            IpAddr::V4(v4) => RData::A(A(*v4)),
-            IpAddr::V6(v6) => RData::AAAA(AAAA(*v6)),
-        };
-        let back = RData::PTR(PTR(name.clone()));
-        let back = told(Some(names::reverse(*address)), HOST_TTL, true, back);
-        [told(Some(name.clone()), HOST_TTL, true, data), back.map(|back| Told { announced: false, ..back })]
+    let addresses = host.addresses.iter().map(|address| match address {
+        IpAddr::V4(v4) => RData::A(A(*v4)),
+        IpAddr::V6(v6) => RData::AAAA(AAAA(*v6)),
     });
-    addresses.flatten().collect()
+    addresses.filter_map(|data| told(Some(name.clone()), HOST_TTL, true, data)).collect()
+}
+
+fn reverse_names(host: &SeenHost) -> Vec<Told> {
+    let Some(name) = names::host(&host.name) else { return Vec::new() };
+    let back = |address: &IpAddr| {
+        let told = told(Some(names::reverse(*address)), HOST_TTL, true, RData::PTR(PTR(name.clone())))?;
+        Some(Told { announced: false, ..told })
+    };
+    host.addresses.iter().filter_map(back).collect()
 }
 
 fn other_records(records: &SeenRecords) -> Vec<Told> {
-    let Some(name) = names::labels(&records.labels) else { return Vec::new() };
-    let read = |bytes: &Vec<u8>| match records.kind {
-        RecordKind::Cname => Some(RData::CNAME(CNAME(Name::from_bytes(bytes).ok()?))),
-        RecordKind::Txt => Some(RData::TXT(TXT::from_bytes(character_strings(bytes)?))),
-        RecordKind::Hinfo => match character_strings(bytes)?.as_slice() {
-            [cpu, os] => Some(RData::HINFO(HINFO::from_bytes((*cpu).into(), (*os).into()))),
-            _ => None,
-        },
-    };
-    let ttl = if records.kind == RecordKind::Txt { OTHER_TTL } else { HOST_TTL };
-    records
-        .data
-        .iter()
-        .filter_map(read)
-        .filter_map(|data| told(Some(name.clone()), ttl, true, data))
-        .collect()
-}
-
-/// RFC 1035 section 3.3.
-fn character_strings(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
-    let mut strings = Vec::new();
-    while let Some((len, rest)) = bytes.split_first() {
-        let (string, rest) = rest.split_at_checked(usize::from(*len))?;
-        strings.push(string);
-        bytes = rest;
-    }
-    Some(strings)
+    let SeenRecords { name, kind, unique, ttl, data } = records;
+    let Some(name) = names::labels(name) else { return Vec::new() };
+    let read = |bytes: &Vec<u8>| read::data(RecordType::from(*kind), bytes);
+    let ttl = (*ttl).clamp(1, OTHER_TTL);
+    data.iter().filter_map(read).filter_map(|data| told(Some(name.clone()), ttl, *unique, data)).collect()
 }
 
 #[cfg(test)]
@@ -268,6 +265,11 @@ mod tests {
             cache.learn(Duration::ZERO, &told.record, 0.0).unwrap();
         }
         cache
+    }
+
+    fn other(name: &str, kind: u16, unique: bool, data: &[u8]) -> Found {
+        let name = name.split('.').map(|label| label.as_bytes().to_vec()).collect();
+        Found::Records(SeenRecords { name, kind, unique, ttl: 100, data: BTreeSet::from([data.to_vec()]) })
     }
 
     fn things() -> Vec<Found> {
@@ -286,21 +288,16 @@ mod tests {
                 name: "cc1".into(),
                 addresses: ["10.0.0.1", "fe80::1"].map(|a| a.parse().unwrap()).into(),
             }),
-            Found::Records(SeenRecords {
-                labels: vec!["cc1".into()],
-                kind: RecordKind::Hinfo,
-                data: BTreeSet::from([b"\x06X86_64\x05LINUX".to_vec()]),
-            }),
-            Found::Records(SeenRecords {
-                labels: vec!["cc1".into(), "_device-info".into(), "_tcp".into()],
-                kind: RecordKind::Txt,
-                data: BTreeSet::from([b"\x0dmodel=MacPro6".to_vec()]),
-            }),
-            Found::Records(SeenRecords {
-                labels: vec!["www".into()],
-                kind: RecordKind::Cname,
-                data: BTreeSet::from([b"\x03cc1\x05local\x00".to_vec()]),
-            }),
+            other("cc1.local", 13, true, b"\x06X86_64\x05LINUX"),
+            other("cc1._device-info._tcp.local", 16, true, b"\x0dmodel=MacPro6"),
+            other("www.local", 5, true, b"\x03cc1\x05local\x00"),
+            other("out.local", 5, true, b"\x03www\x07example\x03org\x00"),
+            other("b._dns-sd._udp.local", 12, false, b"\x05local\x00"),
+            other("9.0.0.10.in-addr.arpa", 12, true, b"\x03cc1\x05local\x00"),
+            other("Bare", 1, true, &[10, 0, 0, 1]),
+            other("self._X._tcp.local", 33, true, b"\0\0\0\0\0\x50\x04self\x02_X\x04_tcp\x05local\x00"),
+            other("self._X._tcp.local", 1, true, &[10, 0, 0, 1]),
+            other("unknown.local", 0xff00, false, b"anything"),
         ]
     }
 
@@ -308,7 +305,7 @@ mod tests {
     fn what_is_found_becomes_records_and_is_found_in_them_again() {
         let things = things();
         let cache = learned(&things);
-        let again = of(&cache);
+        let again = of(&cache, |_| true);
         assert_eq!(again.len(), things.len());
         assert!(things.iter().all(|thing| again.contains(thing)), "{again:#?}");
         assert!(missing(&cache).is_empty());
@@ -323,7 +320,7 @@ mod tests {
         // The type alone, then its pointer, then SRV, then TXT.
         for i in [4, 0, 1, 2] {
             cache.learn(Duration::ZERO, &full[i], 0.0).unwrap();
-            assert!(of(&cache).is_empty());
+            assert!(!of(&cache, |_| true).iter().any(|found| matches!(found, Found::Service(_))));
             let kinds = missing(&cache).into_iter().map(|(_, kind)| RecordType::from(kind).to_string());
             steps.push(kinds.collect::<Vec<_>>().join(" "));
         }
@@ -331,6 +328,6 @@ mod tests {
         for told in records(&things[1]).into_iter().filter(|told| told.announced) {
             cache.learn(Duration::ZERO, &told.record, 0.0).unwrap();
         }
-        assert!(missing(&cache).is_empty() && of(&cache).len() == 2);
+        assert!(missing(&cache).is_empty() && of(&cache, |_| true).len() == 2);
     }
 }

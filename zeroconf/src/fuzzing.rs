@@ -82,7 +82,15 @@ impl Bench {
         let mode = [ZeroconfMode::Transparent, ZeroconfMode::Proxy, ZeroconfMode::Off][usize::from(mode % 3)];
         let own = BTreeSet::from([[10, 10, 0, 1].into()]);
         let families = BTreeSet::from([Family::V4, Family::V6]);
-        let config = Config { mode, node: node(100)?, own, families, seed: 1 };
+        let config = Config {
+            mode,
+            node: node(100)?,
+            own,
+            subnets: vec!["10.10.0.0/24".parse().ok()?],
+            any_address: false,
+            families,
+            seed: 1,
+        };
         Some(Self {
             engine: Engine::new(config, Facts::new()),
             now: Duration::ZERO,

@@ -1,20 +1,21 @@
 //! What a packet means: whether it is heard at all, and what follows from a query and from a response.
 
 use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType};
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record};
 use rand::RngExt;
 
 use super::ask::Ask;
 use super::codec::Legacy;
 use super::links::Sender;
-use super::names::{Meaning, meaning};
+use super::names::{self, Meaning, meaning};
 use super::read::{self, Packet};
 use super::respond::{Known, Pending};
 use super::zone::key;
-use super::{Arrival, Destination, Discard, Engine, Family, Output, PORT, found};
+use super::{Arrival, Config, Destination, Discard, Engine, Family, Output, PORT, found};
 use lanmesh_model::zeroconf::fold;
 use lanmesh_model::{EndpointName, ZeroconfMode};
 
@@ -76,7 +77,15 @@ impl Engine {
         let family = Family::of(arrival.from.ip());
         let jitter = self.rng.random_range(0.0..2.0);
         let Some(endpoint) = sender.endpoint().cloned() else { return };
-        for record in message.answers.iter().chain(&message.additionals) {
+        let records = || message.answers.iter().chain(&message.additionals);
+        // A service that is not believed is so as a whole.
+        let foreign: HashSet<&Name> =
+            records().filter(|record| self.is_on_anothers(&endpoint, record)).map(|r| &r.name).collect();
+        let is_of_it = |record: &Record| match &record.data {
+            RData::PTR(to) => foreign.contains(&to.0),
+            data => foreign.contains(&record.name) && !matches!(data, RData::SRV(_)),
+        };
+        for record in records().filter(|record| !is_of_it(record)) {
             if arrival.multicast {
                 self.counters.suppressed += self.outbox.told(family, record, &self.zone);
             }
@@ -106,28 +115,39 @@ impl Engine {
     /// Whether a record is one that its sender may announce. The error is what it is counted as, if at all.
     fn believe(&self, by: &EndpointName, arrival: &Arrival, record: &Record) -> Result<(), Option<Discard>> {
         if !found::is_useful(record) {
-            // Denials, reverse names and the like are nothing bad.
-            let carried = matches!(record.record_type(), RecordType::SRV | RecordType::TXT | RecordType::A);
-            return Err((carried && meaning(&record.name) != Meaning::Outside).then_some(Discard::Unfit));
+            // Denials and the like are nothing bad.
+            return Err(None);
         }
-        if let Some(address) = found::address(&record.data)
-            && !self.links.has(by, &address)
-            // It is what this packet came from.
-            && address != arrival.from.ip()
-        {
+        if !found::fits(record) {
+            return Err(Some(Discard::Unfit));
+        }
+        let address = found::address(&record.data).or_else(|| names::reversed(&record.name));
+        if address.is_some_and(|address| address != arrival.from.ip() && !self.may_tell(by, address)) {
             return Err(Some(Discard::ForeignAddress));
         }
-        let hosts = match (meaning(&record.name), &record.data) {
-            (Meaning::Host(host), _) => Some(host),
-            (_, hickory_proto::rr::RData::SRV(srv)) => match meaning(&srv.target) {
-                Meaning::Host(host) => Some(host),
-                _ => None,
-            },
-            _ => None,
-        };
-        match hosts.filter(|host| self.links.is_anothers(&fold(host), by)) {
-            Some(_) => Err(Some(Discard::ForeignName)),
-            None => Ok(()),
+        let is_anothers = self.is_anothers(by, &record.name) || self.is_on_anothers(by, record);
+        if is_anothers { Err(Some(Discard::ForeignName)) } else { Ok(()) }
+    }
+
+    /// Whether a name is the host name of another endpoint.
+    fn is_anothers(&self, by: &EndpointName, name: &Name) -> bool {
+        matches!(meaning(name), Meaning::Host(host) if self.links.is_anothers(&fold(&host), by))
+    }
+
+    /// Whether a record says that a service is on the host of another endpoint.
+    fn is_on_anothers(&self, by: &EndpointName, record: &Record) -> bool {
+        matches!(&record.data, RData::SRV(srv) if self.is_anothers(by, &srv.target))
+    }
+
+    /// Whether an endpoint may tell of an address: of its own, and of what is nobody's here.
+    fn may_tell(&self, by: &EndpointName, address: IpAddr) -> bool {
+        let Config { own, subnets, any_address, .. } = &self.config;
+        let is_somewhere = !(address.is_multicast() || address.is_unspecified() || address.is_loopback());
+        let is_beyond =
+            || !names::is_link_local(&address) && !subnets.iter().any(|net| net.contains(address));
+        match self.links.owner(&address) {
+            Some((name, _)) => name == by,
+            None => is_somewhere && !own.contains(&address) && (*any_address || is_beyond()),
         }
     }
 

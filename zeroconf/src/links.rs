@@ -147,7 +147,7 @@ impl Links {
 
     /// Whose an address is, and whether that is an endpoint of this node: what this node has counts for more, since an
     /// endpoint that moved here may still be known elsewhere.
-    fn owner(&self, address: &IpAddr) -> Option<(&EndpointName, bool)> {
+    pub fn owner(&self, address: &IpAddr) -> Option<(&EndpointName, bool)> {
         let here = self.here.owner(address).map(|name| (name, true));
         here.or_else(|| self.elsewhere.owner(address).map(|name| (name, false)))
     }

@@ -85,16 +85,36 @@ pub fn host(host: &str) -> Option<Name> {
     below_local(host.split('.'))
 }
 
-/// The name of other records.
-pub fn labels(labels: &[String]) -> Option<Name> {
-    below_local(labels.iter().map(String::as_str))
+/// The name of these labels.
+pub fn labels(labels: &[Vec<u8>]) -> Option<Name> {
+    Name::from_labels(labels.iter().map(Vec::as_slice)).ok().filter(|name| name.len() <= 255)
 }
 
-/// The labels below `.local`, where they are text.
-pub fn to_labels(name: &Name) -> Option<Vec<String>> {
-    let mut labels: Vec<String> =
-        name.iter().map(|label| String::from_utf8(label.to_vec()).ok()).collect::<Option<_>>()?;
-    labels.pop().filter(|last| last.eq_ignore_ascii_case("local")).map(|_| labels)
+/// The labels of a name.
+pub fn to_labels(name: &Name) -> Vec<Vec<u8>> {
+    name.iter().map(<[u8]>::to_vec).collect()
+}
+
+/// The address that is looked up under a name; see [`reverse`].
+pub fn reversed(name: &Name) -> Option<IpAddr> {
+    let digits = |radix: u32, from: &[&[u8]]| -> Option<Vec<u8>> {
+        let digit = |label: &&[u8]| u8::from_str_radix(std::str::from_utf8(label).ok()?, radix).ok();
+        from.iter().rev().map(digit).collect()
+    };
+    let labels: Vec<&[u8]> = name.iter().collect();
+    let (below, [tree, arpa]) = labels.split_last_chunk()?;
+    if !arpa.eq_ignore_ascii_case(b"arpa") {
+        return None;
+    }
+    if tree.eq_ignore_ascii_case(b"in-addr") {
+        return Some(<[u8; 4]>::try_from(digits(10, below)?).ok()?.into());
+    }
+    if !tree.eq_ignore_ascii_case(b"ip6") || below.iter().any(|label| label.len() != 1) {
+        return None;
+    }
+    let nibbles = digits(16, below)?;
+    let bytes: Vec<u8> = nibbles.chunks(2).map(|pair| pair[0] << 4 | pair.get(1).unwrap_or(&0)).collect();
+    Some(<[u8; 16]>::try_from(bytes).ok().filter(|_| nibbles.len() == 32)?.into())
 }
 
 /// The name under which an address is looked up (RFC 1035 section 3.5, RFC 3596 section 2.5).
@@ -153,6 +173,25 @@ mod tests {
         assert_eq!(meaning(&binary), Meaning::Other);
         let dotted = Name::from_labels([&b"a.b"[..], b"local"]).unwrap();
         assert_eq!(meaning(&dotted), Meaning::Other);
+    }
+
+    #[test]
+    fn an_address_is_looked_up_under_its_own_name_alone() {
+        for text in ["10.82.0.254", "fd00::1:a", "0.0.0.0", "::"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(reversed(&reverse(address)), Some(address));
+        }
+        for text in [
+            "1.0.10.in-addr.arpa",
+            "300.0.0.10.in-addr.arpa",
+            "a.ip6.arpa",
+            "a.local",
+            "arpa",
+            "x.1.0.0.10.in-addr.arpa",
+        ] {
+            let name = Name::from_labels(text.split('.').map(str::as_bytes)).unwrap();
+            assert_eq!(reversed(&name), None, "{text}");
+        }
     }
 
     #[test]

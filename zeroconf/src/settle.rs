@@ -3,17 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::links::Links;
+use super::names::{self, Meaning, meaning};
 use super::{Contest, Facts, Offer, Registry, RemoteNode};
 use lanmesh_model::zeroconf::fold;
-use lanmesh_model::{EndpointName, Found, NodeId, RecordKind, ZeroconfFact, ZeroconfKey};
+use lanmesh_model::{EndpointName, Found, NodeId, ZeroconfFact, ZeroconfKey};
 
 /// The most that is published of one endpoint.
 const SERVICES_MAX: usize = 256;
 const HOSTS_MAX: usize = 16;
-const RECORDS_MAX: usize = 32;
+const RECORDS_MAX: usize = 256;
 /// The most bytes that are published of one endpoint, and of all of a node together.
 const ENDPOINT_BYTES: usize = 64 << 10;
 const NODE_BYTES: usize = 1 << 20;
+
+/// The type of aliases (RFC 1035 section 3.2.2).
+const CNAME: u16 = 5;
 
 /// What one node says, and what became of its endpoints' wishes.
 #[derive(Debug, Default)]
@@ -95,14 +99,24 @@ pub fn settle(
             endpoint: endpoint.clone(),
             by: by.clone(),
         };
+        if let Some(holder) = holder(links, &settled.facts, remote, &fact) {
+            if holder.declared {
+                let key = holder.found.key();
+                settled.contested.push(Contest { key, ..contest(&holder.endpoint, &fact.endpoint) });
+            }
+            settled.lost.push(Lost { endpoint: fact.endpoint, key, declared: fact.declared });
+            continue;
+        }
         if let Some(there) = settled.facts.get(&key) {
             if there.declared && !fact.declared && there.endpoint != fact.endpoint {
                 settled.contested.push(contest(&there.endpoint, &fact.endpoint));
             }
             continue;
         }
+        // What others may have too takes nothing from anybody.
+        let is_unique = !matches!(key, ZeroconfKey::Records { shared: Some(_), .. });
         if let Some((node, rival)) =
-            best(links, remote, &key).filter(|(_, rival)| rival.endpoint != fact.endpoint)
+            best(links, remote, &key).filter(|(_, rival)| is_unique && rival.endpoint != fact.endpoint)
         {
             let had = before.get(&key).is_some_and(|old| old.endpoint == fact.endpoint);
             let lost = match (fact.declared, rival.declared) {
@@ -162,10 +176,28 @@ fn weight(found: &Found) -> usize {
             names + subtypes + service.txt.iter().map(|text| text.len() + 2).sum::<usize>()
         }
         Found::Records(records) => {
-            let labels: usize = records.labels.iter().map(|label| 2 * (label.len() + 1)).sum();
-            labels + records.data.iter().map(|data| data.len() + 2).sum::<usize>()
+            let labels: usize = records.name.iter().map(|label| 2 * (label.len() + 1)).sum();
+            let data: usize = records.data.iter().map(|data| data.len() + 2).sum();
+            labels + if records.unique { data } else { 2 * data }
         }
     }
+}
+
+/// The service or host of another endpoint, here or elsewhere, under whose name a fact has further records.
+fn holder<'a>(
+    links: &Links,
+    facts: &'a Facts,
+    remote: &'a Remote,
+    fact: &ZeroconfFact,
+) -> Option<&'a ZeroconfFact> {
+    let Found::Records(records) = &fact.found else { return None };
+    let key = match meaning(&names::labels(&records.name)?) {
+        Meaning::Instance(instance, kind) => ZeroconfKey::service(&instance, &kind),
+        Meaning::Host(host) => ZeroconfKey::Host(fold(&host)),
+        _ => return None,
+    };
+    let holder = facts.get(&key).or_else(|| best(links, remote, &key).map(|(_, fact)| fact));
+    holder.filter(|holder| holder.endpoint != fact.endpoint)
 }
 
 /// Whether the names in a fact are such that its endpoint may have them; `facts` are those that it was given before.
@@ -179,29 +211,14 @@ fn may_have(links: &Links, facts: &Facts, fact: &ZeroconfFact) -> bool {
         Found::Host(host) => !links.is_anothers(&fold(&host.name), endpoint),
         Found::Service(service) => is_its(&service.host),
         Found::Records(records) => {
-            let host = fold(&records.labels.join("."));
-            match records.kind {
-                RecordKind::Hinfo => is_its(&host),
-                RecordKind::Cname => {
-                    let taken = facts.contains_key(&ZeroconfKey::Host(host.clone()));
-                    let target = records.data.iter().all(|data| alias_of(data).is_some_and(|to| is_its(&to)));
-                    !taken && target && !links.is_anothers(&host, endpoint)
-                }
-                RecordKind::Txt => true,
-            }
+            let Some(Meaning::Host(host)) = names::labels(&records.name).map(|name| meaning(&name)) else {
+                return true;
+            };
+            let host = fold(&host);
+            // An alias has nothing beside itself (RFC 1034 section 3.6.2).
+            !(records.kind == CNAME && is_its(&host)) && !links.is_anothers(&host, endpoint)
         }
     }
-}
-
-/// The host that the data of a CNAME record points at.
-fn alias_of(mut data: &[u8]) -> Option<String> {
-    let mut labels = Vec::new();
-    while let Some((len, rest)) = data.split_first().filter(|(len, _)| **len > 0) {
-        let (label, rest) = rest.split_at_checked(usize::from(*len))?;
-        labels.push(std::str::from_utf8(label).ok()?);
-        data = rest;
-    }
-    labels.pop().filter(|last| last.eq_ignore_ascii_case("local")).map(|_| fold(&labels.join(".")))
 }
 
 /// What other nodes say and this one does not say itself.

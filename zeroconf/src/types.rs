@@ -44,6 +44,10 @@ pub struct Config {
     /// The addresses of the bridge: the gateways, and its link-local address. They are the same on every node, so
     /// a packet from one of them is this node's own or another agent's, and is ignored.
     pub own: BTreeSet<IpAddr>,
+    /// The network's subnets: what is in them is its endpoints'.
+    pub subnets: Vec<ipnetwork::IpNetwork>,
+    /// Whether an endpoint may have addresses that it was not given.
+    pub any_address: bool,
     /// The groups that can be sent to: those that a socket is open for.
     pub families: BTreeSet<Family>,
     /// Where chance begins.

@@ -9,7 +9,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::Family;
 use super::codec::nsec;
 use super::found::{self, Told};
-use lanmesh_model::{EndpointName, ZeroconfFact};
+use lanmesh_model::{EndpointName, Found, ZeroconfFact};
 
 /// When something was last multicast, in each family.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,6 +57,10 @@ impl Node {
     /// The denial of all types that it does not have, where nobody else can have records of the name.
     pub fn denial(&self) -> Option<Record> {
         let first = self.entries.iter().find(|entry| entry.is_unique())?;
+        // A denial has no room for types above 255: it would deny those that are there.
+        if self.entries.iter().any(|entry| u16::from(entry.told.record.record_type()) > 255) {
+            return None;
+        }
         let ttl = self.entries.iter().map(|entry| entry.told.record.ttl).min()?;
         let kinds = self.entries.iter().map(|entry| entry.told.record.record_type());
         Some(nsec(&first.told.record.name, ttl, kinds))
@@ -74,8 +78,13 @@ impl Zone {
     pub fn new<'a>(facts: impl IntoIterator<Item = &'a ZeroconfFact>) -> Self {
         let mut zone = Self::default();
         let mut seen = HashSet::new();
+        // A record that was heard comes before one that follows from a service, which has no other case, and no other time to
+        // live.
+        let (mut facts, rest): (Vec<_>, Vec<_>) =
+            facts.into_iter().partition(|fact| matches!(fact.found, Found::Records(_)));
+        facts.extend(rest);
         for fact in facts {
-            for told in found::records(&fact.found) {
+            for told in found::answered(fact) {
                 if seen.insert(key(&told.record)) {
                     let node = zone.names.entry(told.record.name.clone()).or_default();
                     let endpoint = fact.endpoint.clone();

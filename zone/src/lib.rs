@@ -51,10 +51,32 @@ pub struct Instance {
     pub subtypes: Vec<String>,
     /// The endpoint that offers it.
     pub endpoint: EndpointName,
-    /// The port it listens on.
-    pub port: u16,
+    /// Where it is; without it the instance has no SRV record.
+    pub place: Option<Place>,
     /// The strings of its TXT record, at most 255 bytes each.
     pub txt: Vec<Vec<u8>>,
+}
+
+/// What a SRV record says (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The host.
+    pub target: Target,
+    /// The port it listens on.
+    pub port: u16,
+    /// Those with a lower one are tried first.
+    pub priority: u16,
+    /// The share among those of one priority.
+    pub weight: u16,
+}
+
+/// The host that a service is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The endpoint itself, under the name that it has here.
+    Endpoint,
+    /// A host of this name elsewhere in DNS, without a dot at its end.
+    Beyond(String),
 }
 
 /// What a zone says to a question.

@@ -1,6 +1,8 @@
 //! A service instance, as its records and names need it (RFC 6763).
 
-use super::Instance;
+use hickory_proto::rr::Name;
+
+use super::{Instance, Target};
 
 /// The longest label, in bytes (RFC 1035 section 2.3.4).
 pub(super) const LABEL_MAX: usize = 63;
@@ -13,9 +15,20 @@ pub(super) struct Offer {
     /// The two labels of its type.
     pub kind: [Box<[u8]>; 2],
     pub subtypes: Vec<Box<[u8]>>,
+    /// The endpoint.
     pub host: u32,
-    pub port: u16,
+    pub place: Option<OfferPlace>,
     pub txt: Vec<Box<[u8]>>,
+}
+
+/// What its SRV record says.
+#[derive(Debug)]
+pub(super) struct OfferPlace {
+    /// Instead of the endpoint.
+    pub beyond: Option<Name>,
+    pub port: u16,
+    pub priority: u16,
+    pub weight: u16,
 }
 
 impl Offer {
@@ -25,12 +38,24 @@ impl Offer {
             (1..=LABEL_MAX).contains(&text.len()).then(|| text.as_bytes().to_vec().into_boxed_slice())
         };
         let (service, protocol) = instance.kind.split_once('.')?;
+        let place = match &instance.place {
+            None => None,
+            Some(place) => Some(OfferPlace {
+                beyond: match &place.target {
+                    Target::Endpoint => None,
+                    Target::Beyond(name) => Some(Name::from_labels(name.split('.').map(str::as_bytes)).ok()?),
+                },
+                port: place.port,
+                priority: place.priority,
+                weight: place.weight,
+            }),
+        };
         Some(Self {
             instance: label(&instance.name)?,
             kind: [label(service)?, label(protocol).filter(|_| !protocol.contains('.'))?],
             subtypes: instance.subtypes.iter().filter_map(|subtype| label(subtype)).collect(),
             host,
-            port: instance.port,
+            place,
             txt: instance
                 .txt
                 .iter()

@@ -6,6 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
+use super::offer::OfferPlace;
 use super::{Answer, Entry, Found, Is, Offer, Question, Zone};
 
 /// The most offers whose details are added to an answer: beyond that it does not fit a datagram anyway.
@@ -118,7 +119,9 @@ impl Zone {
 
     /// The addresses of the first hosts that offer something.
     fn add_targets(&self, records: &mut Vec<Record>, offers: &[u32], turn: usize) {
-        let mut hosts: Vec<u32> = self.offers(offers, turn).take(DETAILED).map(|offer| offer.host).collect();
+        let offers = self.offers(offers, turn).take(DETAILED);
+        let ours = |offer: &&Offer| offer.place.as_ref().is_some_and(|place| place.beyond.is_none());
+        let mut hosts: Vec<u32> = offers.filter(ours).map(|offer| offer.host).collect();
         hosts.dedup();
         for host in hosts {
             let Some(name) = self.host_name(host) else { continue };
@@ -147,8 +150,9 @@ impl Zone {
     }
 
     fn srv(&self, name: &Name, offer: &Offer) -> Option<Record> {
-        let target = self.host_name(offer.host)?;
-        Some(self.record(name, RData::SRV(SRV::new(0, 0, offer.port, target))))
+        let OfferPlace { beyond, port, priority, weight } = offer.place.as_ref()?;
+        let target = beyond.clone().or_else(|| self.host_name(offer.host))?;
+        Some(self.record(name, RData::SRV(SRV::new(*priority, *weight, *port, target))))
     }
 
     fn txt(&self, name: &Name, offer: &Offer) -> Record {

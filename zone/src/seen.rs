@@ -1,26 +1,38 @@
 //! The services of a network, as instances of the zone: those that endpoints announce, and those that were declared for them,
 //! each under the name that it has everywhere.
 
-use super::Instance;
-use lanmesh_model::{ClusterView, Found, NetworkView};
+use super::{Instance, Place, Target};
+use lanmesh_model::{ClusterView, NetworkView, listed};
 
 /// What nodes that answer say of their own endpoints.
 pub(super) fn instances(view: &ClusterView, network: &NetworkView) -> Vec<Instance> {
     let mut found = Vec::new();
     for (id, facts) in network.zeroconf.iter().filter(|(id, _)| view.is_up(id)) {
-        for fact in facts.values() {
-            let Found::Service(service) = &fact.found else { continue };
+        for one in listed(facts) {
             // A node speaks for its own endpoints alone.
-            if !network.endpoints.get(id).is_some_and(|own| own.contains_key(&fact.endpoint)) {
+            if !network.endpoints.get(id).is_some_and(|own| own.contains_key(one.endpoint)) {
                 continue;
             }
+            let service = one.service.into_owned();
+            let place = match service.host.strip_suffix('.') {
+                // Without a SRV record there is no place.
+                None if service.host.is_empty() => None,
+                // A name without a domain is the host's own.
+                Some(name) if name.contains('.') => Some(Target::Beyond(name.to_owned())),
+                _ => Some(Target::Endpoint),
+            };
             found.push(Instance {
-                name: service.instance.clone(),
-                kind: service.kind.clone(),
-                subtypes: service.subtypes.iter().cloned().collect(),
-                endpoint: fact.endpoint.clone(),
-                port: service.port,
-                txt: service.txt.clone(),
+                name: service.instance,
+                kind: service.kind,
+                subtypes: service.subtypes.into_iter().collect(),
+                endpoint: one.endpoint.clone(),
+                place: place.map(|target| Place {
+                    target,
+                    port: service.port,
+                    priority: service.priority,
+                    weight: service.weight,
+                }),
+                txt: service.txt,
             });
         }
     }
@@ -34,7 +46,7 @@ mod tests {
 
     use super::*;
     use crate::testing::{Lab, NETWORK};
-    use lanmesh_model::{NodeId, NodeState, SeenService, ZeroconfFact};
+    use lanmesh_model::{Found, NodeId, NodeState, SeenService, ZeroconfFact};
 
     /// What is shown of a service of `endpoint` that node 2 speaks of, where endpoint `a` is on node 2 and `b` on node 3.
     fn shown(endpoint: &str, declared: bool, state: NodeState) -> usize {

@@ -228,7 +228,7 @@ fn instances_may_have_spaces_dots_and_letters_of_any_script_and_subtypes() {
         kind: "_http._tcp".to_owned(),
         subtypes: vec!["_printer".to_owned()],
         endpoint: "Web".parse().expect("a name"),
-        port,
+        place: Some(Place { target: Target::Endpoint, port, priority: 0, weight: 0 }),
         txt: vec![vec![0, 0xff, b'=']],
     };
     lab.instances = vec![
@@ -249,6 +249,31 @@ fn instances_may_have_spaces_dots_and_letters_of_any_script_and_subtypes() {
     let other = ask(&zone, "büro 2\\. stock (2)._http._tcp.buildnet.lanmesh SRV");
     assert!(other.contains("@ SRV 0 0 81"), "{other}");
     assert_eq!(ask(&zone, "_sub._http._tcp.buildnet.lanmesh PTR"), "NOERROR\n| buildnet.lanmesh. SOA");
+}
+
+#[test]
+fn a_service_is_where_its_srv_record_says_with_its_priority_and_weight_or_nowhere() {
+    let mut lab = buildnet();
+    let one = |name: &str, place: Option<(&str, u16)>| Instance {
+        name: name.to_owned(),
+        kind: "_http._tcp".to_owned(),
+        subtypes: Vec::new(),
+        endpoint: "Web".parse().expect("a name"),
+        place: place.map(|(target, priority)| Place {
+            target: if target.is_empty() { Target::Endpoint } else { Target::Beyond(target.to_owned()) },
+            port: 80,
+            priority,
+            weight: 7,
+        }),
+        txt: Vec::new(),
+    };
+    lab.instances =
+        vec![one("here", Some(("", 1))), one("there", Some(("host.example.org", 2))), one("nowhere", None)];
+    let zone = lab.zone();
+    let ask = |name: &str| ask(&zone, &format!("{name}._http._tcp.buildnet.lanmesh SRV"));
+    assert!(ask("here").contains("@ SRV 1 7 80 web.buildnet.lanmesh."), "{}", ask("here"));
+    assert_eq!(ask("there"), "NOERROR\n@ SRV 2 7 80 host.example.org.");
+    assert_eq!(ask("nowhere"), "NOERROR\n| buildnet.lanmesh. SOA");
 }
 
 #[test]

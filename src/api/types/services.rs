@@ -22,7 +22,8 @@ pub struct ServiceAnswer {
     pub kind: String,
     /// The subtypes by which it can be browsed for.
     pub subtypes: Vec<String>,
-    /// The host it runs on, as mDNS knows it: without `.local`.
+    /// The host it runs on, as mDNS knows it: without `.local`; a name that is not below `.local` has a dot at its end. Empty where
+    /// the service has no SRV record.
     pub host: String,
     /// Where it is reached: the host's addresses in the network's subnets, or else all that it announces.
     #[schema(value_type = Vec<String>)]

@@ -1,4 +1,4 @@
-//! The first four kinds of facts.
+//! The node, endpoints and groups.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Stands;
 use crate::cluster::kinds::NodeFact;
 use crate::model::{
-    AdvertisedService, Endpoint as PresentEndpoint, EndpointName, Found, Group as PresentGroup, GroupAddr,
-    Mac, MeshEpoch, MeshKey as PresentMeshKey, NetworkId, NodeIndex, PublicKey, RecordKind, SeenHost,
-    SeenRecords, SeenService, ZeroconfFact, ZeroconfKey,
+    AdvertisedService, Endpoint as PresentEndpoint, EndpointName, Group as PresentGroup, GroupAddr, Mac,
+    MeshEpoch, MeshKey as PresentMeshKey, NetworkId, NodeIndex, PublicKey,
 };
 
 /// What a node says of itself.
@@ -76,47 +75,6 @@ struct Service {
 pub(in crate::cluster) struct Group {
     address: IpAddr,
     source: Option<IpAddr>,
-}
-
-/// What something that mDNS brought to light is called.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::cluster) enum SeenKey {
-    Service { kind: String, instance: String },
-    Host(String),
-    Records(Vec<String>, u16),
-}
-
-/// What mDNS brought to light, and of which endpoint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::cluster) struct Seen {
-    endpoint: String,
-    /// Whether it was declared when the endpoint was attached; else it was heard.
-    declared: bool,
-    found: SeenThing,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum SeenThing {
-    Service {
-        instance: String,
-        kind: String,
-        subtypes: Vec<String>,
-        host: String,
-        port: u16,
-        priority: u16,
-        weight: u16,
-        txt: Vec<Vec<u8>>,
-    },
-    Host {
-        name: String,
-        addresses: Vec<IpAddr>,
-    },
-    Records {
-        labels: Vec<String>,
-        /// The type's number in DNS.
-        kind: u16,
-        data: Vec<Vec<u8>>,
-    },
 }
 
 impl Stands<NodeFact> for Node {
@@ -237,87 +195,5 @@ impl Stands<PresentGroup> for Group {
 
     fn present(self) -> Option<PresentGroup> {
         PresentGroup::new(GroupAddr::try_from(self.address).ok()?, self.source).ok()
-    }
-}
-
-/// By its number in DNS (RFC 1035 section 3.2.2).
-fn record_kind(kind: RecordKind) -> u16 {
-    match kind {
-        RecordKind::Cname => 5,
-        RecordKind::Hinfo => 13,
-        RecordKind::Txt => 16,
-    }
-}
-
-fn present_record_kind(number: u16) -> Option<RecordKind> {
-    [RecordKind::Cname, RecordKind::Hinfo, RecordKind::Txt]
-        .into_iter()
-        .find(|kind| record_kind(*kind) == number)
-}
-
-impl Stands<ZeroconfKey> for SeenKey {
-    fn of(key: &ZeroconfKey) -> Self {
-        match key {
-            ZeroconfKey::Service { kind, instance } => {
-                Self::Service { kind: kind.clone(), instance: instance.clone() }
-            }
-            ZeroconfKey::Host(name) => Self::Host(name.clone()),
-            ZeroconfKey::Records(labels, kind) => Self::Records(labels.clone(), record_kind(*kind)),
-        }
-    }
-
-    fn present(self) -> Option<ZeroconfKey> {
-        Some(match self {
-            Self::Service { kind, instance } => ZeroconfKey::Service { kind, instance },
-            Self::Host(name) => ZeroconfKey::Host(name),
-            Self::Records(labels, kind) => ZeroconfKey::Records(labels, present_record_kind(kind)?),
-        })
-    }
-}
-
-impl Stands<ZeroconfFact> for Seen {
-    fn of(fact: &ZeroconfFact) -> Self {
-        let found = match &fact.found {
-            Found::Service(service) => {
-                let SeenService { instance, kind, subtypes, host, port, priority, weight, txt } = service;
-                SeenThing::Service {
-                    instance: instance.clone(),
-                    kind: kind.clone(),
-                    subtypes: subtypes.iter().cloned().collect(),
-                    host: host.clone(),
-                    port: *port,
-                    priority: *priority,
-                    weight: *weight,
-                    txt: txt.clone(),
-                }
-            }
-            Found::Host(SeenHost { name, addresses }) => {
-                SeenThing::Host { name: name.clone(), addresses: addresses.iter().copied().collect() }
-            }
-            Found::Records(SeenRecords { labels, kind, data }) => SeenThing::Records {
-                labels: labels.clone(),
-                kind: record_kind(*kind),
-                data: data.iter().cloned().collect(),
-            },
-        };
-        Self { endpoint: fact.endpoint.to_string(), declared: fact.declared, found }
-    }
-
-    fn present(self) -> Option<ZeroconfFact> {
-        let found = match self.found {
-            SeenThing::Service { instance, kind, subtypes, host, port, priority, weight, txt } => {
-                let subtypes = subtypes.into_iter().collect();
-                Found::Service(SeenService { instance, kind, subtypes, host, port, priority, weight, txt })
-            }
-            SeenThing::Host { name, addresses } => {
-                Found::Host(SeenHost { name, addresses: addresses.into_iter().collect() })
-            }
-            SeenThing::Records { labels, kind, data } => Found::Records(SeenRecords {
-                labels,
-                kind: present_record_kind(kind)?,
-                data: data.into_iter().collect(),
-            }),
-        };
-        Some(ZeroconfFact { endpoint: self.endpoint.parse().ok()?, declared: self.declared, found })
     }
 }

@@ -22,8 +22,8 @@ use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
     AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup, MeshEpoch,
-    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, RecordKind, SeenHost,
-    SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
+    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, SeenHost, SeenRecords,
+    SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -88,8 +88,17 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
     }));
     let host = seen(Found::Host(SeenHost { name: "cc1".into(), addresses: [[10, 0, 0, 9].into()].into() }));
     let records = seen(Found::Records(SeenRecords {
-        labels: vec!["cc1".into()],
-        kind: RecordKind::Hinfo,
+        name: vec![b"cc1".to_vec(), b"local".to_vec()],
+        kind: 13,
+        unique: true,
+        ttl: 120,
+        data: [vec![1, 2]].into(),
+    }));
+    let shared = seen(Found::Records(SeenRecords {
+        name: vec![b"b".to_vec(), b"example".to_vec()],
+        kind: 12,
+        unique: false,
+        ttl: 10,
         data: [vec![1, 2]].into(),
     }));
     assert_snapshot!(lines(&[
@@ -100,6 +109,7 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ("service", fact::<SeenKind>(&service.found.key(), &service)),
         ("host", fact::<SeenKind>(&host.found.key(), &host)),
         ("records", fact::<SeenKind>(&records.found.key(), &records)),
+        ("records of any kind", fact::<SeenKind>(&shared.found.key(), &shared)),
         ("draining", fact::<DrainKind>(&endpoint.name, &())),
     ]));
 }

@@ -13,17 +13,19 @@ mod fact;
 mod golden;
 mod message;
 mod record;
+mod seen;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(super) use claim::Claim;
-pub(super) use fact::{Endpoint, EndpointMore, Group, Node, Seen, SeenKey};
+pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
 pub(super) use message::{
     Compare, Datagram, JoinRequest, Part, Question, Refused, Reply, Request, Shared, Summary, Welcome,
 };
 pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, SettingValue};
+pub(super) use seen::{Seen, SeenKey};
 
 /// A type of the wire that stands for a present one.
 pub(super) trait Stands<T>: Serialize + DeserializeOwned {

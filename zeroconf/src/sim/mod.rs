@@ -327,6 +327,8 @@ fn engine(mode: ZeroconfMode, number: u8, before: Facts) -> Engine {
         mode,
         node: node(number),
         own: BTreeSet::from([GATEWAY.into()]),
+        subnets: vec!["10.10.0.0/24".parse().unwrap()],
+        any_address: false,
         families: BTreeSet::from([Family::V4]),
         seed: number.into(),
     };
