@@ -27,6 +27,7 @@ pub mod state;
 
 // Rooms that are crates by themselves, under the names by which this one knows them.
 pub use lanmesh_mesh as mesh;
+pub use lanmesh_message as message;
 pub use lanmesh_model as model;
 pub use lanmesh_multicast as multicast;
 pub use lanmesh_plan as plan;

@@ -119,13 +119,12 @@ fn put_together<'a>(
         Some((*endpoint, service, folded(&target)))
     };
     let found: Vec<_> = said.iter().filter_map(service).collect();
-    let listed = found.into_iter().map(move |(endpoint, service, target)| ListedService {
+    found.into_iter().map(move |(endpoint, service, target)| ListedService {
         endpoint,
         declared: false,
         service: Cow::Owned(service),
         addresses: said.get(&(endpoint, target)).map(|said| said.addresses.clone()).unwrap_or_default(),
-    });
-    listed
+    })
 }
 
 /// An instance that a type or a subtype points at.

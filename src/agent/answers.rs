@@ -302,8 +302,24 @@ pub fn membership(wrong: Option<(String, String)>) -> Check {
     Check { name: "this node's place in its cluster".to_owned(), state, found, instead }
 }
 
+/// Whether names from outside can be answered; `unresolved` says why not.
+fn resolvers(unresolved: Option<String>) -> Check {
+    let instead = "names from outside are not answered: write 'nameserver ADDRESS' there, or set resolv_conf";
+    Check {
+        name: "resolvers for names from outside".to_owned(),
+        state: if unresolved.is_none() { CheckState::Ok } else { CheckState::Fallback },
+        instead: unresolved.as_ref().map(|_| instead.to_owned()),
+        found: unresolved.unwrap_or_else(|| "there are some".to_owned()),
+    }
+}
+
 /// What this machine can do.
-pub fn doctor(membership: Check, capabilities: Vec<Capability>, leftovers: Vec<String>) -> DoctorAnswer {
+pub fn doctor(
+    membership: Check,
+    capabilities: Vec<Capability>,
+    leftovers: Vec<String>,
+    unresolved: Option<String>,
+) -> DoctorAnswer {
     let check = |capability: Capability| Check {
         state: match (capability.available, capability.required) {
             (true, _) => CheckState::Ok,
@@ -316,7 +332,7 @@ pub fn doctor(membership: Check, capabilities: Vec<Capability>, leftovers: Vec<S
     };
     let checks: Vec<Check> = std::iter::once(privileges())
         .chain(capabilities.into_iter().map(check))
-        .chain([membership, former(leftovers)])
+        .chain([membership, former(leftovers), resolvers(unresolved)])
         .collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

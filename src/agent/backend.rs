@@ -13,6 +13,7 @@ use crate::api::types::{
     ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog};
+use crate::dns::without_resolvers;
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
     ServiceName,
@@ -82,18 +83,21 @@ impl Backend for Agent {
     }
 
     async fn doctor(&self) -> Answer<DoctorAnswer> {
-        let (kernel, run_dir) = (self.context.kernel.clone(), self.context.config.run_dir.clone());
+        let config = &self.context.config;
+        let (kernel, run_dir) = (self.context.kernel.clone(), config.run_dir.clone());
+        let resolv_conf = config.resolv_conf.clone();
         let find = || {
-            let (kernel, run_dir) = (kernel.clone(), run_dir.clone());
+            let (kernel, run_dir, resolv_conf) = (kernel.clone(), run_dir.clone(), resolv_conf.clone());
             async move {
                 let leftovers = cleanup::leftovers(&run_dir).await.unwrap_or_default();
-                (kernel.capabilities().await, leftovers)
+                let unresolved = tokio::task::spawn_blocking(move || without_resolvers(&resolv_conf)).await;
+                (kernel.capabilities().await, leftovers, unresolved.unwrap_or_default())
             }
         };
         match self.doctor.get(DOCTOR_AGE, DOCTOR_PATIENCE, find).await {
             Some((found, _)) => {
-                let (capabilities, leftovers) = found.as_ref().clone();
-                Ok(answers::doctor(self.membership().await, capabilities, leftovers))
+                let (capabilities, leftovers, unresolved) = found.as_ref().clone();
+                Ok(answers::doctor(self.membership().await, capabilities, leftovers, unresolved))
             }
             None => Err(ApiError::unavailable("the kernel does not answer").hint("try again")),
         }

@@ -162,7 +162,7 @@ struct Agent {
     left_over: Arc<AtomicBool>,
     /// Why it belongs to no cluster any more.
     out: Arc<StdMutex<Option<Out>>>,
-    doctor: Fresh<(Vec<Capability>, Vec<String>)>,
+    doctor: Fresh<(Vec<Capability>, Vec<String>, Option<String>)>,
     started: Instant,
 }
 

@@ -19,7 +19,7 @@ use crate::model::NetworkId;
 
 /// The name servers in the text of a `resolv.conf`.
 pub fn name_servers(text: &str) -> Vec<SocketAddr> {
-    forward::name_servers(text)
+    forward::name_servers(text, |name| u32::try_from(name.len()).ok().filter(|len| len % 2 == 0)).servers
 }
 
 /// What a name server answered to some bytes.

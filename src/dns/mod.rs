@@ -22,5 +22,6 @@ mod shares;
 pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};
 pub use counters::Counters;
 pub use error::DnsError;
+pub use forward::without_resolvers;
 pub use lanmesh_zone as zone;
 pub use service::Dns;

@@ -153,7 +153,7 @@ fn write(packets: Vec<Message>) -> Vec<Vec<u8>> {
     packets.iter().filter_map(|message| message.to_vec().ok()).collect()
 }
 
-/// The data of a record without compression; [`super::read::data`] reads it.
+/// The data of a record without compression; [`lanmesh_message::data`] reads it.
 pub fn data_bytes(data: &RData) -> Vec<u8> {
     use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
     let mut bytes = Vec::new();

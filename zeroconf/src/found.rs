@@ -9,7 +9,6 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use super::cache::Cache;
 use super::codec::data_bytes;
 use super::names::{self, Meaning, meaning};
-use super::read;
 use lanmesh_model::zeroconf::{
     ADDRESSES_MAX, RECORD_MAX, RECORDS_MAX, SUBTYPES_MAX, fold, is_carried, is_txt,
 };
@@ -247,7 +246,7 @@ fn reverse_names(host: &SeenHost) -> Vec<Told> {
 fn other_records(records: &SeenRecords) -> Vec<Told> {
     let SeenRecords { name, kind, unique, ttl, data } = records;
     let Some(name) = names::labels(name) else { return Vec::new() };
-    let read = |bytes: &Vec<u8>| read::data(RecordType::from(*kind), bytes);
+    let read = |bytes: &Vec<u8>| lanmesh_message::data(RecordType::from(*kind), bytes);
     let ttl = (*ttl).clamp(1, OTHER_TTL);
     data.iter().filter_map(read).filter_map(|data| told(Some(name.clone()), ttl, *unique, data)).collect()
 }

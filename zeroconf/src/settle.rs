@@ -216,7 +216,8 @@ fn may_have(links: &Links, facts: &Facts, fact: &ZeroconfFact) -> bool {
             };
             let host = fold(&host);
             // An alias has nothing beside itself (RFC 1034 section 3.6.2).
-            !(records.kind == CNAME && is_its(&host)) && !links.is_anothers(&host, endpoint)
+            let is_beside = records.kind == CNAME && is_its(&host);
+            !is_beside && !links.is_anothers(&host, endpoint)
         }
     }
 }

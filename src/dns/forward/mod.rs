@@ -27,6 +27,7 @@ pub(super) use cache::{Cache, Key, Outside};
 use resolv_conf::Followed;
 #[cfg(feature = "fuzzing")]
 pub(super) use resolv_conf::name_servers;
+pub use resolv_conf::without_resolvers;
 use upstream::Order;
 pub(super) use upstream::PAYLOAD;
 #[cfg(feature = "fuzzing")]

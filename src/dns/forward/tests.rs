@@ -23,6 +23,29 @@ enum Manner {
     Lies,
     /// Cuts what it sends in datagrams.
     Cuts,
+    /// Answers nothing but this code to EDNS.
+    KnowsNoEdns(ResponseCode),
+    /// The same without repeating the question.
+    KnowsNoEdnsAndSaysLittle,
+    /// Sends far more than it was asked for, and does not say so.
+    SaysMuch,
+    /// Sends records that cannot be read beside a good one.
+    IsOdd,
+}
+
+/// The same message with further records, each of a section, of the class IN and the root's.
+fn with(message: &Message, records: &[(usize, u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = message.to_vec().expect("can be written");
+    for (section, kind, data) in records {
+        let count = 6 + 2 * section + 1;
+        bytes[count] += 1;
+        bytes.push(0);
+        bytes.extend(kind.to_be_bytes());
+        bytes.extend([0, 1, 0, 0, 0, 60]);
+        bytes.extend((data.len() as u16).to_be_bytes());
+        bytes.extend(*data);
+    }
+    bytes
 }
 
 /// Resolvers on 127.0.0.2, 127.0.0.3, … at one port, and a forwarder that knows them.
@@ -46,6 +69,28 @@ async fn over_datagrams(socket: UdpSocket, manner: Manner, last: u8, count: Arc<
         count.fetch_add(1, Ordering::SeqCst);
         let asked = Message::from_vec(&buffer[..len]).expect("a query");
         let mut good = answer(&asked, last);
+        let odd = match manner {
+            Manner::SaysMuch => {
+                Some(with(&good, &[(0, 16, &[[200].as_slice(), &[b'x'; 200]].concat().repeat(15))]))
+            }
+            // A text of length 0, an alias that leads nowhere, text that overruns, an address that is too long, and a type
+            // that nobody knows.
+            Manner::IsOdd => Some(with(
+                &good,
+                &[
+                    (0, 16, b""),
+                    (2, 5, &[0xff, 0xff]),
+                    (2, 16, b"\x09short"),
+                    (2, 1, &[0; 5]),
+                    (2, 0xff00, b"?"),
+                ],
+            )),
+            _ => None,
+        };
+        if let Some(bytes) = odd {
+            socket.send_to(&bytes, from).await.expect("is sent");
+            continue;
+        }
         let answers = match manner {
             Manner::IsSilent => vec![],
             Manner::AnswersGood if !asked.queries[0].name().to_string().ends_with(".good.") => vec![],
@@ -55,6 +100,18 @@ async fn over_datagrams(socket: UdpSocket, manner: Manner, last: u8, count: Arc<
                 good.metadata.response_code = ResponseCode::ServFail;
                 vec![good]
             }
+            Manner::KnowsNoEdns(code) if asked.edns.is_some() => {
+                good.answers.clear();
+                good.metadata.response_code = code;
+                vec![good]
+            }
+            Manner::KnowsNoEdnsAndSaysLittle if asked.edns.is_some() => {
+                (good.answers, good.queries) = (Vec::new(), Vec::new());
+                good.metadata.response_code = ResponseCode::FormErr;
+                vec![good]
+            }
+            Manner::KnowsNoEdns(_) | Manner::KnowsNoEdnsAndSaysLittle => vec![good],
+            Manner::SaysMuch | Manner::IsOdd => vec![],
             Manner::Cuts => {
                 good.answers.clear();
                 good.metadata.truncation = true;
@@ -127,15 +184,23 @@ impl Lab {
 
     /// The same for an endpoint of a network.
     async fn ask_from(&self, network: u8, endpoint: u8, name: &str) -> Result<u8, NoAnswer> {
+        let told = self.told_to(network, endpoint, name).await?;
+        match told.answers.first().map(|record| &record.data) {
+            Some(RData::A(A(address))) => Ok(address.octets()[3]),
+            _ => Err(NoAnswer::Nowhere),
+        }
+    }
+
+    async fn told(&self, name: &str) -> Result<Outside, NoAnswer> {
+        self.told_to(1, 1, name).await
+    }
+
+    async fn told_to(&self, network: u8, endpoint: u8, name: &str) -> Result<Outside, NoAnswer> {
         let who = (NetworkId::from_bytes([network; 8]), IpAddr::from([10, 0, 0, endpoint]));
         let name: Name = name.parse().expect("a name");
         let query = Query::query(name.clone(), RecordType::A);
         let key = Key { name: name.into(), kind: RecordType::A, dnssec: false, unchecked: false };
-        let told = self.forwarder.ask(who, &query, key).await?;
-        match told.answer.answers.first().map(|record| &record.data) {
-            Some(RData::A(A(address))) => Ok(address.octets()[3]),
-            _ => Err(NoAnswer::Nowhere),
-        }
+        Ok(self.forwarder.ask(who, &query, key).await?.answer)
     }
 
     fn asked(&self) -> Vec<usize> {
@@ -177,6 +242,43 @@ async fn an_answer_to_something_else_is_not_believed() {
 async fn a_cut_answer_is_asked_for_again_over_tcp() {
     let lab = Lab::new(&[Manner::Cuts]).await;
     assert_eq!(lab.ask("a.example.").await, Ok(2));
+}
+
+#[tokio::test]
+async fn a_resolver_that_does_not_understand_edns_is_asked_again_without() {
+    for manner in [
+        Manner::KnowsNoEdns(ResponseCode::FormErr),
+        Manner::KnowsNoEdns(ResponseCode::NotImp),
+        Manner::KnowsNoEdnsAndSaysLittle,
+    ] {
+        let lab = Lab::new(&[manner]).await;
+        assert_eq!(lab.ask("a.example.").await, Ok(2), "{manner:?}");
+        assert_eq!(lab.asked(), [2], "{manner:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_longer_than_it_should_be_is_taken_as_it_is() {
+    let lab = Lab::new(&[Manner::SaysMuch]).await;
+    let told = lab.told("a.example.").await.expect("there is an answer");
+    let sent = told.answers.iter().map(|record| record.data.to_string().len()).sum::<usize>();
+    assert!(told.answers.len() == 2 && sent > 3000, "{sent} of {}", told.answers.len());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_in_an_answer_is_given_on_or_left_out_and_costs_nothing_else() {
+    let lab = Lab::new(&[Manner::IsOdd]).await;
+    let told = lab.told("a.example.").await.expect("there is an answer");
+    let kinds = |records: &[Record]| records.iter().map(|r| u16::from(r.record_type())).collect::<Vec<_>>();
+    // The alias could refer to anything.
+    assert_eq!((kinds(&told.answers), kinds(&told.additionals)), (vec![1, 16], vec![16, 1, 0xff00]));
+    let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+    message.add_answers(told.answers).add_additionals(told.additionals);
+    let written = message.to_vec().expect("can be written");
+    let back = crate::message::Message::read(&written, 10).expect("can be read");
+    let data: Vec<_> = back.sections.iter().flatten().map(crate::message::Raw::bytes).collect();
+    let expected: [&[u8]; 5] = [&[198, 51, 100, 2], b"", b"\x09short", &[0; 5], b"?"];
+    assert_eq!(data, expected);
 }
 
 #[tokio::test]
