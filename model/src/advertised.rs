@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::EndpointName;
-use super::zeroconf::{SUBTYPES_MAX, is_label};
+use super::zeroconf::{SUBTYPES_MAX, is_label, is_service_type};
 
 /// RFC 6763 section 6.2: a TXT record that fits a packet with the rest of the service.
 const TXT_MAX: usize = 1300;
@@ -15,7 +15,7 @@ const TXT_MAX: usize = 1300;
 /// A DNS-SD service (RFC 6763) that is announced for an endpoint.
 ///
 /// Written `[INSTANCE=]TYPE[,SUBTYPE…]:PORT[,KEY[=VALUE]…]`, for instance
-/// `Build farm=_distcc._tcp,_gcc12:3632,txtvers=1,jobs=4,idle`.
+/// `Build farm=_distcc._tcp,_gcc12:3632,txtvers=1,jobs=4,idle`. A comma in a key or a value is written `\,`, a backslash `\\`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdvertisedService {
     /// What it is called; none: as the endpoint.
@@ -43,8 +43,8 @@ pub enum ServiceError {
     /// The type's first label is no service name.
     #[error("the type does not begin with _")]
     Underscore,
-    /// RFC 6335 section 5.1.
-    #[error("the type is not 1 to 15 letters, digits and '-'")]
+    /// RFC 6335 section 5.1, but for the length and `_`.
+    #[error("the type is not 1 to 62 letters, digits, '-' and '_'")]
     Type,
     /// Port 0, or none at all.
     #[error("the port is not 1 to 65535")]
@@ -107,8 +107,7 @@ impl AdvertisedService {
             .or_else(|| self.kind.strip_suffix("._udp"))
             .ok_or(ServiceError::Protocol)?;
         let name = label.strip_prefix('_').ok_or(ServiceError::Underscore)?;
-        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        require((1..=15).contains(&name.len()) && name.bytes().all(inner), ServiceError::Type)?;
+        require(!name.is_empty() && is_service_type(&self.kind), ServiceError::Type)?;
         require(self.port != 0, ServiceError::Port)?;
         let called = |text: &str| is_label(text) && !text.starts_with('_') && !text.contains("=_");
         require(self.instance.as_deref().is_none_or(called), ServiceError::Instance)?;
@@ -126,6 +125,16 @@ impl AdvertisedService {
             self.strings().iter().map(|text| text.len() + 1).sum::<usize>() <= TXT_MAX,
             ServiceError::TxtTooLong,
         )
+    }
+
+    /// What is unusual about its type, if anything: devices have such types, and some software does not look for them.
+    pub fn warning(&self) -> Option<String> {
+        let name = self.kind.split('.').next().and_then(|label| label.strip_prefix('_'))?;
+        let usual = name.len() <= 15 && !name.contains('_');
+        let kind = &self.kind;
+        (!usual).then(|| {
+            format!("the name in {kind} is not 1 to 15 letters, digits and '-' (RFC 6335): some software may not find it")
+        })
     }
 
     /// What it is called where `endpoint` has it.
@@ -163,14 +172,34 @@ fn parse(text: &str) -> Result<AdvertisedService, ServiceError> {
     let mut types = types.split(',').map(str::to_owned);
     let kind = types.next().unwrap_or_default();
     let subtypes = types.collect();
-    let mut parts = rest.split(',');
+    let mut parts = entries(rest).into_iter();
     let port = parts.next().and_then(|port| port.parse().ok()).ok_or(ServiceError::Port)?;
-    let entry = |part: &str| match part.split_once('=') {
+    let entry = |part: String| match part.split_once('=') {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-        None => (part.to_owned(), None),
+        None => (part, None),
     };
     let service = AdvertisedService { instance, kind, subtypes, port, txt: parts.map(entry).collect() };
     service.check().map(|()| service)
+}
+
+/// What stands between commas. A backslash takes a comma or a backslash behind it for what it is.
+fn entries(text: &str) -> Vec<String> {
+    let mut entries = vec![String::new()];
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let last = entries.len() - 1;
+        match character {
+            ',' => entries.push(String::new()),
+            '\\' => entries[last].push(characters.next_if(|next| matches!(next, ',' | '\\')).unwrap_or('\\')),
+            _ => entries[last].push(character),
+        }
+    }
+    entries
+}
+
+/// Text as it stands between commas.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace(',', "\\,")
 }
 
 impl fmt::Display for AdvertisedService {
@@ -182,8 +211,8 @@ impl fmt::Display for AdvertisedService {
         self.subtypes.iter().try_for_each(|subtype| write!(f, ",{subtype}"))?;
         write!(f, ":{}", self.port)?;
         self.txt.iter().try_for_each(|(key, value)| match value {
-            Some(value) => write!(f, ",{key}={value}"),
-            None => write!(f, ",{key}"),
+            Some(value) => write!(f, ",{}={}", escaped(key), escaped(value)),
+            None => write!(f, ",{}", escaped(key)),
         })
     }
 }
@@ -199,6 +228,8 @@ mod tests {
             "_distcc._tcp,_a,_b:3632",
             "Build farm, left: 4=5=_distcc._tcp,_a:3632,a=_b,c=,d",
             "_x._udp:1,a=b=_c",
+            r"_ipp._tcp:631,pdl=application/pdf\,image/urf,rp=a\\b",
+            "_a_name-that-is-longer-than-15._tcp:1",
         ] {
             let service: AdvertisedService = text.parse().expect(text);
             assert_eq!(service.to_string(), text);
@@ -211,6 +242,25 @@ mod tests {
         assert_eq!(service.txt["jobs"].as_deref(), Some("4"));
         assert_eq!(service.txt["none"].as_deref(), Some(""));
         assert_eq!(service.txt["idle"], None);
+    }
+
+    #[test]
+    fn a_value_may_hold_commas_and_backslashes() {
+        let text = r"_ipp._tcp:631,pdl=application/pdf\,image/urf,path=C:\dir,end=\";
+        let service: AdvertisedService = text.parse().expect("is well formed");
+        assert_eq!(service.txt["pdl"].as_deref(), Some("application/pdf,image/urf"));
+        assert_eq!(service.txt["path"].as_deref(), Some(r"C:\dir"));
+        assert_eq!(service.txt["end"].as_deref(), Some(r"\"));
+        assert_eq!(service.to_string().parse().as_ref(), Ok(&service));
+    }
+
+    #[test]
+    fn an_unusual_type_is_taken_with_a_warning() {
+        let warning = |kind: &str| format!("{kind}:1").parse::<AdvertisedService>().expect(kind).warning();
+        for kind in ["_a-name-too-long-x._tcp", "_with_underscore._udp"] {
+            assert!(warning(kind).is_some_and(|text| text.contains(kind)), "{kind}");
+        }
+        assert_eq!(warning("_distcc._tcp"), None);
     }
 
     #[test]
@@ -229,7 +279,8 @@ mod tests {
             ("distcc._tcp:1", "begin with _"),
             ("_distcc._sctp:1", "._tcp or ._udp"),
             ("_distcc._tcp:0", "1 to 65535"),
-            ("_a-name-too-long-x._tcp:1", "1 to 15"),
+            ("_._tcp:1", "1 to 62"),
+            ("_a b._tcp:1", "1 to 62"),
             ("_distcc._tcp:1,=x", "no key"),
             ("_distcc._tcp:1,\u{e4}=x", "printable ASCII"),
             ("=_distcc._tcp:1", "the instance"),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{CliError, Context, output};
 use crate::api::types::{ServiceAnswer, ServiceFilter};
-use crate::model::NetworkName;
+use crate::model::{AdvertisedService, NetworkName, ServiceError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -27,6 +27,8 @@ enum Format {
     Json,
     /// A line for the variable DISTCC_HOSTS; the type is _distcc._tcp unless it is given
     Distcc,
+    /// A line for each, as attach --advertise-service takes it
+    Declared,
 }
 
 pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> {
@@ -37,6 +39,17 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
         _ if context.json => output::json(&services),
         Format::Json => output::json(&services),
         Format::Distcc => output::print(&format!("{}\n", distcc_hosts(&services))),
+        Format::Declared => {
+            for service in &services {
+                match declared(service) {
+                    Ok(service) => output::print(&format!("{service}\n"))?,
+                    Err(why) => {
+                        eprintln!("lanmesh: warning: {:?} cannot be declared: {why}", service.instance)
+                    }
+                }
+            }
+            Ok(())
+        }
         Format::Table => output::print(&table(&services)),
     }
 }
@@ -54,6 +67,22 @@ fn table(services: &[ServiceAnswer]) -> String {
         ]
     });
     output::table(["TYPE", "INSTANCE", "ENDPOINT", "HOST", "ADDRESSES", "PORT", "TXT"], rows)
+}
+
+/// The service as it would be declared for an endpoint.
+fn declared(service: &ServiceAnswer) -> Result<AdvertisedService, ServiceError> {
+    let entry = |text: &String| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (text.clone(), None),
+    };
+    let declared = AdvertisedService {
+        instance: Some(service.instance.clone()),
+        kind: service.kind.clone(),
+        subtypes: service.subtypes.iter().cloned().collect(),
+        port: service.port,
+        txt: service.txt.iter().map(entry).collect(),
+    };
+    declared.check().map(|()| declared)
 }
 
 /// What others wrote, without what would move the cursor of the reader's terminal.
@@ -116,6 +145,16 @@ mod tests {
         ];
         assert_eq!(distcc_hosts(&services), "10.0.0.1:3632/7 [fd00::2]:3632/8 10.0.0.3:3632/4");
         assert_eq!(distcc_hosts(&[]), "");
+    }
+
+    #[test]
+    fn what_is_listed_can_be_declared_as_it_was() {
+        let one = service("Bau. 2", &[], &["pdl=a,b", "idle", "path=C:\\x"]);
+        let text = declared(&one).expect("it can be declared").to_string();
+        assert_eq!(text, r"Bau. 2=_distcc._tcp:3632,idle,path=C:\\x,pdl=a\,b");
+        let back: AdvertisedService = text.parse().expect("it is read back");
+        assert_eq!(back, declared(&one).expect("it can be declared"));
+        assert_eq!(declared(&service("_x", &[], &[])), Err(ServiceError::Instance));
     }
 
     #[test]

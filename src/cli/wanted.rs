@@ -20,7 +20,7 @@ pub(super) struct Wanted {
     #[arg(long = "alias", value_name = "NAME")]
     aliases: Vec<EndpointName>,
     /// A DNS-SD service to announce for it, like '_distcc._tcp:3632,txtvers=1,jobs=4', or with its own name and
-    /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'
+    /// subtypes 'Build farm=_distcc._tcp,_gcc12:3632,idle'; '\,' is a comma in a value
     #[arg(long, value_name = "TYPE:PORT[,KEY=VALUE]")]
     advertise_service: Vec<AdvertisedService>,
     /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
@@ -32,8 +32,10 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The request; where it is to be attached is left to whoever asks.
+    /// The request; where it is to be attached is left to whoever asks. What is unusual about it is said.
     pub fn request(self) -> AttachRequest {
+        let warnings = self.advertise_service.iter().filter_map(AdvertisedService::warning);
+        warnings.for_each(|warning| eprintln!("lanmesh: warning: {warning}"));
         AttachRequest {
             service: self.service,
             slot: self.slot,
