@@ -126,6 +126,8 @@ impl Session {
         let Some(me) = view.myself() else { return Err(ClusterError::Stopped.into()) };
         taking::is_no_service(view, spec, claimed.asked)?;
         let own = work.local.endpoints.of_network(spec.id).map(|record| &record.endpoint);
+        taking::names_are_free(view, own, others, claimed)?;
+        let own = work.local.endpoints.of_network(spec.id).map(|record| &record.endpoint);
         let mut losers = claimed.holders_here(view.me, own);
         let mut holders = claimed.holders(view, others);
         if let Some(holder) = losers.first().or(holders.first()).filter(|_| !claimed.take) {
@@ -247,7 +249,14 @@ impl Wanted {
     }
 
     fn claimed<'a>(&'a self, name: &'a EndpointName) -> Claimed<'a> {
-        Claimed { name, service: self.service.as_ref(), slot: self.slot, asked: &self.asked, take: self.take }
+        Claimed {
+            name,
+            service: self.service.as_ref(),
+            slot: self.slot,
+            aliases: &self.aliases,
+            asked: &self.asked,
+            take: self.take,
+        }
     }
 
     /// An error that says in what the endpoint that is there differs.

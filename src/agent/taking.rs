@@ -26,6 +26,8 @@ pub struct Claimed<'a> {
     pub service: Option<&'a ServiceName>,
     /// Its number in it.
     pub slot: Option<u32>,
+    /// Its further names.
+    pub aliases: &'a [EndpointName],
     /// The addresses that are asked for.
     pub asked: &'a [IpAddr],
     /// Whether it is to be taken over from whoever has it.
@@ -96,6 +98,43 @@ impl Holder {
         let node = view.myself().map_or_else(|| view.me.short(), |me| me.name.to_string());
         Outranked { what: self.what.clone(), by: by.clone(), node, took_ms: Some(now_ms) }
     }
+}
+
+/// That DNS will answer every further name of the new endpoint with it, and its name with nobody else: of several that have one,
+/// one is answered. Its name as another's is a matter of its own: that can be taken over. Of one service several may have an
+/// alias, which is that of all of them.
+pub fn names_are_free<'a>(
+    view: &ClusterView,
+    own: impl Iterator<Item = &'a Endpoint>,
+    others: &'a ByNode,
+    claimed: &Claimed<'_>,
+) -> Result<(), ApiError> {
+    let up = others.iter().filter(|(node, _)| view.is_up(node));
+    let theirs = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (*node, other)));
+    let all = own.map(|own| (view.me, own)).chain(theirs).filter(|(_, other)| other.name != *claimed.name);
+    for (node, other) in all {
+        let shares = claimed.service.is_some() && claimed.service == other.service.as_ref();
+        let node = || answers::node_name(view, &node);
+        let refuse = |field: &str, wanted: &EndpointName, what: &str| {
+            let text =
+                format!("{wanted} is {what} endpoint {} on node {}: DNS has one for it", other.name, node());
+            Err(ApiError::conflict(text)
+                .at(field)
+                .hint(format!("choose another, or detach {} first", other.name)))
+        };
+        if other.aliases.contains(claimed.name) {
+            return refuse("name", claimed.name, "an alias of");
+        }
+        for alias in claimed.aliases {
+            if *alias == other.name {
+                return refuse("aliases", alias, "the name of");
+            }
+            if !shares && other.aliases.contains(alias) {
+                return refuse("aliases", alias, "an alias of");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// That none of the addresses that are asked for is a service's: from that nobody takes one over.

@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
                 match declared(service) {
                     Ok(service) => output::print(&format!("{service}\n"))?,
                     Err(why) => {
-                        eprintln!("lanmesh: warning: {:?} cannot be declared: {why}", service.instance)
+                        eprintln!("lanmesh: warning: {:?} cannot be declared: {why}", service.instance);
                     }
                 }
             }

@@ -47,6 +47,7 @@ mod wireguard_userspace;
 
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -66,6 +67,9 @@ pub struct Cli {
     /// Print one JSON document
     #[arg(long, global = true)]
     json: bool,
+    /// How long the agent may take to answer, in seconds [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: Option<u32>,
     #[command(subcommand)]
     command: Command,
 }
@@ -172,7 +176,12 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         command => command,
     };
     let socket = cli.socket.unwrap_or_else(|| socket_in(DEFAULT_RUN_DIR.as_ref()));
-    let context = Context { client: Client::new(socket), json: cli.json };
+    let client = Client::new(socket);
+    let client = match cli.timeout {
+        Some(seconds) => client.patient(Duration::from_secs(seconds.into())),
+        None => client,
+    };
+    let context = Context { client, json: cli.json };
     match command {
         Command::Network(network::Command::Exec(args)) => network_exec::run(&context, &args),
         Command::Run(args) => run::run(&context, args),

@@ -102,3 +102,33 @@ fn the_c_library_finds_names_through_the_resolv_conf_that_attaching_writes() {
         if text.split_whitespace().next() == Some(&to) { Ok(()) } else { Err(format!("{text:?}")) }
     });
 }
+
+/// An endpoint that nobody could find under one of its names is not attached.
+#[test]
+fn a_name_that_another_endpoint_answers_to_is_refused_with_its_holder_and_those_of_a_service_share_theirs() {
+    need!("dig");
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.95.0.0/24"]);
+    let containers: Vec<_> = (0..4).map(|i| Container::named(&format!("c{i}"))).collect();
+    let attach = |node: usize, name: &str, container: usize, more: &[&str]| {
+        lab.node(node).try_attach("net", name, &containers[container], more)
+    };
+    attach(1, "web", 0, &["--alias", "www"]).success();
+    for (name, more, why) in [
+        ("Web", &[][..], "endpoint web is on node n1"),
+        ("WWW", &[], "name: www is an alias of endpoint web on node n1"),
+        ("b", &["--alias", "WEB"], "aliases: web is the name of endpoint web on node n1"),
+        ("b", &["--alias", "Www", "--take"], "aliases: www is an alias of endpoint web on node n1"),
+    ] {
+        let refusal = attach(2, name, 1, more).refusal();
+        assert!(refusal.contains(why) && refusal.contains("another"), "{refusal}");
+    }
+    let ours = ["--service", "db", "--alias", "store"];
+    let first = lab.node(1).try_attach("net", "d1", &containers[2], &ours).json();
+    let second = lab.node(2).try_attach("net", "d2", &containers[1], &ours).json();
+    let mut both = [&first, &second].map(|answer| address(answer, 0));
+    both.sort();
+    wait_resolved(&containers[0], "store.net.lanmesh", &both);
+    let refusal = attach(1, "d3", 3, &["--alias", "store"]).refusal();
+    assert!(refusal.contains("store is an alias of endpoint d"), "{refusal}");
+}

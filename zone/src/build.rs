@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use super::index::Index;
 use super::key::key;
 use super::{Entry, Instance, offers};
-use lanmesh_model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, claim};
+use lanmesh_model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, ServiceName, claim};
 
 impl Index {
     pub fn of(view: &ClusterView, network: &NetworkView, instances: &[Instance]) -> Self {
@@ -22,6 +22,7 @@ impl Index {
         let mut index = Self::default();
         let mut owners: HashMap<Box<[u8]>, Owner> = HashMap::new();
         let mut services: HashMap<Box<[u8]>, Service> = HashMap::new();
+        let mut aliases: HashMap<(&ServiceName, Box<[u8]>), Vec<u32>> = HashMap::new();
         let mut endpoints: Vec<&Endpoint> = Vec::new();
         for (node, endpoint) in live(view, network).filter(|(node, endpoint)| claims.win(*node, endpoint)) {
             let host = endpoints.len() as u32;
@@ -46,6 +47,11 @@ impl Index {
             own(&[endpoint.name.as_str()], true);
             endpoint.aliases.iter().for_each(|alias| own(&[alias.as_str()], false));
             if let Some(service) = &endpoint.service {
+                for alias in &endpoint.aliases {
+                    aliases.entry((service, key([alias.as_str()]))).or_default().push(host);
+                }
+            }
+            if let Some(service) = &endpoint.service {
                 if let Some(slot) = endpoint.slot {
                     own(&[&slot.to_string(), service.as_str()], true);
                 }
@@ -66,6 +72,12 @@ impl Index {
         index.addresses = pairs.collect();
         index.names.reserve(owners.len() + 2 * services.len());
         index.names.extend(owners.into_iter().map(|(key, owner)| (key, Entry::Host(owner.host))));
+        // An alias that several of one service have is that of all of them.
+        for ((_, name), hosts) in aliases.into_iter().filter(|(_, hosts)| hosts.len() > 1) {
+            if matches!(index.names.get(&name), Some(Entry::Host(owner)) if hosts.contains(owner)) {
+                index.names.insert(name, Entry::Hosts(hosts));
+            }
+        }
         for (name, Service { tasks, hosts }) in services {
             // A text that is both a name and a service means both.
             let owner = match index.names.get(&name) {

@@ -149,6 +149,9 @@ pub struct Zone {
     mesh: HashMap<Box<[u8]>, Entry>,
 }
 
+/// Names that mean something else wherever they are asked for (RFC 6761 section 6, RFC 6762 section 22.1, RFC 7686 section 2).
+const SPECIAL: [&[u8]; 4] = [b"localhost", b"invalid", b"local", b"onion"];
+
 impl Zone {
     /// The first address of the endpoint that has this one, which stands for all of them; itself where nobody has it.
     pub fn client(&self, address: IpAddr) -> IpAddr {
@@ -294,7 +297,7 @@ impl Zone {
         let key = lower.as_bytes();
         let mut parts = labels(key);
         let short = match (parts.next(), parts.next(), parts.next()) {
-            (Some(_), None, None) => true,
+            (Some(name), None, None) => !SPECIAL.contains(&name),
             (Some(first), Some(_), None) => first == b"tasks",
             _ => false,
         };

@@ -438,3 +438,27 @@ fn the_name_of_a_service_that_has_an_address_leads_there_and_back() {
 fn origin(zone: &Zone) -> String {
     zone.origin.to_utf8()
 }
+
+#[test]
+fn an_alias_that_several_of_one_service_have_is_that_of_all_of_them_and_of_others_that_of_one() {
+    let mut lab = buildnet();
+    for (last, service) in [(40, Some("db")), (41, Some("db")), (42, None)] {
+        lab.endpoint(1, &format!("store-{last}"), &[&format!("10.10.0.{last}")], |e| {
+            e.aliases = vec!["store".parse().expect("a name")];
+            e.service = service.map(|name| name.parse().expect("a name"));
+            e.claim = u64::from(service.is_some());
+        });
+    }
+    assert_eq!(ask(&lab.zone(), "STORE.buildnet.lanmesh A"), "NOERROR\n@ A 10.10.0.40\n@ A 10.10.0.41");
+}
+
+#[test]
+fn a_name_that_means_something_else_everywhere_is_no_endpoints_but_below_the_network() {
+    let mut lab = buildnet();
+    for (last, name) in [(50, "localhost"), (51, "local"), (52, "onion"), (53, "invalid")] {
+        lab.endpoint(1, name, &[&format!("10.10.0.{last}")], |_| {});
+        let zone = lab.zone();
+        assert_eq!(ask(&zone, &format!("{name} A")), "dotless");
+        assert_eq!(ask(&zone, &format!("{name}.buildnet.lanmesh A")), format!("NOERROR\n@ A 10.10.0.{last}"));
+    }
+}
