@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::session::{Join, Session};
-use super::{Agent, answers, cleanup, find, services};
+use super::{Agent, answers, cleanup, find, reach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, CarriedAnswer, Check, ClusterAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
@@ -120,17 +120,22 @@ impl Backend for Agent {
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
         let _changing = self.changing.lock().await;
-        let advertise = request.advertise.with_default_port(self.context.config.port);
-        self.port_is_free(advertise.port())?;
+        let advertise = request.advertise.map(|given| given.with_default_port(self.context.config.port));
         let name = name_or_host(request.name)?;
         if let Some(session) = self.session.read().await.clone() {
             let view = session.view();
-            let same = view.myself().is_some_and(|me| me.name == name && me.address == advertise);
+            let at = |me: &Node| advertise.is_none_or(|advertise| me.address == advertise);
+            let same = view.myself().is_some_and(|me| me.name == name && at(me));
             if !same || manager(&session).await != Some(view.me) {
                 return Err(member_already(&session, &view));
             }
             return token(&session).await;
         }
+        let advertise = match advertise {
+            Some(advertise) => advertise,
+            None => reach::proposed()?.with_default_port(self.context.config.port),
+        };
+        self.port_is_free(advertise.port())?;
         self.clear_left_over().await?;
         let session = self.enter(Session::init(&self.context, name, advertise).await?).await;
         token(&session).await

@@ -22,6 +22,7 @@ mod out;
 mod place;
 mod presence;
 mod published;
+mod reach;
 mod services;
 mod session;
 mod settings;

@@ -29,10 +29,9 @@ async fn started() -> Started {
         ..Config::default()
     };
     let agent = Agent::start(config).await.unwrap();
-    let mut request =
-        InitRequest { advertise: "192.0.2.1".parse().unwrap(), name: Some("n1".parse().unwrap()) };
+    let mut request = InitRequest { advertise: "192.0.2.1".parse().ok(), name: Some("n1".parse().unwrap()) };
     // No other node is to reach it.
-    request.advertise.ip = [127, 0, 0, 1].into();
+    request.advertise = "127.0.0.1".parse().ok();
     agent.init(request).await.unwrap();
     Started { agent, dir }
 }

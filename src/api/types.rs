@@ -199,9 +199,10 @@ pub struct PlanAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InitRequest {
-    /// Where the other nodes reach this one: IP or IP:PORT.
-    #[schema(value_type = String)]
-    pub advertise: AdvertiseAddr,
+    /// Where the other nodes reach this one: IP or IP:PORT; by default the address by which it would send elsewhere.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub advertise: Option<AdvertiseAddr>,
     /// This node's name; by default its host name.
     #[serde(default)]
     #[schema(value_type = Option<String>)]

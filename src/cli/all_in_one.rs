@@ -164,7 +164,7 @@ impl Newcomer {
         match &self.entry {
             Entry::Wait => Ok(()),
             Entry::Make(advertise) => {
-                let made = self.client.init(&InitRequest { advertise: *advertise, name }).await;
+                let made = self.client.init(&InitRequest { advertise: Some(*advertise), name }).await;
                 made.map(drop).map_err(|error| error.to_string())
             }
             Entry::Join { managers, token, advertise } => {

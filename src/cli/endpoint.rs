@@ -1,14 +1,25 @@
 //! `lanmesh endpoint`: the endpoints that this node knows.
 
 use super::{CliError, Context, output};
-use crate::model::{EndpointName, NetworkName};
+use crate::model::{EndpointName, NetworkName, NodeName};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the endpoints of one network or of all
+    #[command(visible_alias = "list")]
     Ls {
         /// The network
         network: Option<NetworkName>,
+        /// Only those on this node
+        #[arg(long)]
+        node: Option<NodeName>,
+    },
+    /// Show one endpoint as JSON
+    Inspect {
+        /// The network
+        network: NetworkName,
+        /// The endpoint
+        name: EndpointName,
     },
     /// Send an endpoint of this node no new connections of its service; those that there are live on
     Drain {
@@ -23,8 +34,11 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
-    let network = match command {
-        Command::Ls { network } => network,
+    let (network, node) = match command {
+        Command::Ls { network, node } => (network, node),
+        Command::Inspect { network, name } => {
+            return output::json(&context.client.endpoint(network, name).await?);
+        }
         Command::Drain { network, name, undo } => {
             let answer = context.client.drain(network, name, !*undo).await?;
             if context.json {
@@ -36,7 +50,8 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             });
         }
     };
-    let endpoints = context.client.endpoints(network.as_ref()).await?;
+    let mut endpoints = context.client.endpoints(network.as_ref()).await?;
+    endpoints.retain(|endpoint| node.as_ref().is_none_or(|node| endpoint.node == *node));
     if context.json {
         return output::json(&endpoints);
     }
@@ -51,8 +66,10 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             endpoint.node.to_string(),
             output::word(&endpoint.state),
             output::list(&endpoint.publish),
+            output::list(endpoint.spoofed.filter(|dropped| *dropped > 0)),
         ]
     });
-    let header = ["NETWORK", "NAME", "SERVICE", "SLOT", "ADDRESSES", "MAC", "NODE", "STATE", "PUBLISHED"];
+    let header =
+        ["NETWORK", "NAME", "SERVICE", "SLOT", "ADDRESSES", "MAC", "NODE", "STATE", "PUBLISHED", "DROPPED"];
     output::print(&output::table(header, rows))
 }

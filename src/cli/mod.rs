@@ -43,6 +43,7 @@ mod tests;
 mod token;
 mod version;
 mod wanted;
+mod whois;
 mod wireguard_userspace;
 
 use std::future::Future;
@@ -110,6 +111,8 @@ enum Command {
     /// Give services addresses, list or inspect them, or take their addresses away
     #[command(subcommand)]
     Service(service::Command),
+    /// Say what an address, a MAC or a name is
+    Whois(whois::Args),
     /// Show what this node carries for the cluster, by kind and writer
     Facts,
     /// List multicast groups and their members
@@ -212,6 +215,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Detach(args) => detach::run(context, &args).await,
         Command::Endpoint(command) => endpoint::run(context, &command).await,
         Command::Service(command) => service::run(context, command).await,
+        Command::Whois(args) => whois::run(context, &args).await,
         Command::Facts => facts::run(context).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
         Command::Discover(args) => discover::run(context, &args).await,

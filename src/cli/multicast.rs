@@ -7,6 +7,7 @@ use crate::model::NetworkName;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the multicast groups of one network or of all, and who has joined them
+    #[command(visible_alias = "list")]
     Ls {
         /// The network
         network: Option<NetworkName>,

@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::{AddrRange, RangeError};
+use serde::Serialize;
 
 use super::network_exec;
 use super::options::OptionArgs;
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
 use crate::api::ranges::Ranges;
-use crate::api::types::{NetworkAnswer, NetworkRequest, SettingsRequest};
+use crate::api::types::{EndpointAnswer, NetworkAnswer, NetworkRequest, SettingsRequest};
 use crate::model::{NameError, NetworkName, NetworkOptions, ServiceName};
 
 #[derive(Debug, clap::Subcommand)]
@@ -20,6 +21,7 @@ pub(super) enum Command {
     /// Create a network
     Create(Box<CreateArgs>),
     /// List the networks
+    #[command(visible_alias = "list")]
     Ls,
     /// Show one network as JSON
     Inspect {
@@ -29,6 +31,7 @@ pub(super) enum Command {
     /// Change settings of a network that is there, on every node
     Set(Box<SetArgs>),
     /// Delete a network
+    #[command(visible_aliases = ["remove", "delete"])]
     Rm {
         /// Its name
         name: NetworkName,
@@ -112,6 +115,14 @@ impl CreateArgs {
     }
 }
 
+/// A network, and who is where in it.
+#[derive(Debug, Serialize)]
+struct Inspected {
+    #[serde(flatten)]
+    network: NetworkAnswer,
+    endpoints: Vec<EndpointAnswer>,
+}
+
 /// What may go wrong with a network is for a person, whatever the answer is for.
 fn warn(answer: &NetworkAnswer) {
     answer.warnings.iter().for_each(|warning| eprintln!("lanmesh: warning: {warning}"));
@@ -157,7 +168,11 @@ pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliEr
             let header = ["NAME", "SUBNETS", "GATEWAYS", "VNI", "MTU", "MULTICAST", "ENCRYPT", "STATE"];
             output::print(&output::table(header, rows))
         }
-        Command::Inspect { name } => output::json(&context.client.network(&name).await?),
+        Command::Inspect { name } => {
+            let network = context.client.network(&name).await?;
+            let endpoints = context.client.endpoints(Some(&name)).await?;
+            output::json(&Inspected { network, endpoints })
+        }
         Command::Rm { name } => {
             let removed = context.client.remove_network(&name).await?;
             output::removed(

@@ -9,6 +9,7 @@ use crate::model::NodeName;
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// List the nodes
+    #[command(visible_alias = "list")]
     Ls {
         /// Only those with this label, such as label=storage=ssd or label=storage; all of several
         #[arg(long, value_name = "label=K[=V]")]
@@ -28,6 +29,7 @@ pub(super) enum Command {
         labels: Vec<LabelArg>,
     },
     /// Shut a node out of the cluster
+    #[command(visible_aliases = ["remove", "delete"])]
     Rm {
         /// Its name or id
         node: NodeName,

@@ -11,6 +11,7 @@ pub(super) enum Command {
     /// Give a service an address: what is sent there reaches one of its endpoints
     Create(CreateArgs),
     /// List the services that have addresses, of one network or of all
+    #[command(visible_alias = "list")]
     Ls {
         /// The network
         network: Option<NetworkName>,
@@ -23,6 +24,7 @@ pub(super) enum Command {
         name: ServiceName,
     },
     /// Take a service's address away
+    #[command(visible_aliases = ["remove", "delete"])]
     Rm {
         /// The network
         network: NetworkName,

@@ -25,6 +25,7 @@ mod encrypted;
 mod encrypted_changes;
 mod encrypted_leaks;
 mod encrypted_zeroconf;
+mod everyday;
 mod forgers;
 mod full_disk;
 mod hooks;

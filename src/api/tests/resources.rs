@@ -25,10 +25,10 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> ApiError {
 async fn every_write_can_be_repeated_and_gives_the_same_answer() {
     let served = Served::start();
     let client = &served.client;
-    let init = InitRequest { advertise: name("192.0.2.1"), name: None };
+    let init = InitRequest { advertise: Some(name("192.0.2.1")), name: None };
     let token = client.init(&init).await.unwrap();
     assert_eq!(client.init(&init).await.unwrap(), token);
-    let other = InitRequest { advertise: name("192.0.2.2"), name: None };
+    let other = InitRequest { advertise: Some(name("192.0.2.2")), name: None };
     assert_eq!(refused(client.init(&other).await).kind, ErrorKind::Conflict);
 
     let (net, end): (NetworkName, EndpointName) = (name("net"), name("e"));
