@@ -80,7 +80,6 @@ async fn a_bad_body_is_answered_with_the_field_that_is_wrong() {
         ),
         (END, r#"{"host":true,"pid":1}"#, 400, "pid"),
         // The cluster.
-        ("/v1/cluster", r#"{"name":"n1"}"#, 400, "advertise"),
         ("/v1/cluster", r#"{"advertise":"0.0.0.0"}"#, 400, "advertise"),
         ("/v1/cluster", r#"{"advertise":"192.0.2.1","name":"a.b"}"#, 400, "name"),
         ("/v1/cluster/membership", r#"{"token":"","manager":"m"}"#, 400, "token"),
