@@ -9,6 +9,7 @@ mod attach;
 mod backend;
 mod cleanup;
 mod contests;
+mod drops;
 mod errors;
 mod find;
 mod fresh;

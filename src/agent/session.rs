@@ -15,7 +15,7 @@ use super::fresh::Fresh;
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::zeroconf::Zeroconf;
-use super::{Context, answers, names, news, subnets, unknown, zeroconf};
+use super::{Context, answers, drops, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -174,6 +174,8 @@ impl Session {
         };
         tasks.spawn(zeroconf.run(stop.clone()));
         tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), stop.clone()));
+        let (events, kernel) = (context.events.clone(), context.kernel.clone());
+        tasks.spawn(drops::tell(events, cluster.clone(), reconciler.clone(), kernel, stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
             tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
         }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
-use crate::harness::{Capture, Container, Lab, Node, SOON, lab, need, ping, wait_until};
+use crate::harness::{Capture, Container, Lab, Node, SOON, lab, need, ping, stays, wait_until};
 
 pub const SUBNETS: [&str; 4] = ["--subnet", "10.87.0.0/24", "--subnet", "fd00:87::/64"];
 /// How often each frame is sent.
@@ -367,4 +367,35 @@ fn where_the_kernel_has_no_such_rules_the_doctor_says_so_and_endpoints_work_but_
     inject(&scene.evil, &forged(evil, victim, scene.gateway)[0].1);
     assert_eq!(listening.map(Capture::count), [0, 0]);
     assert_eq!(spoofed(node, "net", "evil"), TIMES);
+}
+
+/// Software that moves addresses by itself would fail without a word.
+#[test]
+fn what_is_dropped_is_told_once_for_each_endpoint_with_what_to_do() {
+    let lab = lab!(1).cluster();
+    lab.network("net", &["--subnet", "10.87.0.0/24"]);
+    let containers = [Container::named("c1"), Container::named("c2")];
+    for (name, container) in ["good", "bad"].iter().zip(&containers) {
+        lab.node(1).attach("net", name, container);
+    }
+    ping(&containers[0], "10.87.0.1").expect("the gateway answers");
+    containers[1].ip("address add 10.87.0.200/24 dev eth0");
+    let alarms = || lab.node(1).lanmesh(["events", "--kind", "alarm"]).success();
+    let mut sent = containers[1].command("ping");
+    let mut sent = sent.args(["-I", "10.87.0.200", "-i", "0.5", "-w", "60", "10.87.0.1"]);
+    sent = sent.stdout(std::process::Stdio::null());
+    let mut sent = sent.spawn().expect("ping can be started");
+    wait_until("it is told", SOON * 2, || match alarms() {
+        text if text.contains("endpoint bad sends from addresses that it was not given") => Ok(()),
+        text => Err(text),
+    });
+    let told = alarms();
+    assert!(told.contains("lanmesh network set net --spoofing allow") && told.lines().count() == 1, "{told}");
+    stays("that was all", std::time::Duration::from_secs(11), || match alarms() {
+        text if text == told => Ok(()),
+        text => Err(text),
+    });
+    let _ = sent.kill().and_then(|()| sent.wait());
+    let listed = lab.node(1).lanmesh(["endpoint", "ls", "net"]).success();
+    assert!(listed.lines().next().is_some_and(|header| header.ends_with("DROPPED")), "{listed}");
 }

@@ -1,0 +1,102 @@
+//! What the guard of an endpoint's port drops, as an event: software that moves addresses by itself (keepalived, a DHCP client,
+//! a router) would fail without a word.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{EventKind, EventLog, EventObject};
+use crate::cluster::Cluster;
+use crate::kernel::{DropKind, Linux, PortDrops};
+use crate::model::{EndpointKey, NetworkSpec, SpoofingMode};
+use crate::plan::PortName;
+use crate::reconcile::Reconciler;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What an endpoint may be allowed, if somebody means it.
+const OF_ADDRESSES: [DropKind; 3] = [DropKind::Mac, DropKind::Address, DropKind::Neighbour];
+
+/// Tells of each endpoint of this node once, when something of it is dropped for the first time, until `stop`.
+pub async fn tell(
+    log: EventLog,
+    cluster: Cluster,
+    reconciler: Reconciler,
+    kernel: Linux,
+    stop: CancellationToken,
+) {
+    let mut told: BTreeSet<EndpointKey> = BTreeSet::new();
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = look.tick() => {}
+        }
+        let records = reconciler.records();
+        told.retain(|key| records.contains_key(key));
+        let networks: BTreeSet<_> = records.keys().map(|key| key.network).collect();
+        let view = cluster.view().borrow().clone();
+        for id in networks {
+            let Some(network) = view.networks.get(&id) else { continue };
+            let of_network = || records.keys().filter(|key| key.network == id && !told.contains(*key));
+            if network.spec.options.spoofing == SpoofingMode::Allow || of_network().next().is_none() {
+                continue;
+            }
+            let Ok(drops) = kernel.port_drops(id).await else { continue };
+            let of_port = |key: &EndpointKey| {
+                let drops = drops.get(&PortName::of(&key.name))?;
+                Some((key.clone(), sentence(&network.spec, key, drops)?))
+            };
+            let found: Vec<_> = of_network().filter_map(of_port).collect();
+            for (key, text) in found {
+                tracing::warn!(network = %network.spec.name, endpoint = %key.name, "{text}");
+                let object = EventObject {
+                    node: view.myself().map(|me| me.name.clone()),
+                    network: Some(network.spec.name.clone()),
+                    endpoint: Some(key.name.clone()),
+                };
+                log.publish(EventKind::Alarm, object, text);
+                told.insert(key);
+            }
+        }
+    }
+}
+
+fn sentence(spec: &NetworkSpec, key: &EndpointKey, drops: &PortDrops) -> Option<String> {
+    let of_addresses = OF_ADDRESSES.into_iter().filter_map(|kind| {
+        let count = drops.get(&kind).filter(|count| **count > 0)?;
+        Some(format!("{} {count}", kind.name()))
+    });
+    let counts: Vec<String> = of_addresses.collect();
+    let (name, network) = (&key.name, &spec.name);
+    (!counts.is_empty()).then(|| {
+        format!(
+            "endpoint {name} sends from addresses that it was not given, and that is dropped ({}): if it is meant to, \
+             run `lanmesh network set {network} --spoofing allow`; `lanmesh endpoint ls {network}` counts it",
+            counts.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::NetworkId;
+    use crate::model::testing;
+
+    #[test]
+    fn what_may_be_allowed_is_told_with_how_and_what_may_not_is_not() {
+        let id = NetworkId::from_bytes([1; 8]);
+        let spec = testing::network(id);
+        let key = EndpointKey { network: id, name: "vrrp".parse().unwrap() };
+        let drops = PortDrops::from([(DropKind::Address, 3), (DropKind::Neighbour, 0), (DropKind::Lldp, 9)]);
+        let text = sentence(&spec, &key, &drops).unwrap();
+        assert!(text.contains("endpoint vrrp") && text.contains("(address 3)"), "{text}");
+        assert!(text.contains(&format!("network set {} --spoofing allow", spec.name)), "{text}");
+        assert_eq!(sentence(&spec, &key, &PortDrops::from([(DropKind::Lldp, 9)])), None);
+    }
+}
