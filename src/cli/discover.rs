@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{CliError, Context, output};
 use crate::api::types::{ServiceAnswer, ServiceFilter};
-use crate::model::{AdvertisedService, NetworkName, ServiceError};
+use crate::model::{AdvertisedService, NetworkName, ServiceError, ZeroconfMode};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -35,6 +35,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
     let Args { network, kind, format } = args;
     let distcc = (*format == Format::Distcc).then(|| "_distcc._tcp".parse().ok()).flatten();
     let services = context.client.services(network, kind.as_ref().or(distcc.as_ref())).await?;
+    // It would look as if nobody announced anything.
+    if context.client.network(network).await?.zeroconf == ZeroconfMode::Off {
+        eprintln!("lanmesh: zeroconf of {network} is off: services that were declared are all that is known");
+    }
     match format {
         _ if context.json => output::json(&services),
         Format::Json => output::json(&services),

@@ -44,6 +44,18 @@ fn an_address_a_mac_and_a_name_are_told_from_any_node() {
 }
 
 #[test]
+fn where_zeroconf_is_off_a_list_of_services_says_so() {
+    let lab = lab!(1).cluster();
+    let node = lab.node(1);
+    for (name, mode, is_said) in [("quiet", "off", true), ("open", "proxy", false)] {
+        node.create_network(name, &["--subnet", "10.83.0.0/24", "--zeroconf", mode]);
+        let said = node.lanmesh(["discover", name]).to_string();
+        assert_eq!(said.contains(&format!("zeroconf of {name} is off")), is_said, "{said}");
+        node.lanmesh(["network", "delete", name]).success();
+    }
+}
+
+#[test]
 fn a_cluster_begins_at_the_address_by_which_the_node_sends_elsewhere() {
     let lab = lab!(1);
     let node = lab.node(1);
