@@ -162,6 +162,7 @@ impl SubnetPlan {
             subnet: self.subnet(),
             blocks: self.blocks(),
             block_size: self.block_size,
+            borrowed: 0,
         })?;
         let ranges = self.gaps.ranges(first, last).map(|(first, last)| self.space.range(first, last));
         Ok(Block { index, ranges: ranges.collect() })
@@ -198,6 +199,18 @@ impl SubnetPlan {
     pub(crate) fn block_ordinals(&self, index: u32) -> Option<(u128, u128)> {
         let first = u128::from(index) * u128::from(self.block_size);
         (u64::from(index) < self.blocks()).then(|| (first, first + u128::from(self.block_size) - 1))
+    }
+
+    /// The first and the last ordinal of what is dynamic in `range`, if all of it lies in the subnet and any is.
+    pub(crate) fn ordinals_in(&self, range: &AddrRange) -> Option<(u128, u128)> {
+        let (first, last) = self.space.offsets(range)?;
+        let (from, to) = (self.gaps.below(first), self.gaps.below(last) + u128::from(self.gaps.is_in(last)));
+        (from < to).then(|| (from, to - 1))
+    }
+
+    /// The range from one ordinal to another; what is set apart in between lies in it too.
+    pub(crate) fn range_of(&self, (first, last): (u128, u128)) -> Option<AddrRange> {
+        Some(self.space.range(self.gaps.offset(first)?, self.gaps.offset(last)?))
     }
 
     pub(crate) fn ordinal(&self, offset: u128) -> Option<u128> {

@@ -176,5 +176,6 @@ fn origin(origin: Origin) -> String {
         Origin::Asked => "asked".to_owned(),
         Origin::Pool { slot } => format!("pool, slot {slot}"),
         Origin::Block => "block".to_owned(),
+        Origin::Borrowed => "borrowed".to_owned(),
     }
 }

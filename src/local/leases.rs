@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::{
-    AddressRequest, AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, PlanError, SubnetConfig,
-    endpoint_key,
+    AddressRequest, AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, PlanError, Share,
+    SubnetConfig, endpoint_key,
 };
 
 use super::LocalEndpoint;
@@ -62,7 +62,8 @@ impl Leases {
         }
         let plan = NetworkPlan::new(configs.iter().cloned())?;
         let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
-        let mut allocator = NetworkAllocator::with_memory(plan, index.0, &Memory { freed });
+        let mut allocator =
+            NetworkAllocator::with_memory(plan, index.0, &Share::default(), &Memory { freed });
         for record in held {
             let key = key_of(&record.endpoint);
             for address in &record.endpoint.addresses {
