@@ -166,6 +166,7 @@ mod tests {
             nodes: Arc::default(),
             networks: BTreeMap::new(),
             services: Arc::default(),
+            loans: Arc::default(),
         };
         let drawn = || {
             let request: NetworkRequest =

@@ -23,6 +23,7 @@ use super::join::token::{Token, cluster_id};
 use super::joined::Joined;
 use super::kinds::{self, About, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
+use super::lending::Desk;
 use super::persister::Persister;
 use super::pki::{self, Authority};
 use super::store::{self, Enrolment, Remembered};
@@ -117,6 +118,7 @@ impl Cluster {
             ledger,
             peers: BTreeMap::new(),
             records: Vec::new(),
+            lent: BTreeMap::new(),
             authority: Some(gate.to_store()),
         };
         store::enter(&common.state, &entered)?;
@@ -170,7 +172,7 @@ impl Cluster {
         initial: Initial,
         sockets: Sockets,
     ) -> Result<Self, ClusterError> {
-        let Remembered { enrolment, keys, ledger, peers, records, .. } = remembered;
+        let Remembered { enrolment, keys, ledger, peers, records, lent, .. } = remembered;
         let incarnation = store::next_incarnation(&config.state, config.machine.as_deref(), now_ms())?;
         let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
         let tls = Trusted::new(
@@ -204,6 +206,7 @@ impl Cluster {
             groups: initial.groups,
             zeroconf: initial.zeroconf,
             draining: initial.draining,
+            lent,
             records,
             protocols: config.protocols,
             wall_ms: now_ms(),
@@ -217,6 +220,7 @@ impl Cluster {
             nodes: Arc::default(),
             networks: BTreeMap::new(),
             services: Arc::default(),
+            loans: Arc::default(),
         };
         let (view_sender, view) = watch::channel(Arc::new(empty));
         let (settled_sender, settled) = watch::channel(false);
@@ -236,6 +240,7 @@ impl Cluster {
             view: view.clone(),
             settled: settled.clone(),
             joined: Joined::default(),
+            desk: Desk::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),
             clock: now_ms,

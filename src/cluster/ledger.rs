@@ -345,10 +345,11 @@ impl Ledger {
         clash.filter(|other| place(other) > place(own)).max_by_key(|other| place(other))
     }
 
-    /// The lowest index that was never given, not even to a node that was removed since.
-    pub fn free_index(&self) -> NodeIndex {
+    /// The lowest index that was never given, not even to a node that was removed since, and is not to be passed over.
+    pub fn free_index(&self, passed_over: impl Fn(&NodeIndex) -> bool) -> NodeIndex {
         let given: BTreeSet<u32> = self.admitted.values().map(|admission| admission.index.0).collect();
-        NodeIndex((0..).find(|index| !given.contains(index)).unwrap_or(u32::MAX))
+        let free = (0..).filter(|index| !given.contains(index)).map(NodeIndex);
+        free.into_iter().find(|index| !passed_over(index)).unwrap_or(NodeIndex(u32::MAX))
     }
 }
 
@@ -455,7 +456,7 @@ mod tests {
             Claim::Admitted(admission(3, 3)),
             Claim::Removed(node(2)),
         ]);
-        assert_eq!(ledger.free_index(), NodeIndex(2));
+        assert_eq!(ledger.free_index(|_| false), NodeIndex(2));
         assert_eq!(ledger.nodes().count(), 2);
     }
 
@@ -465,7 +466,7 @@ mod tests {
         let mut ledger = ledger(&[Claim::Admitted(first), Claim::Admitted(second.clone())]);
         assert_eq!(ledger.overruled_by(node(1)), Some(&second));
         assert_eq!(ledger.overruled_by(node(2)), None);
-        assert_ne!(ledger.free_index(), NodeIndex(4));
+        assert_ne!(ledger.free_index(|_| false), NodeIndex(4));
         // Under one manager, which two at once can only be by a fault, all agree all the same.
         ledger.merge(Claim::Admitted(Admission { term: 2, ..admission(3, 4) }));
         assert_eq!(ledger.overruled_by(node(3)).map(|other| other.node), Some(node(2)));

@@ -121,6 +121,7 @@ impl Caller {
             ledger,
             peers,
             records,
+            lent: Default::default(),
             authority: None,
         })
     }

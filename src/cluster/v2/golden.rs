@@ -12,8 +12,8 @@ use super::*;
 use crate::cluster::facts::{Delta, Entry, FactKey, Line, Record, Scope, Stamp};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
-    self, DrainKind, EndpointKind, FactKind, GroupKind, LabelKind, NodeFact, NodeKind, SeenKind, ServiceKind,
-    SettingKind,
+    self, DrainKind, EndpointKind, FactKind, GroupKind, LabelKind, LoanKind, NodeFact, NodeKind, SeenKind,
+    ServiceKind, SettingKind,
 };
 use crate::cluster::ledger::{Admission, Claim as PresentClaim};
 use crate::cluster::membership::Identity;
@@ -21,9 +21,9 @@ use crate::cluster::testing;
 use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup, MeshEpoch,
-    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, RecordKind, SeenHost,
-    SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
+    AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup,
+    Loan as PresentLoan, MeshEpoch, MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey,
+    PublishMode, RecordKind, SeenHost, SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -92,6 +92,8 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         kind: RecordKind::Hinfo,
         data: [vec![1, 2]].into(),
     }));
+    let range = "10.0.0.20-10.0.0.23".parse().unwrap();
+    let loan = PresentLoan { network: NET, range, to: NODE };
     assert_snapshot!(lines(&[
         ("node", fact::<NodeKind>(&(), &node_fact())),
         ("endpoint", fact::<EndpointKind>(&endpoint.name, &endpoint)),
@@ -101,6 +103,7 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ("host", fact::<SeenKind>(&host.found.key(), &host)),
         ("records", fact::<SeenKind>(&records.found.key(), &records)),
         ("draining", fact::<DrainKind>(&endpoint.name, &())),
+        ("loan", fact::<LoanKind>(&0x0102_0304_0506_0708, &loan)),
     ]));
 }
 

@@ -1,0 +1,265 @@
+//! Lending addresses: the loans that this node makes, and asking others for theirs.
+//!
+//! Owns: that a loan is durable before anybody hears of it, the questions and their bounds. Does not own: what may be lent
+//! (`core`), which part of a block is free, and what a borrower makes of an answer (the agent).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ipnetwork::IpNetwork;
+use lanmesh_ipam::AddrRange;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::ClusterError;
+use super::core::{Core, Persist};
+use super::handle::Cluster;
+use super::streams::{self, Streams};
+use super::v2::{self, Stands};
+use super::wire::{MAX_FRAME, Question, Reply, Request};
+use crate::model::{Loan, LoanNumber, NetworkId, NodeId};
+
+/// Asked: a [`v2::LoanWish`]; answered: a [`v2::LoanAnswer`].
+const LEND: u16 = 2;
+/// Asked: the number of a loan that the asker has no more; answered: whether it has ended.
+const TAKE_BACK: u16 = 3;
+/// Asked: nothing; answered: a [`v2::LoansHeld`].
+const HELD: u16 = 4;
+
+/// How many requests of others wait for the agent. Further ones are refused: they try elsewhere, or again.
+const WAITING: usize = 32;
+/// How long the agent may take. Whoever asks waits no longer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// The longest reason that is believed, in characters.
+const REASON_MAX: usize = 300;
+
+/// What another node asks of this one's agent.
+#[derive(Debug)]
+pub struct LoanRequest {
+    /// Who asks, as its certificate says.
+    pub from: NodeId,
+    /// What.
+    pub wish: LoanWish,
+}
+
+/// What may be asked.
+#[derive(Debug)]
+pub enum LoanWish {
+    /// To lend addresses.
+    Lend {
+        /// The number of the loan, which the asker has drawn.
+        number: LoanNumber,
+        /// In which network.
+        network: NetworkId,
+        /// Of which of its subnets.
+        subnet: IpNetwork,
+        /// How many at most.
+        wanted: u32,
+        /// What was lent, or why nothing was, for a person.
+        answer: oneshot::Sender<Result<AddrRange, String>>,
+    },
+    /// What this node has borrowed.
+    Borrowed(oneshot::Sender<BTreeMap<LoanNumber, Loan>>),
+}
+
+/// What a node has borrowed and lent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoansHeld {
+    /// Whether it knows of the same nodes as this one, of those that are gone too, and of the same manager.
+    pub knows_the_same: bool,
+    /// What it has borrowed.
+    pub borrowed: BTreeMap<LoanNumber, Loan>,
+    /// What it has lent.
+    pub lent: BTreeMap<LoanNumber, Loan>,
+}
+
+/// Where the requests of others come in and the agent takes them.
+pub(super) struct Desk {
+    requests: mpsc::Sender<LoanRequest>,
+    taken: Mutex<Option<mpsc::Receiver<LoanRequest>>>,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        let (requests, taken) = mpsc::channel(WAITING);
+        Self { requests, taken: Mutex::new(Some(taken)) }
+    }
+}
+
+impl Desk {
+    async fn ask<T>(&self, from: NodeId, wish: impl FnOnce(oneshot::Sender<T>) -> LoanWish) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.try_send(LoanRequest { from, wish: wish(sender) }).ok()?;
+        timeout(ANSWER_WITHIN, receiver).await.ok()?.ok()
+    }
+}
+
+impl Streams {
+    /// The answer to a question about loans, which a member has asked; `None` where it is none of these, or makes no sense.
+    pub(super) async fn answer_of_loans(
+        self: &Arc<Self>,
+        peer: NodeId,
+        question: &Question,
+    ) -> Option<Bytes> {
+        match question.number {
+            LEND => {
+                let wish: v2::LoanWish = v2::unpack(&question.body)?;
+                let (number, network) = (wish.number, NetworkId::from_bytes(wish.network));
+                let (subnet, wanted) = (wish.subnet()?, wish.wanted);
+                let told =
+                    self.desk.ask(peer, |answer| LoanWish::Lend { number, network, subnet, wanted, answer });
+                let told = told.await.unwrap_or_else(|| Err("it is busy".to_owned()));
+                let (range, why) = match told {
+                    Ok(range) => (Some((range.first(), range.last())), String::new()),
+                    Err(why) => (None, why),
+                };
+                Some(v2::pack(&v2::LoanAnswer { range, why }))
+            }
+            TAKE_BACK => {
+                let number: u64 = v2::unpack(&question.body)?;
+                Some(v2::pack(&self.take_back(Some(peer), BTreeSet::from([number])).await.is_ok()))
+            }
+            HELD => {
+                let borrowed = self.desk.ask(peer, LoanWish::Borrowed).await?;
+                let told = self.link.with(move |core, _| v2::LoansHeld {
+                    // Afterwards: nothing is taken from somebody who is gone by this ledger.
+                    ledger: core.ledger().hash(),
+                    borrowed: v2::loans(&borrowed),
+                    lent: v2::loans(&core.lent()),
+                });
+                Some(v2::pack(&told.await.ok()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends loans of this node: of `to` alone, or whoever has them.
+    pub(super) async fn take_back(
+        self: &Arc<Self>,
+        to: Option<NodeId>,
+        numbers: BTreeSet<LoanNumber>,
+    ) -> Result<(), ClusterError> {
+        let prepare = move |core: &Core, _| {
+            let its = |number: &LoanNumber, loans: &BTreeMap<LoanNumber, Loan>| {
+                loans.get(number).is_some_and(|loan| to.is_none_or(|to| to == loan.to))
+            };
+            let lent = core.lent();
+            let numbers: BTreeSet<_> = numbers.into_iter().filter(|number| its(number, &lent)).collect();
+            let changes: Vec<Persist> = numbers.iter().copied().map(Persist::TakenBack).collect();
+            Ok::<_, ClusterError>((changes, numbers))
+        };
+        self.durably(prepare, |core, numbers, now| core.take_back(&numbers, now)).await
+    }
+
+    async fn question<T: DeserializeOwned>(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+        question: Question,
+    ) -> io::Result<T> {
+        let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
+        let mut talk = self.connect(peer, address).await?;
+        talk.say(&Request::Ask(question)).await?;
+        match talk.hear::<Reply>(MAX_FRAME).await? {
+            Reply::Answer(answer) => v2::unpack(&answer)
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no answer at all")),
+            other => Err(streams::unexpected(&other)),
+        }
+    }
+}
+
+impl Cluster {
+    /// What others ask of this node's agent; there is one who takes it.
+    pub fn loan_requests(&self) -> Option<mpsc::Receiver<LoanRequest>> {
+        self.0.streams.desk.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Lends a part of this node's block, or as the manager of a block that is no node's. Durable, and known to whoever
+    /// listens, when this returns. What was lent under this number before is the answer where there was such.
+    ///
+    /// # Errors
+    /// It is not this node's to lend, or to lend to that node; or it cannot be written down. Then nothing is lent.
+    pub async fn lend(&self, number: LoanNumber, loan: Loan) -> Result<Loan, ClusterError> {
+        let prepare = move |core: &Core, _| {
+            let (changes, known) = core.may_lend(number, loan)?;
+            Ok::<_, ClusterError>((changes, known.unwrap_or(loan)))
+        };
+        let commit = move |core: &mut Core, loan: Loan, now| {
+            core.lend(number, &loan, now);
+            loan
+        };
+        self.0.streams.durably(prepare, commit).await
+    }
+
+    /// Ends loans of this node, whoever has them. Those that there are not are passed over.
+    ///
+    /// # Errors
+    /// That cannot be written down: they stay.
+    pub async fn take_back(&self, numbers: BTreeSet<LoanNumber>) -> Result<(), ClusterError> {
+        self.0.streams.take_back(None, numbers).await
+    }
+
+    /// Asks a node to lend addresses of a subnet. Waits for as long as it takes: the caller has a deadline.
+    ///
+    /// # Errors
+    /// Why it does not, for a person.
+    pub async fn ask_loan(
+        &self,
+        lender: NodeId,
+        number: LoanNumber,
+        (network, subnet): (NetworkId, IpNetwork),
+        wanted: u32,
+    ) -> Result<AddrRange, String> {
+        let wish = v2::LoanWish {
+            number,
+            network: *network.as_bytes(),
+            subnet: (subnet.network(), subnet.prefix()),
+            wanted,
+        };
+        let question = Question { number: LEND, body: v2::pack(&wish) };
+        let answer: v2::LoanAnswer =
+            self.question(lender, question).await.map_err(|error| error.to_string())?;
+        match answer.range {
+            Some((first, last)) => AddrRange::new(first, last).map_err(|error| error.to_string()),
+            // A peer's text goes to a person: one line of it, and no more.
+            None => Err(answer.why.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()),
+        }
+    }
+
+    /// Tells a lender that this node does not have a loan any more; whether it has ended there.
+    pub async fn give_back(&self, lender: NodeId, number: LoanNumber) -> bool {
+        let question = Question { number: TAKE_BACK, body: v2::pack(&number) };
+        self.question(lender, question).await.unwrap_or(false)
+    }
+
+    /// What a node has borrowed and lent.
+    ///
+    /// # Errors
+    /// It does not answer, or is of a release that lends nothing.
+    pub async fn ask_loans_held(&self, node: NodeId) -> io::Result<LoansHeld> {
+        let question = Question { number: HELD, body: Bytes::new() };
+        let told: v2::LoansHeld = self.question(node, question).await?;
+        let present = |loans: Vec<(u64, v2::Loan)>| {
+            let loans = loans.into_iter().map(|(number, loan)| Some((number, loan.present()?)));
+            loans.collect::<Option<_>>().ok_or_else(|| io::Error::other("no loans at all"))
+        };
+        // After it answered: what this node hears meanwhile makes it another sum.
+        let ledger = self.0.link.with(|core, _| core.ledger().hash()).await.map_err(io::Error::other)?;
+        Ok(LoansHeld {
+            knows_the_same: told.ledger == ledger,
+            borrowed: present(told.borrowed)?,
+            lent: present(told.lent)?,
+        })
+    }
+
+    async fn question<T: DeserializeOwned>(&self, node: NodeId, question: Question) -> io::Result<T> {
+        let address = self.view().borrow().nodes.get(&node).map(|node| node.address);
+        let address = address.ok_or_else(|| io::Error::other("it is no node of the cluster"))?;
+        self.0.streams.question(node, address, question).await
+    }
+}
