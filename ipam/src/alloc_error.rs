@@ -11,8 +11,8 @@ use crate::{AddrRange, Block, Item};
 pub enum AllocError {
     /// The plan has fewer blocks than this node's index needs, and whatever it borrowed is in use.
     #[error(
-        "node index {index} has no block in {subnet}: {blocks} nodes fit, with {block_size} addresses each{}; create the network with a smaller --block-size or a larger subnet",
-        also(", and all", *borrowed, "that it borrowed are in use")
+        "{}; create the network with a smaller --block-size or a larger subnet",
+        no_block(*index, subnet, (*blocks, *block_size), *borrowed)
     )]
     NoBlock {
         /// The node's index.
@@ -28,8 +28,8 @@ pub enum AllocError {
     },
     /// Every address of the node's block that it has itself is in use, and whatever it borrowed.
     #[error(
-        "the block {block} of node index {} is full: {here} of {size} addresses in use on this node, {elsewhere} on others{}{}; detach endpoints here, attach on another node, or create the network with a larger --block-size",
-        block.index, also(",", *lent, "lent"), also(", and all", *borrowed, "that it borrowed are in use")
+        "{}; detach endpoints here, attach on another node, or create the network with a larger --block-size",
+        block_full(block, (*here, *elsewhere, *lent), *size, *borrowed)
     )]
     BlockFull {
         /// The block.
@@ -147,13 +147,36 @@ pub enum AllocError {
 }
 
 impl AllocError {
-    /// The subnet in which this node has nothing left, where that is why: with more of it the request could be granted.
-    pub fn exhausted(&self) -> Option<IpNetwork> {
+    /// The subnet in which this node has nothing left, where that is why, and what it has there, in a sentence: with more
+    /// of it the request could be granted.
+    pub fn exhausted(&self) -> Option<(IpNetwork, String)> {
         match self {
-            Self::NoBlock { subnet, .. } | Self::BlockFull { subnet, .. } => Some(*subnet),
+            Self::NoBlock { index, subnet, blocks, block_size, borrowed } => {
+                Some((*subnet, no_block(*index, subnet, (*blocks, *block_size), *borrowed)))
+            }
+            Self::BlockFull { block, subnet, here, elsewhere, lent, size, borrowed } => {
+                Some((*subnet, block_full(block, (*here, *elsewhere, *lent), *size, *borrowed)))
+            }
             _ => None,
         }
     }
+}
+
+fn no_block(index: u32, subnet: &IpNetwork, (blocks, block_size): (u64, u64), borrowed: u64) -> String {
+    format!(
+        "node index {index} has no block in {subnet}: {blocks} nodes fit, with {block_size} addresses each{}",
+        also(", and all", borrowed, "that it borrowed are in use")
+    )
+}
+
+fn block_full(block: &Block, (here, elsewhere, lent): (u64, u64, u64), size: u64, borrowed: u64) -> String {
+    format!(
+        "the block {block} of node index {} is full: {here} of {size} addresses in use on this node, {elsewhere} on \
+         others{}{}",
+        block.index,
+        also(",", lent, "lent"),
+        also(", and all", borrowed, "that it borrowed are in use")
+    )
 }
 
 /// A half sentence about a number of addresses, where there are any.

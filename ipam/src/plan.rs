@@ -168,6 +168,21 @@ impl SubnetPlan {
         Ok(Block { index, ranges: ranges.collect() })
     }
 
+    /// How many addresses of the block of `index` are in none of these ranges; `None` where there is no such block.
+    pub fn free_in_block(&self, index: u32, busy: &[AddrRange]) -> Option<u64> {
+        let (first, last) = self.block_ordinals(index)?;
+        let spans = busy.iter().filter_map(|range| self.ordinals_in(range));
+        let mut spans: Vec<_> = spans.filter(|(low, high)| *low <= last && *high >= first).collect();
+        spans.sort_unstable();
+        let (mut free, mut next) = (0, first);
+        for (low, high) in spans {
+            free += low.saturating_sub(next);
+            next = next.max(high + 1);
+        }
+        // Lossless: a block has at most `MAX_BLOCK_SIZE` addresses.
+        Some((free + (last + 1).saturating_sub(next)) as u64)
+    }
+
     /// Who `address` belongs to.
     pub fn owner(&self, address: IpAddr) -> Owner<'_> {
         let Some(offset) = self.space.offset(address) else { return Owner::Outside };

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::borrowing::Borrowing;
 use super::fresh::Fresh;
+use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::zeroconf::Zeroconf;
@@ -47,6 +49,10 @@ pub struct Session {
     pub counted: Fresh<BTreeMap<String, u64>>,
     /// Who hands out indexes, as far as it is known.
     pub manager: Fresh<Option<NodeId>>,
+    /// What those share that borrow addresses at the same time.
+    pub borrowing: Borrowing,
+    /// What lends this node's addresses.
+    pub lender: Lender,
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
@@ -173,6 +179,8 @@ impl Session {
             events: context.events.clone(),
         };
         tasks.spawn(zeroconf.run(stop.clone()));
+        let lender = Lender::new(cluster.clone(), reconciler.clone());
+        tasks.spawn(lender.clone().run(stop.clone()));
         tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
             tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
@@ -190,6 +198,8 @@ impl Session {
             presence,
             counted: Fresh::default(),
             manager: Fresh::default(),
+            borrowing: Borrowing::default(),
+            lender,
             planned: Fresh::default(),
             context: context.clone(),
             started: Instant::now(),
@@ -335,7 +345,7 @@ fn open_leases(cluster: &Cluster, local: &mut Local) -> Result<(), ApiError> {
     let view = cluster.view().borrow().clone();
     let Some(me) = view.myself() else { return Ok(()) };
     for network in view.networks.values() {
-        local.open_leases(&network.spec, me.index)?;
+        local.open_leases(&network.spec, me.index, &view)?;
     }
     Ok(())
 }

@@ -59,7 +59,7 @@ async fn complete(
     let mut work = reconciler.work().await;
     for key in lacking {
         let Some(mut record) = work.local.endpoints.get(&key).cloned() else { continue };
-        let opened = work.local.open_leases(spec, me.index);
+        let opened = work.local.open_leases(spec, me.index, view);
         let given = opened
             .and_then(|()| work.local.leases.complete(spec, &record.endpoint, |ip| taken.contains(&ip)));
         let given = match given {

@@ -119,6 +119,7 @@ impl Cluster {
             peers: BTreeMap::new(),
             records: Vec::new(),
             lent: BTreeMap::new(),
+            cleared: Default::default(),
             authority: Some(gate.to_store()),
         };
         store::enter(&common.state, &entered)?;
@@ -172,7 +173,7 @@ impl Cluster {
         initial: Initial,
         sockets: Sockets,
     ) -> Result<Self, ClusterError> {
-        let Remembered { enrolment, keys, ledger, peers, records, lent, .. } = remembered;
+        let Remembered { enrolment, keys, ledger, peers, records, lent, cleared, .. } = remembered;
         let incarnation = store::next_incarnation(&config.state, config.machine.as_deref(), now_ms())?;
         let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
         let tls = Trusted::new(
@@ -207,6 +208,7 @@ impl Cluster {
             zeroconf: initial.zeroconf,
             draining: initial.draining,
             lent,
+            cleared,
             records,
             protocols: config.protocols,
             wall_ms: now_ms(),

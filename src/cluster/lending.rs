@@ -14,10 +14,11 @@ use ipnetwork::IpNetwork;
 use lanmesh_ipam::AddrRange;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::ClusterError;
-use super::core::{Core, Persist};
+use super::core::{Core, Persist, ToClear};
 use super::handle::Cluster;
 use super::streams::{self, Streams};
 use super::v2::{self, Stands};
@@ -35,6 +36,8 @@ const HELD: u16 = 4;
 const WAITING: usize = 32;
 /// How long the agent may take. Whoever asks waits no longer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long each may take that is asked what it has borrowed.
+const HELD_WITHIN: Duration = Duration::from_secs(5);
 /// The longest reason that is believed, in characters.
 const REASON_MAX: usize = 300;
 
@@ -67,15 +70,14 @@ pub enum LoanWish {
     Borrowed(oneshot::Sender<BTreeMap<LoanNumber, Loan>>),
 }
 
-/// What a node has borrowed and lent.
+/// What a node has borrowed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoansHeld {
-    /// Whether it knows of the same nodes as this one, of those that are gone too, and of the same manager.
-    pub knows_the_same: bool,
+    /// The sum of its ledger before it looked: where it is that of another node, both know of the same nodes, of those that
+    /// are gone too, and of the same manager.
+    pub ledger: u64,
     /// What it has borrowed.
     pub borrowed: BTreeMap<LoanNumber, Loan>,
-    /// What it has lent.
-    pub lent: BTreeMap<LoanNumber, Loan>,
 }
 
 /// Where the requests of others come in and the agent takes them.
@@ -125,14 +127,10 @@ impl Streams {
                 Some(v2::pack(&self.take_back(Some(peer), BTreeSet::from([number])).await.is_ok()))
             }
             HELD => {
+                // First the ledger: what is borrowed after it is told is borrowed of nobody who is gone by it.
+                let ledger = self.link.with(|core, _| core.ledger().hash()).await.ok()?;
                 let borrowed = self.desk.ask(peer, LoanWish::Borrowed).await?;
-                let told = self.link.with(move |core, _| v2::LoansHeld {
-                    // Afterwards: nothing is taken from somebody who is gone by this ledger.
-                    ledger: core.ledger().hash(),
-                    borrowed: v2::loans(&borrowed),
-                    lent: v2::loans(&core.lent()),
-                });
-                Some(v2::pack(&told.await.ok()?))
+                Some(v2::pack(&v2::LoansHeld { ledger, borrowed: v2::loans(&borrowed) }))
             }
             _ => None,
         }
@@ -237,7 +235,7 @@ impl Cluster {
         self.question(lender, question).await.unwrap_or(false)
     }
 
-    /// What a node has borrowed and lent.
+    /// What a node has borrowed.
     ///
     /// # Errors
     /// It does not answer, or is of a release that lends nothing.
@@ -248,13 +246,52 @@ impl Cluster {
             let loans = loans.into_iter().map(|(number, loan)| Some((number, loan.present()?)));
             loans.collect::<Option<_>>().ok_or_else(|| io::Error::other("no loans at all"))
         };
-        // After it answered: what this node hears meanwhile makes it another sum.
-        let ledger = self.0.link.with(|core, _| core.ledger().hash()).await.map_err(io::Error::other)?;
-        Ok(LoansHeld {
-            knows_the_same: told.ledger == ledger,
-            borrowed: present(told.borrowed)?,
-            lent: present(told.lent)?,
-        })
+        Ok(LoansHeld { ledger: told.ledger, borrowed: present(told.borrowed)? })
+    }
+
+    /// The indexes whose block this node, as the manager, may not lend; `None` while it does not know what was lent before
+    /// it became the manager.
+    pub async fn owned_blocks(&self) -> Result<Option<BTreeSet<u32>>, ClusterError> {
+        self.0.link.with(|core, _| core.owned()).await
+    }
+
+    /// Learns, where this node is the manager, what all nodes have that was lent by those who are gone: before that nothing
+    /// of the blocks of these is lent, and their indexes are given to nobody by themselves. Who could not say is the answer;
+    /// where somebody could not, nothing was learned.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub async fn clear_blocks(&self) -> Result<BTreeSet<NodeId>, ClusterError> {
+        let asked = self.0.link.with(|core, _| core.to_clear()).await?;
+        let Some(ToClear { cleared, ledger, ask }) = asked else { return Ok(BTreeSet::new()) };
+        let mut answers = JoinSet::new();
+        for node in ask {
+            let cluster = self.clone();
+            answers.spawn(async move { (node, timeout(HELD_WITHIN, cluster.ask_loans_held(node)).await) });
+        }
+        // Its own like that of any other: after it was known who is gone.
+        let own = self.0.streams.desk.ask(self.me(), LoanWish::Borrowed).await;
+        let mut silent = BTreeSet::new();
+        let mut borrowed = own.unwrap_or_else(|| {
+            silent.insert(self.me());
+            BTreeMap::new()
+        });
+        while let Some(answer) = answers.join_next().await {
+            match answer {
+                Ok((_, Ok(Ok(held)))) if held.ledger == ledger => borrowed.extend(held.borrowed),
+                Ok((node, _)) => drop(silent.insert(node)),
+                Err(_) => return Err(ClusterError::Stopped),
+            }
+        }
+        if silent.is_empty() {
+            let prepare = move |core: &Core, _| {
+                let (changes, inherited) = core.may_clear(&cleared, borrowed);
+                Ok::<_, ClusterError>((changes, (cleared, inherited)))
+            };
+            let commit = |core: &mut Core, (cleared, inherited), now| core.clear(cleared, &inherited, now);
+            self.0.streams.durably(prepare, commit).await?;
+        }
+        Ok(silent)
     }
 
     async fn question<T: DeserializeOwned>(&self, node: NodeId, question: Question) -> io::Result<T> {

@@ -71,6 +71,7 @@ enum Place {
     Owed(NodeId),
     Paid,
     Loan(LoanNumber),
+    Cleared,
 }
 
 impl Place {
@@ -87,6 +88,7 @@ impl Place {
             Persist::Owed(node) => Self::Owed(*node),
             Persist::Paid => Self::Paid,
             Persist::Lent(number, _) | Persist::TakenBack(number) => Self::Loan(*number),
+            Persist::Cleared(_) => Self::Cleared,
         }
     }
 }

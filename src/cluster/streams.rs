@@ -414,7 +414,7 @@ impl Streams {
             let (candidate, not_manager) = (candidate.clone(), not_manager.clone());
             move |core, _| {
                 if core.is_manager() {
-                    gate::place(&candidate, core.ledger(), &core.lent_blocks())
+                    gate::place(&candidate, core.ledger(), &core.indexes())
                 } else {
                     Err(not_manager)
                 }
@@ -433,8 +433,7 @@ impl Streams {
                 if !core.is_manager() {
                     return Err(not_manager);
                 }
-                let admission =
-                    gate::place_as(&candidate, core.ledger(), &core.lent_blocks(), admission.node)?;
+                let admission = gate::place_as(&candidate, core.ledger(), &core.indexes(), admission.node)?;
                 let said = core.admission(admission.clone()).into_iter().map(Persist::Claim);
                 Ok((said.collect(), admission))
             }

@@ -5,12 +5,38 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use lanmesh_ipam::{NetworkPlan, Owner};
+use serde::{Deserialize, Serialize};
 
 use super::{Core, Persist};
 use crate::cluster::ClusterError;
 use crate::cluster::facts::Scope;
+use crate::cluster::join::gate::Indexes;
 use crate::cluster::kinds::LoanKind;
-use crate::model::{Loan, LoanNumber, NetworkId, NodeIndex};
+use crate::cluster::ledger::Admission;
+use crate::model::{Loan, LoanNumber, NetworkId, NodeId, NodeIndex};
+
+/// The term of a cluster's first manager.
+const FIRST_TERM: u64 = 1;
+
+/// Of whom the manager knows what they lent before they were gone, or had to lend no more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cluster) struct Cleared {
+    /// The term in which it asked: since then it knows what the managers before it lent.
+    pub term: u64,
+    /// The nodes that were gone then.
+    pub gone: BTreeSet<NodeId>,
+}
+
+/// What the manager has to ask before it lends.
+#[derive(Debug, Clone)]
+pub(in crate::cluster) struct ToClear {
+    /// What it knows once all have answered.
+    pub cleared: Cleared,
+    /// The sum of the ledger that says who is gone: whoever has another one may know of others.
+    pub ledger: u64,
+    /// Who is to be asked.
+    pub ask: BTreeSet<NodeId>,
+}
 
 impl Core {
     /// Publishes what a node that starts has lent.
@@ -74,7 +100,7 @@ impl Core {
     }
 
     /// The indexes of which something is lent in any network, by anybody that this node has heard of.
-    pub fn lent_blocks(&self) -> Vec<RangeInclusive<u32>> {
+    fn lent_blocks(&self) -> Vec<RangeInclusive<u32>> {
         let mut plans: BTreeMap<NetworkId, Option<NetworkPlan>> = BTreeMap::new();
         let loans = self.facts.all_known(Scope::Node).flat_map(|(_, known)| known.loans.values());
         let lent = loans.filter_map(|loan| {
@@ -84,13 +110,96 @@ impl Core {
         lent.collect()
     }
 
-    /// Whether this node lends of an index's block: it is its own, or no node's and this node the manager.
+    /// Whether this node lends of an index's block: it is its own, or no node's and this node the manager, which knows what
+    /// is lent of it.
     fn lends(&self, index: NodeIndex) -> bool {
-        let mut owners =
-            self.ledger.nodes().filter(|node| self.ledger.is_member(node.node) && node.index == index);
-        match owners.next() {
+        match self.of_cluster().find(|node| node.index == index) {
             Some(owner) => owner.node == self.me,
-            None => self.is_manager(),
+            None => self.is_manager() && self.is_clear() && !self.unclear().any(|gone| gone.index == index),
+        }
+    }
+
+    /// The nodes of the cluster, without those that are gone.
+    fn of_cluster(&self) -> impl Iterator<Item = &Admission> {
+        self.ledger.nodes().filter(|node| self.ledger.is_member(node.node))
+    }
+
+    /// Those who are gone of whom it is not known what they lent, and so what is free of their blocks.
+    fn unclear(&self) -> impl Iterator<Item = &Admission> {
+        let all = self.ledger.admissions();
+        all.filter(|node| !self.ledger.is_member(node.node) && !self.cleared.gone.contains(&node.node))
+    }
+
+    fn term(&self) -> u64 {
+        self.ledger.manager().map_or(0, |(term, _)| term)
+    }
+
+    /// Whether this node, the manager, knows what the managers before it lent: there was none, or all were asked.
+    fn is_clear(&self) -> bool {
+        self.term() <= FIRST_TERM || self.cleared.term == self.term()
+    }
+
+    /// The indexes whose block is not the manager's to lend: a node's, or those of nodes that are gone and of whom it is
+    /// not known what they lent. `None`: nothing is known yet of what was lent before this node was the manager.
+    pub fn owned(&self) -> Option<BTreeSet<u32>> {
+        let owned = self.of_cluster().chain(self.unclear()).map(|node| node.index.0);
+        self.is_clear().then(|| owned.collect())
+    }
+
+    /// What decides, beside the ledger, which index a node gets.
+    pub fn indexes(&self) -> Indexes {
+        let forgotten = if self.is_clear() { self.cleared.gone.clone() } else { BTreeSet::new() };
+        Indexes { lent: self.lent_blocks(), forgotten }
+    }
+
+    /// What the manager has yet to learn, and of whom; `None` where there is nothing, or this node is not the manager.
+    pub fn to_clear(&self) -> Option<ToClear> {
+        if !self.is_manager() || (self.is_clear() && self.unclear().next().is_none()) {
+            return None;
+        }
+        let gone = self.ledger.admissions().filter(|node| !self.ledger.is_member(node.node));
+        let cleared = Cleared { term: self.term(), gone: gone.map(|node| node.node).collect() };
+        let ask = self.of_cluster().map(|node| node.node).filter(|node| *node != self.me).collect();
+        Some(ToClear { cleared, ledger: self.ledger.hash(), ask })
+    }
+
+    /// What is to be written down before the manager knows what was lent by those who are gone, of which all nodes said what
+    /// they have; and what of that it has lent itself from then on.
+    pub fn may_clear(
+        &self,
+        cleared: &Cleared,
+        borrowed: BTreeMap<LoanNumber, Loan>,
+    ) -> (Vec<Persist>, BTreeMap<LoanNumber, Loan>) {
+        let all = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));
+        let known: BTreeSet<LoanNumber> = all.flat_map(|(_, known)| known.loans.keys().copied()).collect();
+        let is_one = |loan: &Loan| self.ledger.is_member(loan.to) && self.network(loan.network).is_some();
+        let inherited: BTreeMap<LoanNumber, Loan> =
+            borrowed.into_iter().filter(|(number, loan)| !known.contains(number) && is_one(loan)).collect();
+        let mut changes = kept(&inherited);
+        changes.push(Persist::Cleared(cleared.clone()));
+        (changes, inherited)
+    }
+
+    /// All nodes have said what they have.
+    pub fn clear(&mut self, cleared: Cleared, inherited: &BTreeMap<LoanNumber, Loan>, now: Duration) {
+        self.cleared = cleared;
+        self.inherit(inherited, now);
+    }
+
+    /// What a node that is to go has lent to others, by what it said, and what is to be written down before the manager has
+    /// lent that from then on.
+    pub fn may_inherit(&self, from: NodeId) -> (Vec<Persist>, BTreeMap<LoanNumber, Loan>) {
+        let said =
+            self.facts.known(Scope::Node, from).map(|known| (*known.loans).clone()).unwrap_or_default();
+        let stays = |loan: &Loan| loan.to != from && self.ledger.is_member(loan.to);
+        let inherited = said.into_iter().filter(|(_, loan)| stays(loan)).collect();
+        (kept(&inherited), inherited)
+    }
+
+    /// From now on this node has lent these.
+    pub fn inherit(&mut self, loans: &BTreeMap<LoanNumber, Loan>, now: Duration) {
+        for (number, loan) in loans {
+            self.lend(*number, loan, now);
         }
     }
 
@@ -107,6 +216,10 @@ fn blocks(plan: &NetworkPlan, loan: &Loan) -> Option<RangeInclusive<u32>> {
         _ => None,
     });
     Some(first?..=last?)
+}
+
+fn kept(loans: &BTreeMap<LoanNumber, Loan>) -> Vec<Persist> {
+    loans.iter().map(|(number, loan)| Persist::Lent(*number, *loan)).collect()
 }
 
 fn overlap(a: &Loan, b: &Loan) -> bool {

@@ -20,6 +20,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+pub(super) use lending::{Cleared, ToClear};
+
 use super::authority::StoredAuthority;
 use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
 use super::gossip_key::GossipKey;
@@ -93,6 +95,8 @@ pub(super) enum Persist {
     Lent(LoanNumber, Loan),
     /// It has that back.
     TakenBack(LoanNumber),
+    /// Of whom the manager knows what they lent.
+    Cleared(Cleared),
 }
 
 /// What a node starts with.
@@ -121,6 +125,8 @@ pub(super) struct Boot {
     pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
     /// What it has lent of networks' addresses.
     pub lent: BTreeMap<LoanNumber, Loan>,
+    /// Of whom it, as the manager, knows what they lent.
+    pub cleared: Cleared,
     /// The records of the whole cluster that it remembers or was given.
     pub records: Vec<Record>,
     /// Which versions of the protocol it speaks.
@@ -200,6 +206,8 @@ pub(super) struct Core {
     elsewhere: BTreeMap<Run, SocketAddr>,
     /// When another run of this node was last seen to live.
     twice_at: Option<Duration>,
+    /// Of whom this node, as the manager, knows what they lent.
+    cleared: Cleared,
 }
 
 impl Core {
@@ -207,7 +215,7 @@ impl Core {
     pub fn start(boot: Boot, now: Duration) -> Self {
         let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
         let Boot { mut peers, mut initial, groups, zeroconf, draining, timing, seed, .. } = boot;
-        let Boot { lent, records, protocols, wall_ms, .. } = boot;
+        let Boot { lent, cleared, records, protocols, wall_ms, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.protocols = (protocols.lowest, protocols.highest);
         let wall_ms = wall_ms.saturating_sub(millis(now));
@@ -263,6 +271,7 @@ impl Core {
             rivals: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             twice_at: None,
+            cleared,
             ledger,
             peers,
         };

@@ -122,6 +122,7 @@ impl Caller {
             peers,
             records,
             lent: Default::default(),
+            cleared: Default::default(),
             authority: None,
         })
     }

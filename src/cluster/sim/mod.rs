@@ -179,6 +179,7 @@ impl Sim {
             zeroconf: BTreeMap::new(),
             draining: BTreeMap::new(),
             lent: self.nodes[n].lent.clone(),
+            cleared: Default::default(),
             records: self.nodes[n].records.clone(),
             protocols: Protocols::SPOKEN,
             wall_ms: 1_000_000,

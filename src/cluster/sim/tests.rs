@@ -259,7 +259,7 @@ fn an_index_that_two_managers_gave_during_a_cut_belongs_to_the_node_of_the_later
             let overruled = |n| core.ledger().overruled_by(id(n)).map(|other| other.node);
             assert_eq!((overruled(11), overruled(12)), (Some(id(12)), None));
             assert_eq!(core.ledger().authorities().count(), 2);
-            assert_eq!(core.ledger().free_index(|_| false), NodeIndex(5));
+            assert_eq!(core.ledger().free_index(&Default::default(), |_| false), NodeIndex(5));
         }
     }
 }

@@ -12,7 +12,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use super::authority::StoredAuthority;
-use super::core::Persist;
+use super::core::{Cleared, Persist};
 use super::facts::{FactKey, Incarnation, Kind, Record, Stamp};
 use super::gossip_key::GossipKey;
 use super::kinds::NodeFact;
@@ -39,6 +39,7 @@ const OWED: &str = "cluster/owed/";
 const LEAVING: &str = "cluster/leaving";
 const MACHINE: &str = "cluster/machine";
 const LENT: &str = "cluster/lent/";
+const CLEARED: &str = "cluster/cleared";
 
 /// Who this node is in its cluster.
 #[derive(Clone, Serialize, Deserialize)]
@@ -97,6 +98,7 @@ pub(super) struct Remembered {
     pub peers: BTreeMap<NodeId, NodeFact>,
     pub records: Vec<Record>,
     pub lent: BTreeMap<LoanNumber, Loan>,
+    pub cleared: Cleared,
     pub authority: Option<StoredAuthority>,
 }
 
@@ -136,6 +138,7 @@ pub(super) fn load(state: &State) -> Result<Option<Remembered>, StateError> {
         enrolment,
         records,
         lent,
+        cleared: state.get(CLEARED)?.unwrap_or_default(),
         keys: state.get(KEYS)?.unwrap_or_default(),
         ledger,
         peers: peers.collect(),
@@ -267,6 +270,7 @@ pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError>
             Persist::Record(record) => keep(&mut batch, record),
             Persist::Forget(key) => batch.delete(kept_at(key)),
             Persist::Lent(number, loan) => batch.put(lent_at(*number), loan),
+            Persist::Cleared(cleared) => batch.put(CLEARED, cleared),
             Persist::TakenBack(number) => batch.delete(lent_at(*number)),
             Persist::Owed(node) => {
                 owing.insert(*node);

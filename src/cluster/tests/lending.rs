@@ -70,8 +70,8 @@ async fn a_loan_is_known_on_both_sides_survives_the_lender_and_ends_on_the_borro
         until(n, "the loan", |view| lent_to(view, n1.me(), n2.me()) == [(5, lent)].into()).await;
     }
     let held = n3.ask_loans_held(n1.me()).await.unwrap();
-    assert_eq!(held.lent.keys().collect::<Vec<_>>(), [&5]);
-    assert!(held.knows_the_same && held.borrowed.contains_key(&77), "{held:?}");
+    assert_eq!(held.borrowed.keys().collect::<Vec<_>>(), [&77]);
+    assert_eq!(held.ledger, n2.ask_loans_held(n1.me()).await.unwrap().ledger);
 
     let me = n1.me();
     stop(n1, agent).await;
@@ -127,6 +127,61 @@ async fn a_node_lends_what_is_its_own_and_no_index_is_given_whose_block_is_lent(
     n1.remove_node(n2.me()).await.unwrap();
     let again = loan("10.10.0.230", &n2);
     assert!(matches!(n1.lend(5, again).await, Err(ClusterError::NoSuchNode(_))));
+    // What it had lent to others the manager has lent now.
     n1.take_back(BTreeSet::from([3, 99])).await.unwrap();
-    assert!(n1.view().borrow().loans.is_empty());
+    assert_eq!(lent_to(&n1.view().borrow(), n1.me(), n1.me()), [(2, range("10.10.0.30-10.10.0.33"))].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_block_of_a_node_that_is_gone_is_lent_and_its_index_given_once_all_have_said_what_they_have() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let (n2, n3) = (place.join(2, &n1).await, place.join(3, &n1).await);
+    all_see_each_other(&[&n1, &n2, &n3]).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap().id;
+    until(&n3, "the network", |view| view.networks.contains_key(&net)).await;
+    assert_eq!(n1.owned_blocks().await.unwrap(), Some([0, 1, 2].into()));
+    assert!(n1.clear_blocks().await.unwrap().is_empty(), "there is nothing to ask");
+    // What n3 says that it has, of the block of the index 1 and of nobody that the others have heard of, is n1's to lend.
+    let (agent, other) = (agent_of(&n1, net, None), agent_of(&n3, net, None));
+    n2.shutdown().await;
+    n1.remove_node(n2.me()).await.unwrap();
+    assert_eq!(n1.owned_blocks().await.unwrap(), Some([0, 1, 2].into()), "before anybody was asked");
+    let of_removed = Loan { network: net, range: range("10.10.0.18-10.10.0.20"), to: n1.me() };
+    assert!(n1.lend(6, of_removed).await.is_err());
+    n3.shutdown().await;
+    other.abort();
+    let _ = other.await;
+    assert_eq!(n1.clear_blocks().await.unwrap(), [n3.me()].into(), "it cannot be asked");
+    assert!(n1.lend(6, of_removed).await.is_err());
+    drop(n3);
+
+    let n3 = place.resume(3, Initial::default()).await;
+    let other = agent_of(&n3, net, None);
+    until(&n1, "it is back", |view| is_alive(view, 3)).await;
+    let begun = Instant::now();
+    while !n1.clear_blocks().await.unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not hear of the removal");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(n1.owned_blocks().await.unwrap(), Some([0, 2].into()));
+    // Both agents say that they have 10.10.0.9 under one number: whoever is asked, it is lent once.
+    let inherited = n1.view().borrow().loans[&n1.me()].clone();
+    assert_eq!(inherited.keys().collect::<Vec<_>>(), [&77]);
+    n1.lend(6, of_removed).await.unwrap();
+    let place_of = |cluster: &Cluster| cluster.view().borrow().myself().map(|me| me.index.0);
+    let n4 = place.join(4, &n1).await;
+    assert_eq!(place_of(&n4), Some(3), "something of the block of 1 is lent");
+    n1.take_back([6].into()).await.unwrap();
+    let n5 = place.join(5, &n1).await;
+    assert_eq!(place_of(&n5), Some(1));
+    assert!(n1.lend(7, of_removed).await.is_err(), "it is another node's now");
+    stop(n1, agent).await;
+    let n1 = place.resume(1, Initial::default()).await;
+    assert_eq!(
+        n1.owned_blocks().await.unwrap(),
+        Some([0, 1, 2, 3].into()),
+        "what was learned is not durable"
+    );
+    other.abort();
 }

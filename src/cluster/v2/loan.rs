@@ -35,13 +35,12 @@ pub(in crate::cluster) struct LoanAnswer {
     pub why: String,
 }
 
-/// What a node has borrowed and what it lent, and the sum of its ledger, that says what it knows of who is gone.
+/// What a node has borrowed, and the sum of its ledger, which says what it knows of who is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cluster) struct LoansHeld {
     pub ledger: u64,
     /// Each with its number.
     pub borrowed: Vec<(u64, Loan)>,
-    pub lent: Vec<(u64, Loan)>,
 }
 
 impl Stands<PresentLoan> for Loan {

@@ -1,0 +1,175 @@
+//! A subnet can be used to its last address, whichever node its endpoints are on: nodes borrow of each other's blocks.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until};
+
+/// What is not used goes back after a while.
+const GOES_BACK: Duration = Duration::from_secs(60);
+
+/// Seven blocks of four.
+const SMALL: [&str; 4] = ["--subnet", "10.84.0.0/27", "--block-size", "4"];
+
+fn address(answer: &Value) -> String {
+    let address = answer["addresses"][0].as_str().expect("an address");
+    address.split('/').next().expect("is never empty").to_owned()
+}
+
+/// Attaches containers of these names; their addresses.
+fn attach_all(node: &Node, names: impl IntoIterator<Item = String>) -> (Vec<String>, Vec<Container>) {
+    let attach = |name: String| {
+        let container = Container::named(&name);
+        (address(&node.attach("net", &name, &container)), container)
+    };
+    names.into_iter().map(attach).unzip()
+}
+
+/// What is lent, as a node says it: the range, by whom, to whom.
+fn lent(node: &Node) -> Result<BTreeSet<(String, String, String)>, String> {
+    let plan = node.lanmesh(["ipam", "plan", "net", "--json"]).ok()?;
+    let rows = plan["subnets"][0]["lent"].as_array().cloned().unwrap_or_default();
+    let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
+    Ok(rows.iter().map(|row| (text(row, "range"), text(row, "from"), text(row, "to"))).collect())
+}
+
+fn wait_lent(
+    node: &Node,
+    what: &str,
+    time: Duration,
+    test: impl Fn(&BTreeSet<(String, String, String)>) -> bool,
+) {
+    wait_until(what, time, || {
+        let lent = lent(node)?;
+        if test(&lent) { Ok(()) } else { Err(format!("{lent:?}")) }
+    });
+}
+
+fn three_nodes(lab: Lab, network: &[&str]) -> Lab {
+    let lab = lab.cluster();
+    lab.network("net", network);
+    lab
+}
+
+#[test]
+fn a_node_whose_block_is_full_borrows_keeps_it_when_its_agent_is_killed_and_gives_it_back() {
+    let lab = three_nodes(lab!(3), &SMALL);
+    let (n1, n2, n3) = (lab.node(1), lab.node(2), lab.node(3));
+    let asking = Container::named("asking");
+    n3.attach("net", "asking", &asking);
+    let (addresses, _containers) = attach_all(n2, (0..6).map(|n| format!("b{n}")));
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 6, "{addresses:?}");
+    let block = n2.lanmesh(["ipam", "plan", "net", "--json"]).json()["subnets"][0]["block"].to_string();
+    assert_eq!(block, "[\"10.84.0.6-10.84.0.9\"]");
+    for borrowed in &addresses[4..] {
+        // Of the highest block, which is no node's.
+        assert!(
+            ["10.84.0.26", "10.84.0.27", "10.84.0.28", "10.84.0.29"].contains(&borrowed.as_str()),
+            "{borrowed}"
+        );
+        wait_until("it is reached", SOON, || ping(&asking, borrowed));
+    }
+    for node in [n1, n2, n3] {
+        wait_lent(node, "all know what is lent", SOON, |lent| {
+            lent.len() == 2 && lent.iter().all(|(_, from, to)| (from.as_str(), to.as_str()) == ("n1", "n2"))
+        });
+    }
+    let shown = n3.lanmesh(["ipam", "plan", "net"]).success();
+    assert!(shown.contains("LENT") && shown.contains(addresses[5].as_str()), "{shown}");
+
+    // An address of what is lent is granted by whoever has it alone, and the refusal says who that is.
+    let other = Container::named("other");
+    let why = n1.try_attach("net", "other", &other, &["--ip", &addresses[5]]).refusal();
+    assert!(why.contains("n2"), "{why}");
+
+    n2.kill();
+    assert!(ping(&asking, &addresses[5]).is_ok(), "the traffic goes on");
+    n2.start_and_wait();
+    n2.wait_alive(3);
+    wait_lent(n1, "it is lent still", SOON, |lent| lent.len() == 2);
+    ping(&asking, &addresses[5]).expect("it is reached after the restart");
+    // What it had it gets again.
+    n2.detach("net", "b5");
+    let again = Container::named("b5-again");
+    assert_eq!(address(&n2.attach("net", "b5", &again)), addresses[5]);
+
+    for name in ["b4", "b5"] {
+        n2.detach("net", name);
+    }
+    for node in [n1, n3] {
+        wait_lent(node, "all went back", GOES_BACK, BTreeSet::is_empty);
+    }
+    // By then somebody else can have it.
+    let (addresses, _more) = attach_all(n3, (0..5).map(|n| format!("c{n}")));
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 5);
+}
+
+#[test]
+fn one_node_has_all_that_the_others_do_not_use_and_is_then_told_that_the_subnet_is_full() {
+    let lab = three_nodes(lab!(3), &SMALL);
+    let (mut addresses, _one) = attach_all(lab.node(1), ["a".to_owned()]);
+    let (more, _two) = attach_all(lab.node(3), ["b".to_owned()]);
+    addresses.extend(more);
+    // All of the seven blocks of four.
+    let (more, _three) = attach_all(lab.node(2), (0..26).map(|n| format!("e{n}")));
+    addresses.extend(more);
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 28, "{addresses:?}");
+    let last = Container::named("last");
+    let why = lab.node(2).try_attach("net", "last", &last, &[]).refusal();
+    for part in ["full", "4 of 4", "no node has addresses of 10.84.0.0/27", "--add-subnet"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert!(last.links().is_empty());
+    lab.node(1).detach("net", "a");
+    wait_until("it has the one that became free", SOON, || {
+        lab.node(2).try_attach("net", "last", &last, &[]).ok()
+    });
+    lab.node(1).lanmesh(["network", "set", "net", "--add-subnet", "10.85.0.0/24"]).success();
+}
+
+#[test]
+fn a_node_without_a_block_borrows_and_where_who_could_lend_is_away_the_error_says_who() {
+    // Two blocks of two for three nodes.
+    let lab = three_nodes(lab!(3), &["--subnet", "10.84.0.0/29", "--block-size", "2"]);
+    let (n1, n2, n3) = (lab.node(1), lab.node(2), lab.node(3));
+    let (mut addresses, _first) = attach_all(n3, ["a".to_owned()]);
+    // The manager is away: n2 lends of its own block.
+    n1.kill();
+    wait_until(
+        "n1 is given up",
+        SOON,
+        || {
+            if n3.state_of(n1) == "dead" { Ok(()) } else { Err(n3.state_of(n1)) }
+        },
+    );
+    let (more, _second) = attach_all(n3, ["b".to_owned()]);
+    addresses.extend(more);
+    wait_lent(n3, "n2 lends", SOON, |lent| {
+        lent.iter().any(|(_, from, to)| (from.as_str(), to.as_str()) == ("n2", "n3"))
+    });
+    lab.cut(n2);
+    wait_until(
+        "n2 is given up",
+        SOON,
+        || {
+            if n3.state_of(n2) == "dead" { Ok(()) } else { Err(n3.state_of(n2)) }
+        },
+    );
+    let container = Container::named("c");
+    let why = n3.try_attach("net", "c", &container, &[]).refusal();
+    for part in ["does not answer", "n1", "n2", "bring it back"] {
+        assert!(why.contains(part), "{part}: {why}");
+    }
+    assert!(container.links().is_empty());
+    lab.heal(n2);
+    n1.start_and_wait();
+    n1.wait_alive(3);
+    n3.wait_alive(3);
+    addresses.push(address(&n3.attach("net", "c", &container)));
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 3, "{addresses:?}");
+    // What it still has of its block n2 gives to its own.
+    let (more, _third) = attach_all(n2, ["d".to_owned()]);
+    assert!(!addresses.contains(&more[0]), "{addresses:?} {more:?}");
+}
