@@ -42,12 +42,12 @@ impl Session {
         let id = network_named(&view, network)?.spec.id;
         let spec = &network_named(&view, network)?.spec;
         let wanted = Wanted::new(spec, request, place)?;
-        let mut borrows = self.borrows();
+        let mut borrows = self.borrowing.begin();
         loop {
             match self.attempt(network, id, &name, &wanted).await? {
                 Attempt::Done(answer) => return Ok(*answer),
                 // Somebody has to be asked: that holds nobody up, and what was known before may be so no more.
-                Attempt::NoRoom { subnet, why } => borrows.borrow(self, id, subnet, &why).await?,
+                Attempt::NoRoom { subnet, why } => borrows.borrow(id, subnet, &why).await?,
             }
         }
     }

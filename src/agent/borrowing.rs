@@ -2,6 +2,7 @@
 //!
 //! Does not own: what is lent (`lending`), which address an endpoint gets (`taking`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -11,42 +12,65 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::answers;
-use super::lending::{busy, plan_of};
-use super::session::Session;
+use super::lending::{Lender, busy, plan_of};
 use crate::api::ApiError;
+use crate::cluster::Cluster;
 use crate::local::BorrowedRange;
 use crate::model::{ClusterView, LoanNumber, NetworkId, Node, NodeId, NodeState};
+use crate::reconcile::Reconciler;
 
 /// How long one that is asked may take: what lends writes to a disk, and may be about to attach something.
 const ONE: Duration = Duration::from_secs(2);
 /// How often one attach borrows: in each subnet, and again where others of this node were faster.
 const TRIES: usize = 16;
 
-/// What those that borrow at the same time share.
-#[derive(Default)]
-pub struct Borrowing {
+/// What borrows for this node. Clones share it.
+#[derive(Clone)]
+pub struct Borrowing(Arc<Inner>);
+
+struct Inner {
+    cluster: Cluster,
+    reconciler: Reconciler,
+    lender: Lender,
+    /// How long one that says nothing lives.
+    patience: Duration,
     /// Held by the one that asks. Only those wait that would ask the same; they may find that it was enough for all.
     one: Mutex<()>,
     /// How often something was borrowed.
     count: AtomicU64,
 }
 
-/// The loans of one attach.
+/// The loans for one request.
 pub struct Borrows {
+    borrowing: Borrowing,
     deadline: Instant,
     left: usize,
-    /// How often something had been borrowed when the attach last looked for an address.
+    /// How often something had been borrowed when an address was last looked for.
     seen: u64,
 }
 
-impl Session {
-    /// What an attach that begins now may borrow.
-    pub fn borrows(&self) -> Borrows {
+impl Borrowing {
+    /// What borrows for a node in a cluster, which may lend to itself; `patience` is how long all that are asked for one
+    /// request may take.
+    pub fn new(cluster: Cluster, reconciler: Reconciler, lender: Lender, patience: Duration) -> Self {
+        let (one, count) = (Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { cluster, reconciler, lender, patience, one, count }))
+    }
+
+    /// What a request that begins now may borrow.
+    pub fn begin(&self) -> Borrows {
         Borrows {
-            deadline: Instant::now() + 2 * self.patience().max(ONE),
+            borrowing: self.clone(),
+            deadline: Instant::now() + 2 * self.0.patience.max(ONE),
             left: TRIES,
-            seen: self.borrowing.count.load(Ordering::Acquire),
+            seen: self.0.count.load(Ordering::Acquire),
         }
+    }
+}
+
+impl Inner {
+    fn view(&self) -> Arc<ClusterView> {
+        self.cluster.view().borrow().clone()
     }
 }
 
@@ -55,13 +79,7 @@ impl Borrows {
     ///
     /// # Errors
     /// Nobody lends any, or not in time. Says who did not answer, and what would help.
-    pub async fn borrow(
-        &mut self,
-        session: &Session,
-        network: NetworkId,
-        subnet: IpNetwork,
-        why: &str,
-    ) -> Result<(), ApiError> {
+    pub async fn borrow(&mut self, network: NetworkId, subnet: IpNetwork, why: &str) -> Result<(), ApiError> {
         let too_late = || {
             ApiError::unavailable(format!(
                 "{why}, and others of this node are asking for more: it takes too long"
@@ -69,16 +87,17 @@ impl Borrows {
             .hint("try again")
         };
         self.left = self.left.checked_sub(1).ok_or_else(too_late)?;
-        let one = timeout_at(self.deadline, session.borrowing.one.lock()).await.map_err(|_| too_late())?;
-        let count = session.borrowing.count.load(Ordering::Acquire);
+        let Borrowing(shared) = self.borrowing.clone();
+        let one = timeout_at(self.deadline, shared.one.lock()).await.map_err(|_| too_late())?;
+        let count = shared.count.load(Ordering::Acquire);
         if std::mem::replace(&mut self.seen, count) != count {
             return Ok(());
         }
-        let told = self.ask(session, network, subnet).await;
+        let told = self.ask(&shared, network, subnet).await;
         drop(one);
         match told? {
             Ok(()) => {
-                self.seen = session.borrowing.count.fetch_add(1, Ordering::AcqRel) + 1;
+                self.seen = shared.count.fetch_add(1, Ordering::AcqRel) + 1;
                 Ok(())
             }
             Err(refusals) => Err(refusals.into_error(why, subnet)),
@@ -88,12 +107,12 @@ impl Borrows {
     /// Asks one after another, until one lends.
     async fn ask(
         &self,
-        session: &Session,
+        shared: &Inner,
         network: NetworkId,
         subnet: IpNetwork,
     ) -> Result<Result<(), Refusals>, ApiError> {
-        let view = session.view();
-        let manager = session.cluster.manager().await?.map(|(manager, _)| manager);
+        let view = shared.view();
+        let manager = shared.cluster.manager().await?.map(|(manager, _)| manager);
         let Some(plan) = plan_of(&view, network, subnet) else { return Ok(Err(Refusals::default())) };
         let (lenders, mut refusals) = lenders(&view, network, &plan, manager);
         for lender in lenders {
@@ -103,23 +122,23 @@ impl Borrows {
             }
             let number: LoanNumber = rand::random();
             let wanted = {
-                let mut work = session.reconciler.work().await;
+                let mut work = shared.reconciler.work().await;
                 work.local.borrowed.asks(number);
                 let own = work.local.endpoints.of_network(network);
                 let used = own.filter(|own| own.endpoint.addresses.iter().any(|ip| subnet.contains(ip.ip())));
                 u32::try_from(wanted(used.count() as u64)).unwrap_or(u32::MAX)
             };
             let told = if lender == view.me {
-                Ok(session.lender.lend(view.me, number, (network, subnet), wanted).await)
+                Ok(shared.lender.lend(view.me, number, (network, subnet), wanted).await)
             } else {
-                let asked = session.cluster.ask_loan(lender, number, (network, subnet), wanted);
+                let asked = shared.cluster.ask_loan(lender, number, (network, subnet), wanted);
                 timeout_at(self.deadline.min(Instant::now() + ONE), asked).await
             };
             let name = answers::node_name(&view, &lender);
             match told {
                 Ok(Ok(range)) => {
                     let borrowed = BorrowedRange { network, range, lender };
-                    if take(session, number, borrowed).await? {
+                    if take(shared, number, borrowed).await? {
                         tracing::info!(%range, lender = %name, "borrowed");
                         return Ok(Ok(()));
                     }
@@ -129,18 +148,18 @@ impl Borrows {
                 Err(_) => refusals.silent.push(name),
             }
             // Whatever comes of it is given back once it is heard of.
-            session.reconciler.work().await.local.borrowed.gives_up();
+            shared.reconciler.work().await.local.borrowed.gives_up();
         }
         Ok(Err(refusals))
     }
 }
 
 /// Keeps what was lent; `false` where the lender may not lend it, by what is known now.
-async fn take(session: &Session, number: LoanNumber, borrowed: BorrowedRange) -> Result<bool, ApiError> {
-    let mut work = session.reconciler.work().await;
+async fn take(shared: &Inner, number: LoanNumber, borrowed: BorrowedRange) -> Result<bool, ApiError> {
+    let mut work = shared.reconciler.work().await;
     // Behind the lock: who asks what this node has is told of it, or knows as much of who is gone.
-    let manager = session.cluster.manager().await?.map(|(manager, _)| manager);
-    let view = session.view();
+    let manager = shared.cluster.manager().await?.map(|(manager, _)| manager);
+    let view = shared.view();
     let BorrowedRange { network, range, lender } = borrowed;
     let plans = view.networks.get(&network).into_iter().flat_map(|network| &network.spec.subnets);
     let subnet = plans.copied().find(|subnet| subnet.contains(range.first()));

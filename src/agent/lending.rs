@@ -26,6 +26,8 @@ const ROUND: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// How long a lender may take to hear that it has something back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How many loans lenders are reminded of in one round.
+const AT_ONCE: usize = 16;
 
 /// What lends this node's addresses. Clones share it.
 #[derive(Clone)]
@@ -61,6 +63,9 @@ impl Lender {
                 LoanWish::Lend { answer, .. } if answer.is_closed() => {}
                 LoanWish::Lend { number, network, subnet, wanted, answer } => {
                     let _ = answer.send(self.lend(from, number, (network, subnet), wanted).await);
+                }
+                LoanWish::Remember { number, network, range, answer } => {
+                    let _ = answer.send(self.remember(number, Loan { network, range, to: from }).await);
                 }
                 LoanWish::Borrowed(answer) => {
                     let me = self.cluster.me();
@@ -121,6 +126,17 @@ impl Lender {
         Ok(lent.range)
     }
 
+    /// Knows again of a loan that somebody has: after this node was set back to an older state. Whether it does.
+    async fn remember(&self, number: LoanNumber, loan: Loan) -> bool {
+        let work = self.reconciler.work().await;
+        let mut own = work.local.endpoints.of_network(loan.network);
+        if own.any(|own| uses(own, &loan.range)) {
+            tracing::warn!(range = %loan.range, to = %loan.to, "has of this node what is in use here, and keeps it");
+            return false;
+        }
+        self.cluster.lend(number, loan).await.is_ok()
+    }
+
     /// Why this node, the manager, does not lend of the blocks of nobody.
     fn unclear(&self, view: &ClusterView) -> String {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,13 +151,14 @@ impl Lender {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle: BTreeMap<LoanNumber, Instant> = BTreeMap::new();
-        let mut orphans = BTreeSet::new();
+        let (mut orphans, mut unsaid) = (BTreeSet::new(), BTreeSet::new());
         loop {
             rounds.tick().await;
             match self.drop_idle(&mut idle).await {
                 Ok(strays) => self.tell(strays).await,
                 Err(error) => tracing::warn!(%error, "cannot give back what is not used"),
             }
+            self.remind(&mut unsaid).await;
             match self.cluster.clear_blocks().await {
                 Ok(silent) => *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent,
                 Err(error) => tracing::warn!(%error, "cannot note what was lent by nodes that are gone"),
@@ -164,10 +181,10 @@ impl Lender {
         let mut strays = work.local.borrowed.strays(&view);
         for (number, borrowed) in all {
             let gone = !view.networks.contains_key(&borrowed.network);
-            let uses = |own: &LocalEndpoint| {
-                own.endpoint.addresses.iter().any(|address| borrowed.range.contains(address.ip()))
-            };
-            if !gone && work.local.endpoints.of_network(borrowed.network).any(uses) {
+            let mut own = work.local.endpoints.of_network(borrowed.network);
+            let used = own.any(|own| uses(own, &borrowed.range));
+            drop(own);
+            if !gone && used {
                 idle.remove(&number);
                 continue;
             }
@@ -178,6 +195,27 @@ impl Lender {
             }
         }
         Ok(strays)
+    }
+
+    /// Reminds lenders of what this node has of them and they do not speak of, as in the round before: they were set back to
+    /// an older state, and would give it to somebody else.
+    async fn remind(&self, before: &mut BTreeSet<LoanNumber>) {
+        let all = self.reconciler.work().await.local.borrowed.all().clone();
+        let view = self.cluster.view().borrow().clone();
+        let said: BTreeSet<LoanNumber> =
+            view.loans.values().flat_map(|loans| loans.keys().copied()).collect();
+        let unsaid = all.into_iter().filter(|(number, _)| !said.contains(number));
+        let unsaid: BTreeMap<LoanNumber, BorrowedRange> = unsaid.collect();
+        let due = unsaid.iter().filter(|(number, _)| before.contains(number));
+        for (number, BorrowedRange { network, range, lender }) in due.take(AT_ONCE) {
+            let loan = Loan { network: *network, range: *range, to: view.me };
+            if *lender == view.me {
+                let _ = self.cluster.lend(*number, loan).await;
+            } else if view.is_up(lender) {
+                let _ = timeout(PATIENCE, self.cluster.remind(*lender, *number, &loan)).await;
+            }
+        }
+        *before = unsaid.into_keys().collect();
     }
 
     /// Tells lenders what this node does not have. Who does not hear it hears it in a later round, as long as it says that
@@ -214,6 +252,11 @@ impl Lender {
         *before = orphans;
         if due.is_empty() { Ok(()) } else { self.cluster.take_back(due).await }
     }
+}
+
+/// Whether an endpoint has an address of a range.
+fn uses(own: &LocalEndpoint, range: &AddrRange) -> bool {
+    own.endpoint.addresses.iter().any(|address| range.contains(address.ip()))
 }
 
 /// The plan of a network's subnet.

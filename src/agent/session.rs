@@ -49,10 +49,8 @@ pub struct Session {
     pub counted: Fresh<BTreeMap<String, u64>>,
     /// Who hands out indexes, as far as it is known.
     pub manager: Fresh<Option<NodeId>>,
-    /// What those share that borrow addresses at the same time.
+    /// What borrows addresses for this node.
     pub borrowing: Borrowing,
-    /// What lends this node's addresses.
-    pub lender: Lender,
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
@@ -181,7 +179,8 @@ impl Session {
         tasks.spawn(zeroconf.run(stop.clone()));
         let lender = Lender::new(cluster.clone(), reconciler.clone());
         tasks.spawn(lender.clone().run(stop.clone()));
-        tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), stop.clone()));
+        let borrowing = Borrowing::new(cluster.clone(), reconciler.clone(), lender, patience(context));
+        tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), borrowing.clone(), stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
             tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
         }
@@ -198,8 +197,7 @@ impl Session {
             presence,
             counted: Fresh::default(),
             manager: Fresh::default(),
-            borrowing: Borrowing::default(),
-            lender,
+            borrowing,
             planned: Fresh::default(),
             context: context.clone(),
             started: Instant::now(),
@@ -232,7 +230,7 @@ impl Session {
 
     /// How long all that is asked of other nodes for one request may take: for so long one that says nothing lives.
     pub fn patience(&self) -> Duration {
-        self.context.config.detect.max(Duration::from_secs(2))
+        patience(&self.context)
     }
 
     /// What keeps this node from the others, with what to do.
@@ -286,6 +284,10 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
+}
+
+fn patience(context: &Context) -> Duration {
+    context.config.detect.max(Duration::from_secs(2))
 }
 
 fn dns_config(context: &Context, cluster: &str) -> DnsConfig {

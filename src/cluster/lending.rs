@@ -31,6 +31,9 @@ const LEND: u16 = 2;
 const TAKE_BACK: u16 = 3;
 /// Asked: nothing; answered: a [`v2::LoansHeld`].
 const HELD: u16 = 4;
+/// Asked: the number of a loan and the [`v2::Loan`], which the asker has and the lender does not speak of; answered: whether the
+/// lender knows of it now.
+const REMIND: u16 = 5;
 
 /// How many requests of others wait for the agent. Further ones are refused: they try elsewhere, or again.
 const WAITING: usize = 32;
@@ -65,6 +68,17 @@ pub enum LoanWish {
         wanted: u32,
         /// What was lent, or why nothing was, for a person.
         answer: oneshot::Sender<Result<AddrRange, String>>,
+    },
+    /// To know again of a loan that the asker has.
+    Remember {
+        /// Its number.
+        number: LoanNumber,
+        /// In which network.
+        network: NetworkId,
+        /// Which addresses.
+        range: AddrRange,
+        /// Whether it does.
+        answer: oneshot::Sender<bool>,
     },
     /// What this node has borrowed.
     Borrowed(oneshot::Sender<BTreeMap<LoanNumber, Loan>>),
@@ -125,6 +139,13 @@ impl Streams {
             TAKE_BACK => {
                 let number: u64 = v2::unpack(&question.body)?;
                 Some(v2::pack(&self.take_back(Some(peer), BTreeSet::from([number])).await.is_ok()))
+            }
+            REMIND => {
+                let (number, loan): (u64, v2::Loan) = v2::unpack(&question.body)?;
+                let Loan { network, range, .. } = loan.present()?;
+                let told =
+                    self.desk.ask(peer, |answer| LoanWish::Remember { number, network, range, answer });
+                Some(v2::pack(&told.await.unwrap_or(false)))
             }
             HELD => {
                 // First the ledger: what is borrowed after it is told is borrowed of nobody who is gone by it.
@@ -232,6 +253,12 @@ impl Cluster {
     /// Tells a lender that this node does not have a loan any more; whether it has ended there.
     pub async fn give_back(&self, lender: NodeId, number: LoanNumber) -> bool {
         let question = Question { number: TAKE_BACK, body: v2::pack(&number) };
+        self.question(lender, question).await.unwrap_or(false)
+    }
+
+    /// Tells a lender, which does not speak of it, of a loan that this node has; whether it knows of it now.
+    pub async fn remind(&self, lender: NodeId, number: LoanNumber, loan: &Loan) -> bool {
+        let question = Question { number: REMIND, body: v2::pack(&(number, v2::Loan::of(loan))) };
         self.question(lender, question).await.unwrap_or(false)
     }
 

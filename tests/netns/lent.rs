@@ -1,11 +1,12 @@
 //! A subnet can be used to its last address, whichever node its endpoints are on: nodes borrow of each other's blocks.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until};
+use crate::harness::{Container, LATER, Lab, Node, SOON, lab, ping, wait_until};
 
 /// What is not used goes back after a while.
 const GOES_BACK: Duration = Duration::from_secs(60);
@@ -126,7 +127,40 @@ fn one_node_has_all_that_the_others_do_not_use_and_is_then_told_that_the_subnet_
     wait_until("it has the one that became free", SOON, || {
         lab.node(2).try_attach("net", "last", &last, &[]).ok()
     });
+    // Blocks of four of an added subnet are as full: each endpoint gets an address there all the same.
     lab.node(1).lanmesh(["network", "set", "net", "--add-subnet", "10.85.0.0/24"]).success();
+    wait_until("every endpoint has an address of the added subnet", LATER, || {
+        let endpoints = lab.node(2).lanmesh(["endpoint", "ls", "net", "--json"]).ok()?;
+        let all = endpoints.as_array().cloned().unwrap_or_default();
+        let added = all.iter().filter_map(|endpoint| endpoint["addresses"][1].as_str());
+        let added: BTreeSet<&str> = added.collect();
+        if added.len() == 28 { Ok(()) } else { Err(format!("{} of {} have one", added.len(), all.len())) }
+    });
+}
+
+#[test]
+fn a_lender_that_is_set_back_to_an_older_state_hears_of_what_it_has_lent() {
+    let lab = three_nodes(lab!(2), &SMALL);
+    let (n1, n2) = (lab.node(1), lab.node(2));
+    let run = |script: &str| {
+        let copied = Command::new("sh").args(["-c", script]).status().expect("there is a shell");
+        assert!(copied.success(), "{script}");
+    };
+    let (data, copy) = (n1.data_dir().display().to_string(), lab.dir().join("older").display().to_string());
+    n1.stop();
+    run(&format!("cp -a {data} {copy}"));
+    n1.start_and_wait();
+    n1.wait_alive(2);
+    n2.wait_alive(2);
+    let (addresses, _containers) = attach_all(n2, (0..5).map(|n| format!("b{n}")));
+    wait_lent(n1, "it is lent", SOON, |lent| lent.len() == 1);
+    n1.stop();
+    run(&format!("rm -rf {data} && mv {copy} {data}"));
+    n1.start_and_wait();
+    assert_eq!(lent(n1).expect("it answers"), BTreeSet::new(), "its state is the older one");
+    wait_lent(n1, "it has heard of it", LATER, |lent| lent.len() == 1);
+    let (more, _more) = attach_all(n1, (0..6).map(|n| format!("a{n}")));
+    assert!(more.iter().all(|address| !addresses.contains(address)), "{more:?} {addresses:?}");
 }
 
 #[test]

@@ -262,3 +262,21 @@ fn each_message_of_a_stream_has_the_bytes_it_always_had() {
         ("spoken", hex(&spoken)),
     ]));
 }
+
+#[test]
+fn each_question_about_loans_has_the_bytes_it_always_had() {
+    let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
+    let loan = Loan::of(&present);
+    let subnet = ([10, 0, 0, 0].into(), 24);
+    let wish = LoanWish { number: 300, network: *NET.as_bytes(), subnet, wanted: 4 };
+    let range = Some((present.range.first(), present.range.last()));
+    let held = LoansHeld { ledger: 7, borrowed: loans(&[(300, present)].into()) };
+    assert_snapshot!(lines(&[
+        ("lend", hex(&wish)),
+        ("lent", hex(&LoanAnswer { range, why: String::new() })),
+        ("not lent", hex(&LoanAnswer { range: None, why: "no".into() })),
+        ("take back", hex(&300_u64)),
+        ("held", hex(&held)),
+        ("remember", hex(&(300_u64, loan))),
+    ]));
+}

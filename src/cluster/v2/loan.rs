@@ -1,5 +1,6 @@
 //! Loans of addresses: the kind of fact, and the questions that borrowers ask.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -65,8 +66,6 @@ impl LoanWish {
 }
 
 /// Loans by number, as they travel.
-pub(in crate::cluster) fn loans<'a>(
-    loans: impl IntoIterator<Item = (&'a LoanNumber, &'a PresentLoan)>,
-) -> Vec<(u64, Loan)> {
-    loans.into_iter().map(|(number, loan)| (*number, Loan::of(loan))).collect()
+pub(in crate::cluster) fn loans(loans: &BTreeMap<LoanNumber, PresentLoan>) -> Vec<(u64, Loan)> {
+    loans.iter().map(|(number, loan)| (*number, Loan::of(loan))).collect()
 }
