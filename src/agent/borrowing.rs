@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::answers;
 use super::lending::{Lender, busy, plan_of};
 use crate::api::ApiError;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ClusterError};
 use crate::local::BorrowedRange;
 use crate::model::{ClusterView, LoanNumber, NetworkId, Node, NodeId, NodeState};
 use crate::reconcile::Reconciler;
@@ -35,7 +35,7 @@ struct Inner {
     /// How long one that says nothing lives.
     patience: Duration,
     /// Held by the one that asks. Only those wait that would ask the same; they may find that it was enough for all.
-    one: Mutex<()>,
+    one: Arc<Mutex<()>>,
     /// How often something was borrowed.
     count: AtomicU64,
 }
@@ -53,7 +53,7 @@ impl Borrowing {
     /// What borrows for a node in a cluster, which may lend to itself; `patience` is how long all that are asked for one
     /// request may take.
     pub fn new(cluster: Cluster, reconciler: Reconciler, lender: Lender, patience: Duration) -> Self {
-        let (one, count) = (Mutex::default(), AtomicU64::new(0));
+        let (one, count) = (Arc::default(), AtomicU64::new(0));
         Self(Arc::new(Inner { cluster, reconciler, lender, patience, one, count }))
     }
 
@@ -65,12 +65,6 @@ impl Borrowing {
             left: TRIES,
             seen: self.0.count.load(Ordering::Acquire),
         }
-    }
-}
-
-impl Inner {
-    fn view(&self) -> Arc<ClusterView> {
-        self.cluster.view().borrow().clone()
     }
 }
 
@@ -88,86 +82,109 @@ impl Borrows {
         };
         self.left = self.left.checked_sub(1).ok_or_else(too_late)?;
         let Borrowing(shared) = self.borrowing.clone();
-        let one = timeout_at(self.deadline, shared.one.lock()).await.map_err(|_| too_late())?;
+        let one =
+            timeout_at(self.deadline, Arc::clone(&shared.one).lock_owned()).await.map_err(|_| too_late())?;
         let count = shared.count.load(Ordering::Acquire);
         if std::mem::replace(&mut self.seen, count) != count {
             return Ok(());
         }
-        let told = self.ask(&shared, network, subnet).await;
-        drop(one);
-        match told? {
+        let deadline = self.deadline;
+        // To its end, whoever waits for it: what is asked for is either taken or given up.
+        let asking = tokio::spawn(async move {
+            let told = shared.ask(network, subnet, deadline).await;
+            if matches!(told, Ok(Ok(()))) {
+                shared.count.fetch_add(1, Ordering::AcqRel);
+            }
+            drop(one);
+            told
+        });
+        match asking.await.map_err(|_| ApiError::from(ClusterError::Stopped))?? {
             Ok(()) => {
-                self.seen = shared.count.fetch_add(1, Ordering::AcqRel) + 1;
+                self.seen = count + 1;
                 Ok(())
             }
             Err(refusals) => Err(refusals.into_error(why, subnet)),
         }
     }
+}
+
+impl Inner {
+    fn view(&self) -> Arc<ClusterView> {
+        self.cluster.view().borrow().clone()
+    }
 
     /// Asks one after another, until one lends.
     async fn ask(
         &self,
-        shared: &Inner,
         network: NetworkId,
         subnet: IpNetwork,
+        deadline: Instant,
     ) -> Result<Result<(), Refusals>, ApiError> {
-        let view = shared.view();
-        let manager = shared.cluster.manager().await?.map(|(manager, _)| manager);
+        let view = self.view();
+        let manager = self.cluster.manager().await?.map(|(manager, _)| manager);
         let Some(plan) = plan_of(&view, network, subnet) else { return Ok(Err(Refusals::default())) };
         let (lenders, mut refusals) = lenders(&view, network, &plan, manager);
         for lender in lenders {
-            if Instant::now() >= self.deadline {
-                refusals.silent.push(answers::node_name(&view, &lender));
+            let name = answers::node_name(&view, &lender);
+            if Instant::now() >= deadline {
+                refusals.silent.push(name);
                 continue;
             }
             let number: LoanNumber = rand::random();
             let wanted = {
-                let mut work = shared.reconciler.work().await;
+                let mut work = self.reconciler.work().await;
                 work.local.borrowed.asks(number);
                 let own = work.local.endpoints.of_network(network);
                 let used = own.filter(|own| own.endpoint.addresses.iter().any(|ip| subnet.contains(ip.ip())));
                 u32::try_from(wanted(used.count() as u64)).unwrap_or(u32::MAX)
             };
             let told = if lender == view.me {
-                Ok(shared.lender.lend(view.me, number, (network, subnet), wanted).await)
+                Ok(self.lender.lend(view.me, number, (network, subnet), wanted).await)
             } else {
-                let asked = shared.cluster.ask_loan(lender, number, (network, subnet), wanted);
-                timeout_at(self.deadline.min(Instant::now() + ONE), asked).await
+                let asked = self.cluster.ask_loan(lender, number, (network, subnet), wanted);
+                timeout_at(deadline.min(Instant::now() + ONE), asked).await
             };
-            let name = answers::node_name(&view, &lender);
-            match told {
+            let taken = match told {
                 Ok(Ok(range)) => {
-                    let borrowed = BorrowedRange { network, range, lender };
-                    if take(shared, number, borrowed).await? {
+                    let taken = self.take(number, BorrowedRange { network, range, lender }).await;
+                    if matches!(taken, Ok(true)) {
                         tracing::info!(%range, lender = %name, "borrowed");
                         return Ok(Ok(()));
                     }
                     refusals.said.push(format!("{name}: it may not lend {range}"));
+                    taken.map(drop)
                 }
-                Ok(Err(why)) => refusals.said.push(format!("{name}: {why}")),
-                Err(_) => refusals.silent.push(name),
-            }
+                Ok(Err(why)) => {
+                    refusals.said.push(format!("{name}: {why}"));
+                    Ok(())
+                }
+                Err(_) => {
+                    refusals.silent.push(name);
+                    Ok(())
+                }
+            };
             // Whatever comes of it is given back once it is heard of.
-            shared.reconciler.work().await.local.borrowed.gives_up();
+            self.reconciler.work().await.local.borrowed.gives_up();
+            taken?;
         }
         Ok(Err(refusals))
     }
-}
 
-/// Keeps what was lent; `false` where the lender may not lend it, by what is known now.
-async fn take(shared: &Inner, number: LoanNumber, borrowed: BorrowedRange) -> Result<bool, ApiError> {
-    let mut work = shared.reconciler.work().await;
-    // Behind the lock: who asks what this node has is told of it, or knows as much of who is gone.
-    let manager = shared.cluster.manager().await?.map(|(manager, _)| manager);
-    let view = shared.view();
-    let BorrowedRange { network, range, lender } = borrowed;
-    let plans = view.networks.get(&network).into_iter().flat_map(|network| &network.spec.subnets);
-    let subnet = plans.copied().find(|subnet| subnet.contains(range.first()));
-    let plan = subnet.and_then(|subnet| plan_of(&view, network, subnet));
-    if !plan.is_some_and(|plan| may_lend(&view, &plan, manager, lender, range)) {
-        return Ok(false);
+    /// Keeps what was lent; `false` where the lender may not lend it, by what is known now.
+    async fn take(&self, number: LoanNumber, borrowed: BorrowedRange) -> Result<bool, ApiError> {
+        let mut work = self.reconciler.work().await;
+        // Behind the lock: who asks what this node has is told of it, or knows as much of who is gone.
+        let manager = self.cluster.manager().await?.map(|(manager, _)| manager);
+        let view = self.view();
+        let BorrowedRange { network, range, lender } = borrowed;
+        let subnets = view.networks.get(&network).into_iter().flat_map(|network| &network.spec.subnets);
+        let subnet = subnets.copied().find(|subnet| subnet.contains(range.first()));
+        let plan = subnet.and_then(|subnet| plan_of(&view, network, subnet));
+        if !plan.is_some_and(|plan| may_lend(&view, &plan, manager, lender, range)) {
+            return Ok(false);
+        }
+        Ok(work.local.borrowed.takes(number, borrowed)?)
     }
-    Ok(work.local.borrowed.takes(number, borrowed)?)
 }
 
 /// Whether a range is a node's to lend: of its own block, or of one that is no node's and the manager's.

@@ -26,6 +26,8 @@ const ROUND: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(15);
 /// How long a lender may take to hear that it has something back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How seldom those are asked who did not say what they have.
+const SELDOM: Duration = Duration::from_secs(60);
 /// How many loans lenders are reminded of in one round.
 const AT_ONCE: usize = 16;
 
@@ -152,6 +154,7 @@ impl Lender {
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle: BTreeMap<LoanNumber, Instant> = BTreeMap::new();
         let (mut orphans, mut unsaid) = (BTreeSet::new(), BTreeSet::new());
+        let (mut wait, mut next) = (ROUND, Instant::now());
         loop {
             rounds.tick().await;
             match self.drop_idle(&mut idle).await {
@@ -159,14 +162,30 @@ impl Lender {
                 Err(error) => tracing::warn!(%error, "cannot give back what is not used"),
             }
             self.remind(&mut unsaid).await;
-            match self.cluster.clear_blocks().await {
-                Ok(silent) => *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent,
-                Err(error) => tracing::warn!(%error, "cannot note what was lent by nodes that are gone"),
+            if Instant::now() >= next {
+                wait = if self.clear().await { ROUND } else { (2 * wait).min(SELDOM) };
+                next = Instant::now() + wait;
             }
             if let Err(error) = self.take_back_orphans(&mut orphans).await {
                 tracing::warn!(%error, "cannot take back what was lent to a node that is gone");
             }
         }
+    }
+
+    /// As the manager, learns what was lent by nodes that are gone; whether there is nothing left to learn. Those who could
+    /// be asked and did not say are asked less often: they may be of a release that lends nothing.
+    async fn clear(&self) -> bool {
+        let silent = match self.cluster.clear_blocks().await {
+            Ok(silent) => silent,
+            Err(error) => {
+                tracing::warn!(%error, "cannot note what was lent by nodes that are gone");
+                return false;
+            }
+        };
+        let view = self.cluster.view().borrow().clone();
+        let asked_in_vain = silent.iter().any(|node| view.is_up(node));
+        *self.silent.lock().unwrap_or_else(PoisonError::into_inner) = silent;
+        !asked_in_vain
     }
 
     /// Drops what no endpoint has used for a while. The answer is what lenders are to be told that this node does not have.

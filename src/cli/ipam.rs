@@ -14,7 +14,7 @@ use crate::model::{EndpointName, NetworkName, ServiceName, ServiceRanges};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Show blocks, pools, and the address that an endpoint gets
+    /// Show blocks, pools, what is lent, and the address that an endpoint gets
     Plan(Box<PlanArgs>),
 }
 

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::authority::StoredAuthority;
 use super::core::{Boot, Core, Persist};
+use super::desk::Desk;
 use super::driver::{self, Link, Outlets};
 use super::facts::{FactKey, Kind, Scope};
 use super::join::client::Caller;
@@ -23,7 +24,6 @@ use super::join::token::{Token, cluster_id};
 use super::joined::Joined;
 use super::kinds::{self, About, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
-use super::lending::Desk;
 use super::persister::Persister;
 use super::pki::{self, Authority};
 use super::store::{self, Enrolment, Remembered};

@@ -6,19 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::AddrRange;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::ClusterError;
 use super::core::{Core, Persist, ToClear};
+use super::desk::{LoanRequest, LoanWish, LoansHeld};
 use super::handle::Cluster;
 use super::streams::{self, Streams};
 use super::v2::{self, Stands};
@@ -35,85 +36,10 @@ const HELD: u16 = 4;
 /// lender knows of it now.
 const REMIND: u16 = 5;
 
-/// How many requests of others wait for the agent. Further ones are refused: they try elsewhere, or again.
-const WAITING: usize = 32;
-/// How long the agent may take. Whoever asks waits no longer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// How long each may take that is asked what it has borrowed.
 const HELD_WITHIN: Duration = Duration::from_secs(5);
 /// The longest reason that is believed, in characters.
 const REASON_MAX: usize = 300;
-
-/// What another node asks of this one's agent.
-#[derive(Debug)]
-pub struct LoanRequest {
-    /// Who asks, as its certificate says.
-    pub from: NodeId,
-    /// What.
-    pub wish: LoanWish,
-}
-
-/// What may be asked.
-#[derive(Debug)]
-pub enum LoanWish {
-    /// To lend addresses.
-    Lend {
-        /// The number of the loan, which the asker has drawn.
-        number: LoanNumber,
-        /// In which network.
-        network: NetworkId,
-        /// Of which of its subnets.
-        subnet: IpNetwork,
-        /// How many at most.
-        wanted: u32,
-        /// What was lent, or why nothing was, for a person.
-        answer: oneshot::Sender<Result<AddrRange, String>>,
-    },
-    /// To know again of a loan that the asker has.
-    Remember {
-        /// Its number.
-        number: LoanNumber,
-        /// In which network.
-        network: NetworkId,
-        /// Which addresses.
-        range: AddrRange,
-        /// Whether it does.
-        answer: oneshot::Sender<bool>,
-    },
-    /// What this node has borrowed.
-    Borrowed(oneshot::Sender<BTreeMap<LoanNumber, Loan>>),
-}
-
-/// What a node has borrowed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoansHeld {
-    /// The sum of its ledger before it looked: where it is that of another node, both know of the same nodes, of those that
-    /// are gone too, and of the same manager.
-    pub ledger: u64,
-    /// What it has borrowed.
-    pub borrowed: BTreeMap<LoanNumber, Loan>,
-}
-
-/// Where the requests of others come in and the agent takes them.
-pub(super) struct Desk {
-    requests: mpsc::Sender<LoanRequest>,
-    taken: Mutex<Option<mpsc::Receiver<LoanRequest>>>,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        let (requests, taken) = mpsc::channel(WAITING);
-        Self { requests, taken: Mutex::new(Some(taken)) }
-    }
-}
-
-impl Desk {
-    async fn ask<T>(&self, from: NodeId, wish: impl FnOnce(oneshot::Sender<T>) -> LoanWish) -> Option<T> {
-        let (sender, receiver) = oneshot::channel();
-        self.requests.try_send(LoanRequest { from, wish: wish(sender) }).ok()?;
-        timeout(ANSWER_WITHIN, receiver).await.ok()?.ok()
-    }
-}
 
 impl Streams {
     /// The answer to a question about loans, which a member has asked; `None` where it is none of these, or makes no sense.
@@ -195,7 +121,7 @@ impl Streams {
 impl Cluster {
     /// What others ask of this node's agent; there is one who takes it.
     pub fn loan_requests(&self) -> Option<mpsc::Receiver<LoanRequest>> {
-        self.0.streams.desk.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.streams.desk.requests()
     }
 
     /// Lends a part of this node's block, or as the manager of a block that is no node's. Durable, and known to whoever
@@ -291,6 +217,11 @@ impl Cluster {
     pub async fn clear_blocks(&self) -> Result<BTreeSet<NodeId>, ClusterError> {
         let asked = self.0.link.with(|core, _| core.to_clear()).await?;
         let Some(ToClear { cleared, ledger, ask }) = asked else { return Ok(BTreeSet::new()) };
+        let view = self.view().borrow().clone();
+        let down: BTreeSet<NodeId> = ask.iter().copied().filter(|node| !view.is_up(node)).collect();
+        if !down.is_empty() {
+            return Ok(down);
+        }
         let mut answers = JoinSet::new();
         for node in ask {
             let cluster = self.clone();

@@ -20,12 +20,12 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
+use super::desk::Desk;
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
 use super::joined::Joined;
 use super::ledger::Admission;
-use super::lending::Desk;
 use super::persister::Persister;
 use super::pki::{self, Shown};
 use super::slots::{Guest, Slots};

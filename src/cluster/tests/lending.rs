@@ -25,6 +25,10 @@ fn agent_of(cluster: &Cluster, network: NetworkId, range: Option<AddrRange>) -> 
                     };
                     let _ = answer.send(lent.map(|loan| loan.range).map_err(|error| error.to_string()));
                 }
+                LoanWish::Remember { number, network, range, answer } => {
+                    let known = cluster.lend(number, Loan { network, range, to: from }).await;
+                    let _ = answer.send(known.is_ok());
+                }
                 LoanWish::Borrowed(answer) => {
                     let loan = Loan { network, range: "10.10.0.9".parse().unwrap(), to: cluster.me() };
                     let _ = answer.send(BTreeMap::from([(77, loan)]));
@@ -85,6 +89,11 @@ async fn a_loan_is_known_on_both_sides_survives_the_lender_and_ends_on_the_borro
     for n in [&n1, &n2, &n3] {
         until(n, "the end of the loan", |view| lent_to(view, me, n2.me()).is_empty()).await;
     }
+    let loan = Loan { network: net, range: lent, to: n2.me() };
+    assert!(n2.remind(me, 6, &loan).await, "it has forgotten, and knows again");
+    assert!(!n3.remind(me, 7, &loan).await, "a part of it is lent already");
+    assert_eq!(lent_to(&n1.view().borrow(), me, n2.me()), [(6, lent)].into());
+    assert!(n2.give_back(me, 6).await);
     stop(n1, agent).await;
     let n1 = place.resume(1, Initial::default()).await;
     assert!(n1.view().borrow().loans.is_empty());
