@@ -165,8 +165,8 @@ fn a_lender_that_is_set_back_to_an_older_state_hears_of_what_it_has_lent() {
 
 #[test]
 fn a_node_without_a_block_borrows_and_where_who_could_lend_is_away_the_error_says_who() {
-    // Two blocks of two for three nodes.
-    let lab = three_nodes(lab!(3), &["--subnet", "10.84.0.0/29", "--block-size", "2"]);
+    // Two blocks of six for three nodes.
+    let lab = three_nodes(lab!(3), &["--subnet", "10.84.0.0/28", "--block-size", "6"]);
     let (n1, n2, n3) = (lab.node(1), lab.node(2), lab.node(3));
     let (mut addresses, _first) = attach_all(n3, ["a".to_owned()]);
     // The manager is away: n2 lends of its own block.
