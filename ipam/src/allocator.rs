@@ -229,15 +229,22 @@ impl Allocator {
         let known = self.parts.iter().enumerate();
         let had = known.flat_map(|(at, part)| part.of_key(key).map(move |place| (at, part.ordinal(place))));
         let known = self.parts.iter().enumerate();
-        let others =
-            known.flat_map(|(at, part)| part.of_anyone(start).map(move |place| (at, part.ordinal(place))));
+        let others = known.flat_map(|(at, part)| {
+            // What was borrowed is filled from below, so that the rest of it can go back.
+            let start = if self.is_own(at) { start } else { 0 };
+            part.of_anyone(start).map(move |place| (at, part.ordinal(place)))
+        });
         let mut offsets =
             had.chain(others).filter_map(|(at, ordinal)| Some((at, self.plan.offset_of(ordinal)?)));
         if let Some((at, offset)) = offsets.find(|(_, offset)| !taken(self.plan.space().address(*offset))) {
-            let origin = if at == 0 && self.has_block { Origin::Block } else { Origin::Borrowed };
+            let origin = if self.is_own(at) { Origin::Block } else { Origin::Borrowed };
             return Ok((offset, origin));
         }
         Err(self.exhausted())
+    }
+
+    fn is_own(&self, part: usize) -> bool {
+        part == 0 && self.has_block
     }
 
     /// Why there is nothing left.

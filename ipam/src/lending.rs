@@ -108,6 +108,13 @@ impl<T> Borrower<T> {
         waited
     }
 
+    /// It has less of a loan from now on, durably.
+    pub fn narrows(&mut self, number: u64, loan: T) {
+        if let Some(has) = self.has.get_mut(&number) {
+            *has = loan;
+        }
+    }
+
     /// It has no more use for a loan, which is gone durably.
     pub fn drops(&mut self, number: u64) -> Option<T> {
         self.has.remove(&number)

@@ -31,6 +31,9 @@ const SELDOM: Duration = Duration::from_secs(60);
 /// How many loans lenders are reminded of in one round.
 const AT_ONCE: usize = 16;
 
+/// Between which addresses of each loan endpoints of this node have been, and since when that has not changed.
+type Idle = BTreeMap<LoanNumber, (Option<AddrRange>, Instant)>;
+
 /// What lends this node's addresses. Clones share it.
 #[derive(Clone)]
 pub struct Lender {
@@ -131,8 +134,7 @@ impl Lender {
     /// Knows again of a loan that somebody has: after this node was set back to an older state. Whether it does.
     async fn remember(&self, number: LoanNumber, loan: Loan) -> bool {
         let work = self.reconciler.work().await;
-        let mut own = work.local.endpoints.of_network(loan.network);
-        if own.any(|own| uses(own, &loan.range)) {
+        if used(work.local.endpoints.of_network(loan.network), &loan.range).is_some() {
             tracing::warn!(range = %loan.range, to = %loan.to, "has of this node what is in use here, and keeps it");
             return false;
         }
@@ -152,7 +154,7 @@ impl Lender {
     async fn tidy(self) {
         let mut rounds = interval(ROUND);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut idle: BTreeMap<LoanNumber, Instant> = BTreeMap::new();
+        let mut idle = Idle::new();
         let (mut orphans, mut unsaid) = (BTreeSet::new(), BTreeSet::new());
         let (mut wait, mut next) = (ROUND, Instant::now());
         loop {
@@ -188,11 +190,12 @@ impl Lender {
         !asked_in_vain
     }
 
-    /// Drops what no endpoint has used for a while. The answer is what lenders are to be told that this node does not have.
+    /// Drops what no endpoint has used for a while: whole loans, and the ends of others. The answer is what lenders are to be
+    /// told that this node does not have.
     async fn drop_idle(
         &self,
-        idle: &mut BTreeMap<LoanNumber, Instant>,
-    ) -> Result<Vec<(NodeId, LoanNumber)>, StateError> {
+        idle: &mut Idle,
+    ) -> Result<Vec<(NodeId, LoanNumber, Option<Loan>)>, StateError> {
         let mut work = self.reconciler.work().await;
         let view = self.cluster.view().borrow().clone();
         let all = work.local.borrowed.all().clone();
@@ -200,20 +203,28 @@ impl Lender {
         let mut strays = work.local.borrowed.strays(&view);
         for (number, borrowed) in all {
             let gone = !view.networks.contains_key(&borrowed.network);
-            let mut own = work.local.endpoints.of_network(borrowed.network);
-            let used = own.any(|own| uses(own, &borrowed.range));
-            drop(own);
-            if !gone && used {
-                idle.remove(&number);
-                continue;
+            let used =
+                used(work.local.endpoints.of_network(borrowed.network), &borrowed.range).filter(|_| !gone);
+            let (as_now, since) = idle.entry(number).or_insert_with(|| (used, Instant::now()));
+            if *as_now != used {
+                (*as_now, *since) = (used, Instant::now());
             }
-            let since = *idle.entry(number).or_insert_with(Instant::now);
-            if gone || since.elapsed() >= IDLE {
-                work.local.drop_borrowed(number)?;
-                strays.push((borrowed.lender, number));
+            let due = gone || since.elapsed() >= IDLE;
+            match used {
+                None if due => {
+                    work.local.drop_borrowed(number)?;
+                    strays.push((borrowed.lender, number));
+                }
+                Some(used) if due && used != borrowed.range => work.local.narrow_borrowed(number, used)?,
+                _ => {}
             }
         }
-        Ok(strays)
+        let me = view.me;
+        let wider = work.local.borrowed.wider(&view).into_iter().map(|(number, has)| {
+            let BorrowedRange { network, range, lender } = has;
+            (lender, number, Some(Loan { network, range, to: me }))
+        });
+        Ok(strays.into_iter().map(|(lender, number)| (lender, number, None)).chain(wider).collect())
     }
 
     /// Reminds lenders of what this node has of them and they do not speak of, as in the round before: they were set back to
@@ -237,20 +248,23 @@ impl Lender {
         *before = unsaid.into_keys().collect();
     }
 
-    /// Tells lenders what this node does not have. Who does not hear it hears it in a later round, as long as it says that
+    /// Tells lenders what this node does not have, or has less of. Who does not hear it hears it in a later round, as long as it says that
     /// this node has it.
-    async fn tell(&self, strays: Vec<(NodeId, LoanNumber)>) {
+    async fn tell(&self, strays: Vec<(NodeId, LoanNumber, Option<Loan>)>) {
         let view = self.cluster.view().borrow().clone();
         let mut silent = BTreeSet::new();
-        for (lender, number) in strays {
-            let told = if lender == view.me {
-                self.cluster.take_back([number].into()).await.is_ok()
-            } else if view.is_up(&lender) && !silent.contains(&lender) {
-                timeout(PATIENCE, self.cluster.give_back(lender, number)).await.unwrap_or(false)
-            } else {
+        for (lender, number, has) in strays {
+            if !view.is_up(&lender) || silent.contains(&lender) {
                 continue;
+            }
+            let tell = async {
+                match has {
+                    Some(loan) => self.cluster.narrow(lender, number, &loan).await,
+                    None if lender == view.me => self.cluster.take_back([number].into()).await.is_ok(),
+                    None => self.cluster.give_back(lender, number).await,
+                }
             };
-            if !told {
+            if !timeout(PATIENCE, tell).await.unwrap_or(false) {
                 silent.insert(lender);
             }
         }
@@ -273,9 +287,11 @@ impl Lender {
     }
 }
 
-/// Whether an endpoint has an address of a range.
-fn uses(own: &LocalEndpoint, range: &AddrRange) -> bool {
-    own.endpoint.addresses.iter().any(|address| range.contains(address.ip()))
+/// From the lowest to the highest address of a range that endpoints have; `None` where they have none.
+fn used<'a>(endpoints: impl Iterator<Item = &'a LocalEndpoint>, range: &AddrRange) -> Option<AddrRange> {
+    let all = endpoints.flat_map(|own| &own.endpoint.addresses).map(IpNetwork::ip);
+    let all: BTreeSet<IpAddr> = all.filter(|address| range.contains(*address)).collect();
+    AddrRange::new(*all.first()?, *all.last()?).ok()
 }
 
 /// The plan of a network's subnet.

@@ -35,6 +35,9 @@ const HELD: u16 = 4;
 /// Asked: the number of a loan and the [`v2::Loan`], which the asker has and the lender does not speak of; answered: whether the
 /// lender knows of it now.
 const REMIND: u16 = 5;
+/// Asked: the number of a loan and the [`v2::Loan`] that the asker has of it, of fewer addresses than were lent; answered: whether
+/// it is no more than that now.
+const NARROW: u16 = 6;
 
 /// How long each may take that is asked what it has borrowed.
 const HELD_WITHIN: Duration = Duration::from_secs(5);
@@ -65,6 +68,11 @@ impl Streams {
             TAKE_BACK => {
                 let number: u64 = v2::unpack(&question.body)?;
                 Some(v2::pack(&self.take_back(Some(peer), BTreeSet::from([number])).await.is_ok()))
+            }
+            NARROW => {
+                let (number, loan): (u64, v2::Loan) = v2::unpack(&question.body)?;
+                let keep = loan.present()?.range;
+                Some(v2::pack(&self.narrow(peer, number, keep).await.is_ok()))
             }
             REMIND => {
                 let (number, loan): (u64, v2::Loan) = v2::unpack(&question.body)?;
@@ -99,6 +107,22 @@ impl Streams {
             Ok::<_, ClusterError>((changes, numbers))
         };
         self.durably(prepare, |core, numbers, now| core.take_back(&numbers, now)).await
+    }
+
+    /// A loan of `to` is of no more than these addresses from now on.
+    pub(super) async fn narrow(
+        self: &Arc<Self>,
+        to: NodeId,
+        number: LoanNumber,
+        keep: AddrRange,
+    ) -> Result<(), ClusterError> {
+        let prepare = move |core: &Core, _| Ok::<_, ClusterError>(core.may_narrow(number, to, &keep));
+        let commit = move |core: &mut Core, narrower: Option<Loan>, now| {
+            if let Some(loan) = narrower {
+                core.lend(number, &loan, now);
+            }
+        };
+        self.durably(prepare, commit).await
     }
 
     async fn question<T: DeserializeOwned>(
@@ -179,6 +203,15 @@ impl Cluster {
     /// Tells a lender that this node does not have a loan any more; whether it has ended there.
     pub async fn give_back(&self, lender: NodeId, number: LoanNumber) -> bool {
         let question = Question { number: TAKE_BACK, body: v2::pack(&number) };
+        self.question(lender, question).await.unwrap_or(false)
+    }
+
+    /// Tells a lender that this node has less of a loan than was lent; whether it is no more than that there now.
+    pub async fn narrow(&self, lender: NodeId, number: LoanNumber, loan: &Loan) -> bool {
+        if lender == self.me() {
+            return self.0.streams.narrow(lender, number, loan.range).await.is_ok();
+        }
+        let question = Question { number: NARROW, body: v2::pack(&(number, v2::Loan::of(loan))) };
         self.question(lender, question).await.unwrap_or(false)
     }
 

@@ -81,6 +81,36 @@ impl Borrowed {
         strays.map(|number| (lenders[&number], number)).collect()
     }
 
+    /// The loans of which lenders say that they are of more than this node has of them: with what it has.
+    pub fn wider(&self, view: &ClusterView) -> Vec<(LoanNumber, BorrowedRange)> {
+        let said = |lender: &NodeId, number| Some(view.loans.get(lender)?.get(number)?.range);
+        let is_wider =
+            |said: AddrRange, has: &AddrRange| said != *has && said.intersection(has) == Some(*has);
+        let all = self
+            .all()
+            .iter()
+            .filter(|(number, has)| said(&has.lender, number).is_some_and(|said| is_wider(said, &has.range)));
+        all.map(|(number, has)| (*number, *has)).collect()
+    }
+
+    /// Has no more than `range` of a loan, and with it makes the other changes of `batch`.
+    ///
+    /// # Errors
+    /// That cannot be kept: it still has all of it.
+    pub(super) fn narrows(
+        &mut self,
+        number: LoanNumber,
+        range: AddrRange,
+        mut batch: Batch,
+    ) -> Result<(), StateError> {
+        let Some(borrowed) = self.all().get(&number) else { return Ok(()) };
+        let narrower = BorrowedRange { range, ..*borrowed };
+        batch.put(key(number), &narrower);
+        self.state.write(batch)?;
+        self.borrower.narrows(number, narrower);
+        Ok(())
+    }
+
     /// Drops a loan, and with it makes the other changes of `batch`.
     ///
     /// # Errors

@@ -131,15 +131,15 @@ impl Leases {
         subnets.iter().find(|allocator| allocator.plan().subnet() == subnet)?.spare(wanted, taken)
     }
 
-    /// Forgets who had the addresses of a range, which this node does not have any more.
+    /// Forgets who had addresses that this node does not have any more.
     pub(super) fn forget(
         &self,
         network: NetworkId,
-        range: AddrRange,
+        is_gone: impl Fn(IpAddr) -> bool,
         batch: &mut Batch,
     ) -> Result<(), StateError> {
         for (key, freed) in self.state.list::<Freed>(&prefix(network))? {
-            if range.contains(freed.address) {
+            if is_gone(freed.address) {
                 batch.delete(key);
             }
         }

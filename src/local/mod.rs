@@ -7,7 +7,7 @@ mod borrowed;
 mod endpoints;
 mod leases;
 
-use lanmesh_ipam::Share;
+use lanmesh_ipam::{AddrRange, Share};
 
 use crate::model::{ClusterView, EndpointKey, LoanNumber, NetworkId, NetworkSpec, NodeIndex};
 use crate::state::{Batch, State, StateError};
@@ -60,8 +60,20 @@ impl Local {
     pub fn drop_borrowed(&mut self, number: LoanNumber) -> Result<(), StateError> {
         let Some(borrowed) = self.borrowed.all().get(&number) else { return Ok(()) };
         let mut batch = Batch::default();
-        self.leases.forget(borrowed.network, borrowed.range, &mut batch)?;
+        self.leases.forget(borrowed.network, |ip| borrowed.range.contains(ip), &mut batch)?;
         self.borrowed.drops(number, batch)
+    }
+
+    /// Has no more than `keep` of what was borrowed under a number, durably; of the rest nothing is remembered.
+    ///
+    /// # Errors
+    /// That cannot be kept: it still has all of it.
+    pub fn narrow_borrowed(&mut self, number: LoanNumber, keep: AddrRange) -> Result<(), StateError> {
+        let Some(borrowed) = self.borrowed.all().get(&number).copied() else { return Ok(()) };
+        let mut batch = Batch::default();
+        let goes = |ip| borrowed.range.contains(ip) && !keep.contains(ip);
+        self.leases.forget(borrowed.network, goes, &mut batch)?;
+        self.borrowed.narrows(number, keep, batch)
     }
 
     /// Keeps a new endpoint, whose addresses `leases` has just given.

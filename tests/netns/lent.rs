@@ -108,6 +108,28 @@ fn a_node_whose_block_is_full_borrows_keeps_it_when_its_agent_is_killed_and_give
 }
 
 #[test]
+fn what_is_left_of_a_loan_goes_back_and_the_rest_of_it_is_used_on() {
+    let lab = three_nodes(lab!(2), &["--subnet", "10.84.0.0/26", "--block-size", "8"]);
+    let (n1, n2) = (lab.node(1), lab.node(2));
+    // A node with eight asks for two.
+    let (addresses, _containers) = attach_all(n2, (0..9).map(|n| format!("b{n}")));
+    let last = addresses.last().expect("there are nine").clone();
+    wait_lent(n1, "two are lent", SOON, |lent| {
+        lent.iter().all(|(range, ..)| range.contains('-')) && lent.len() == 1
+    });
+    let one = BTreeSet::from([(last.clone(), "n1".to_owned(), "n2".to_owned())]);
+    wait_lent(n1, "the other one went back", GOES_BACK, |lent| *lent == one);
+    n2.kill();
+    n2.start_and_wait();
+    n2.wait_alive(2);
+    let (more, _more) = attach_all(n2, ["b9".to_owned()]);
+    assert!(!addresses.contains(&more[0]), "{addresses:?} {more:?}");
+    n2.detach("net", "b8");
+    let again = Container::named("b8-again");
+    assert_eq!(address(&n2.attach("net", "b8", &again)), last);
+}
+
+#[test]
 fn one_node_has_all_that_the_others_do_not_use_and_is_then_told_that_the_subnet_is_full() {
     let lab = three_nodes(lab!(3), &SMALL);
     let (mut addresses, _one) = attach_all(lab.node(1), ["a".to_owned()]);

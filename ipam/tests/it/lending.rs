@@ -33,6 +33,12 @@ enum Message {
         to: usize,
         number: u64,
     },
+    Narrow {
+        from: usize,
+        to: usize,
+        number: u64,
+        range: AddrRange,
+    },
     /// What a lender says of its loans to a node, as a fact: only newer ones count.
     Said {
         from: usize,
@@ -141,6 +147,16 @@ impl World {
                     node.version += 1;
                 }
             }
+            Message::Narrow { from, to, number, range } => {
+                let node = &mut self.nodes[to];
+                if let Some((borrower, lent)) = node.loans.get_mut(&number)
+                    && *borrower == from
+                    && let Some(narrower) = lent.intersection(&range)
+                {
+                    *lent = narrower;
+                    node.version += 1;
+                }
+            }
             Message::Said { from, to, version, numbers } => {
                 let node = &mut self.nodes[to];
                 if node.heard.get(&from).is_some_and(|heard| *heard > version) {
@@ -170,6 +186,19 @@ impl World {
             if let Some((lender, _)) = node.borrower.drops(number) {
                 self.wire.push(Message::Return { from: n, to: lender, number });
             }
+        }
+    }
+
+    /// What is not between two addresses in use goes back.
+    fn narrow(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        for (number, (lender, range)) in node.borrower.has().clone() {
+            let used: Vec<IpAddr> =
+                node.endpoints.keys().copied().filter(|address| range.contains(*address)).collect();
+            let (Some(first), Some(last)) = (used.first(), used.last()) else { continue };
+            let range = AddrRange::new(*first, *last).expect("are in order");
+            node.borrower.narrows(number, (lender, range));
+            self.wire.push(Message::Narrow { from: n, to: lender, number, range });
         }
     }
 
@@ -229,6 +258,7 @@ enum Op {
     Lose(usize),
     Say(usize, usize),
     GiveBack(usize),
+    Narrow(usize),
     GiveUp(usize),
     Crash(usize),
 }
@@ -247,6 +277,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => nth().prop_map(Op::Lose),
         4 => (node(), node()).prop_map(|(from, to)| Op::Say(from, to)),
         3 => node().prop_map(Op::GiveBack),
+        3 => node().prop_map(Op::Narrow),
         1 => node().prop_map(Op::GiveUp),
         1 => node().prop_map(Op::Crash),
     ]
@@ -287,6 +318,7 @@ proptest! {
                 }
                 Op::Say(from, to) => world.say(from, to),
                 Op::GiveBack(n) => world.give_back(n),
+                Op::Narrow(n) => world.narrow(n),
                 Op::GiveUp(n) => world.nodes[n].borrower.gives_up(),
                 Op::Crash(n) => world.crash(n),
             }
@@ -364,6 +396,29 @@ fn forty_nodes_have_five_endpoints_each_in_a_subnet_with_fifteen_blocks() {
         let all: BTreeSet<&IpAddr> = world.nodes.iter().flat_map(|node| node.endpoints.keys()).collect();
         assert_eq!(all.len(), 200);
     }
+}
+
+#[test]
+fn twenty_nodes_use_a_subnet_to_the_last_address_of_its_blocks() {
+    let mut world = World::new(plan("10.0.0.0/24", None), 20);
+    let mut refused = 0;
+    for nth in 0..240 {
+        let (n, key) = (nth % 20, format!("e{nth}"));
+        while !world.attach_somehow(n, &key) {
+            // What lies idle has gone back by the time at which it is tried again.
+            refused += 1;
+            assert!(refused < 240, "endpoint {nth}");
+            for idle in 0..20 {
+                world.give_back(idle);
+                world.narrow(idle);
+            }
+            while let Some(message) = world.wire.pop() {
+                world.deliver(message);
+            }
+        }
+    }
+    assert_eq!(world.twice(), Vec::<IpAddr>::new());
+    assert_eq!(world.nodes.iter().map(|node| node.endpoints.len()).sum::<usize>(), 15 * 16);
 }
 
 #[test]

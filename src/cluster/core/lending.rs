@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use lanmesh_ipam::{NetworkPlan, Owner};
+use lanmesh_ipam::{AddrRange, NetworkPlan, Owner};
 use serde::{Deserialize, Serialize};
 
 use super::{Core, Persist};
@@ -90,6 +90,20 @@ impl Core {
     /// Makes a loan that [`Core::may_lend`] has let pass.
     pub fn lend(&mut self, number: LoanNumber, loan: &Loan, now: Duration) {
         self.say_that::<LoanKind>(Scope::Node, &number, Some(loan), now);
+    }
+
+    /// What is to be written down before a loan of `to` is one of no more than `keep`, and what it is then. `None`: there is no
+    /// such loan, or it is that already.
+    pub fn may_narrow(
+        &self,
+        number: LoanNumber,
+        to: NodeId,
+        keep: &AddrRange,
+    ) -> (Vec<Persist>, Option<Loan>) {
+        let known = self.lent().get(&number).copied().filter(|loan| loan.to == to);
+        let narrower = known.and_then(|loan| Some(Loan { range: loan.range.intersection(keep)?, ..loan }));
+        let narrower = narrower.filter(|loan| known != Some(*loan));
+        (narrower.map(|loan| Persist::Lent(number, loan)).into_iter().collect(), narrower)
     }
 
     /// Ends loans of this node.

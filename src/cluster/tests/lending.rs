@@ -93,6 +93,15 @@ async fn a_loan_is_known_on_both_sides_survives_the_lender_and_ends_on_the_borro
     assert!(n2.remind(me, 6, &loan).await, "it has forgotten, and knows again");
     assert!(!n3.remind(me, 7, &loan).await, "a part of it is lent already");
     assert_eq!(lent_to(&n1.view().borrow(), me, n2.me()), [(6, lent)].into());
+    // Of less, on the borrower's word; and never of more again.
+    let less = Loan { range: range("10.10.0.227-10.10.0.228"), ..loan };
+    assert!(
+        n3.narrow(me, 6, &less).await && n2.narrow(me, 99, &less).await,
+        "there is none of its, and that is no error"
+    );
+    assert_eq!(lent_to(&n1.view().borrow(), me, n2.me()), [(6, lent)].into());
+    assert!(n2.narrow(me, 6, &less).await && n2.narrow(me, 6, &loan).await && n2.remind(me, 6, &loan).await);
+    until(&n2, "less is lent", |view| lent_to(view, me, n2.me()) == [(6, less.range)].into()).await;
     assert!(n2.give_back(me, 6).await);
     stop(n1, agent).await;
     let n1 = place.resume(1, Initial::default()).await;
@@ -193,4 +202,34 @@ async fn the_block_of_a_node_that_is_gone_is_lent_and_its_index_given_once_all_h
         "what was learned is not durable"
     );
     other.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_the_managers_role_over_lends_of_nobodys_blocks_once_the_one_before_has_said_what_it_lent()
+{
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap().id;
+    until(&n2, "the network", |view| view.networks.contains_key(&net)).await;
+    let (one, other) = (agent_of(&n1, net, None), agent_of(&n2, net, None));
+    let loan = Loan { network: net, range: range("10.10.0.230-10.10.0.231"), to: n1.me() };
+    n1.lend(1, loan).await.unwrap();
+    n2.recover(true).await.unwrap();
+    assert_eq!(n2.owned_blocks().await.unwrap(), None);
+    let next = Loan { range: range("10.10.0.232"), ..loan };
+    assert!(n2.lend(2, next).await.is_err());
+    let begun = Instant::now();
+    while !n2.clear_blocks().await.unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the one before does not hear of it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(n2.owned_blocks().await.unwrap(), Some([0, 1].into()));
+    n2.lend(2, next).await.unwrap();
+    assert!(
+        n1.lend(3, Loan { range: range("10.10.0.233"), ..loan }).await.is_err(),
+        "it is the manager no more"
+    );
+    [one, other].iter().for_each(JoinHandle::abort);
 }

@@ -277,6 +277,6 @@ fn each_question_about_loans_has_the_bytes_it_always_had() {
         ("not lent", hex(&LoanAnswer { range: None, why: "no".into() })),
         ("take back", hex(&300_u64)),
         ("held", hex(&held)),
-        ("remember", hex(&(300_u64, loan))),
+        ("remember, narrow", hex(&(300_u64, loan))),
     ]));
 }
