@@ -111,23 +111,24 @@ impl Lender {
             .and_then(|owned| unowned(&plan, |index| owned.contains(&index), &busy, wanted.into()));
         let range = match of_nobody {
             Some(range) => range,
-            None if is_manager && owned.is_none() && to == view.me => return Err(self.unclear(&view)),
-            None if to == view.me => return Err("all blocks that are no node's are lent".to_owned()),
+            None if to == view.me => {
+                let none = || "all blocks that are no node's are lent".to_owned();
+                return Err(self.unclear(&view, is_manager && owned.is_none()).unwrap_or_else(none));
+            }
             None => {
                 let opened = work.local.open_leases(&known.spec, me.index, &view);
                 opened.map_err(|error| error.to_string())?;
                 let taken = busy.iter().filter(|range| range.first() == range.last()).map(AddrRange::first);
                 let spare = work.local.leases.spare(network, subnet, wanted.into(), taken);
-                let none = || match (is_manager, &owned) {
-                    (true, None) => self.unclear(&view),
-                    _ => "it has none to spare".to_owned(),
-                };
-                spare.ok_or_else(none)?
+                let none = || "it has none to spare".to_owned();
+                spare
+                    .ok_or_else(|| self.unclear(&view, is_manager && owned.is_none()).unwrap_or_else(none))?
             }
         };
         let lent = self.cluster.lend(number, Loan { network, range, to }).await;
         let lent = lent.map_err(|error| error.to_string())?;
-        tracing::info!(network = %known.spec.name, range = %lent.range, %to, "lent");
+        let name = answers::node_name(&view, &to);
+        tracing::info!(network = %known.spec.name, range = %lent.range, to = %name, "lent");
         Ok(lent.range)
     }
 
@@ -135,20 +136,24 @@ impl Lender {
     async fn remember(&self, number: LoanNumber, loan: Loan) -> bool {
         let work = self.reconciler.work().await;
         if used(work.local.endpoints.of_network(loan.network), &loan.range).is_some() {
-            tracing::warn!(range = %loan.range, to = %loan.to, "has of this node what is in use here, and keeps it");
+            let view = self.cluster.view().borrow().clone();
+            let name = answers::node_name(&view, &loan.to);
+            tracing::warn!(range = %loan.range, node = %name, "a node has borrowed what an endpoint of this one uses");
             return false;
         }
         self.cluster.lend(number, loan).await.is_ok()
     }
 
-    /// Why this node, the manager, does not lend of the blocks of nobody.
-    fn unclear(&self, view: &ClusterView) -> String {
+    /// Why this node, where it is the manager, does not lend of all blocks that are no node's; `about_to`: it has yet to ask.
+    fn unclear(&self, view: &ClusterView, about_to: bool) -> Option<String> {
         let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
-        let silent = answers::some_of(silent.iter().map(|node| answers::node_name(view, node)));
-        format!(
-            "it does not know yet what was lent before it was the manager: {}",
-            if silent.is_empty() { "it is about to ask".to_owned() } else { format!("{silent} did not say") }
-        )
+        let who = answers::some_of(silent.iter().map(|node| answers::node_name(view, node)));
+        let why = match (silent.is_empty(), about_to) {
+            (true, false) => return None,
+            (true, true) => "it is about to ask".to_owned(),
+            (false, _) => format!("{who} did not say"),
+        };
+        Some(format!("it does not know yet what others have of the blocks of nodes that are gone: {why}"))
     }
 
     async fn tidy(self) {
