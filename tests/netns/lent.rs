@@ -48,7 +48,8 @@ fn wait_lent(
     });
 }
 
-fn three_nodes(lab: Lab, network: &[&str]) -> Lab {
+/// A cluster of all nodes of a lab, with one network.
+fn cluster(lab: Lab, network: &[&str]) -> Lab {
     let lab = lab.cluster();
     lab.network("net", network);
     lab
@@ -56,7 +57,7 @@ fn three_nodes(lab: Lab, network: &[&str]) -> Lab {
 
 #[test]
 fn a_node_whose_block_is_full_borrows_keeps_it_when_its_agent_is_killed_and_gives_it_back() {
-    let lab = three_nodes(lab!(3), &SMALL);
+    let lab = cluster(lab!(3), &SMALL);
     let (n1, n2, n3) = (lab.node(1), lab.node(2), lab.node(3));
     let asking = Container::named("asking");
     n3.attach("net", "asking", &asking);
@@ -108,8 +109,44 @@ fn a_node_whose_block_is_full_borrows_keeps_it_when_its_agent_is_killed_and_give
 }
 
 #[test]
+fn the_sixteenth_node_in_a_subnet_with_fifteen_blocks_and_the_seventeenth_container_on_one_have_addresses() {
+    let lab = cluster(lab!(17), &["--subnet", "10.84.0.0/24"]);
+    let (first, last) = (lab.node(1), lab.node(17));
+    let (mut addresses, containers) = attach_all(lab.node(16), ["s".to_owned()]);
+    let (more, late) = attach_all(last, (0..2).map(|n| format!("l{n}")));
+    addresses.extend(more);
+    let (more, _many) = attach_all(first, (0..17).map(|n| format!("m{n}")));
+    addresses.extend(more);
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 20, "{addresses:?}");
+    wait_until("they reach each other", SOON, || ping(&containers[0], &addresses[2]));
+    wait_until("they reach the first node", SOON, || ping(&late[1], &addresses[19]));
+}
+
+#[test]
+fn twenty_nodes_have_five_endpoints_each_in_a_subnet_with_fifteen_blocks() {
+    let lab = cluster(lab!(20), &["--subnet", "10.84.0.0/24"]);
+    let (mut addresses, mut containers) = (BTreeSet::new(), Vec::new());
+    for nth in 0..5 {
+        for node in lab.nodes() {
+            let (more, here) = attach_all(node, [format!("e{}-{nth}", node.number())]);
+            addresses.extend(more);
+            containers.extend(here);
+        }
+    }
+    assert_eq!(addresses.len(), 100, "{addresses:?}");
+}
+
+#[test]
+fn two_hundred_endpoints_are_on_one_of_cluster() {
+    let lab = cluster(lab!(3), &["--subnet", "10.84.0.0/24"]);
+    let (addresses, _containers) = attach_all(lab.node(2), (0..200).map(|n| format!("e{n}")));
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), 200, "{addresses:?}");
+    wait_lent(lab.node(3), "it has them by few loans", SOON, |lent| !lent.is_empty() && lent.len() < 40);
+}
+
+#[test]
 fn what_is_left_of_a_loan_goes_back_and_the_rest_of_it_is_used_on() {
-    let lab = three_nodes(lab!(2), &["--subnet", "10.84.0.0/26", "--block-size", "8"]);
+    let lab = cluster(lab!(2), &["--subnet", "10.84.0.0/26", "--block-size", "8"]);
     let (n1, n2) = (lab.node(1), lab.node(2));
     // A node with eight asks for two.
     let (addresses, _containers) = attach_all(n2, (0..9).map(|n| format!("b{n}")));
@@ -131,7 +168,7 @@ fn what_is_left_of_a_loan_goes_back_and_the_rest_of_it_is_used_on() {
 
 #[test]
 fn one_node_has_all_that_the_others_do_not_use_and_is_then_told_that_the_subnet_is_full() {
-    let lab = three_nodes(lab!(3), &SMALL);
+    let lab = cluster(lab!(3), &SMALL);
     let (mut addresses, _one) = attach_all(lab.node(1), ["a".to_owned()]);
     let (more, _two) = attach_all(lab.node(3), ["b".to_owned()]);
     addresses.extend(more);
@@ -162,7 +199,7 @@ fn one_node_has_all_that_the_others_do_not_use_and_is_then_told_that_the_subnet_
 
 #[test]
 fn a_lender_that_is_set_back_to_an_older_state_hears_of_what_it_has_lent() {
-    let lab = three_nodes(lab!(2), &SMALL);
+    let lab = cluster(lab!(2), &SMALL);
     let (n1, n2) = (lab.node(1), lab.node(2));
     let run = |script: &str| {
         let copied = Command::new("sh").args(["-c", script]).status().expect("there is a shell");
@@ -188,7 +225,7 @@ fn a_lender_that_is_set_back_to_an_older_state_hears_of_what_it_has_lent() {
 #[test]
 fn a_node_without_a_block_borrows_and_where_who_could_lend_is_away_the_error_says_who() {
     // Two blocks of six for three nodes.
-    let lab = three_nodes(lab!(3), &["--subnet", "10.84.0.0/28", "--block-size", "6"]);
+    let lab = cluster(lab!(3), &["--subnet", "10.84.0.0/28", "--block-size", "6"]);
     let (n1, n2, n3) = (lab.node(1), lab.node(2), lab.node(3));
     let (mut addresses, _first) = attach_all(n3, ["a".to_owned()]);
     // The manager is away: n2 lends of its own block.
