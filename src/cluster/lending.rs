@@ -229,7 +229,8 @@ impl Cluster {
         let question = Question { number: HELD, body: Bytes::new() };
         let told: v2::LoansHeld = self.question(node, question).await?;
         let present = |loans: Vec<(u64, v2::Loan)>| {
-            let loans = loans.into_iter().map(|(number, loan)| Some((number, loan.present()?)));
+            let own = |loan: v2::Loan| loan.present().filter(|loan| loan.to == node);
+            let loans = loans.into_iter().map(|(number, loan)| Some((number, own(loan)?)));
             loans.collect::<Option<_>>().ok_or_else(|| io::Error::other("no loans at all"))
         };
         Ok(LoansHeld { ledger: told.ledger, borrowed: present(told.borrowed)? })
@@ -276,7 +277,7 @@ impl Cluster {
         }
         if silent.is_empty() {
             let prepare = move |core: &Core, _| {
-                let (changes, inherited) = core.may_clear(&cleared, borrowed);
+                let (changes, inherited) = core.may_clear(&cleared, borrowed)?;
                 Ok::<_, ClusterError>((changes, (cleared, inherited)))
             };
             let commit = |core: &mut Core, (cleared, inherited), now| core.clear(cleared, &inherited, now);

@@ -18,6 +18,9 @@ use crate::model::{Loan, LoanNumber, NetworkId, NodeId, NodeIndex};
 /// The term of a cluster's first manager.
 const FIRST_TERM: u64 = 1;
 
+/// The most loans of one node.
+const MOST: usize = 8192;
+
 /// Of whom the manager knows what they lent before they were gone, or had to lend no more.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cluster) struct Cleared {
@@ -83,6 +86,9 @@ impl Core {
         if lent.values().any(|other| other.network == loan.network && overlap(other, &loan)) {
             return Err(not_lent("a part of it is lent already"));
         }
+        if self.room() == 0 {
+            return Err(ClusterError::TooLarge { would: MOST + 1, max: MOST });
+        }
         self.check::<LoanKind>(Scope::Node, &number, &loan)?;
         Ok((vec![Persist::Lent(number, loan)], None))
     }
@@ -115,12 +121,9 @@ impl Core {
 
     /// The indexes of which something is lent in any network, by anybody that this node has heard of.
     fn lent_blocks(&self) -> Vec<RangeInclusive<u32>> {
-        let mut plans: BTreeMap<NetworkId, Option<NetworkPlan>> = BTreeMap::new();
+        let mut plans = Plans::default();
         let loans = self.facts.all_known(Scope::Node).flat_map(|(_, known)| known.loans.values());
-        let lent = loans.filter_map(|loan| {
-            let plan = plans.entry(loan.network).or_insert_with(|| self.plan_of(loan.network));
-            blocks(plan.as_ref()?, loan)
-        });
+        let lent = loans.filter_map(|loan| blocks(plans.get(self, loan.network)?, loan));
         lent.collect()
     }
 
@@ -179,19 +182,38 @@ impl Core {
 
     /// What is to be written down before the manager knows what was lent by those who are gone, of which all nodes said what
     /// they have; and what of that it has lent itself from then on.
+    ///
+    /// # Errors
+    /// It is more than a node can lend.
     pub fn may_clear(
         &self,
         cleared: &Cleared,
         borrowed: BTreeMap<LoanNumber, Loan>,
-    ) -> (Vec<Persist>, BTreeMap<LoanNumber, Loan>) {
+    ) -> Result<(Vec<Persist>, BTreeMap<LoanNumber, Loan>), ClusterError> {
         let all = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));
         let known: BTreeSet<LoanNumber> = all.flat_map(|(_, known)| known.loans.keys().copied()).collect();
-        let is_one = |loan: &Loan| self.ledger.is_member(loan.to) && self.network(loan.network).is_some();
-        let inherited: BTreeMap<LoanNumber, Loan> =
-            borrowed.into_iter().filter(|(number, loan)| !known.contains(number) && is_one(loan)).collect();
+        let owned: BTreeSet<u32> = self.of_cluster().map(|node| node.index.0).collect();
+        let mut plans = Plans::default();
+        let mut is_nobodys = |loan: &Loan| {
+            let blocks = plans.get(self, loan.network).and_then(|plan| blocks(plan, loan));
+            blocks.is_some_and(|blocks| !owned.contains(blocks.start()) && !owned.contains(blocks.end()))
+        };
+        let inherited: BTreeMap<LoanNumber, Loan> = borrowed
+            .into_iter()
+            .filter(|(number, loan)| !known.contains(number) && self.ledger.is_member(loan.to))
+            .filter(|(_, loan)| is_nobodys(loan))
+            .collect();
+        if inherited.len() > self.room() {
+            return Err(ClusterError::TooLarge { would: inherited.len(), max: self.room() });
+        }
         let mut changes = kept(&inherited);
         changes.push(Persist::Cleared(cleared.clone()));
-        (changes, inherited)
+        Ok((changes, inherited))
+    }
+
+    /// How many loans this node can still make: far fewer than others believe.
+    fn room(&self) -> usize {
+        MOST.saturating_sub(self.lent().len())
     }
 
     /// All nodes have said what they have.
@@ -206,7 +228,8 @@ impl Core {
         let said =
             self.facts.known(Scope::Node, from).map(|known| (*known.loans).clone()).unwrap_or_default();
         let stays = |loan: &Loan| loan.to != from && self.ledger.is_member(loan.to);
-        let inherited = said.into_iter().filter(|(_, loan)| stays(loan)).collect();
+        // Of what there is no room for the manager hears by those who have it.
+        let inherited = said.into_iter().filter(|(_, loan)| stays(loan)).take(self.room()).collect();
         (kept(&inherited), inherited)
     }
 
@@ -219,6 +242,16 @@ impl Core {
 
     fn plan_of(&self, network: NetworkId) -> Option<NetworkPlan> {
         NetworkPlan::new(self.network(network)?.subnet_configs()).ok()
+    }
+}
+
+/// The plans of networks, each worked out once.
+#[derive(Default)]
+struct Plans(BTreeMap<NetworkId, Option<NetworkPlan>>);
+
+impl Plans {
+    fn get(&mut self, core: &Core, network: NetworkId) -> Option<&NetworkPlan> {
+        self.0.entry(network).or_insert_with(|| core.plan_of(network)).as_ref()
     }
 }
 
