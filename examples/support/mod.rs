@@ -127,6 +127,7 @@ pub fn view(
         nodes: Arc::new(nodes),
         networks: [(id, network)].into(),
         services: Arc::default(),
+        loans: Arc::default(),
     })
 }
 

@@ -133,6 +133,7 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         nodes: Arc::new([1, 2].map(|n| (id(n), node(n))).into()),
         networks: [(NET, network)].into(),
         services: Arc::new(asked.iter().map(service).collect()),
+        loans: Arc::default(),
     };
     let own = of(1).map(|endpoint| LocalEndpoint {
         network: NET,

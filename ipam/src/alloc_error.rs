@@ -9,34 +9,43 @@ use crate::{AddrRange, Block, Item};
 /// Why an endpoint gets no address. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AllocError {
-    /// The plan has fewer blocks than this node's index needs.
+    /// The plan has fewer blocks than this node's index needs, and whatever it borrowed is in use.
     #[error(
-        "node index {index} has no block in {subnet}: {blocks} nodes fit, with {block_size} addresses each; create the network with a smaller --block-size or a larger subnet"
+        "{}; create the network with a smaller --block-size or a larger subnet",
+        no_block(*index, subnet, (*blocks, *block_size), *borrowed)
     )]
     NoBlock {
         /// The node's index.
         index: u32,
         /// The subnet.
         subnet: IpNetwork,
-        /// How many nodes fit; their indexes are 0 to this less one.
+        /// How many nodes have a block; their indexes are 0 to this less one.
         blocks: u64,
         /// Addresses per node.
         block_size: u64,
+        /// Addresses that the node borrowed, which are all in use.
+        borrowed: u64,
     },
-    /// Every address of the node's block is in use.
+    /// Every address of the node's block that it has itself is in use, and whatever it borrowed.
     #[error(
-        "the block {block} of node index {} is full: {here} of {size} addresses in use on this node, {elsewhere} on others; detach endpoints here, attach on another node, or create the network with a larger --block-size",
-        block.index
+        "{}; detach endpoints here, attach on another node, or create the network with a larger --block-size",
+        block_full(block, (*here, *elsewhere, *lent), *size, *borrowed)
     )]
     BlockFull {
         /// The block.
         block: Block,
+        /// Its subnet.
+        subnet: IpNetwork,
         /// Addresses of it in use on this node.
         here: u64,
         /// Addresses of it in use on other nodes.
         elsewhere: u64,
+        /// Addresses of it that are lent to others.
+        lent: u64,
         /// Addresses that it has.
         size: u64,
+        /// Addresses of other blocks that the node borrowed, which are all in use.
+        borrowed: u64,
     },
     /// Every address of the service's pool is in use.
     #[error(
@@ -115,6 +124,12 @@ pub enum AllocError {
         /// This node's index.
         index: u32,
     },
+    /// An asked address is of this node's block, and lent to another node.
+    #[error("{address} is in a part of this node's block that is lent: ask for another address, or for none")]
+    Lent {
+        /// The address.
+        address: IpAddr,
+    },
     /// The address is in use on this node.
     #[error("{address} is in use on this node by {key:?}: detach that, or ask for another address or slot")]
     InUse {
@@ -129,4 +144,42 @@ pub enum AllocError {
         /// The address.
         address: IpAddr,
     },
+}
+
+impl AllocError {
+    /// The subnet in which this node has nothing left, where that is why, and what it has there, in a sentence: with more
+    /// of it the request could be granted.
+    pub fn exhausted(&self) -> Option<(IpNetwork, String)> {
+        match self {
+            Self::NoBlock { index, subnet, blocks, block_size, borrowed } => {
+                Some((*subnet, no_block(*index, subnet, (*blocks, *block_size), *borrowed)))
+            }
+            Self::BlockFull { block, subnet, here, elsewhere, lent, size, borrowed } => {
+                Some((*subnet, block_full(block, (*here, *elsewhere, *lent), *size, *borrowed)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn no_block(index: u32, subnet: &IpNetwork, (blocks, block_size): (u64, u64), borrowed: u64) -> String {
+    format!(
+        "node index {index} has no block in {subnet}: {blocks} nodes fit, with {block_size} addresses each{}",
+        also(", and all", borrowed, "that it borrowed are in use")
+    )
+}
+
+fn block_full(block: &Block, (here, elsewhere, lent): (u64, u64, u64), size: u64, borrowed: u64) -> String {
+    format!(
+        "the block {block} of node index {} is full: {here} of {size} addresses in use on this node, {elsewhere} on \
+         others{}{}",
+        block.index,
+        also(",", lent, "lent"),
+        also(", and all", borrowed, "that it borrowed are in use")
+    )
+}
+
+/// A half sentence about a number of addresses, where there are any.
+fn also(before: &str, count: u64, after: &str) -> String {
+    if count == 0 { String::new() } else { format!("{before} {count} {after}") }
 }

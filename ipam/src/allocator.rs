@@ -1,14 +1,17 @@
 //! Hands out the addresses of one subnet on one node.
 //!
-//! Owns the order of the rules (asked, pool, block) and what is in use on this node. Does not own the plan, nor
+//! Owns the order of the rules (asked, pool, block, borrowed) and what is in use on this node. Does not own the plan, nor
 //! what other nodes use: the caller answers for that.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::bitmap::Bitmap;
-use crate::memory::FreedPlaces;
-use crate::{AllocError, Freed, Grant, Item, Memory, Origin, Owner, Pool, Request, SubnetPlan, stable_hash};
+use crate::lending;
+use crate::part::Part;
+use crate::share::{self, Share};
+use crate::{
+    AddrRange, AllocError, Freed, Grant, Item, Memory, Origin, Owner, Pool, Request, SubnetPlan, stable_hash,
+};
 
 /// Hands out the addresses of one subnet on the node with one index.
 ///
@@ -18,44 +21,36 @@ use crate::{AllocError, Freed, Grant, Item, Memory, Origin, Owner, Pool, Request
 pub struct Allocator {
     plan: SubnetPlan,
     index: u32,
-    /// The ordinal of the first address of the node's block, if it has one.
-    first: Option<u128>,
+    /// Whether the first part is the node's own block.
+    has_block: bool,
+    /// The node's block, if it has one, and what it borrowed.
+    parts: Vec<Part>,
     /// What is in use on this node, by offset, with its key.
     held: BTreeMap<u128, String>,
-    /// How many of them are in the block.
-    held_in_block: u32,
-    /// The places of the block that are in use or in `freed`. A place never leaves it: a freed one is remembered.
-    touched: Bitmap,
-    freed: FreedPlaces,
 }
 
 impl Allocator {
     /// An allocator with nothing in use and nothing to remember. An `index` without a block is no error: asked
     /// addresses and pools work without one.
     pub fn new(plan: SubnetPlan, index: u32) -> Self {
-        let first = plan.block_ordinals(index).map(|(first, _)| first);
-        // Lossless: a block has at most `MAX_BLOCK_SIZE` addresses.
-        let places = if first.is_some() { plan.block_size() as u32 } else { 0 };
-        Self {
-            plan,
-            index,
-            first,
-            held: BTreeMap::new(),
-            held_in_block: 0,
-            touched: Bitmap::new(places),
-            freed: FreedPlaces::default(),
-        }
+        Self::with_share(plan, index, &Share::default())
     }
 
-    /// The same with what was freed before the restart. Entries outside the node's block are ignored. Addresses
+    /// The same of a node that lent of its block, or borrowed of others'.
+    pub fn with_share(plan: SubnetPlan, index: u32, share: &Share) -> Self {
+        let has_block = plan.block_ordinals(index).is_some();
+        let parts = share::parts(&plan, index, share);
+        Self { plan, index, has_block, parts, held: BTreeMap::new() }
+    }
+
+    /// The same with what was freed before the restart. Entries of what the node does not have are ignored. Addresses
     /// that are in use are told by [`Allocator::hold`] afterwards.
-    pub fn with_memory(plan: SubnetPlan, index: u32, memory: &Memory) -> Self {
-        let mut allocator = Self::new(plan, index);
+    pub fn with_memory(plan: SubnetPlan, index: u32, share: &Share, memory: &Memory) -> Self {
+        let mut allocator = Self::with_share(plan, index, share);
         for Freed { address, key, order } in &memory.freed {
             let offset = allocator.plan.space().offset(*address);
-            if let Some(place) = offset.and_then(|offset| allocator.place(offset)) {
-                allocator.touched.set(place);
-                allocator.freed.insert(place, key.clone(), *order);
+            if let Some((part, place)) = offset.and_then(|offset| allocator.place(offset)) {
+                allocator.parts[part].remember(place, key, *order);
             }
         }
         allocator
@@ -115,13 +110,12 @@ impl Allocator {
     }
 
     /// Takes note that `address` is no longer in use on this node. The answer is what is to be remembered of it:
-    /// nothing, if it was not in use, or is not of the node's block.
+    /// nothing, if it was not in use, or is of no part that the node has.
     pub fn release(&mut self, address: IpAddr) -> Option<Freed> {
         let offset = self.plan.space().offset(address)?;
         let key = self.held.remove(&offset)?;
-        let place = self.place(offset)?;
-        self.held_in_block -= 1;
-        let order = self.freed.push(place, key.clone());
+        let (part, place) = self.place(offset)?;
+        let order = self.parts[part].release(place, &key);
         Some(Freed { address, key, order })
     }
 
@@ -132,11 +126,27 @@ impl Allocator {
 
     /// What must survive a restart so that freed addresses stay with their keys, the one freed first first.
     pub fn memory(&self) -> Memory {
-        let freed = self.freed.entries().filter_map(|(place, key, order)| {
-            let address = self.plan.space().address(self.offset_of(place)?);
-            Some(Freed { address, key: key.to_owned(), order })
+        let entries = |part: &Part| {
+            let freed = part.freed().map(|(place, key, order)| (part.ordinal(place), key.to_owned(), order));
+            freed.collect::<Vec<_>>()
+        };
+        let freed = self.parts.iter().flat_map(entries).filter_map(|(ordinal, key, order)| {
+            let address = self.plan.space().address(self.plan.offset_of(ordinal)?);
+            Some(Freed { address, key, order })
         });
         Memory { freed: freed.collect() }
+    }
+
+    /// What of the node's block may be lent, `wanted` addresses of it at most: the upper half of the largest run that
+    /// is free, a single one whole. `taken` is what others have in it.
+    pub fn spare(&self, wanted: u64, taken: impl IntoIterator<Item = IpAddr>) -> Option<AddrRange> {
+        let block = self.parts.first().filter(|_| self.has_block)?;
+        let used = self.held.keys().copied();
+        let taken = taken.into_iter().filter_map(|address| self.plan.space().offset(address));
+        let used = used.chain(taken).filter_map(|offset| self.plan.ordinal(offset)).map(|at| (at, at));
+        let (first, last) = lending::largest_free(block.span(), used.chain(block.lent_spans()))?;
+        let most = (last - first + 1).div_ceil(2).min(u128::from(wanted.max(1)));
+        self.plan.range_of((last + 1 - most, last))
     }
 
     /// What `allocate` would give now.
@@ -155,7 +165,7 @@ impl Allocator {
             };
             (self.slot(pool, slot)?, Origin::Pool { slot })
         } else {
-            (self.place_in_block(request.key, taken)?, Origin::Block)
+            self.by_key(request.key, taken)?
         };
         Ok(Grant { address: self.plan.space().interface(offset), origin })
     }
@@ -184,7 +194,10 @@ impl Allocator {
                 let (service, range) = (pool.service.clone(), pool.range);
                 return Err(AllocError::OthersPool { address, service, range });
             }
-            Owner::Block(index) if index != self.index => {
+            Owner::Block(index) if self.place(offset).is_none() => {
+                if index == self.index {
+                    return Err(AllocError::Lent { address });
+                }
                 let block = self.plan.block(index)?;
                 return Err(AllocError::OthersBlock { address, block, index: self.index });
             }
@@ -211,27 +224,46 @@ impl Allocator {
         }
     }
 
-    fn place_in_block(&self, key: &str, taken: &impl Fn(IpAddr) -> bool) -> Result<u128, AllocError> {
-        let size = self.plan.block_size();
-        // Lossless: below the block size.
-        let start = (stable_hash(key.as_bytes()) % size) as u32;
-        let own = self.freed.of_key(key);
-        let places = own.chain(self.touched.clear_from(start)).chain(self.freed.oldest_first());
-        let mut offsets = places.filter_map(|place| self.offset_of(place));
-        if let Some(offset) = offsets.find(|offset| !taken(self.plan.space().address(*offset))) {
-            return Ok(offset);
+    fn by_key(&self, key: &str, taken: &impl Fn(IpAddr) -> bool) -> Result<(u128, Origin), AllocError> {
+        let start = stable_hash(key.as_bytes());
+        let known = self.parts.iter().enumerate();
+        let had = known.flat_map(|(at, part)| part.of_key(key).map(move |place| (at, part.ordinal(place))));
+        let known = self.parts.iter().enumerate();
+        let others = known.flat_map(|(at, part)| {
+            // What was borrowed is filled from below, so that the rest of it can go back.
+            let start = if self.is_own(at) { start } else { 0 };
+            part.of_anyone(start).map(move |place| (at, part.ordinal(place)))
+        });
+        let mut offsets =
+            had.chain(others).filter_map(|(at, ordinal)| Some((at, self.plan.offset_of(ordinal)?)));
+        if let Some((at, offset)) = offsets.find(|(_, offset)| !taken(self.plan.space().address(*offset))) {
+            let origin = if self.is_own(at) { Origin::Block } else { Origin::Borrowed };
+            return Ok((offset, origin));
         }
-        let here = u64::from(self.held_in_block);
-        let block = self.plan.block(self.index)?;
-        Err(AllocError::BlockFull { block, here, elsewhere: size - here, size })
+        Err(self.exhausted())
+    }
+
+    fn is_own(&self, part: usize) -> bool {
+        part == 0 && self.has_block
+    }
+
+    /// Why there is nothing left.
+    fn exhausted(&self) -> AllocError {
+        let subnet = self.plan.subnet();
+        let (own, borrowed) = self.parts.split_at(usize::from(self.has_block));
+        let borrowed = borrowed.iter().map(|part| u64::from(part.size() - part.lent())).sum();
+        let (Ok(block), [own]) = (self.plan.block(self.index), own) else {
+            let (blocks, block_size) = (self.plan.blocks(), self.plan.block_size());
+            return AllocError::NoBlock { index: self.index, subnet, blocks, block_size, borrowed };
+        };
+        let [size, lent, here] = [own.size(), own.lent(), own.held()].map(u64::from);
+        AllocError::BlockFull { block, subnet, here, elsewhere: size - lent - here, lent, size, borrowed }
     }
 
     fn occupy(&mut self, offset: u128, key: &str) {
         self.held.insert(offset, key.to_owned());
-        if let Some(place) = self.place(offset) {
-            self.held_in_block += 1;
-            self.touched.set(place);
-            self.freed.remove(place);
+        if let Some((part, place)) = self.place(offset) {
+            self.parts[part].occupy(place);
         }
     }
 
@@ -240,14 +272,10 @@ impl Allocator {
         self.plan.space().offset(address).ok_or_else(outside)
     }
 
-    /// Where in the node's block the address at `offset` is, counted from 0; nothing if it is elsewhere.
-    fn place(&self, offset: u128) -> Option<u32> {
-        let place = self.plan.ordinal(offset)?.checked_sub(self.first?)?;
-        (place < u128::from(self.plan.block_size())).then_some(place as u32)
-    }
-
-    fn offset_of(&self, place: u32) -> Option<u128> {
-        self.plan.offset_of(self.first? + u128::from(place))
+    /// In which part the address at `offset` is, and where there; nothing if the node does not have it.
+    fn place(&self, offset: u128) -> Option<(usize, u32)> {
+        let ordinal = self.plan.ordinal(offset)?;
+        self.parts.iter().enumerate().find_map(|(at, part)| Some((at, part.place(ordinal)?)))
     }
 
     fn slot_is_free(&self, first: u128, slot: u64, taken: &impl Fn(IpAddr) -> bool) -> bool {

@@ -49,11 +49,23 @@ impl Gaps {
         self.total
     }
 
+    /// Whether `offset` is dynamic.
+    pub(crate) fn is_in(&self, offset: u128) -> bool {
+        self.ordinal(offset).is_some()
+    }
+
     /// The ordinal of `offset`, if it is dynamic.
     pub(crate) fn ordinal(&self, offset: u128) -> Option<u128> {
         let after = self.gaps.partition_point(|gap| gap.first <= offset);
         let gap = self.gaps[..after].last().filter(|gap| offset <= gap.last)?;
         Some(gap.before + (offset - gap.first))
+    }
+
+    /// How many dynamic offsets lie below `offset`.
+    pub(crate) fn below(&self, offset: u128) -> u128 {
+        let after = self.gaps.partition_point(|gap| gap.first < offset);
+        let reached = |gap: &Gap| gap.before + (offset - 1).min(gap.last) - gap.first + 1;
+        self.gaps[..after].last().map_or(0, reached)
     }
 
     /// The offset of `ordinal`, if there are so many.
@@ -97,6 +109,9 @@ mod tests {
             }
             prop_assert_eq!(gaps.offset(left.len() as u128), None);
             prop_assert!((0..=last).filter(inside).all(|offset| gaps.ordinal(offset).is_none()));
+            for offset in 0..=last + 1 {
+                prop_assert_eq!(gaps.below(offset), left.iter().filter(|left| **left < offset).count() as u128);
+            }
             prop_assert_eq!(gaps.ordinal(last + 1), None);
             if let Some(end) = left.len().checked_sub(1) {
                 let (low, high) = (end / 3, end / 2);

@@ -17,14 +17,17 @@ mod block;
 mod config;
 mod gaps;
 mod hash;
+mod lending;
 mod memory;
 mod network;
+mod part;
 mod plan;
 mod plan_error;
 mod pool;
 mod range;
 mod request;
 mod service;
+mod share;
 mod space;
 mod special;
 
@@ -33,6 +36,7 @@ pub use allocator::{Allocator, foretell};
 pub use block::Block;
 pub use config::{NetworkConfig, SubnetConfig};
 pub use hash::stable_hash;
+pub use lending::{Borrower, unowned, wanted};
 pub use memory::{Freed, Memory};
 pub use network::{NetworkAllocator, NetworkPlan};
 pub use plan::{MAX_BLOCK_SIZE, MAX_DEFAULT_BLOCK_SIZE, Owner, SubnetPlan};
@@ -41,6 +45,7 @@ pub use pool::Pool;
 pub use range::{AddrRange, RangeError};
 pub use request::{AddressRequest, Grant, Origin, Request, endpoint_key};
 pub use service::ServiceAddressError;
+pub use share::Share;
 pub use special::Special;
 
 /// The README's examples are tests.

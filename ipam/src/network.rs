@@ -10,8 +10,8 @@ use ipnetwork::IpNetwork;
 use crate::allocator::free_slot;
 use crate::config::names;
 use crate::{
-    AddressRequest, AllocError, Allocator, Freed, Grant, Memory, Owner, PlanError, Request, SubnetConfig,
-    SubnetPlan,
+    AddressRequest, AllocError, Allocator, Freed, Grant, Memory, Owner, PlanError, Request, Share,
+    SubnetConfig, SubnetPlan,
 };
 
 /// The plans of all subnets of a network, in the order in which they were given.
@@ -78,13 +78,14 @@ pub struct NetworkAllocator {
 impl NetworkAllocator {
     /// An allocator with nothing in use and nothing to remember.
     pub fn new(plan: NetworkPlan, index: u32) -> Self {
-        Self::with_memory(plan, index, &Memory::default())
+        Self::with_memory(plan, index, &Share::default(), &Memory::default())
     }
 
-    /// The same with what was freed before the restart, in any of the subnets.
-    pub fn with_memory(plan: NetworkPlan, index: u32, memory: &Memory) -> Self {
-        // Each allocator takes what is of its own block.
-        let subnet = |plan| Allocator::with_memory(plan, index, memory);
+    /// The same of a node that lent of its blocks or borrowed of others', with what was freed before the restart, in any
+    /// of the subnets.
+    pub fn with_memory(plan: NetworkPlan, index: u32, share: &Share, memory: &Memory) -> Self {
+        // Each allocator takes what is of its own subnet.
+        let subnet = |plan| Allocator::with_memory(plan, index, share, memory);
         Self { subnets: plan.subnets.into_iter().map(subnet).collect(), index }
     }
 

@@ -162,9 +162,25 @@ impl SubnetPlan {
             subnet: self.subnet(),
             blocks: self.blocks(),
             block_size: self.block_size,
+            borrowed: 0,
         })?;
         let ranges = self.gaps.ranges(first, last).map(|(first, last)| self.space.range(first, last));
         Ok(Block { index, ranges: ranges.collect() })
+    }
+
+    /// How many addresses of the block of `index` are in none of these ranges; `None` where there is no such block.
+    pub fn free_in_block(&self, index: u32, busy: &[AddrRange]) -> Option<u64> {
+        let (first, last) = self.block_ordinals(index)?;
+        let spans = busy.iter().filter_map(|range| self.ordinals_in(range));
+        let mut spans: Vec<_> = spans.filter(|(low, high)| *low <= last && *high >= first).collect();
+        spans.sort_unstable();
+        let (mut free, mut next) = (0, first);
+        for (low, high) in spans {
+            free += low.saturating_sub(next);
+            next = next.max(high + 1);
+        }
+        // Lossless: a block has at most `MAX_BLOCK_SIZE` addresses.
+        Some((free + (last + 1).saturating_sub(next)) as u64)
     }
 
     /// Who `address` belongs to.
@@ -198,6 +214,18 @@ impl SubnetPlan {
     pub(crate) fn block_ordinals(&self, index: u32) -> Option<(u128, u128)> {
         let first = u128::from(index) * u128::from(self.block_size);
         (u64::from(index) < self.blocks()).then(|| (first, first + u128::from(self.block_size) - 1))
+    }
+
+    /// The first and the last ordinal of what is dynamic in `range`, if all of it lies in the subnet and any is.
+    pub(crate) fn ordinals_in(&self, range: &AddrRange) -> Option<(u128, u128)> {
+        let (first, last) = self.space.offsets(range)?;
+        let (from, to) = (self.gaps.below(first), self.gaps.below(last) + u128::from(self.gaps.is_in(last)));
+        (from < to).then(|| (from, to - 1))
+    }
+
+    /// The range from one ordinal to another; what is set apart in between lies in it too.
+    pub(crate) fn range_of(&self, (first, last): (u128, u128)) -> Option<AddrRange> {
+        Some(self.space.range(self.gaps.offset(first)?, self.gaps.offset(last)?))
     }
 
     pub(crate) fn ordinal(&self, offset: u128) -> Option<u128> {

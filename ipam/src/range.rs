@@ -48,6 +48,12 @@ impl AddrRange {
         self.first <= address && address <= self.last
     }
 
+    /// What two ranges have in common.
+    pub fn intersection(&self, other: &Self) -> Option<Self> {
+        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
+        (self.first.is_ipv4() == other.first.is_ipv4() && first <= last).then_some(Self { first, last })
+    }
+
     /// The first address.
     pub fn first(&self) -> IpAddr {
         self.first

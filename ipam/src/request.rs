@@ -55,6 +55,8 @@ pub enum Origin {
     },
     /// The node's block.
     Block,
+    /// A part of another block that the node borrowed.
+    Borrowed,
 }
 
 /// An address that was handed out.

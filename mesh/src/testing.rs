@@ -51,5 +51,6 @@ pub fn view(me: u8, nodes: impl IntoIterator<Item = (u8, Vec<MeshKey>)>) -> Clus
         nodes: Arc::new(nodes.into_iter().map(node).collect()),
         networks: BTreeMap::new(),
         services: Arc::default(),
+        loans: Arc::default(),
     }
 }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Endpoint, EndpointName, Group, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, PublishMode,
-    ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
+    Endpoint, EndpointName, Group, Loan, LoanNumber, Loans, NetworkId, NetworkName, NetworkSpec, Node,
+    NodeId, NodeName, PublishMode, ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
 };
 
 /// A network as this node knows it.
@@ -42,6 +42,8 @@ pub struct ClusterView {
     pub networks: BTreeMap<NetworkId, NetworkView>,
     /// Every service that has an address.
     pub services: Arc<Services>,
+    /// What each node says that it lent.
+    pub loans: Arc<Loans>,
 }
 
 impl ClusterView {
@@ -85,6 +87,15 @@ impl ClusterView {
     pub fn services_of(&self, network: NetworkId) -> impl Iterator<Item = (&ServiceName, &ServiceSpec)> {
         let from = self.services.iter().skip_while(move |((of, _), _)| *of < network);
         from.take_while(move |((of, _), _)| *of == network).map(|((_, name), spec)| (name, spec))
+    }
+
+    /// The loans of a network, with their lenders.
+    pub fn loans_of(&self, network: NetworkId) -> impl Iterator<Item = (NodeId, LoanNumber, &Loan)> {
+        let each = self
+            .loans
+            .iter()
+            .flat_map(|(lender, loans)| loans.iter().map(move |(number, loan)| (*lender, *number, loan)));
+        each.filter(move |(_, _, loan)| loan.network == network)
     }
 
     /// The networks in which every node takes part, since ports of all nodes lead there.

@@ -7,13 +7,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
 use lanmesh_ipam::Grant;
 
 use super::find::{elsewhere, find_network, network_named, no_network};
 use super::others::{ByNode, together};
 use super::place::{Place, fits_the_host};
 use super::session::Session;
-use super::taking::{self, Claimed, Holder};
+use super::taking::{self, Claimed, Holder, NoLease};
 use super::{answers, networks};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
@@ -40,11 +41,31 @@ impl Session {
         let view = self.view();
         let id = network_named(&view, network)?.spec.id;
         let spec = &network_named(&view, network)?.spec;
-        let key = EndpointKey { network: id, name: name.clone() };
         let wanted = Wanted::new(spec, request, place)?;
+        let mut borrows = self.borrowing.begin();
+        loop {
+            match self.attempt(network, id, &name, &wanted).await? {
+                Attempt::Done(answer) => return Ok(*answer),
+                // Somebody has to be asked: that holds nobody up, and what was known before may be so no more.
+                Attempt::NoRoom { subnet, why } => borrows.borrow(id, subnet, &why).await?,
+            }
+        }
+    }
+
+    /// Attaches, unless this node has no address left.
+    async fn attempt(
+        &self,
+        network: &NetworkName,
+        id: NetworkId,
+        name: &EndpointName,
+        wanted: &Wanted,
+    ) -> Result<Attempt, ApiError> {
+        let view = self.view();
+        let spec = &view.networks.get(&id).ok_or_else(|| no_network(network))?.spec;
+        let key = EndpointKey { network: id, name: name.clone() };
         let settled = |there: &&Arc<LocalEndpoint>| !wanted.tells_of(there) && wanted.same_as(there).is_ok();
         if let Some(existing) = self.reconciler.records().get(&key).filter(settled) {
-            return Ok(already(&view, spec, existing));
+            return Ok(already(&view, spec, existing).into());
         }
         self.takes_new_endpoints(&view, id).await?;
         // All that others are asked is asked before anybody else has to wait for it.
@@ -57,12 +78,12 @@ impl Session {
         if let Some(existing) = work.local.endpoints.get(&key) {
             match wanted.same_as(existing) {
                 Ok(()) if wanted.tells_of(existing) => {
-                    let record = wanted.taken(existing.clone());
+                    let record = wanted.clone().taken(existing.clone());
                     self.reconciler.change(&mut work, &record).await?;
                     self.reconciler.catch_up(&mut work).await;
-                    return Ok(already(&view, spec, &record));
+                    return Ok(already(&view, spec, &record).into());
                 }
-                Ok(()) => return Ok(already(&view, spec, existing)),
+                Ok(()) => return Ok(already(&view, spec, existing).into()),
                 // Its container may have gone a moment ago, and the next one of that name is here already.
                 Err(error) => {
                     if !self.reconciler.lose_if_gone(&mut work, &key).await && !wanted.take {
@@ -78,17 +99,23 @@ impl Session {
             &work,
             &view,
             spec,
-            (&name, wanted.service.as_ref(), &wanted.placement),
+            (name, wanted.service.as_ref(), &wanted.placement),
             (&wanted.publish, wanted.holds_ports),
         )
         .await?;
         let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
         let others = together(&view, id, &answered);
-        let (grants, took) = self.claim(&mut work, &view, spec, &others, &wanted.claimed(&name)).await?;
+        let claimed = self.claim(&mut work, &view, spec, &others, &wanted.claimed(name)).await;
+        let (grants, took) = match claimed {
+            Ok(claimed) => claimed,
+            Err(NoLease::Exhausted { subnet, why }) => return Ok(Attempt::NoRoom { subnet, why }),
+            Err(NoLease::Refused(error)) => return Err(error),
+        };
         // Above any that is known: an address of theirs may be what is granted, and a claim costs nothing.
         let highest = others.values().flat_map(|own| own.values()).map(|other| other.claim).max();
         let took_ms = (!took.is_empty()).then(now_ms);
-        let record = wanted.into_record(spec, name, &grants, (highest.unwrap_or(0) + 1, took_ms));
+        let record =
+            wanted.clone().into_record(spec, name.clone(), &grants, (highest.unwrap_or(0) + 1, took_ms));
         if let Err(error) = self.reconciler.bring_up(&mut work, &record).await {
             work.local.leases.give_back(id, &record.endpoint.addresses);
             return Err(error.into());
@@ -110,7 +137,7 @@ impl Session {
         {
             self.bring_about().await;
         }
-        Ok(answer)
+        Ok(answer.into())
     }
 
     /// The addresses of a new endpoint, and from whom it takes something over. What an endpoint of this node loses by
@@ -122,8 +149,8 @@ impl Session {
         spec: &NetworkSpec,
         others: &ByNode,
         claimed: &Claimed<'_>,
-    ) -> Result<(Vec<Grant>, Vec<Holder>), ApiError> {
-        let Some(me) = view.myself() else { return Err(ClusterError::Stopped.into()) };
+    ) -> Result<(Vec<Grant>, Vec<Holder>), NoLease> {
+        let me = view.myself().ok_or_else(|| ApiError::from(ClusterError::Stopped))?;
         taking::is_no_service(view, spec, claimed.asked)?;
         let own = work.local.endpoints.of_network(spec.id).map(|record| &record.endpoint);
         taking::names_are_free(view, own, others, claimed)?;
@@ -131,7 +158,7 @@ impl Session {
         let mut losers = claimed.holders_here(view.me, own);
         let mut holders = claimed.holders(view, others);
         if let Some(holder) = losers.first().or(holders.first()).filter(|_| !claimed.take) {
-            return Err(holder.refuse(view));
+            return Err(holder.refuse(view).into());
         }
         if let Some(grants) = taking::lease(work, view, spec, me.index, others, claimed, &mut losers)? {
             holders.extend(taking::overlapping(view, others, &grants, &holders));
@@ -211,7 +238,24 @@ fn already(view: &ClusterView, spec: &NetworkSpec, existing: &LocalEndpoint) -> 
     answers::attached(spec, existing, mtu.unwrap_or_else(|error| error.needed))
 }
 
+/// What came of an attempt to attach.
+enum Attempt {
+    Done(Box<AttachAnswer>),
+    /// This node has no address left in a subnet. Nothing was changed.
+    NoRoom {
+        subnet: IpNetwork,
+        why: String,
+    },
+}
+
+impl From<AttachAnswer> for Attempt {
+    fn from(answer: AttachAnswer) -> Self {
+        Self::Done(Box::new(answer))
+    }
+}
+
 /// A request, checked and completed.
+#[derive(Clone)]
 struct Wanted {
     placement: Placement,
     namespace: Option<NamespaceId>,
@@ -315,7 +359,7 @@ impl Wanted {
         (claim, took_ms): (u64, Option<u64>),
     ) -> LocalEndpoint {
         let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
-        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), ipnetwork::IpNetwork::ip);
+        let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), IpNetwork::ip);
         LocalEndpoint {
             network: spec.id,
             endpoint: Endpoint {

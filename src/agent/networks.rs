@@ -9,7 +9,7 @@ use super::find::find_network;
 use super::place::{over_a_route, over_the_underlay};
 use super::session::Session;
 use crate::api::ApiError;
-use crate::api::types::{NetworkAnswer, NetworkRequest};
+use crate::api::types::{LentAnswer, NetworkAnswer, NetworkRequest};
 use crate::clock::now_ms;
 use crate::model::{
     ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, Placement, Vni,
@@ -62,7 +62,8 @@ impl Session {
     pub fn network_answer(&self, view: &ClusterView, network: &NetworkView) -> NetworkAnswer {
         let NetworkView { spec, conflict, .. } = network;
         let mtu = network_mtu(spec, members(view, spec.id, &BTreeSet::new())).ok();
-        NetworkAnswer { mtu, ..NetworkAnswer::new(spec, *conflict, self.namespace(spec.id)) }
+        let lent = lent(view, spec);
+        NetworkAnswer { mtu, lent, ..NetworkAnswer::new(spec, *conflict, self.namespace(spec.id)) }
     }
 
     /// Deletes a network everywhere; false when it is not there.
@@ -82,6 +83,19 @@ impl Session {
         }
         Ok(self.cluster.delete_network(id).await?)
     }
+}
+
+/// What is lent in a network, between nodes that are known here.
+fn lent(view: &ClusterView, spec: &NetworkSpec) -> Vec<LentAnswer> {
+    let name = |id| view.nodes.get(&id).map(|node| node.name.clone());
+    let loans = view.loans_of(spec.id);
+    let mut lent: Vec<LentAnswer> = loans
+        .filter_map(|(lender, _, loan)| {
+            Some(LentAnswer { range: loan.range, from: name(lender)?, to: name(loan.to)? })
+        })
+        .collect();
+    lent.sort_by_key(|lent| lent.range.first());
+    lent
 }
 
 /// The names that a network cannot have: the DNS needs them for those of the nodes.
@@ -166,6 +180,7 @@ mod tests {
             nodes: Arc::default(),
             networks: BTreeMap::new(),
             services: Arc::default(),
+            loans: Arc::default(),
         };
         let drawn = || {
             let request: NetworkRequest =

@@ -163,6 +163,7 @@ mod tests {
             nodes: Arc::new((1..=nodes).map(|n| (id(n), node(n))).collect()),
             networks: BTreeMap::from([(NET, network)]),
             services: Arc::default(),
+            loans: Arc::default(),
         }
     }
 

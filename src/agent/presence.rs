@@ -317,6 +317,7 @@ mod tests {
             nodes: Default::default(),
             networks: BTreeMap::new(),
             services: Default::default(),
+            loans: Arc::default(),
         };
         presence.hear(&dead(100), DETECT, secs(1));
         let problems = presence.problems(&view);

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::borrowing::Borrowing;
 use super::fresh::Fresh;
+use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::zeroconf::Zeroconf;
@@ -47,6 +49,8 @@ pub struct Session {
     pub counted: Fresh<BTreeMap<String, u64>>,
     /// Who hands out indexes, as far as it is known.
     pub manager: Fresh<Option<NodeId>>,
+    /// What borrows addresses for this node.
+    pub borrowing: Borrowing,
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
@@ -173,7 +177,10 @@ impl Session {
             events: context.events.clone(),
         };
         tasks.spawn(zeroconf.run(stop.clone()));
-        tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), stop.clone()));
+        let lender = Lender::new(cluster.clone(), reconciler.clone());
+        tasks.spawn(lender.clone().run(stop.clone()));
+        let borrowing = Borrowing::new(cluster.clone(), reconciler.clone(), lender, patience(context));
+        tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), borrowing.clone(), stop.clone()));
         let (events, kernel) = (context.events.clone(), context.kernel.clone());
         tasks.spawn(drops::tell(events, cluster.clone(), reconciler.clone(), kernel, stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
@@ -192,6 +199,7 @@ impl Session {
             presence,
             counted: Fresh::default(),
             manager: Fresh::default(),
+            borrowing,
             planned: Fresh::default(),
             context: context.clone(),
             started: Instant::now(),
@@ -224,7 +232,7 @@ impl Session {
 
     /// How long all that is asked of other nodes for one request may take: for so long one that says nothing lives.
     pub fn patience(&self) -> Duration {
-        self.context.config.detect.max(Duration::from_secs(2))
+        patience(&self.context)
     }
 
     /// What keeps this node from the others, with what to do.
@@ -278,6 +286,10 @@ pub async fn clear_kernel(context: &Context) -> Result<(), ApiError> {
         Some(error) => Err(error.into()),
         None => Ok(()),
     }
+}
+
+fn patience(context: &Context) -> Duration {
+    context.config.detect.max(Duration::from_secs(2))
 }
 
 fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
@@ -337,7 +349,7 @@ fn open_leases(cluster: &Cluster, local: &mut Local) -> Result<(), ApiError> {
     let view = cluster.view().borrow().clone();
     let Some(me) = view.myself() else { return Ok(()) };
     for network in view.networks.values() {
-        local.open_leases(&network.spec, me.index)?;
+        local.open_leases(&network.spec, me.index, &view)?;
     }
     Ok(())
 }

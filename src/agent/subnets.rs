@@ -9,12 +9,14 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use tokio_util::sync::CancellationToken;
 
+use super::borrowing::Borrowing;
 use crate::cluster::Cluster;
+use crate::local::LeaseError;
 use crate::model::{ClusterView, EndpointKey, NetworkSpec};
 use crate::reconcile::Reconciler;
 
 /// Gives this node's endpoints an address of each subnet that their network has, until it is stopped.
-pub async fn follow(reconciler: Reconciler, cluster: Cluster, stop: CancellationToken) {
+pub async fn follow(reconciler: Reconciler, cluster: Cluster, borrowing: Borrowing, stop: CancellationToken) {
     let mut views = cluster.view();
     // Who could not be given one, of how many subnets: not tried again before there is another.
     let mut without: BTreeMap<EndpointKey, usize> = BTreeMap::new();
@@ -26,13 +28,20 @@ pub async fn follow(reconciler: Reconciler, cluster: Cluster, stop: Cancellation
             let records = reconciler.records();
             let lacks = |key: &EndpointKey, has: usize| has < subnets && without.get(key) != Some(&subnets);
             let of_network = records.iter().filter(|(key, _)| key.network == spec.id);
-            let lacking: Vec<EndpointKey> = of_network
+            let mut lacking: Vec<EndpointKey> = of_network
                 .filter(|(key, record)| lacks(key, record.endpoint.addresses.len()))
                 .map(|(key, _)| key.clone())
                 .collect();
-            if !lacking.is_empty() {
-                for key in complete(&reconciler, &view, spec, lacking).await {
-                    without.insert(key, subnets);
+            while !lacking.is_empty() {
+                let now = cluster.view().borrow().clone();
+                let left = complete(&reconciler, &now, spec, lacking).await;
+                without.extend(left.failed.into_iter().map(|key| (key, subnets)));
+                lacking = left.keys;
+                let Some((subnet, why)) = left.exhausted else { break };
+                if let Err(error) = borrowing.begin().borrow(spec.id, subnet, &why).await {
+                    tracing::warn!(network = %spec.name, %error, "no address in an added subnet");
+                    without.extend(lacking.into_iter().map(|key| (key, subnets)));
+                    break;
                 }
             }
         }
@@ -43,39 +52,56 @@ pub async fn follow(reconciler: Reconciler, cluster: Cluster, stop: Cancellation
     }
 }
 
-/// Gives endpoints what they lack. Those for which there was nothing are the answer.
+/// Who still lacks an address.
+#[derive(Default)]
+struct Left {
+    /// Those for which there is none.
+    failed: Vec<EndpointKey>,
+    /// Those for which this node has none left, and could borrow.
+    keys: Vec<EndpointKey>,
+    /// In which subnet it has none left, and a sentence that says so.
+    exhausted: Option<(IpNetwork, String)>,
+}
+
+/// Gives endpoints what they lack.
 async fn complete(
     reconciler: &Reconciler,
     view: &Arc<ClusterView>,
     spec: &NetworkSpec,
     lacking: Vec<EndpointKey>,
-) -> Vec<EndpointKey> {
-    let Some(me) = view.myself() else { return Vec::new() };
+) -> Left {
+    let mut left = Left::default();
+    let Some(me) = view.myself() else { return left };
     let endpoints = view.networks.get(&spec.id).map(|network| &network.endpoints);
     let others = endpoints.into_iter().flatten().filter(|(node, _)| **node != view.me);
     let addresses = others.flat_map(|(_, endpoints)| endpoints.values()).flat_map(|other| &other.addresses);
     let taken: BTreeSet<IpAddr> = addresses.map(IpNetwork::ip).collect();
-    let mut failed = Vec::new();
     let mut work = reconciler.work().await;
     for key in lacking {
         let Some(mut record) = work.local.endpoints.get(&key).cloned() else { continue };
-        let opened = work.local.open_leases(spec, me.index);
+        let opened = work.local.open_leases(spec, me.index, view);
         let given = opened
             .and_then(|()| work.local.leases.complete(spec, &record.endpoint, |ip| taken.contains(&ip)));
         let given = match given {
             Ok(given) => given,
             Err(error) => {
-                tracing::warn!(network = %spec.name, endpoint = %key.name, %error, "no address in an added subnet");
-                failed.push(key);
+                let exhausted = if let LeaseError::Full(full) = &error { full.exhausted() } else { None };
+                if exhausted.is_some() {
+                    left.exhausted = exhausted;
+                    left.keys.push(key);
+                } else {
+                    tracing::warn!(network = %spec.name, endpoint = %key.name, %error, "no address in an added subnet");
+                    left.failed.push(key);
+                }
                 continue;
             }
         };
         record.endpoint.addresses = given;
         if let Err(error) = reconciler.change(&mut work, &record).await {
             tracing::warn!(network = %spec.name, endpoint = %key.name, %error, "no address in an added subnet");
-            failed.push(key);
+            left.failed.push(key);
         }
     }
     reconciler.catch_up(&mut work).await;
-    failed
+    left
 }

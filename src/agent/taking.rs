@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
 use lanmesh_ipam::{AddressRequest, AllocError, Grant, endpoint_key};
 
 use super::answers;
@@ -148,6 +149,57 @@ pub fn is_no_service(view: &ClusterView, spec: &NetworkSpec, asked: &[IpAddr]) -
     }
 }
 
+/// Why there is no address for an endpoint.
+#[derive(Debug)]
+pub enum NoLease {
+    /// This node has none left in a subnet: with some of others' it could go on.
+    Exhausted {
+        /// Which subnet.
+        subnet: IpNetwork,
+        /// That it has none left, and how many it has.
+        why: String,
+    },
+    /// It cannot be had.
+    Refused(ApiError),
+}
+
+impl NoLease {
+    fn of(view: &ClusterView, spec: &NetworkSpec, error: LeaseError) -> Self {
+        let LeaseError::Full(full) = &error else { return Self::Refused(error.into()) };
+        let asked = match full {
+            AllocError::OthersBlock { address, .. } | AllocError::Lent { address } => Some(*address),
+            _ => None,
+        };
+        match (full.exhausted(), asked) {
+            (Some((subnet, why)), _) => Self::Exhausted { subnet, why },
+            (None, Some(address)) => Self::Refused(held_by(view, spec, address, error)),
+            (None, None) => Self::Refused(error.into()),
+        }
+    }
+}
+
+/// That an address cannot be had, with the name of the node that has the part that it is in.
+fn held_by(view: &ClusterView, spec: &NetworkSpec, address: IpAddr, error: LeaseError) -> ApiError {
+    let loan = view.loans_of(spec.id).find(|(_, _, loan)| loan.range.contains(address));
+    let Some((lender, _, loan)) = loan else { return error.into() };
+    let [lender, holder] = [&lender, &loan.to].map(|node| answers::node_name(view, node));
+    ApiError::conflict(format!("{address} is in {}, which {lender} has lent to {holder}", loan.range))
+        .at("addresses")
+        .hint(format!("attach on {holder}, or ask for another address, or for none"))
+}
+
+impl From<ApiError> for NoLease {
+    fn from(error: ApiError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<LeaseError> for NoLease {
+    fn from(error: LeaseError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
 fn field(what: &Contested) -> Option<&'static str> {
     match what {
         Contested::Name(_) => None,
@@ -174,8 +226,8 @@ pub fn lease(
     others: &ByNode,
     claimed: &Claimed<'_>,
     losers: &mut Vec<Holder>,
-) -> Result<Option<Vec<Grant>>, ApiError> {
-    work.local.open_leases(spec, index)?;
+) -> Result<Option<Vec<Grant>>, NoLease> {
+    work.local.open_leases(spec, index, view)?;
     let given_back = |work: &mut Work, name: &EndpointName| {
         let own = work.local.endpoints.of_network(spec.id).find(|own| own.endpoint.name == *name);
         let own = own.map(|own| own.endpoint.clone());
@@ -191,7 +243,7 @@ pub fn lease(
             Ok(grants) => match overlapping(view, others, &grants, &[]).first().filter(|_| !claimed.take) {
                 Some(holder) => {
                     give_back(work, spec, &grants);
-                    break Err(holder.refuse(view));
+                    break Err(holder.refuse(view).into());
                 }
                 None => break Ok(grants),
             },
@@ -205,9 +257,9 @@ pub fn lease(
             let name = whose(work, spec, address)?;
             Some(Holder { what: Contested::Address(address), node: view.me, name })
         });
-        let Some(holder) = holder else { break Err(error.into()) };
+        let Some(holder) = holder else { break Err(NoLease::of(view, spec, error)) };
         if !claimed.take || losers.iter().any(|loser| loser.name == holder.name) {
-            break Err(holder.refuse(view));
+            break Err(holder.refuse(view).into());
         }
         held.extend(given_back(work, &holder.name));
         losers.push(holder);
@@ -259,8 +311,7 @@ fn allocate(
     claimed: &Claimed<'_>,
 ) -> Result<Vec<Grant>, LeaseError> {
     let up = others.iter().filter(|(id, _)| view.is_up(id)).flat_map(|(_, endpoints)| endpoints.values());
-    let taken: BTreeSet<IpAddr> =
-        up.flat_map(|other| &other.addresses).map(ipnetwork::IpNetwork::ip).collect();
+    let taken: BTreeSet<IpAddr> = up.flat_map(|other| &other.addresses).map(IpNetwork::ip).collect();
     let services = view.service_addresses(spec.id);
     let is_taken = |address| {
         let has_one = taken.contains(&address) && !(claimed.take && claimed.asked.contains(&address));

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
-pub use self::network::{NetworkAnswer, NetworkRequest};
+pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};
 pub use self::service_address::{
     DrainRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceEndpointAnswer,
 };

@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
+use crate::api::types::LentAnswer;
 use crate::model::{EndpointName, NetworkName, ServiceName, ServiceRanges};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
-    /// Show blocks, pools, and the address that an endpoint gets
+    /// Show blocks, pools, what is lent, and the address that an endpoint gets
     Plan(Box<PlanArgs>),
 }
 
@@ -76,20 +77,23 @@ struct Subnet {
     address: Option<IpNetwork>,
     /// Which rule it comes from.
     origin: Option<Origin>,
+    /// What is lent of it to whom.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lent: Vec<LentAnswer>,
 }
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
-    let (plan, index, ranges) = match &args.network {
+    let (plan, index, ranges, lent) = match &args.network {
         Some(network) => of_network(context, network, args.node_index).await?,
         None => {
             let request = args.layout.clone().request(args.subnets.clone());
-            (request.address_plan()?, args.node_index.unwrap_or(0), Vec::new())
+            (request.address_plan()?, args.node_index.unwrap_or(0), Vec::new(), None)
         }
     };
     let (key, grants) = foretell(&plan, index, args)?;
     let mut subnets = Vec::new();
     for (i, subnet) in plan.subnets().iter().enumerate() {
-        subnets.push(describe(subnet, index, grants.get(i))?);
+        subnets.push(describe(subnet, index, grants.get(i), lent.as_deref())?);
     }
     let of_service =
         |service: &ServiceName| plan.service_addresses(service.as_str(), &ranges, &[], |_| false);
@@ -100,12 +104,13 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliErr
     if context.json { output::json(&foretold) } else { output::print(&text(&foretold)) }
 }
 
-/// The plan of a network that the agent knows, the index (this node's if none was given), and the ranges for services.
+/// The plan of a network that the agent knows, the index (this node's if none was given), the ranges for services, and what is
+/// lent, of a network that there is.
 async fn of_network(
     context: &Context,
     name: &NetworkName,
     index: Option<u32>,
-) -> Result<(NetworkPlan, u32, Vec<AddrRange>), CliError> {
+) -> Result<(NetworkPlan, u32, Vec<AddrRange>, Option<Vec<LentAnswer>>), CliError> {
     let network = context.client.network(name).await?;
     let index = match index {
         Some(index) => index,
@@ -117,7 +122,7 @@ async fn of_network(
     };
     let plan = network.to_ipam().split().and_then(NetworkPlan::new)?;
     let ranges = network.service_addresses.iter().flat_map(ServiceRanges::iter).collect();
-    Ok((plan, index, ranges))
+    Ok((plan, index, ranges, Some(network.lent)))
 }
 
 /// The key and the addresses of the endpoint that was asked for; nothing if none was.
@@ -138,17 +143,30 @@ fn foretell(
     Ok((Some(key), grants))
 }
 
-fn describe(plan: &SubnetPlan, index: u32, grant: Option<&Grant>) -> Result<Subnet, CliError> {
+fn describe(
+    plan: &SubnetPlan,
+    index: u32,
+    grant: Option<&Grant>,
+    lent: Option<&[LentAnswer]>,
+) -> Result<Subnet, CliError> {
+    let block = match plan.block(index) {
+        Ok(block) => block.ranges,
+        // In a network that there is, it can borrow.
+        Err(_) if lent.is_some() => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let of_subnet = |lent: &&LentAnswer| plan.subnet().contains(lent.range.first());
     Ok(Subnet {
         subnet: plan.subnet(),
         gateway: plan.gateway(),
         block_size: plan.block_size(),
         blocks: plan.blocks(),
-        block: plan.block(index)?.ranges,
+        block,
         pools: plan.pools().to_vec(),
         reserved: plan.reserved().to_vec(),
         address: grant.map(|grant| grant.address),
         origin: grant.map(|grant| grant.origin),
+        lent: lent.unwrap_or_default().iter().filter(of_subnet).cloned().collect(),
     })
 }
 
@@ -165,9 +183,18 @@ fn text(foretold: &Foretold) -> String {
         ]
     });
     let table = output::table(["SUBNET", "GATEWAY", "NODE", "BLOCK", "POOLS", "ADDRESS", "FROM"], rows);
+    let lent: Vec<_> = foretold.subnets.iter().flat_map(|subnet| &subnet.lent).collect();
+    let lent = match lent.is_empty() {
+        true => String::new(),
+        false => {
+            let rows =
+                lent.iter().map(|lent| [lent.range.to_string(), lent.from.to_string(), lent.to.to_string()]);
+            format!("\n{}", output::table(["LENT", "BY", "TO"], rows))
+        }
+    };
     match &foretold.service_addresses {
-        Some(addresses) => format!("{table}The service gets {}.\n", output::list(addresses)),
-        None => table,
+        Some(addresses) => format!("{table}{lent}The service gets {}.\n", output::list(addresses)),
+        None => format!("{table}{lent}"),
     }
 }
 
@@ -176,5 +203,6 @@ fn origin(origin: Origin) -> String {
         Origin::Asked => "asked".to_owned(),
         Origin::Pool { slot } => format!("pool, slot {slot}"),
         Origin::Block => "block".to_owned(),
+        Origin::Borrowed => "borrowed".to_owned(),
     }
 }

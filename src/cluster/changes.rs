@@ -122,8 +122,15 @@ impl Cluster {
             core.may_remove(node)?;
             let mut changes = core.with_key(&key);
             changes.push(Persist::Claim(Claim::Removed(node)));
-            Ok::<_, ClusterError>((changes, key))
+            // Whoever has something of its block has it of the manager from now on.
+            let (inherits, loans) = core.may_inherit(node);
+            changes.extend(inherits);
+            Ok::<_, ClusterError>((changes, (key, loans)))
         };
-        self.0.streams.durably(prepare, move |core, key, now| core.remove_node(node, key, now)).await?
+        let commit = move |core: &mut Core, (key, loans), now| {
+            core.inherit(&loans, now);
+            core.remove_node(node, key, now)
+        };
+        self.0.streams.durably(prepare, commit).await?
     }
 }

@@ -115,6 +115,8 @@ fn core(me: NodeId, n: u8) -> Core {
         groups: BTreeMap::new(),
         zeroconf: BTreeMap::new(),
         draining: BTreeMap::new(),
+        lent: BTreeMap::new(),
+        cleared: Default::default(),
         records: Vec::new(),
         protocols: Protocols::SPOKEN,
         wall_ms: 1_000_000,
@@ -457,7 +459,7 @@ pub fn join(input: &[u8]) {
     request.secret = gate.token().secret;
     let Ok(candidate) = gate.check(&request, 1_000_000) else { return };
     let ledger = ledger();
-    let Ok(admission) = gate::place(&candidate, &ledger) else { return };
+    let Ok(admission) = gate::place(&candidate, &ledger, &gate::Indexes::default()) else { return };
     assert!(ledger.admission(admission.node).is_none(), "an id twice");
     if let Ok(certificate) = gate.authority().sign(admission.node, &request.csr) {
         assert_eq!(pki::node_of(&certificate), Some(admission.node), "the certificate names another node");

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::authority::StoredAuthority;
 use super::core::{Boot, Core, Persist};
+use super::desk::Desk;
 use super::driver::{self, Link, Outlets};
 use super::facts::{FactKey, Kind, Scope};
 use super::join::client::Caller;
@@ -117,6 +118,8 @@ impl Cluster {
             ledger,
             peers: BTreeMap::new(),
             records: Vec::new(),
+            lent: BTreeMap::new(),
+            cleared: Default::default(),
             authority: Some(gate.to_store()),
         };
         store::enter(&common.state, &entered)?;
@@ -170,7 +173,7 @@ impl Cluster {
         initial: Initial,
         sockets: Sockets,
     ) -> Result<Self, ClusterError> {
-        let Remembered { enrolment, keys, ledger, peers, records, .. } = remembered;
+        let Remembered { enrolment, keys, ledger, peers, records, lent, cleared, .. } = remembered;
         let incarnation = store::next_incarnation(&config.state, config.machine.as_deref(), now_ms())?;
         let authorities = ledger.authorities().map(<[u8]>::to_vec).collect();
         let tls = Trusted::new(
@@ -204,6 +207,8 @@ impl Cluster {
             groups: initial.groups,
             zeroconf: initial.zeroconf,
             draining: initial.draining,
+            lent,
+            cleared,
             records,
             protocols: config.protocols,
             wall_ms: now_ms(),
@@ -217,6 +222,7 @@ impl Cluster {
             nodes: Arc::default(),
             networks: BTreeMap::new(),
             services: Arc::default(),
+            loans: Arc::default(),
         };
         let (view_sender, view) = watch::channel(Arc::new(empty));
         let (settled_sender, settled) = watch::channel(false);
@@ -236,6 +242,7 @@ impl Cluster {
             view: view.clone(),
             settled: settled.clone(),
             joined: Joined::default(),
+            desk: Desk::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),
             clock: now_ms,

@@ -345,10 +345,18 @@ impl Ledger {
         clash.filter(|other| place(other) > place(own)).max_by_key(|other| place(other))
     }
 
-    /// The lowest index that was never given, not even to a node that was removed since.
-    pub fn free_index(&self) -> NodeIndex {
-        let given: BTreeSet<u32> = self.admitted.values().map(|admission| admission.index.0).collect();
-        NodeIndex((0..).find(|index| !given.contains(index)).unwrap_or(u32::MAX))
+    /// The lowest index that is not to be passed over and that no node has, nor had one that is gone and not `forgotten` by
+    /// all.
+    pub fn free_index(
+        &self,
+        forgotten: &BTreeSet<NodeId>,
+        passed_over: impl Fn(NodeIndex) -> bool,
+    ) -> NodeIndex {
+        let is_kept = |node: &NodeId| self.is_member(*node) || !forgotten.contains(node);
+        let kept = self.admitted.values().filter(|admission| is_kept(&admission.node));
+        let kept: BTreeSet<u32> = kept.map(|admission| admission.index.0).collect();
+        let mut free = (0..).filter(|index| !kept.contains(index) && !passed_over(NodeIndex(*index)));
+        NodeIndex(free.next().unwrap_or(u32::MAX))
     }
 }
 
@@ -455,7 +463,7 @@ mod tests {
             Claim::Admitted(admission(3, 3)),
             Claim::Removed(node(2)),
         ]);
-        assert_eq!(ledger.free_index(), NodeIndex(2));
+        assert_eq!(ledger.free_index(&BTreeSet::new(), |_| false), NodeIndex(2));
         assert_eq!(ledger.nodes().count(), 2);
     }
 
@@ -465,7 +473,7 @@ mod tests {
         let mut ledger = ledger(&[Claim::Admitted(first), Claim::Admitted(second.clone())]);
         assert_eq!(ledger.overruled_by(node(1)), Some(&second));
         assert_eq!(ledger.overruled_by(node(2)), None);
-        assert_ne!(ledger.free_index(), NodeIndex(4));
+        assert_ne!(ledger.free_index(&BTreeSet::new(), |_| false), NodeIndex(4));
         // Under one manager, which two at once can only be by a fault, all agree all the same.
         ledger.merge(Claim::Admitted(Admission { term: 2, ..admission(3, 4) }));
         assert_eq!(ledger.overruled_by(node(3)).map(|other| other.node), Some(node(2)));

@@ -17,7 +17,7 @@ use tracing::{error, info};
 use super::core::Persist;
 use super::facts::FactKey;
 use super::{ClusterError, store};
-use crate::model::NodeId;
+use crate::model::{LoanNumber, NodeId};
 use crate::state::{State, StateError};
 
 /// So many changes may wait before it is looked which of them are of no use any more.
@@ -70,6 +70,8 @@ enum Place {
     Record(FactKey),
     Owed(NodeId),
     Paid,
+    Loan(LoanNumber),
+    Cleared,
 }
 
 impl Place {
@@ -85,6 +87,8 @@ impl Place {
             Persist::Forget(key) => Self::Record(key.clone()),
             Persist::Owed(node) => Self::Owed(*node),
             Persist::Paid => Self::Paid,
+            Persist::Lent(number, _) | Persist::TakenBack(number) => Self::Loan(*number),
+            Persist::Cleared(_) => Self::Cleared,
         }
     }
 }

@@ -26,6 +26,11 @@ pub enum Refusal {
         /// Its owner.
         owner: NodeName,
     },
+    /// Addresses of the index's block are lent to other nodes.
+    IndexLent {
+        /// The index.
+        index: NodeIndex,
+    },
     /// The index is larger than one may be.
     IndexTooLarge {
         /// The index.
@@ -127,6 +132,11 @@ impl fmt::Display for Refusal {
             Self::IndexTaken { index, owner } => {
                 write!(f, "index {index} belongs to {owner}: ask for another, or leave --index out")
             }
+            Self::IndexLent { index } => write!(
+                f,
+                "addresses of the block of index {index} are lent to other nodes (`lanmesh ipam plan NETWORK` shows to \
+                 whom): ask for another, or leave --index out"
+            ),
             Self::IndexTooLarge { index, max } => {
                 write!(
                     f,

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -19,6 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
+use super::desk::Desk;
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -30,7 +32,7 @@ use super::slots::{Guest, Slots};
 use super::trust::Trusted;
 use super::version::Protocols;
 use super::wire::{
-    self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, Part, Reply, Request, STEP_TIMEOUT, Welcome,
+    self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, Part, Question, Reply, Request, STEP_TIMEOUT, Welcome,
 };
 use super::{ClusterError, Refusal};
 use crate::model::{ClusterView, NetworkId, NodeId};
@@ -83,6 +85,8 @@ pub(super) struct Streams {
     pub settled: watch::Receiver<bool>,
     /// Which of this node's endpoints are members of multicast groups.
     pub joined: Joined,
+    /// What others want of this node's addresses.
+    pub desk: Desk,
     /// Who changes something for the whole cluster: one after another.
     pub changing: tokio::sync::Mutex<()>,
     /// A node left: as the manager, this node makes a key that it does not have.
@@ -221,7 +225,7 @@ impl Streams {
                         let part = Part { deltas: deltas.unwrap_or_default(), ..Part::default() };
                         self.say_parts(&mut talk, part).await?;
                     }
-                    Request::Ask(question) => match self.joined.answer(&question) {
+                    Request::Ask(question) => match self.answer(peer, &question).await {
                         Some(answer) => {
                             count(&self.counters.bytes, talk.say(&Reply::Answer(answer)).await? as u64);
                         }
@@ -233,6 +237,13 @@ impl Streams {
             }
         }
         talk.end().await
+    }
+
+    async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
+        match self.joined.answer(question) {
+            Some(answer) => Some(answer),
+            None => self.answer_of_loans(peer, question).await,
+        }
     }
 
     async fn refuse(&self, talk: &mut Served, from: SocketAddr, refusal: Refusal) -> io::Result<()> {
@@ -402,7 +413,11 @@ impl Streams {
         let place = self.link.with({
             let (candidate, not_manager) = (candidate.clone(), not_manager.clone());
             move |core, _| {
-                if core.is_manager() { gate::place(&candidate, core.ledger()) } else { Err(not_manager) }
+                if core.is_manager() {
+                    gate::place(&candidate, core.ledger(), &core.indexes())
+                } else {
+                    Err(not_manager)
+                }
             }
         });
         let admission = place.await.map_err(failed)??;
@@ -418,7 +433,7 @@ impl Streams {
                 if !core.is_manager() {
                     return Err(not_manager);
                 }
-                let admission = gate::place_as(&candidate, core.ledger(), admission.node)?;
+                let admission = gate::place_as(&candidate, core.ledger(), &core.indexes(), admission.node)?;
                 let said = core.admission(admission.clone()).into_iter().map(Persist::Claim);
                 Ok((said.collect(), admission))
             }

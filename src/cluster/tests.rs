@@ -1,6 +1,7 @@
 //! Real nodes of a cluster on loopback addresses: joins, exchanges, restarts.
 
 mod agreed;
+mod lending;
 mod outsiders;
 mod owed;
 mod told;

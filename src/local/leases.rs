@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::{
-    AddressRequest, AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, PlanError, SubnetConfig,
-    endpoint_key,
+    AddrRange, AddressRequest, AllocError, Freed, Grant, Memory, NetworkAllocator, NetworkPlan, PlanError,
+    Share, SubnetConfig, endpoint_key,
 };
 
 use super::LocalEndpoint;
@@ -36,7 +36,7 @@ pub struct Leases {
     state: State,
     networks: BTreeMap<NetworkId, NetworkAllocator>,
     /// What each allocator was made of.
-    plans: BTreeMap<NetworkId, Vec<SubnetConfig>>,
+    plans: BTreeMap<NetworkId, (Vec<SubnetConfig>, Share)>,
     /// Every network of which something may be on disk.
     known: BTreeSet<NetworkId>,
 }
@@ -49,20 +49,22 @@ impl Leases {
         Ok(Self { state, networks: BTreeMap::new(), plans: BTreeMap::new(), known })
     }
 
-    /// Makes sure that there is an allocator for a network as it is now, in which `held` hold their addresses.
+    /// Makes sure that there is an allocator for a network as it is now, and for what this node has in it, in which `held`
+    /// hold their addresses.
     pub fn open<'a>(
         &mut self,
         spec: &NetworkSpec,
         index: NodeIndex,
+        share: Share,
         held: impl Iterator<Item = &'a LocalEndpoint>,
     ) -> Result<(), LeaseError> {
-        let configs: Vec<SubnetConfig> = spec.subnet_configs().collect();
-        if self.plans.get(&spec.id) == Some(&configs) {
+        let made_of = (spec.subnet_configs().collect::<Vec<SubnetConfig>>(), share);
+        if self.plans.get(&spec.id) == Some(&made_of) {
             return Ok(());
         }
-        let plan = NetworkPlan::new(configs.iter().cloned())?;
+        let plan = NetworkPlan::new(made_of.0.iter().cloned())?;
         let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
-        let mut allocator = NetworkAllocator::with_memory(plan, index.0, &Memory { freed });
+        let mut allocator = NetworkAllocator::with_memory(plan, index.0, &made_of.1, &Memory { freed });
         for record in held {
             let key = key_of(&record.endpoint);
             for address in &record.endpoint.addresses {
@@ -70,7 +72,7 @@ impl Leases {
             }
         }
         self.networks.insert(spec.id, allocator);
-        self.plans.insert(spec.id, configs);
+        self.plans.insert(spec.id, made_of);
         self.known.insert(spec.id);
         Ok(())
     }
@@ -113,6 +115,33 @@ impl Leases {
         let key = key_of(endpoint);
         for address in &endpoint.addresses {
             allocator.hold(address.ip(), &key)?;
+        }
+        Ok(())
+    }
+
+    /// What of this node's block in a subnet may be lent, `wanted` addresses at most; `taken` is what others have there.
+    pub fn spare(
+        &self,
+        network: NetworkId,
+        subnet: IpNetwork,
+        wanted: u64,
+        taken: impl IntoIterator<Item = IpAddr>,
+    ) -> Option<AddrRange> {
+        let subnets = self.networks.get(&network)?.subnets();
+        subnets.iter().find(|allocator| allocator.plan().subnet() == subnet)?.spare(wanted, taken)
+    }
+
+    /// Forgets who had addresses that this node does not have any more.
+    pub(super) fn forget(
+        &self,
+        network: NetworkId,
+        is_gone: impl Fn(IpAddr) -> bool,
+        batch: &mut Batch,
+    ) -> Result<(), StateError> {
+        for (key, freed) in self.state.list::<Freed>(&prefix(network))? {
+            if is_gone(freed.address) {
+                batch.delete(key);
+            }
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! Endpoints and leases across restarts of the agent.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use lanmesh_ipam::AddressRequest;
 
 use super::*;
-use crate::model::{EndpointName, Placement, testing};
+use crate::model::{EndpointName, Loan, NodeId, Placement, testing};
 
 const NETWORK: NetworkId = NetworkId::from_bytes([3; 8]);
 const INDEX: NodeIndex = NodeIndex(1);
@@ -17,8 +19,22 @@ fn spec() -> NetworkSpec {
 fn open(dir: &tempfile::TempDir) -> Local {
     let state = State::open(dir.path()).expect("opens");
     let mut local = Local::load(state).expect("reads");
-    local.open_leases(&spec(), INDEX).expect("has a plan");
+    local.open_leases(&spec(), INDEX, &view([])).expect("has a plan");
     local
+}
+
+const ME: NodeId = NodeId::from_bytes([1; 16]);
+const OTHER: NodeId = NodeId::from_bytes([2; 16]);
+
+/// What this node knows: these loans of the other's.
+fn view(loans: impl IntoIterator<Item = (LoanNumber, Loan)>) -> ClusterView {
+    ClusterView {
+        me: ME,
+        nodes: Arc::default(),
+        networks: BTreeMap::new(),
+        services: Arc::default(),
+        loans: Arc::new([(OTHER, Arc::new(loans.into_iter().collect()))].into()),
+    }
 }
 
 fn attach(local: &mut Local, name: &str) -> IpAddr {
@@ -87,4 +103,57 @@ fn what_was_freed_in_a_network_that_is_gone_is_forgotten() {
     drop(local);
     let state = State::open(dir.path()).expect("opens");
     assert_eq!(state.list::<serde_json::Value>("").expect("reads"), []);
+}
+
+#[test]
+fn what_was_borrowed_is_used_after_a_restart_and_forgotten_with_its_addresses() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    for n in 0..16 {
+        attach(&mut local, &format!("e{n}"));
+    }
+    let range = "10.10.0.200-10.10.0.201".parse().expect("a range");
+    let borrowed = BorrowedRange { network: NETWORK, range, lender: OTHER };
+    assert!(!local.borrowed.takes(7, borrowed).expect("is read"), "nobody asked for it");
+    local.borrowed.asks(7);
+    assert!(local.borrowed.takes(7, borrowed).expect("is kept"));
+    drop(local);
+    let mut local = open(&dir);
+    let address = attach(&mut local, "more");
+    assert!(range.contains(address), "{address}");
+    local.remove(&key("more")).expect("is dropped");
+    assert_eq!(attach(&mut local, "more"), address, "it was its address");
+    local.remove(&key("more")).expect("is dropped");
+
+    local.drop_borrowed(7).expect("is dropped");
+    local.drop_borrowed(7).expect("is dropped already");
+    let state = State::open(dir.path());
+    drop((local, state));
+    let mut local = open(&dir);
+    assert!(local.borrowed.all().is_empty());
+    let request = AddressRequest { key: "more", ..AddressRequest::default() };
+    assert!(matches!(local.leases.allocate(&spec(), &request, |_| false), Err(LeaseError::Full(_))));
+    local.remove(&key("e3")).expect("is dropped");
+    assert!(!range.contains(attach(&mut local, "more")), "nothing is remembered of what it has no more");
+}
+
+#[test]
+fn what_lenders_say_that_this_node_has_and_it_has_not_is_told_and_what_is_lent_is_not_given() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    let range = "10.10.0.30-10.10.0.33".parse().expect("a range");
+    let to = |to| Loan { network: NETWORK, range, to };
+    let known = view([(7, to(ME)), (8, to(ME)), (9, to(OTHER))]);
+    local.borrowed.asks(8);
+    assert_eq!(local.borrowed.strays(&known), [(OTHER, 7)]);
+    local.borrowed.gives_up();
+    assert_eq!(local.borrowed.strays(&known), [(OTHER, 7), (OTHER, 8)]);
+    // The last four of its block are another's by now.
+    local.open_leases(&spec(), INDEX, &view([(9, to(OTHER))])).expect("has a plan");
+    let given: Vec<IpAddr> = (0..12).map(|n| attach(&mut local, &format!("e{n}"))).collect();
+    assert!(given.iter().all(|address| !range.contains(*address)), "{given:?}");
+    let request = AddressRequest { key: "more", ..AddressRequest::default() };
+    let full = local.leases.allocate(&spec(), &request, |_| false).expect_err("is full").to_string();
+    assert!(full.contains("12 of 16") && full.contains("4 lent"), "{full}");
+    assert!(local.leases.spare(NETWORK, spec().subnets[0], 4, []).is_none());
 }

@@ -92,6 +92,7 @@ impl Town {
             nodes: Arc::new((1..4).map(|n| (id(n), node(n))).collect()),
             networks: BTreeMap::from([(NET, network)]),
             services: Arc::default(),
+            loans: Arc::default(),
         };
         Self(Arc::new(TownInner {
             view: watch::Sender::new(Arc::new(view)),

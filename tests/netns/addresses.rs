@@ -116,9 +116,13 @@ fn an_address_can_be_asked_for_and_is_refused_where_it_is_not_to_be_had() {
 }
 
 #[test]
-fn a_full_block_says_that_it_is_full_and_what_to_change() {
+fn a_full_block_of_which_nobody_has_another_says_that_it_is_full_and_what_to_change() {
     let lab = lab!(1).cluster();
-    lab.network("net", &["--subnet", "10.83.0.0/24", "--block-size", "2"]);
+    // One block and an address that is left.
+    lab.network(
+        "net",
+        &["--subnet", "10.83.0.0/29", "--block-size", "2", "--reserve", "10.83.0.4-10.83.0.5"],
+    );
     let node = lab.node(1);
     let containers: Vec<_> = (0..3).map(|i| Container::named(&format!("f{i}"))).collect();
     node.attach("net", "f0", &containers[0]);

@@ -34,6 +34,7 @@ mod hostile_mdns;
 mod isolation;
 mod join;
 mod leftovers;
+mod lent;
 mod manager;
 mod members;
 mod membership;

@@ -143,6 +143,7 @@ impl Lab {
             nodes: Arc::new(nodes.collect()),
             networks: BTreeMap::from([(NETWORK, network)]),
             services: Arc::default(),
+            loans: Arc::default(),
         }
     }
 

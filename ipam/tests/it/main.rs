@@ -1,6 +1,7 @@
 //! Tests of the address plan through its public interface, by subject.
 
 mod golden;
+mod lending;
 mod limits;
 mod model;
 mod network;

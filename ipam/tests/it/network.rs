@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use lanmesh_ipam::{
     AddressRequest, AllocError, Grant, Memory, NetworkAllocator, NetworkConfig, NetworkPlan, Origin, Owner,
-    PlanError, Pool, Request,
+    PlanError, Pool, Request, Share,
 };
 
 use crate::shape::{address, ask, shape};
@@ -126,7 +126,7 @@ fn hold_release_and_memory_reach_every_subnet() {
     assert_eq!(node.release(ip("10.9.0.1")), None);
     let json = serde_json::to_string(&node.memory()).expect("serializes");
     let memory: Memory = serde_json::from_str(&json).expect("parses");
-    let mut again = NetworkAllocator::with_memory(plan(), 0, &memory);
+    let mut again = NetworkAllocator::with_memory(plan(), 0, &Share::default(), &memory);
     assert_eq!(again.memory(), node.memory());
     let grants = again.allocate(&asked("a", &[]), nowhere).expect("fits");
     assert_eq!(ips(&grants), [ip("10.0.0.2"), ip("fd00::3")]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use lanmesh_ipam::{AllocError, Allocator, Grant, Memory, Request, SubnetPlan};
+use lanmesh_ipam::{AllocError, Allocator, Grant, Memory, Request, Share, SubnetPlan};
 
 use crate::shape::{Op, address};
 
@@ -41,7 +41,7 @@ impl Node {
         let json = serde_json::to_string(&self.allocator.memory()).expect("serializes");
         let memory: Memory = serde_json::from_str(&json).expect("parses");
         let plan = self.allocator.plan().clone();
-        let mut allocator = Allocator::with_memory(plan, self.allocator.index(), &memory);
+        let mut allocator = Allocator::with_memory(plan, self.allocator.index(), &Share::default(), &memory);
         for (address, key) in self.held() {
             allocator.hold(address, &key).expect("was in use");
         }

@@ -198,7 +198,9 @@ proptest! {
         }
         let full = node.allocate(&Ask::key("a").request(v6));
         let (size, here) = (plan.block_size(), plan.block_size() - lost);
-        prop_assert_eq!(full, Err(AllocError::BlockFull { block, here, elsewhere: lost, size }));
+        let (subnet, lent, borrowed) = (plan.subnet(), 0, 0);
+        let expected = AllocError::BlockFull { block, subnet, here, elsewhere: lost, lent, size, borrowed };
+        prop_assert_eq!(full, Err(expected));
     }
 
     #[test]

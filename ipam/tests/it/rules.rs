@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lanmesh_ipam::{
-    AllocError, Allocator, Freed, Grant, Memory, Origin, Pool, Request, SubnetConfig, SubnetPlan,
+    AllocError, Allocator, Freed, Grant, Memory, Origin, Pool, Request, Share, SubnetConfig, SubnetPlan,
     endpoint_key,
 };
 
@@ -226,7 +226,7 @@ fn a_memory_kept_entry_by_entry_is_the_same_as_one_kept_whole() {
         }
     }
     kept.reverse();
-    let again = Allocator::with_memory(plan(), 0, &Memory { freed: kept });
+    let again = Allocator::with_memory(plan(), 0, &Share::default(), &Memory { freed: kept });
     assert_eq!(again.memory(), node.memory());
 }
 
@@ -234,7 +234,7 @@ fn a_memory_kept_entry_by_entry_is_the_same_as_one_kept_whole() {
 fn a_memory_of_another_block_is_ignored() {
     let freed = |address, order| Freed { address: ip(address), key: "a".into(), order };
     let memory = Memory { freed: vec![freed("10.0.0.20", 0), freed("fd00::1", 1), freed("10.0.0.8", 2)] };
-    let kept = Allocator::with_memory(plan(), 0, &memory).memory();
+    let kept = Allocator::with_memory(plan(), 0, &Share::default(), &memory).memory();
     assert_eq!(kept.freed, [freed("10.0.0.8", 2)]);
 }
 

@@ -11,11 +11,26 @@ use utoipa::ToSchema;
 
 use crate::api::ranges::Ranges;
 use crate::model::{
-    NetworkId, NetworkName, NetworkOptions, NetworkSpec, OptionValue, ServiceName, Vni, network_options,
+    NetworkId, NetworkName, NetworkOptions, NetworkSpec, NodeName, OptionValue, ServiceName, Vni,
+    network_options,
 };
 
 fn is_left_out<T: OptionValue>(value: &T) -> bool {
     value.text().is_none()
+}
+
+/// Addresses of a network that one node has lent to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LentAnswer {
+    /// Which; what is set apart in between belongs to nobody.
+    #[schema(value_type = String)]
+    pub range: AddrRange,
+    /// The node that lent them: whose block they are in, or the manager where they are in no node's.
+    #[schema(value_type = String)]
+    pub from: NodeName,
+    /// The node that has them.
+    #[schema(value_type = String)]
+    pub to: NodeName,
 }
 
 /// The two types, with a field for each option of the model's table.
@@ -97,6 +112,9 @@ macro_rules! with_options {
             pub created_ms: u64,
             /// An older network owns the name: this one takes no new endpoints.
             pub conflict: bool,
+            /// What nodes have lent of their addresses, and the manager of those that are no node's; lowest first.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            pub lent: Vec<LentAnswer>,
             /// The path of its namespace on this node, where the node has it.
             #[schema(value_type = Option<String>)]
             pub netns: Option<PathBuf>,
@@ -146,6 +164,7 @@ macro_rules! with_options {
                     $($name,)+
                     created_ms: spec.created_ms,
                     conflict,
+                    lent: Vec::new(),
                     netns,
                 }
             }

@@ -191,7 +191,7 @@ impl Core {
     }
 
     /// That the others would believe a fact, and that there is room for it.
-    fn check<K: FactKind<About = About>>(
+    pub(super) fn check<K: FactKind<About = About>>(
         &self,
         scope: Scope,
         key: &K::Key,
@@ -206,7 +206,7 @@ impl Core {
     }
 
     /// Publishes a fact of this node, or takes it back; `false` where that was published before.
-    fn say_that<K: FactKind<About = About>>(
+    pub(super) fn say_that<K: FactKind<About = About>>(
         &mut self,
         scope: Scope,
         key: &K::Key,

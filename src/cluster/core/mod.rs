@@ -5,6 +5,7 @@
 
 mod agreed;
 mod commands;
+mod lending;
 mod push;
 mod receive;
 mod sync;
@@ -18,6 +19,8 @@ use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+
+pub(super) use lending::{Cleared, ToClear};
 
 use super::authority::StoredAuthority;
 use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
@@ -36,7 +39,8 @@ use super::wire::{Claim as WireClaim, Datagram};
 use super::{ClusterEvent, Refusal, Stats, Timing, kinds};
 use crate::mesh::MeshSecret;
 use crate::model::{
-    Endpoint, EndpointName, Group, NetworkId, NetworkSpec, Node, NodeId, NodeState, ZeroconfFact, ZeroconfKey,
+    Endpoint, EndpointName, Group, Loan, LoanNumber, NetworkId, NetworkSpec, Node, NodeId, NodeState,
+    ZeroconfFact, ZeroconfKey,
 };
 
 /// How many nodes are greeted, or asked to compare, at once.
@@ -87,6 +91,12 @@ pub(super) enum Persist {
     Owed(NodeId),
     /// Keys were made that make all before them void: nothing is owed any more.
     Paid,
+    /// This node lent a part of a network's addresses.
+    Lent(LoanNumber, Loan),
+    /// It has that back.
+    TakenBack(LoanNumber),
+    /// Of whom the manager knows what they lent.
+    Cleared(Cleared),
 }
 
 /// What a node starts with.
@@ -113,6 +123,10 @@ pub(super) struct Boot {
     pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
     /// The endpoints on it that take no new connections of their services, likewise.
     pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
+    /// What it has lent of networks' addresses.
+    pub lent: BTreeMap<LoanNumber, Loan>,
+    /// Of whom it, as the manager, knows what they lent.
+    pub cleared: Cleared,
     /// The records of the whole cluster that it remembers or was given.
     pub records: Vec<Record>,
     /// Which versions of the protocol it speaks.
@@ -192,6 +206,8 @@ pub(super) struct Core {
     elsewhere: BTreeMap<Run, SocketAddr>,
     /// When another run of this node was last seen to live.
     twice_at: Option<Duration>,
+    /// Of whom this node, as the manager, knows what they lent.
+    cleared: Cleared,
 }
 
 impl Core {
@@ -199,7 +215,7 @@ impl Core {
     pub fn start(boot: Boot, now: Duration) -> Self {
         let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
         let Boot { mut peers, mut initial, groups, zeroconf, draining, timing, seed, .. } = boot;
-        let Boot { records, protocols, wall_ms, .. } = boot;
+        let Boot { lent, cleared, records, protocols, wall_ms, .. } = boot;
         initial.retain(|network, _| ledger.network(*network).is_some());
         fact.protocols = (protocols.lowest, protocols.highest);
         let wall_ms = wall_ms.saturating_sub(millis(now));
@@ -255,6 +271,7 @@ impl Core {
             rivals: BTreeMap::new(),
             elsewhere: BTreeMap::new(),
             twice_at: None,
+            cleared,
             ledger,
             peers,
         };
@@ -268,6 +285,7 @@ impl Core {
         core.unsettled = Some(fact.networks.clone());
         core.begin(fact, initial, groups, zeroconf);
         core.begin_draining(draining);
+        core.begin_lending(lent);
         for (node, state) in core.observe(now) {
             core.states.insert(node, state);
         }

@@ -43,7 +43,10 @@ impl Core {
             (spec.id, NetworkView { spec, conflict, heard, endpoints, groups, zeroconf, draining })
         });
         let services = Arc::clone(&self.agreed.known().services);
-        ClusterView { me: self.me, nodes, networks: networks.collect(), services }
+        let lenders = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));
+        let lenders: Vec<(NodeId, &Known)> = lenders.collect();
+        let loans = Arc::new(each(&lenders, |known| (!known.loans.is_empty()).then_some(&known.loans)));
+        ClusterView { me: self.me, nodes, networks: networks.collect(), services, loans }
     }
 
     fn nodes(&self) -> BTreeMap<NodeId, Node> {

@@ -121,6 +121,8 @@ impl Caller {
             ledger,
             peers,
             records,
+            lent: Default::default(),
+            cleared: Default::default(),
             authority: None,
         })
     }

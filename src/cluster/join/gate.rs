@@ -1,6 +1,8 @@
 //! The manager's decision: who is let in, under which name and index. No I/O.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use super::Refusal;
 use super::token::{self, Token};
@@ -29,6 +31,15 @@ pub(in crate::cluster) struct Candidate {
     pub address: SocketAddr,
     /// SHA-256 of its public key.
     pub key: [u8; 32],
+}
+
+/// What decides, beside the ledger, which index a node gets.
+#[derive(Debug, Default)]
+pub(in crate::cluster) struct Indexes {
+    /// Those of whose blocks something is lent.
+    pub lent: Vec<RangeInclusive<u32>>,
+    /// The nodes that are gone of which no node knows anything any more, and of whose blocks is known what is lent.
+    pub forgotten: BTreeSet<NodeId>,
 }
 
 /// What makes a node the manager: the CA, the secret of the token, and those that were rotated out.
@@ -172,18 +183,23 @@ fn unreachable(address: SocketAddr) -> Option<&'static str> {
 ///
 /// # Errors
 /// Why it is not.
-pub(in crate::cluster) fn place(candidate: &Candidate, ledger: &Ledger) -> Result<Admission, Refusal> {
-    place_as(candidate, ledger, NodeId::random())
+pub(in crate::cluster) fn place(
+    candidate: &Candidate,
+    ledger: &Ledger,
+    indexes: &Indexes,
+) -> Result<Admission, Refusal> {
+    place_as(candidate, ledger, indexes, NodeId::random())
 }
 
-/// The same with an id that was drawn for it. The place of one that left may be taken; an index of one that was removed
-/// only by asking for it. Whoever was let in with this key and this name already did not hear of it, and is told again.
+/// The same with an id that was drawn for it. The place of one that left may be taken; an index of one that is gone
+/// by asking for it, and where all have forgotten that node without. No node gets an index of whose block something is lent. Whoever was let in with this key and this name already did not hear of it, and is told again.
 ///
 /// # Errors
 /// Why it is not let in.
 pub(in crate::cluster) fn place_as(
     candidate: &Candidate,
     ledger: &Ledger,
+    indexes: &Indexes,
     node: NodeId,
 ) -> Result<Admission, Refusal> {
     let Candidate { name, index, address, key } = candidate;
@@ -206,12 +222,14 @@ pub(in crate::cluster) fn place_as(
     if let Some(other) = others().find(|other| other.address.is_ipv4() != address.is_ipv4()) {
         return Err(Refusal::Family { theirs: *address, ours: other.address });
     }
+    let is_lent = |index: NodeIndex| indexes.lent.iter().any(|blocks| blocks.contains(&index.0));
     let index = match *index {
         Some(index) => match others().find(|other| other.index == index) {
             Some(owner) => return Err(Refusal::IndexTaken { index, owner: owner.name.clone() }),
+            None if is_lent(index) => return Err(Refusal::IndexLent { index }),
             None => index,
         },
-        None => ledger.free_index(),
+        None => ledger.free_index(&indexes.forgotten, is_lent),
     };
     let term = ledger.manager().map_or(0, |(term, _)| term);
     Ok(Admission { term, node, name: name.clone(), index, address: *address, key: Some(*key) })
@@ -248,7 +266,7 @@ mod tests {
     }
 
     fn let_in(ledger: &mut Ledger, n: u8, index: Option<u32>) -> Result<u32, Refusal> {
-        let admission = place(&candidate(n, index), ledger)?;
+        let admission = place(&candidate(n, index), ledger, &Indexes::default())?;
         let index = admission.index.0;
         ledger.merge(Claim::Admitted(admission));
         Ok(index)
@@ -265,48 +283,75 @@ mod tests {
         let refused = let_in(&mut ledger, 2, None).unwrap_err();
         assert!(refused.to_string().contains("a node named n2 exists"), "{refused}");
         let other_family = Candidate { address: "[fd00::5]:7979".parse().unwrap(), ..candidate(5, None) };
-        let refused = place(&other_family, &ledger).unwrap_err();
+        let refused = place(&other_family, &ledger, &Indexes::default()).unwrap_err();
         assert!(refused.to_string().contains("one family of addresses"), "{refused}");
     }
 
     #[test]
-    fn the_index_of_a_removed_node_is_given_again_only_on_demand() {
+    fn the_index_of_a_removed_node_is_given_again_on_demand_and_once_all_have_forgotten_it() {
         let mut ledger = Ledger::default();
         let_in(&mut ledger, 1, None).unwrap();
         let first = ledger.nodes().next().unwrap().node;
         ledger.merge(Claim::Removed(first));
         assert_eq!(let_in(&mut ledger, 2, None), Ok(1));
+        let forgotten = Indexes { forgotten: [first].into(), ..Indexes::default() };
+        let given = |ledger: &Ledger| place(&candidate(4, None), ledger, &forgotten).unwrap().index.0;
+        assert_eq!(given(&ledger), 0);
         assert_eq!(let_in(&mut ledger, 3, Some(0)), Ok(0));
+        assert_eq!(given(&ledger), 2, "it is another node's by now");
+    }
+
+    #[test]
+    fn an_index_of_whose_block_something_is_lent_is_given_to_nobody() {
+        let mut ledger = Ledger::default();
+        let_in(&mut ledger, 1, None).unwrap();
+        let indexes = Indexes { lent: vec![1..=1, 3..=4], ..Indexes::default() };
+        let place =
+            |n, index| place(&candidate(n, index), &ledger, &indexes).map(|admission| admission.index.0);
+        assert_eq!(place(2, None), Ok(2));
+        assert_eq!(place(2, Some(5)), Ok(5));
+        let refused = place(2, Some(4)).unwrap_err();
+        assert!(
+            refused.to_string().contains("index 4") && refused.to_string().contains("--index"),
+            "{refused}"
+        );
     }
 
     #[test]
     fn nobody_is_let_in_under_an_id_that_was_ever_given_nor_with_a_key_that_was() {
         let mut ledger = Ledger::default();
-        let first = place(&candidate(1, None), &ledger).unwrap();
+        let first = place(&candidate(1, None), &ledger, &Indexes::default()).unwrap();
         ledger.merge(Claim::Admitted(first.clone()));
         for gone in [Claim::Left(first.node), Claim::Removed(first.node)] {
-            let refused = place_as(&candidate(2, None), &ledger, first.node).unwrap_err();
+            let refused =
+                place_as(&candidate(2, None), &ledger, &Indexes::default(), first.node).unwrap_err();
             assert!(matches!(refused, Refusal::Failed(_)), "{refused}");
             let same_key = Candidate { key: first.key.unwrap(), ..candidate(2, None) };
-            assert!(matches!(place(&same_key, &ledger), Err(Refusal::Failed(_))));
+            assert!(matches!(place(&same_key, &ledger, &Indexes::default()), Err(Refusal::Failed(_))));
             ledger.merge(gone);
         }
-        assert_ne!(place(&candidate(2, None), &ledger).unwrap().node, first.node);
+        assert_ne!(place(&candidate(2, None), &ledger, &Indexes::default()).unwrap().node, first.node);
     }
 
     #[test]
     fn a_join_whose_answer_was_lost_is_taken_up_again_by_its_own_node_alone() {
         let mut ledger = Ledger::default();
         let asks = candidate(1, None);
-        let first = place(&asks, &ledger).unwrap();
+        let first = place(&asks, &ledger, &Indexes::default()).unwrap();
         ledger.merge(Claim::Admitted(first.clone()));
-        assert_eq!(place(&asks, &ledger), Ok(first.clone()));
+        assert_eq!(place(&asks, &ledger, &Indexes::default()), Ok(first.clone()));
         let elsewhere = Candidate { address: ([10, 0, 0, 99], 7979).into(), ..asks.clone() };
-        assert_eq!(place(&elsewhere, &ledger), Ok(first.clone()));
+        assert_eq!(place(&elsewhere, &ledger, &Indexes::default()), Ok(first.clone()));
         let other = Candidate { key: [9; 32], ..asks.clone() };
-        assert_eq!(place(&other, &ledger), Err(Refusal::NameTaken { name: first.name.clone() }));
+        assert_eq!(
+            place(&other, &ledger, &Indexes::default()),
+            Err(Refusal::NameTaken { name: first.name.clone() })
+        );
         let shouted = Candidate { name: "N1".parse().unwrap(), ..other };
-        assert_eq!(place(&shouted, &ledger), Err(Refusal::NameTaken { name: first.name }));
+        assert_eq!(
+            place(&shouted, &ledger, &Indexes::default()),
+            Err(Refusal::NameTaken { name: first.name })
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod drain;
 mod endpoint;
 mod group;
 mod label;
+mod loan;
 mod node;
 mod seen;
 mod service;
@@ -21,6 +22,7 @@ pub(super) use drain::DrainKind;
 pub(super) use endpoint::EndpointKind;
 pub(super) use group::GroupKind;
 pub(super) use label::LabelKind;
+pub(super) use loan::LoanKind;
 pub(super) use node::{NodeFact, NodeKind, carried};
 pub(super) use seen::SeenKind;
 pub(super) use service::ServiceKind;
@@ -39,6 +41,7 @@ kinds! {
         3 => groups: GroupKind,
         4 => zeroconf: SeenKind,
         5 => draining: DrainKind,
+        6 => loans: LoanKind,
     }
 }
 

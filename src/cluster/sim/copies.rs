@@ -12,6 +12,7 @@ fn copy(sim: &mut Sim, of: usize, run: Run) -> usize {
         incarnation: original.incarnation,
         ledger: original.ledger.clone(),
         records: original.records.clone(),
+        lent: BTreeMap::new(),
         inbox: Vec::new(),
         paused: Duration::ZERO,
         events: Vec::new(),

@@ -18,7 +18,9 @@ use super::ledger::{Admission, Claim, Ledger};
 use super::run::Run;
 use super::testing::{Ca, ca, endpoint, network};
 use super::*;
-use crate::model::{ClusterView, Endpoint, NetworkId, NodeId, NodeIndex, NodeName, NodeState};
+use crate::model::{
+    ClusterView, Endpoint, Loan, LoanNumber, NetworkId, NodeId, NodeIndex, NodeName, NodeState,
+};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,6 +40,7 @@ struct Node {
     incarnation: u64,
     ledger: Ledger,
     records: Vec<facts::Record>,
+    lent: BTreeMap<LoanNumber, Loan>,
     /// What arrived and was not looked at yet.
     inbox: Vec<Arrival>,
     /// Until when it gets no processor.
@@ -120,6 +123,7 @@ impl Sim {
             incarnation: 0,
             ledger: ledger.clone(),
             records: Vec::new(),
+            lent: BTreeMap::new(),
             inbox: Vec::new(),
             paused: Duration::ZERO,
             events: Vec::new(),
@@ -174,6 +178,8 @@ impl Sim {
             groups: BTreeMap::new(),
             zeroconf: BTreeMap::new(),
             draining: BTreeMap::new(),
+            lent: self.nodes[n].lent.clone(),
+            cleared: Default::default(),
             records: self.nodes[n].records.clone(),
             protocols: Protocols::SPOKEN,
             wall_ms: 1_000_000,

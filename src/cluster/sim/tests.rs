@@ -259,7 +259,7 @@ fn an_index_that_two_managers_gave_during_a_cut_belongs_to_the_node_of_the_later
             let overruled = |n| core.ledger().overruled_by(id(n)).map(|other| other.node);
             assert_eq!((overruled(11), overruled(12)), (Some(id(12)), None));
             assert_eq!(core.ledger().authorities().count(), 2);
-            assert_eq!(core.ledger().free_index(), NodeIndex(5));
+            assert_eq!(core.ledger().free_index(&Default::default(), |_| false), NodeIndex(5));
         }
     }
 }
@@ -427,4 +427,30 @@ fn datagrams_that_are_played_again_change_nothing() {
     sim.run(5 * SECOND);
     assert_eq!(sim.deaths(), []);
     assert!(sim.all_alive() && sim.same(&[0, 1, 2]) && (0..3).all(|n| !sees(&sim, n, net, "x")));
+}
+
+#[test]
+fn what_nodes_say_that_they_have_of_nobodys_blocks_is_the_managers_to_lend_and_no_more_than_one_node_may() {
+    let (mut sim, net) = quiet(2, 1);
+    let loan = |text: &str, to: usize| Loan { network: net, range: text.parse().unwrap(), to: id(to) };
+    let cleared = core::Cleared { term: 1, gone: Default::default() };
+    // Of these the second is in a node's block, the third in no block, the fourth a stranger's.
+    let said = [
+        loan("10.10.0.230-10.10.0.231", 1),
+        loan("10.10.0.20", 1),
+        loan("10.10.0.250", 1),
+        loan("10.10.0.229", 9),
+    ];
+    let said: BTreeMap<LoanNumber, Loan> = (0..).zip(said).collect();
+    let inherits = sim.with(0, |core, now| {
+        let (changes, inherited) = core.may_clear(&cleared, said).unwrap();
+        core.clear(cleared.clone(), &inherited, now);
+        (changes.len(), inherited)
+    });
+    assert_eq!(inherits, (2, [(0, loan("10.10.0.230-10.10.0.231", 1))].into()));
+    sim.run(5 * SECOND);
+    assert_eq!(sim.view(1).loans[&id(0)].len(), 1, "the other has not heard of it");
+    let many = (1..=8192).map(|number| (number, loan("10.10.0.226", 1))).collect();
+    let refused = sim.with(0, |core, _| core.may_clear(&cleared, many)).unwrap_err().to_string();
+    assert!(refused.contains("8192") && refused.contains("8191"), "{refused}");
 }

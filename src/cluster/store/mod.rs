@@ -12,7 +12,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 
 use super::authority::StoredAuthority;
-use super::core::Persist;
+use super::core::{Cleared, Persist};
 use super::facts::{FactKey, Incarnation, Kind, Record, Stamp};
 use super::gossip_key::GossipKey;
 use super::kinds::NodeFact;
@@ -20,7 +20,7 @@ use super::ledger::{Claim, Ledger};
 use super::run::Run;
 use super::v2::{self, Stands};
 use super::{ClusterError, pki};
-use crate::model::{NodeId, NodeIndex, NodeName};
+use crate::model::{Loan, LoanNumber, NodeId, NodeIndex, NodeName};
 use crate::state::{Batch, State, StateError};
 
 pub use schema::adopt;
@@ -38,6 +38,8 @@ const PENDING: &str = "cluster/joining";
 const OWED: &str = "cluster/owed/";
 const LEAVING: &str = "cluster/leaving";
 const MACHINE: &str = "cluster/machine";
+const LENT: &str = "cluster/lent/";
+const CLEARED: &str = "cluster/cleared";
 
 /// Who this node is in its cluster.
 #[derive(Clone, Serialize, Deserialize)]
@@ -95,6 +97,8 @@ pub(super) struct Remembered {
     pub ledger: Ledger,
     pub peers: BTreeMap<NodeId, NodeFact>,
     pub records: Vec<Record>,
+    pub lent: BTreeMap<LoanNumber, Loan>,
+    pub cleared: Cleared,
     pub authority: Option<StoredAuthority>,
 }
 
@@ -127,9 +131,14 @@ pub(super) fn load(state: &State) -> Result<Option<Remembered>, StateError> {
     });
     let records = state.list::<Kept>(RECORDS)?;
     let records = records.into_iter().filter_map(|(key, kept)| record(&key, kept)).collect();
+    let lent = state.list::<Loan>(LENT)?;
+    let number = |key: &str| LoanNumber::from_str_radix(key.strip_prefix(LENT)?, 16).ok();
+    let lent = lent.into_iter().filter_map(|(key, loan)| Some((number(&key)?, loan))).collect();
     Ok(Some(Remembered {
         enrolment,
         records,
+        lent,
+        cleared: state.get(CLEARED)?.unwrap_or_default(),
         keys: state.get(KEYS)?.unwrap_or_default(),
         ledger,
         peers: peers.collect(),
@@ -260,6 +269,9 @@ pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError>
             Persist::Rotated(now_ms) => batch.put(ROTATED, now_ms),
             Persist::Record(record) => keep(&mut batch, record),
             Persist::Forget(key) => batch.delete(kept_at(key)),
+            Persist::Lent(number, loan) => batch.put(lent_at(*number), loan),
+            Persist::Cleared(cleared) => batch.put(CLEARED, cleared),
+            Persist::TakenBack(number) => batch.delete(lent_at(*number)),
             Persist::Owed(node) => {
                 owing.insert(*node);
                 batch.put(owed_at(*node), &());
@@ -272,6 +284,11 @@ pub(super) fn save(state: &State, changes: &[Persist]) -> Result<(), StateError>
         }
     }
     state.write(batch)
+}
+
+/// Where a loan is kept.
+fn lent_at(number: LoanNumber) -> String {
+    format!("{LENT}{number:016x}")
 }
 
 /// Where an entry of the ledger is kept, and as what.

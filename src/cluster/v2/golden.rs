@@ -12,8 +12,8 @@ use super::*;
 use crate::cluster::facts::{Delta, Entry, FactKey, Line, Record, Scope, Stamp};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
-    self, DrainKind, EndpointKind, FactKind, GroupKind, LabelKind, NodeFact, NodeKind, SeenKind, ServiceKind,
-    SettingKind,
+    self, DrainKind, EndpointKind, FactKind, GroupKind, LabelKind, LoanKind, NodeFact, NodeKind, SeenKind,
+    ServiceKind, SettingKind,
 };
 use crate::cluster::ledger::{Admission, Claim as PresentClaim};
 use crate::cluster::membership::Identity;
@@ -21,9 +21,9 @@ use crate::cluster::testing;
 use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup, MeshEpoch,
-    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, SeenHost, SeenRecords,
-    SeenService, ServiceSpec, Setting, ZeroconfFact,
+    AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup,
+    Loan as PresentLoan, MeshEpoch, MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey,
+    PublishMode, SeenHost, SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -101,6 +101,8 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ttl: 10,
         data: [vec![1, 2]].into(),
     }));
+    let range = "10.0.0.20-10.0.0.23".parse().unwrap();
+    let loan = PresentLoan { network: NET, range, to: NODE };
     assert_snapshot!(lines(&[
         ("node", fact::<NodeKind>(&(), &node_fact())),
         ("endpoint", fact::<EndpointKind>(&endpoint.name, &endpoint)),
@@ -111,6 +113,7 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ("records", fact::<SeenKind>(&records.found.key(), &records)),
         ("records of any kind", fact::<SeenKind>(&shared.found.key(), &shared)),
         ("draining", fact::<DrainKind>(&endpoint.name, &())),
+        ("loan", fact::<LoanKind>(&0x0102_0304_0506_0708, &loan)),
     ]));
 }
 
@@ -267,5 +270,23 @@ fn each_message_of_a_stream_has_the_bytes_it_always_had() {
         ("part", hex(&Reply::Part(part))),
         ("answer", hex(&Reply::Answer(Bytes::from_static(b"a")))),
         ("spoken", hex(&spoken)),
+    ]));
+}
+
+#[test]
+fn each_question_about_loans_has_the_bytes_it_always_had() {
+    let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
+    let loan = Loan::of(&present);
+    let subnet = ([10, 0, 0, 0].into(), 24);
+    let wish = LoanWish { number: 300, network: *NET.as_bytes(), subnet, wanted: 4 };
+    let range = Some((present.range.first(), present.range.last()));
+    let held = LoansHeld { ledger: 7, borrowed: loans(&[(300, present)].into()) };
+    assert_snapshot!(lines(&[
+        ("lend", hex(&wish)),
+        ("lent", hex(&LoanAnswer { range, why: String::new() })),
+        ("not lent", hex(&LoanAnswer { range: None, why: "no".into() })),
+        ("take back", hex(&300_u64)),
+        ("held", hex(&held)),
+        ("remember, narrow", hex(&(300_u64, loan))),
     ]));
 }

@@ -11,6 +11,7 @@ mod claim;
 mod fact;
 #[cfg(test)]
 mod golden;
+mod loan;
 mod message;
 mod record;
 mod seen;
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 
 pub(super) use claim::Claim;
 pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
+pub(super) use loan::{Loan, LoanAnswer, LoanWish, LoansHeld, loans};
 pub(super) use message::{
     Compare, Datagram, JoinRequest, Part, Question, Refused, Reply, Request, Shared, Summary, Welcome,
 };

@@ -73,6 +73,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
         nodes: Arc::new(nodes.into_iter().map(|node| (node.id, node)).collect()),
         networks: BTreeMap::from([(NETWORK, network)]),
         services: Arc::default(),
+        loans: Arc::default(),
     }
 }
 
