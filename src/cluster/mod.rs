@@ -56,6 +56,7 @@ pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, p
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};
+pub use gossip_key::ProbeKey;
 pub use handle::{Carried, Cluster};
 pub use joined::Members;
 pub use refusal::Refusal;

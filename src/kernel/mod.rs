@@ -32,6 +32,7 @@ mod own;
 mod paths;
 mod port;
 mod ports;
+mod probe;
 mod queries;
 mod raw;
 mod room;
@@ -74,6 +75,7 @@ pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
 pub use listeners::Listens;
 pub use own::{HostRoute, OwnNamespace};
+pub use probe::ProbeSocket;
 pub use services::{ClientKey, ClientPlace};
 pub use underlay_guard::Refused;
 
