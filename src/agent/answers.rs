@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    EndpointState, GroupAnswer, MemberAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeMesh,
+    EndpointState, GroupAnswer, MemberAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeMesh, PathsAnswer,
     ServiceAddressRequest, ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
+use crate::health::Problem;
 use crate::kernel::{Capability, DropKind, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
@@ -74,6 +75,8 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         underlay_mtu: node.underlay_mtu,
         networks: networks.map(|network| network.spec.name.clone()).collect(),
         labels: node.labels.clone(),
+        path: None,
+        reason: None,
         mesh: None,
     }
 }
@@ -302,8 +305,25 @@ pub fn membership(wrong: Option<(String, String)>) -> Check {
     Check { name: "this node's place in its cluster".to_owned(), state, found, instead }
 }
 
-/// What this machine can do.
-pub fn doctor(membership: Check, capabilities: Vec<Capability>, leftovers: Vec<String>) -> DoctorAnswer {
+/// Whether frames pass to the other nodes, as far as it is tried.
+pub fn paths(ways: PathsAnswer, problems: &[Problem]) -> Check {
+    let (found, hints): (Vec<_>, Vec<_>) =
+        problems.iter().map(|problem| (problem.what.clone(), problem.hint.clone())).unzip();
+    let well = problems.is_empty();
+    Check {
+        name: "the ways to the other nodes".to_owned(),
+        state: if well { CheckState::Ok } else { CheckState::Fallback },
+        found: if well {
+            format!("{} of {} carry whole packets", ways.well, ways.tried)
+        } else {
+            some_of(found)
+        },
+        instead: (!well).then(|| some_of(hints)),
+    }
+}
+
+/// What this machine can do; `own` is what is said of this node's cluster.
+pub fn doctor(own: Vec<Check>, capabilities: Vec<Capability>, leftovers: Vec<String>) -> DoctorAnswer {
     let check = |capability: Capability| Check {
         state: match (capability.available, capability.required) {
             (true, _) => CheckState::Ok,
@@ -316,7 +336,8 @@ pub fn doctor(membership: Check, capabilities: Vec<Capability>, leftovers: Vec<S
     };
     let checks: Vec<Check> = std::iter::once(privileges())
         .chain(capabilities.into_iter().map(check))
-        .chain([membership, former(leftovers)])
+        .chain(own)
+        .chain([former(leftovers)])
         .collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::fresh::Fresh;
+use super::health::{Health, Sources};
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::zeroconf::Zeroconf;
@@ -43,6 +44,8 @@ pub struct Session {
     pub mdns: MdnsCounts,
     /// Who comes and goes.
     pub presence: Presence,
+    /// Whether frames pass to the others.
+    pub health: Health,
     /// What the kernel counted, by name.
     pub counted: Fresh<BTreeMap<String, u64>>,
     /// Who hands out indexes, as far as it is known.
@@ -181,6 +184,15 @@ impl Session {
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
+        let health = Health::default();
+        let sources = Sources {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            events: context.events.clone(),
+            vxlan_port: context.config.vxlan_port,
+        };
+        tasks.spawn(health.clone().run(sources, stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -188,6 +200,7 @@ impl Session {
             dns,
             mdns,
             presence,
+            health,
             counted: Fresh::default(),
             manager: Fresh::default(),
             planned: Fresh::default(),
@@ -229,6 +242,11 @@ impl Session {
     pub fn problems(&self) -> Vec<String> {
         let presence = self.presence.problems(&self.cluster.view().borrow());
         self.reconciler.underlay_problem().into_iter().chain(presence).collect()
+    }
+
+    /// The UDP port of VXLAN.
+    pub fn vxlan_port(&self) -> u16 {
+        self.context.config.vxlan_port
     }
 
     /// The node's kernel.

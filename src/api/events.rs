@@ -38,6 +38,8 @@ pub enum EventKind {
     EndpointChanged,
     /// An endpoint was detached, or vanished with its container.
     EndpointRemoved,
+    /// Frames pass to a node no more, not whole or one way only; or they do again.
+    PathChanged,
     /// A pass changed something in the kernel.
     Reconciled,
     /// A pass could not do something.

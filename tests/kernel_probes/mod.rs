@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lanmesh::kernel::ProbeSocket;
+use lanmesh::model::Mac;
 use tokio::time::timeout;
 
 use crate::kernel_lab::{Lab, Node, ip, network_of};
@@ -52,6 +53,19 @@ async fn a_probe_of_any_size_arrives_at_the_node_that_it_is_for() {
     sockets[0].send(two, one, &[7; 104]).expect("is sent");
     assert_eq!(heard(&sockets[1], Duration::from_millis(300)).await, None);
     assert_eq!(heard(&sockets[0], Duration::from_millis(10)).await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_come_from_a_nodes_mac_is_not_heard() {
+    let Some(lab) = Lab::new("probe-other", 2, 1500) else { return };
+    let sockets = two(&lab).await;
+    let (one, two) = (lab.nodes[0].probe(), lab.nodes[1].probe());
+    for from in [Mac::of_endpoint([10, 10, 0, 11].into()), Mac([0x02, 0x6c, 0x6e, 0, 0, 1])] {
+        sockets[0].send(two, from, &[7; 104]).expect("is sent");
+        assert_eq!(heard(&sockets[1], Duration::from_millis(300)).await, None, "{from}");
+    }
+    sockets[0].send(two, one, &[8; 104]).expect("is sent");
+    assert_eq!(heard(&sockets[1], SOON).await, Some((1, vec![8; 104])));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

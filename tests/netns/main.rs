@@ -45,6 +45,7 @@ mod names_cut;
 mod names_hostile;
 mod names_settings;
 mod offered;
+mod paths;
 mod patience;
 mod permissions;
 mod places;

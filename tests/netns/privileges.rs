@@ -123,7 +123,10 @@ fn without_root_it_attaches_containers_by_path_and_process_and_takes_up_what_was
 fn an_agent_that_lacks_a_capability_says_which_and_one_that_can_do_nothing_does_not_start() {
     let lab = lab!(1);
     let node = lab.node(1);
-    restart_as_user(node, "+net_admin,+net_raw,+sys_admin,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search");
+    restart_as_user(
+        node,
+        "+net_admin,+net_raw,+sys_admin,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search",
+    );
     let doctor = node.lanmesh(["doctor", "--json"]).json();
     let found = check(&doctor, "the agent's capabilities");
     assert_eq!(found["state"], "fallback", "{found}");
