@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use lanmesh::kernel::{KernelConfig, Linux};
 use lanmesh::local::{Local, LocalEndpoint};
-use lanmesh::model::{Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NodeId, NodeIndex, Placement, Vni};
+use lanmesh::model::{
+    Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NodeId, NodeIndex, Placement, Vni,
+};
 use lanmesh::plan::{Action, Desired, DesiredNetwork, DesiredPort, Observed, Op, Plan, plan};
 use lanmesh::reconcile::{Peers, Reconciler, Settings};
 use lanmesh::state::State;

@@ -202,8 +202,14 @@ impl NetworkDiff<'_> {
         let (mac, mtu, snooping, probe) = (want.mac, want.mtu, want.snooping(), want.probe);
         let right = have.bridge.as_ref().is_some_and(|bridge| {
             // The gateways come one by one, below.
-            let ObservedBridge { mac: its_mac, mtu: its_mtu, snooping: its, probe: its_probe, ready, gateways: _ } =
-                bridge;
+            let ObservedBridge {
+                mac: its_mac,
+                mtu: its_mtu,
+                snooping: its,
+                probe: its_probe,
+                ready,
+                gateways: _,
+            } = bridge;
             *ready && (*its_mac, *its_mtu, *its, *its_probe) == (mac, mtu, snooping, Some(probe))
         });
         if !right {

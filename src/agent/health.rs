@@ -32,14 +32,16 @@ const SINGLY: (usize, Duration) = (30, Duration::from_secs(60));
 
 /// What is known of the ways to the other nodes. Clones share it.
 #[derive(Clone)]
-pub struct Health(Arc<Shared>);
+pub struct Health(pub(super) Arc<Shared>);
 
-struct Shared {
+pub(super) struct Shared {
     ways: Mutex<Ways>,
     /// The networks whose sockets are open.
     sockets: Mutex<BTreeMap<NetworkId, Arc<ProbeSocket>>>,
     /// Something was heard that may change what is known, or a socket came or went.
     news: Notify,
+    /// What on this machine keeps frames from passing (`signs`).
+    pub(super) signs: Mutex<Vec<Problem>>,
     started: Instant,
     /// Which run of the agent this is, for whoever hears its probes.
     run: u64,
@@ -59,7 +61,7 @@ pub struct Sources {
     pub vxlan_port: u16,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is in there is only counted on and replaced: a panic elsewhere leaves it whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -70,6 +72,7 @@ impl Default for Health {
             ways: Mutex::default(),
             sockets: Mutex::default(),
             news: Notify::new(),
+            signs: Mutex::default(),
             started: Instant::now(),
             run: now_ms(),
         }))
@@ -94,10 +97,11 @@ impl Health {
         let mut ways = self.ways();
         let clocks = health::clocks(view, &ways);
         ways.retain(|(key, way)| !(way.goal.encrypted && tunnels.contains(&key.peer)));
-        health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).collect()
+        let signs = lock(&self.0.signs).clone();
+        health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).chain(signs).collect()
     }
 
-    fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.0.started.elapsed()
     }
 

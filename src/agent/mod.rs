@@ -27,6 +27,7 @@ mod published;
 mod services;
 mod session;
 mod settings;
+mod signs;
 mod subnets;
 mod taking;
 #[cfg(test)]

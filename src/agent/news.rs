@@ -7,6 +7,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::presence::{Presence, Told, runs_twice};
+use super::problems::named;
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::{Cluster, ClusterEvent};
 use crate::model::{ClusterView, EndpointName, NetworkId, NetworkName, NodeId, NodeName};
@@ -149,6 +150,13 @@ fn tell_happening(log: &EventLog, view: &Arc<ClusterView>, happening: Happening)
         Happening::Changed { operations } => {
             let text = format!("{operations} operations brought the kernel to what is desired");
             log.publish(EventKind::Reconciled, EventObject::default(), text);
+        }
+        Happening::PutBack { steps } => {
+            let text = format!(
+                "something else had changed what is kept in the kernel, put back: {}",
+                named(view, &steps.join("; "))
+            );
+            log.publish(EventKind::PutBack, EventObject::default(), text);
         }
         Happening::Missed(missed) => {
             let text = format!("{missed} happenings on this node came too fast to be written down");

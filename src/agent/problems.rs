@@ -4,13 +4,22 @@ use std::collections::BTreeSet;
 
 use super::session::Session;
 use crate::api::types::{NodeAnswer, PathState, PathsAnswer, ProblemAnswer};
+use crate::clock::now_ms;
 use crate::health::{Problem, Standing, Verdict};
-use crate::model::{ClusterView, NodeId};
+use crate::model::{ClusterView, NetworkId, NetworkView, NodeId};
 
 /// A sentence that ends with what to do behind a colon.
 fn told(text: &str) -> ProblemAnswer {
     let (what, hint) = text.rsplit_once(": ").unwrap_or((text, ""));
     ProblemAnswer { what: what.to_owned(), hint: hint.to_owned(), since_ms: None }
+}
+
+/// A text with the names of networks in the place of their ids.
+pub fn named(view: &ClusterView, text: &str) -> String {
+    let name = |text: String, (id, network): (&NetworkId, &NetworkView)| {
+        text.replace(&id.to_string(), &format!("network {}:", network.spec.name))
+    };
+    view.networks.iter().fold(text.to_owned(), name)
 }
 
 impl Session {
@@ -26,13 +35,24 @@ impl Session {
         let ways = self.way_problems(view).into_iter().map(|Problem { what, hint, since, .. }| {
             ProblemAnswer { what, hint, since_ms: Some(self.health.wall_ms(since)) }
         });
+        let put_back = self.reconciler.put_back().map(|back| ProblemAnswer {
+            what: format!(
+                "something else changed what lanmesh keeps in the kernel ({}), and it was put back{}",
+                named(view, &back.steps),
+                if back.times > 1 { format!(", {} times by now", back.times) } else { String::new() }
+            ),
+            hint: "find what does it (a firewall that is loaded anew, a script, a network manager), and let it leave \
+                   lanmesh's tables, interfaces and addresses alone"
+                .to_owned(),
+            since_ms: Some(now_ms().saturating_sub(u64::try_from(back.age.as_millis()).unwrap_or(0))),
+        });
         let others =
             self.presence.problems(view).into_iter().chain(self.reconciler.path_problems().into_values());
         let of_pass = self.reconciler.report().errors.into_iter().map(|text| match text.contains(": ") {
             true => told(&text),
             false => ProblemAnswer { what: text, hint: "it is tried again".to_owned(), since_ms: None },
         });
-        of_pass.chain(others.map(|text| told(&text))).chain(ways).collect()
+        of_pass.chain(others.map(|text| told(&text))).chain(ways).chain(put_back).collect()
     }
 
     /// How many ways there are, and how many of them are well.

@@ -15,6 +15,7 @@ use super::fresh::Fresh;
 use super::health::{Health, Sources};
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
+use super::signs::Watched;
 use super::zeroconf::Zeroconf;
 use super::{Context, answers, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
@@ -193,6 +194,13 @@ impl Session {
             vxlan_port: context.config.vxlan_port,
         };
         tasks.spawn(health.clone().run(sources, stop.clone()));
+        let watched = Watched {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            reconciler: reconciler.clone(),
+            events: context.events.clone(),
+        };
+        tasks.spawn(health.clone().watch(watched, stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,

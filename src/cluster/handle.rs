@@ -283,7 +283,8 @@ impl Cluster {
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
         let threads = Mutex::new(Some(Threads { gossip, writer }));
         let (id, me, state) = (enrolment.cluster, enrolment.node, config.state);
-        let inner = Inner { id, me, state, link, streams, mesh, probes, view, settled, events, stats, threads };
+        let inner =
+            Inner { id, me, state, link, streams, mesh, probes, view, settled, events, stats, threads };
         let cluster = Self(Arc::new(inner));
         cluster.rotate_when_due(config.rotate);
         Ok(cluster)

@@ -39,6 +39,7 @@ mod room;
 mod routing;
 mod services;
 mod session;
+mod signs;
 mod underlay;
 mod underlay_guard;
 pub mod wireguard;
@@ -77,6 +78,7 @@ pub use listeners::Listens;
 pub use own::{HostRoute, OwnNamespace};
 pub use probe::ProbeSocket;
 pub use services::{ClientKey, ClientPlace};
+pub use signs::{NeighbourTable, NetworkSigns, NodeSigns};
 pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.

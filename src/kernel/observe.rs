@@ -176,7 +176,8 @@ fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
 
 /// The MAC of a probe that the bridge `link` takes for its own.
 fn hears_probes(link: u32, entries: &[Entry]) -> Option<Mac> {
-    let mut own = entries.iter().filter(|e| e.link == link && !e.is_static && e.mac.0.starts_with(&Mac::PROBES));
+    let mut own =
+        entries.iter().filter(|e| e.link == link && !e.is_static && e.mac.0.starts_with(&Mac::PROBES));
     own.next().map(|entry| entry.mac)
 }
 

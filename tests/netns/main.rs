@@ -63,6 +63,7 @@ mod secrets;
 mod selftest;
 mod services;
 mod settings;
+mod signs;
 mod software;
 mod spoofing;
 mod strangers;

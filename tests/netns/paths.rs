@@ -8,7 +8,7 @@ use crate::encrypted::encrypted;
 use crate::harness::{Container, Lab, LabConfig, Node, lab, need, stays, wait_until};
 
 /// Within this time a fault is said, and said no more once it is mended.
-const KNOWN: Duration = Duration::from_secs(30);
+pub const KNOWN: Duration = Duration::from_secs(30);
 
 /// A plain network `net` with an endpoint on each node, all of whose ways are well.
 pub fn plain(lab: &Lab) -> Vec<Container> {

@@ -229,7 +229,8 @@ impl NetworkState {
     fn follow_probes(&mut self, world: &World<'_>, network: &NetworkView) -> Vec<Action> {
         let spec = &network.spec;
         let others = members(world.view, spec.id, world.gone).filter(|node| node.id != world.view.me);
-        let probes = others.map(|node| (Mac::of_probe(node.index), vtep(world.cluster, spec, node))).collect();
+        let probes =
+            others.map(|node| (Mac::of_probe(node.index), vtep(world.cluster, spec, node))).collect();
         lead(&mut self.desired.remotes, &mut self.probes, probes)
     }
 
