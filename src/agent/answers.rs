@@ -17,8 +17,8 @@ use crate::kernel::{Capability, DropKind, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkSpec, Node, NodeId, NodeName, NodeState,
-    Placement, ServiceSpec, Traffic,
+    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkId, NetworkSpec, NetworkView, Node,
+    NodeId, NodeName, NodeState, Placement, ServiceSpec, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
@@ -51,6 +51,14 @@ pub fn some_of(all: impl IntoIterator<Item = String>) -> String {
         0 => named.join(", "),
         more => format!("{} and {more} more", named.join(", ")),
     }
+}
+
+/// A text with the names of networks in the place of their ids.
+pub fn named(view: &ClusterView, text: &str) -> String {
+    let name = |text: String, (id, network): (&NetworkId, &NetworkView)| {
+        text.replace(&id.to_string(), &format!("network {}:", network.spec.name))
+    };
+    view.networks.iter().fold(text.to_owned(), name)
 }
 
 /// A node's name, or the beginning of its id while that is not known.

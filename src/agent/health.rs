@@ -18,11 +18,11 @@ use crate::clock::now_ms;
 use crate::cluster::{Cluster, ProbeKey};
 use crate::health::{self, Ask, Change, Frame, Goal, Kind, Problem, SHORTEST, Verdict, Way, WayKey, Ways};
 use crate::kernel::{Linux, ProbeSocket};
-use crate::model::{ClusterView, Encryption, Mac, NetworkId, Node, NodeId, NodeState};
+use crate::model::{ClusterView, Encryption, Mac, NetworkId, Node, NodeId};
 use crate::reconcile::{members, network_mtu, vtep};
 
-/// How long after a socket could not be opened, or broke, it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long after a socket broke, or could not be opened, it is tried again: at first, and where it goes on.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// No more often than so is it looked what is to be sent.
 const PACE: Duration = Duration::from_millis(50);
 /// How many frames of one network are taken in a tenth of a second.
@@ -116,6 +116,7 @@ impl Health {
         let keys = sources.cluster.probe_keys();
         let mut listening: BTreeMap<NetworkId, AbortOnDropHandle<()>> = BTreeMap::new();
         let mut told = Told::default();
+        let mut last: Option<(Arc<ClusterView>, BTreeSet<NetworkId>)> = None;
         loop {
             let view = views.borrow_and_update().clone();
             let present = sources.present.borrow_and_update().clone();
@@ -130,13 +131,17 @@ impl Health {
             let next = {
                 let open: BTreeSet<NetworkId> = lock(&self.0.sockets).keys().copied().collect();
                 let mut ways = lock(&self.0.ways);
-                ways.set(goals(&view, sources.cluster.id(), &open), self.now());
+                // Worked out anew only where something is new.
+                if !last.as_ref().is_some_and(|(was, had)| Arc::ptr_eq(was, &view) && *had == open) {
+                    ways.set(goals(&view, sources.cluster.id(), &open), self.now());
+                    last = Some((view.clone(), open));
+                }
                 let asks = ways.poll(self.now());
                 let changes = ways.take_changes();
                 let next = ways.next();
                 drop(ways);
                 self.ask(&view, keys.borrow().first(), &asks);
-                told.tell(&sources, &view, &self.ways(), &changes, self.now());
+                told.tell(&sources, &view, self, &changes);
                 next
             };
             let rest = next.map_or(Duration::MAX, |next| next.saturating_sub(self.now()));
@@ -187,11 +192,11 @@ impl Health {
         keys: watch::Receiver<Vec<ProbeKey>>,
         me: NodeId,
     ) {
-        let mut failed = false;
+        let mut rest = RETRY.0;
         loop {
             match kernel.probe_socket(network).await {
                 Ok(socket) => {
-                    failed = false;
+                    rest = RETRY.0;
                     let socket = Arc::new(socket);
                     lock(&self.0.sockets).insert(network, socket.clone());
                     self.0.news.notify_one();
@@ -200,15 +205,16 @@ impl Health {
                     lock(&self.0.sockets).remove(&network);
                     self.0.news.notify_one();
                 }
-                Err(error) if !std::mem::replace(&mut failed, true) => {
+                Err(error) if rest == RETRY.0 => {
+                    rest = 2 * rest;
                     tracing::warn!(
                         %network, %error,
                         "whether frames pass to the other nodes of this network is not tried out; it is tried again"
                     );
                 }
-                Err(_) => {}
+                Err(_) => rest = RETRY.1.min(2 * rest),
             }
-            sleep(RETRY).await;
+            sleep(rest).await;
         }
     }
 
@@ -265,8 +271,9 @@ impl Health {
             Kind::Answer => return,
         }
         ways.clock(key, ahead);
-        drop(ways);
-        self.0.news.notify_one();
+        if ways.has_changes() {
+            self.0.news.notify_one();
+        }
     }
 }
 
@@ -288,10 +295,7 @@ fn goals(view: &ClusterView, cluster: &str, open: &BTreeSet<NetworkId>) -> BTree
         let none = BTreeSet::new();
         let Ok(mtu) = network_mtu(spec, members(view, spec.id, &none)) else { continue };
         let tried = |node: &&Node| {
-            node.id != view.me
-                && node.state == NodeState::Alive
-                && node.labels.contains_key(PROBES)
-                && has_some(&node.id)
+            node.id != view.me && node.state.is_up() && node.labels.contains_key(PROBES) && has_some(&node.id)
         };
         for node in view.nodes.values().filter(tried) {
             let goal = Goal {
@@ -317,14 +321,8 @@ struct Told {
 }
 
 impl Told {
-    fn tell(
-        &mut self,
-        sources: &Sources,
-        view: &ClusterView,
-        ways: &[(WayKey, Way)],
-        changes: &[Change],
-        now: Duration,
-    ) {
+    fn tell(&mut self, sources: &Sources, view: &ClusterView, health: &Health, changes: &[Change]) {
+        let now = health.now();
         if now >= self.window + SINGLY.1 {
             if self.left_out > 0 {
                 let text = format!(
@@ -338,13 +336,14 @@ impl Told {
         }
         // The first that is known is no news where it is good.
         let worth = |change: &&Change| change.is.is_bad() || change.was != Verdict::Untried;
+        let ways = if changes.is_empty() { Vec::new() } else { health.ways() };
         for change in changes.iter().filter(worth) {
             if self.count >= SINGLY.0 {
                 self.left_out += 1;
                 continue;
             }
             self.count += 1;
-            tell(sources, view, ways, change);
+            tell(sources, view, &ways, change);
         }
     }
 }

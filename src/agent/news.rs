@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::answers::named;
 use super::presence::{Presence, Told, runs_twice};
-use super::problems::named;
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::{Cluster, ClusterEvent};
 use crate::model::{ClusterView, EndpointName, NetworkId, NetworkName, NodeId, NodeName};

@@ -2,24 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use super::answers;
 use super::session::Session;
 use crate::api::types::{NodeAnswer, PathState, PathsAnswer, ProblemAnswer};
 use crate::clock::now_ms;
 use crate::health::{Problem, Standing, Verdict};
-use crate::model::{ClusterView, NetworkId, NetworkView, NodeId};
+use crate::model::{ClusterView, NodeId};
 
 /// A sentence that ends with what to do behind a colon.
 fn told(text: &str) -> ProblemAnswer {
     let (what, hint) = text.rsplit_once(": ").unwrap_or((text, ""));
     ProblemAnswer { what: what.to_owned(), hint: hint.to_owned(), since_ms: None }
-}
-
-/// A text with the names of networks in the place of their ids.
-pub fn named(view: &ClusterView, text: &str) -> String {
-    let name = |text: String, (id, network): (&NetworkId, &NetworkView)| {
-        text.replace(&id.to_string(), &format!("network {}:", network.spec.name))
-    };
-    view.networks.iter().fold(text.to_owned(), name)
 }
 
 impl Session {
@@ -38,7 +31,7 @@ impl Session {
         let put_back = self.reconciler.put_back().map(|back| ProblemAnswer {
             what: format!(
                 "something else changed what lanmesh keeps in the kernel ({}), and it was put back{}",
-                named(view, &back.steps),
+                answers::named(view, &back.steps),
                 if back.times > 1 { format!(", {} times by now", back.times) } else { String::new() }
             ),
             hint: "find what does it (a firewall that is loaded anew, a script, a network manager), and let it leave \

@@ -109,10 +109,17 @@ impl ProbeKey {
         hmac::verify(&self.key, bytes, tag).is_ok()
     }
 
+    /// One that follows from this secret.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of(secret: &[u8; 32]) -> Self {
+        let [a, b, c, d, ..] = *secret;
+        Self { id: [a, b, c, d], key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
     /// One that nobody else has.
     #[cfg(test)]
     pub fn random() -> Self {
-        Self { id: rand::random(), key: hmac::Key::new(hmac::HMAC_SHA256, &rand::random::<[u8; 32]>()) }
+        Self::of(&rand::random())
     }
 }
 

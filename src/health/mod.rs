@@ -5,6 +5,9 @@
 //! (`say`). Pure: time and answers in, probes and sentences out. Does not own sockets (`kernel/probe.rs`, `agent/health.rs`).
 
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod say;
 mod ways;
 

@@ -226,6 +226,11 @@ impl Ways {
         self.states.iter().map(|(key, state)| (*key, state.way))
     }
 
+    /// Whether there is something for [`Ways::take_changes`].
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
     /// What changed since this was last asked for.
     pub fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)

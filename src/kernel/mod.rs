@@ -76,7 +76,7 @@ pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
 pub use listeners::Listens;
 pub use own::{HostRoute, OwnNamespace};
-pub use probe::ProbeSocket;
+pub use probe::{ProbeSocket, can_probe};
 pub use services::{ClientKey, ClientPlace};
 pub use signs::{NeighbourTable, NetworkSigns, NodeSigns};
 pub use underlay_guard::Refused;

@@ -35,6 +35,11 @@ pub struct ProbeSocket {
     bridge: LinkAddr,
 }
 
+/// Whether this process may open such sockets, and the kernel has them.
+pub fn can_probe() -> bool {
+    Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0))).is_ok()
+}
+
 impl Linux {
     /// Opens the socket for probes in a network.
     ///

@@ -235,6 +235,30 @@ fn over_ipv6_and_through_a_smaller_tunnel_it_is_the_same() {
 }
 
 #[test]
+fn a_node_that_may_not_answer_probes_is_not_called_ill() {
+    let lab = lab!(2);
+    let two = lab.node(2);
+    two.kill();
+    two.start_under(&["setpriv", "--bounding-set=-net_raw", "--inh-caps=-all", "--"]);
+    two.wait_ready();
+    let lab = lab.cluster();
+    lab.network("net", &["--subnet", "10.95.0.0/24"]);
+    let containers = ["c1", "c2"].map(Container::named);
+    for (node, container) in lab.nodes().iter().zip(&containers) {
+        node.attach("net", &format!("c{}", node.number()), container);
+    }
+    let doctor = lab.node(2).lanmesh(["doctor"]).success();
+    assert!(doctor.contains("CAP_NET_RAW (to try out whether frames pass"), "{doctor}");
+    stays("nobody says that anything is wrong", Duration::from_secs(20), || {
+        let said: Vec<_> = lab.nodes().iter().map(|node| node.lanmesh(["status", "--json"]).json()).collect();
+        let well = said.iter().all(|status| status["problems"] == serde_json::json!([]));
+        if well { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    assert_eq!(path(lab.node(1), "n2").0, "");
+    assert!(lab.node(2).log().contains("is not tried out"), "the log says so");
+}
+
+#[test]
 fn nothing_is_said_while_nodes_and_endpoints_come_and_go() {
     let lab = lab!(3).cluster();
     let containers = plain(&lab);

@@ -29,7 +29,8 @@ async fn whatever_something_else_took_away_is_put_back_and_told_once() {
     let network = |observed: &mut crate::plan::Observed, change: fn(&mut crate::plan::ObservedNetwork)| {
         change(observed.networks.get_mut(&NET).unwrap());
     };
-    let faults: [(&str, fn(&mut crate::plan::ObservedNetwork)); 4] = [
+    type Fault = (&'static str, fn(&mut crate::plan::ObservedNetwork));
+    let faults: [Fault; 4] = [
         ("endpoint a", |net| net.ports.values_mut().for_each(|port| port.ready = false)),
         ("endpoint a", |net| net.ports.values_mut().for_each(|port| port.addresses.clear())),
         ("put remote", |net| net.remotes.clear()),
@@ -47,7 +48,7 @@ async fn whatever_something_else_took_away_is_put_back_and_told_once() {
     }
     // While something else is desired too, what of it is new is told apart.
     bench.kernel.meddle(|observed, _| {
-        network(observed, |net| net.ports.values_mut().for_each(|port| port.ready = false))
+        network(observed, |net| net.ports.values_mut().for_each(|port| port.ready = false));
     });
     bench.town.has(2, [endpoint("b", 21)]);
     full(&bench).await;
