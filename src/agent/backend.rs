@@ -75,7 +75,7 @@ impl Backend for Agent {
                 .errors
                 .into_iter()
                 .chain(session.presence.problems(&view))
-                .chain(session.reconciler.path_problems().into_values())
+                .chain(session.tunnel_problems().into_values())
                 .collect(),
         };
         let (counted, age) = session.kernel_counters().await;

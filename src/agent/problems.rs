@@ -1,6 +1,6 @@
 //! Whatever is wrong on this node or between it and the others, as one list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::answers;
 use super::session::Session;
@@ -16,10 +16,24 @@ fn told(text: &str) -> ProblemAnswer {
 }
 
 impl Session {
+    /// What is wrong about the tunnels to the other nodes, but for those of which the ways through them say more: which
+    /// direction is lost.
+    pub fn tunnel_problems(&self) -> BTreeMap<NodeId, String> {
+        let mut tunnels = self.reconciler.path_problems();
+        if !tunnels.is_empty() {
+            for (key, way) in self.health.ways() {
+                if way.goal.encrypted && way.verdict == Verdict::Unheard {
+                    tunnels.remove(&key.peer);
+                }
+            }
+        }
+        tunnels
+    }
+
     /// What is wrong about the ways to the other nodes, and about what they and this node have to do with it. Of ways
     /// through the mesh whose tunnel itself fails nothing is said: the mesh knows more.
     pub fn way_problems(&self, view: &ClusterView) -> Vec<Problem> {
-        let tunnels: BTreeSet<NodeId> = self.reconciler.path_problems().into_keys().collect();
+        let tunnels: BTreeSet<NodeId> = self.tunnel_problems().into_keys().collect();
         self.health.problems(view, self.vxlan_port(), &tunnels)
     }
 
@@ -39,8 +53,7 @@ impl Session {
                 .to_owned(),
             since_ms: Some(now_ms().saturating_sub(u64::try_from(back.age.as_millis()).unwrap_or(0))),
         });
-        let others =
-            self.presence.problems(view).into_iter().chain(self.reconciler.path_problems().into_values());
+        let others = self.presence.problems(view).into_iter().chain(self.tunnel_problems().into_values());
         let of_pass = self.reconciler.report().errors.into_iter().map(|text| match text.contains(": ") {
             true => told(&text),
             false => ProblemAnswer { what: text, hint: "it is tried again".to_owned(), since_ms: None },
@@ -58,7 +71,7 @@ impl Session {
     /// Says of nodes how the ways to them are.
     pub fn say_paths<'a>(&self, view: &ClusterView, nodes: impl Iterator<Item = &'a mut NodeAnswer>) {
         let (ways, problems) = (self.health.ways(), self.way_problems(view));
-        let tunnels = self.reconciler.path_problems();
+        let tunnels = self.tunnel_problems();
         for node in nodes {
             let (path, reason) = match crate::health::standing(node.id, &ways, &problems) {
                 None => continue,

@@ -233,6 +233,23 @@ fn a_tunnel_that_a_firewall_drops_is_said_and_names_its_port() {
 }
 
 #[test]
+fn one_direction_of_a_tunnel_that_is_lost_is_told_from_the_other() {
+    need!("nft");
+    let lab = lab!(2).cluster();
+    let endpoints = encrypted(&lab, &["--subnet", "10.95.0.0/24"]);
+    wait_well(&lab);
+    drop_at(lab.node(2), "ip saddr 192.0.2.1 udp dport 51840-51843");
+    wait_problem(
+        lab.node(1),
+        &["nothing that this node sends arrives at node n2", "UDP from 192.0.2.1 to 192.0.2.2", "5184"],
+    );
+    wait_problem(lab.node(2), &["n1", "5184"]);
+    mend(lab.node(2));
+    wait_well(&lab);
+    drop(endpoints);
+}
+
+#[test]
 fn over_ipv6_and_through_a_smaller_tunnel_it_is_the_same() {
     let lab = lab!(LabConfig::over_ipv6(2)).cluster();
     let endpoints = encrypted(&lab, &["--subnet", "10.95.0.0/24"]);
