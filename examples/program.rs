@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use ipnetwork::IpNetwork;
 use lanmesh::kernel::{KernelConfig, Linux};
 use lanmesh::local::{Local, LocalEndpoint};
-use lanmesh::model::{Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NodeId, Placement, Vni};
+use lanmesh::model::{
+    Endpoint, EndpointName, Mac, MulticastMode, NetworkId, NodeId, NodeIndex, Placement, Vni,
+};
 use lanmesh::plan::{Action, Desired, DesiredNetwork, DesiredPort, Observed, Op, Plan, plan};
 use lanmesh::reconcile::{Peers, Reconciler, Settings};
 use lanmesh::state::State;
@@ -48,6 +50,7 @@ fn network() -> Outcome<DesiredNetwork> {
         encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&ID),
+        probe: Mac::of_probe(NodeIndex(1)),
         gateways: vec!["10.0.0.1/8".parse()?],
         multicast: MulticastMode::Flood,
         broadcast: true,

@@ -31,7 +31,7 @@ const fn need(name: &'static str, bit: CapabilitySet, purpose: &'static str) -> 
 }
 
 /// All that are kept where they are had.
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need {
         required: true,
         ..need("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN, "make and set devices, addresses and entries")
@@ -43,6 +43,7 @@ const NEEDS: [Need; 6] = [
     need("CAP_SYS_PTRACE", CapabilitySet::SYS_PTRACE, "open the namespaces of containers' processes"),
     need("CAP_SYS_CHROOT", CapabilitySet::SYS_CHROOT, "mount networks outside of the service's sandbox"),
     need("CAP_NET_BIND_SERVICE", CapabilitySet::NET_BIND_SERVICE, "serve names at port 53"),
+    need("CAP_NET_RAW", CapabilitySet::NET_RAW, "try out whether frames pass to the other nodes"),
     need("CAP_SYS_NICE", CapabilitySet::SYS_NICE, "answer the other nodes in time on a busy machine"),
 ];
 

@@ -4,6 +4,7 @@
 
 mod kernel_lab;
 mod kernel_ports;
+mod kernel_probes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -53,6 +53,7 @@ targets! {
     mdb,
     mdns_packets,
     mdns_registry,
+    probes,
     resolv_conf,
     runtime_calls,
     service_requests,

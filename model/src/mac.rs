@@ -25,6 +25,7 @@ const ENDPOINT_V4: [u8; 2] = [0x02, 0x4c];
 const ENDPOINT_V6: u8 = 0x06;
 const BRIDGE: u8 = 0x0a;
 const NODE: [u8; 3] = [0x02, 0x6c, 0x6e];
+const PROBE: [u8; 3] = [0x02, 0x6c, 0x70];
 
 impl Mac {
     /// The MAC of the endpoint whose first address is `address`.
@@ -49,13 +50,25 @@ impl Mac {
     /// The MAC of a node itself, the same in every network: what a node hands on to another bears it. Indices that are equal
     /// in their last 24 bits have the same.
     pub fn of_node(index: NodeIndex) -> Self {
-        let [_, a, b, c] = index.0.to_be_bytes();
-        let [first, second, third] = NODE;
-        Self([first, second, third, a, b, c])
+        Self::indexed(NODE, index)
+    }
+
+    /// The MAC at which a node hears, in every network, whether what others send there arrives; see [`Self::of_node`] for
+    /// which are equal.
+    pub fn of_probe(index: NodeIndex) -> Self {
+        Self::indexed(PROBE, index)
+    }
+
+    fn indexed(first: [u8; 3], index: NodeIndex) -> Self {
+        let ([a, b, c], [_, d, e, g]) = (first, index.0.to_be_bytes());
+        Self([a, b, c, d, e, g])
     }
 
     /// What all of [`Self::of_node`] begin with.
     pub const NODES: [u8; 3] = NODE;
+
+    /// What all of [`Self::of_probe`] begin with.
+    pub const PROBES: [u8; 3] = PROBE;
 
     /// The link-local address that an interface with this MAC has, with the length of its prefix (RFC 4291
     /// appendix A).

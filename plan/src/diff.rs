@@ -154,6 +154,7 @@ impl NetworkDiff<'_> {
             encrypted: _,
             mtu: _,
             mac: _,
+            probe: _,
             gateways: _,
             multicast: _,
             broadcast: _,
@@ -198,14 +199,21 @@ impl NetworkDiff<'_> {
         if have.bridge.is_none() {
             self.push(Action::CreateNamespace);
         }
-        let (mac, mtu, snooping) = (want.mac, want.mtu, want.snooping());
+        let (mac, mtu, snooping, probe) = (want.mac, want.mtu, want.snooping(), want.probe);
         let right = have.bridge.as_ref().is_some_and(|bridge| {
             // The gateways come one by one, below.
-            let ObservedBridge { mac: its_mac, mtu: its_mtu, snooping: its, ready, gateways: _ } = bridge;
-            *ready && (*its_mac, *its_mtu, *its) == (mac, mtu, snooping)
+            let ObservedBridge {
+                mac: its_mac,
+                mtu: its_mtu,
+                snooping: its,
+                probe: its_probe,
+                ready,
+                gateways: _,
+            } = bridge;
+            *ready && (*its_mac, *its_mtu, *its, *its_probe) == (mac, mtu, snooping, Some(probe))
         });
         if !right {
-            self.push(Action::PutBridge { name: want.name.clone(), mac, mtu, snooping });
+            self.push(Action::PutBridge { name: want.name.clone(), mac, mtu, snooping, probe });
         }
         let there = have.bridge.as_ref().map(|bridge| &bridge.gateways);
         for gateway in want.gateways.iter().filter(|g| !there.is_some_and(|there| there.contains(g))) {

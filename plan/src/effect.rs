@@ -78,15 +78,15 @@ impl ObservedNetwork {
             return Err(format!("{action}: there is no VXLAN device"));
         }
         let did = match action {
-            Action::PutBridge { mac, mtu, snooping, .. } => {
+            Action::PutBridge { mac, mtu, snooping, probe, .. } => {
                 let before = self.bridge.take();
                 // The kernel forgets a link's neighbours when its MAC changes.
                 if before.as_ref().is_some_and(|before| before.mac != *mac) {
                     self.neighbours.clear();
                 }
                 let gateways = before.map(|before| before.gateways).unwrap_or_default();
-                let (mac, mtu, snooping) = (*mac, *mtu, *snooping);
-                self.bridge = Some(ObservedBridge { mac, mtu, snooping, ready: true, gateways });
+                let (mac, mtu, snooping, probe) = (*mac, *mtu, *snooping, Some(*probe));
+                self.bridge = Some(ObservedBridge { mac, mtu, snooping, probe, ready: true, gateways });
                 true
             }
             Action::AddGateway(address) => {

@@ -41,6 +41,8 @@ pub enum Action {
         mtu: u32,
         /// Whether it snoops, and asks for memberships itself.
         snooping: bool,
+        /// Where this node hears probes.
+        probe: Mac,
     },
     /// Gives the bridge an address.
     AddGateway(IpNetwork),
@@ -176,8 +178,9 @@ impl fmt::Display for Action {
         match self {
             Self::DeleteNetwork => write!(f, "delete network"),
             Self::CreateNamespace => write!(f, "create namespace"),
-            Self::PutBridge { name, mac, mtu, snooping } => {
-                write!(f, "put bridge for {name}: mac {mac} mtu {mtu} snooping {}", on(*snooping))
+            Self::PutBridge { name, mac, mtu, snooping, probe } => {
+                write!(f, "put bridge for {name}: mac {mac} mtu {mtu} snooping {} ", on(*snooping))?;
+                write!(f, "probes at {probe}")
             }
             Self::AddGateway(address) => write!(f, "add gateway {address}"),
             Self::DeleteGateway(address) => write!(f, "delete gateway {address}"),

@@ -34,6 +34,8 @@ pub struct DesiredNetwork {
     pub mtu: u32,
     /// The bridge's MAC, the same on every node ([`Mac::of_bridge`]).
     pub mac: Mac,
+    /// Where this node hears probes in it ([`Mac::of_probe`]).
+    pub probe: Mac,
     /// The gateway's addresses, each with the prefix length of its subnet.
     pub gateways: Vec<IpNetwork>,
     /// How multicast travels: `Off` keeps it on this node, `Flood` lets it go to `flood`, and `Snoop` too but for
@@ -43,7 +45,7 @@ pub struct DesiredNetwork {
     pub broadcast: bool,
     /// Whether mDNS travels as any multicast does, or stays on this node.
     pub mdns: bool,
-    /// Every endpoint on another node: its MAC, and the VTEP behind which it is.
+    /// Every endpoint on another node, and every other node for probes: its MAC, and the VTEP behind which it is.
     pub remotes: BTreeMap<Mac, IpAddr>,
     /// Every endpoint of the network, those on this node included: address to MAC.
     pub neighbours: BTreeMap<IpAddr, Mac>,
@@ -143,6 +145,8 @@ pub struct ObservedBridge {
     pub mtu: u32,
     /// Whether it snoops, and asks for memberships itself.
     pub snooping: bool,
+    /// The MAC of a probe that it takes for its own, if any.
+    pub probe: Option<Mac>,
     /// Up, marked as ours, and with its limit of queries: the settings that no network changes.
     pub ready: bool,
     /// Its global and unique addresses.

@@ -39,6 +39,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/shares.rs",
+    "src/health",
 ]
 
 IMPURE = re.compile(
@@ -65,6 +66,7 @@ ROOMS = {
     "namespace": {"errno"},
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
+    "health": {"cluster", "model"},
     "cluster": {"clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "message", "model", "namespace", "zone"},
     "docker": {"api", "model"},
@@ -75,7 +77,7 @@ ROOMS = {
     "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }

@@ -7,17 +7,18 @@ use serde::Serialize;
 
 use crate::api::types::{
     AttachAnswer, AttachRequest, Check, CheckState, DesiredDocument, DoctorAnswer, EndpointAnswer,
-    EndpointState, GroupAnswer, MemberAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeMesh,
+    EndpointState, GroupAnswer, MemberAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeMesh, PathsAnswer,
     ServiceAddressRequest, ServiceRequest, TrafficAnswer,
 };
 use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
+use crate::health::Problem;
 use crate::kernel::{Capability, DropKind, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkSpec, Node, NodeId, NodeName, NodeState,
-    Placement, ServiceSpec, Traffic,
+    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkId, NetworkSpec, NetworkView, Node,
+    NodeId, NodeName, NodeState, Placement, ServiceSpec, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
@@ -52,6 +53,14 @@ pub fn some_of(all: impl IntoIterator<Item = String>) -> String {
     }
 }
 
+/// A text with the names of networks in the place of their ids.
+pub fn named(view: &ClusterView, text: &str) -> String {
+    let name = |text: String, (id, network): (&NetworkId, &NetworkView)| {
+        text.replace(&id.to_string(), &format!("network {}:", network.spec.name))
+    };
+    view.networks.iter().fold(text.to_owned(), name)
+}
+
 /// A node's name, or the beginning of its id while that is not known.
 pub fn node_name(view: &ClusterView, id: &NodeId) -> String {
     view.nodes.get(id).map_or_else(|| id.short(), |node| node.name.to_string())
@@ -74,6 +83,8 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         underlay_mtu: node.underlay_mtu,
         networks: networks.map(|network| network.spec.name.clone()).collect(),
         labels: node.labels.clone(),
+        path: None,
+        reason: None,
         mesh: None,
     }
 }
@@ -313,9 +324,26 @@ fn resolvers(unresolved: Option<String>) -> Check {
     }
 }
 
-/// What this machine can do.
+/// Whether frames pass to the other nodes, as far as it is tried.
+pub fn paths(ways: PathsAnswer, problems: &[Problem]) -> Check {
+    let (found, hints): (Vec<_>, Vec<_>) =
+        problems.iter().map(|problem| (problem.what.clone(), problem.hint.clone())).unzip();
+    let well = problems.is_empty();
+    Check {
+        name: "the ways to the other nodes".to_owned(),
+        state: if well { CheckState::Ok } else { CheckState::Fallback },
+        found: if well {
+            format!("{} of {} carry whole packets", ways.well, ways.tried)
+        } else {
+            some_of(found)
+        },
+        instead: (!well).then(|| some_of(hints)),
+    }
+}
+
+/// What this machine can do; `own` is what is said of this node's cluster.
 pub fn doctor(
-    membership: Check,
+    own: Vec<Check>,
     capabilities: Vec<Capability>,
     leftovers: Vec<String>,
     unresolved: Option<String>,
@@ -332,7 +360,8 @@ pub fn doctor(
     };
     let checks: Vec<Check> = std::iter::once(privileges())
         .chain(capabilities.into_iter().map(check))
-        .chain([membership, former(leftovers), resolvers(unresolved)])
+        .chain(own)
+        .chain([former(leftovers), resolvers(unresolved)])
         .collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
 }

@@ -47,6 +47,8 @@ impl Backend for Agent {
             networks: 0,
             endpoints: 0,
             reconcile: ReconcileAnswer::default(),
+            paths: Default::default(),
+            problems: Vec::new(),
             counters: Default::default(),
             mdns: Default::default(),
             age_ms: 0,
@@ -54,7 +56,9 @@ impl Backend for Agent {
         let Some(session) = session else { return Ok(status) };
         let view = session.view();
         let report = session.reconciler.report();
-        status.state = match (report.passes, report.errors.is_empty()) {
+        status.paths = session.paths();
+        status.problems = session.all_problems(&view);
+        status.state = match (report.passes, status.problems.is_empty()) {
             (0, _) => AgentState::Starting,
             (_, true) => AgentState::Ready,
             (_, false) => AgentState::Degraded,
@@ -72,7 +76,7 @@ impl Backend for Agent {
                 .errors
                 .into_iter()
                 .chain(session.presence.problems(&view))
-                .chain(session.reconciler.path_problems())
+                .chain(session.tunnel_problems().into_values())
                 .collect(),
         };
         let (counted, age) = session.kernel_counters().await;
@@ -97,7 +101,8 @@ impl Backend for Agent {
         match self.doctor.get(DOCTOR_AGE, DOCTOR_PATIENCE, find).await {
             Some((found, _)) => {
                 let (capabilities, leftovers, unresolved) = found.as_ref().clone();
-                Ok(answers::doctor(self.membership().await, capabilities, leftovers, unresolved))
+                let own = vec![self.membership().await, self.paths().await];
+                Ok(answers::doctor(own, capabilities, leftovers, unresolved))
             }
             None => Err(ApiError::unavailable("the kernel does not answer").hint("try again")),
         }
@@ -240,6 +245,7 @@ impl Backend for Agent {
         let manager = manager(&session).await;
         let mut nodes: Vec<_> =
             view.nodes.values().map(|node| session.node_answer(&view, node, manager)).collect();
+        session.say_paths(&view, nodes.iter_mut());
         nodes.sort_by_key(|node| (node.index, node.id));
         Ok(nodes)
     }
@@ -251,7 +257,9 @@ impl Backend for Agent {
             ApiError::not_found(format!("no node is named {node}"))
                 .hint("`lanmesh node ls` shows those that exist")
         })?;
-        Ok(session.node_answer(&view, found, manager(&session).await))
+        let mut answer = session.node_answer(&view, found, manager(&session).await);
+        session.say_paths(&view, std::iter::once(&mut answer));
+        Ok(answer)
     }
 
     async fn remove_node(&self, node: NodeName) -> Answer<bool> {
@@ -470,6 +478,13 @@ impl Agent {
             (found.join("; "), hints.join("; "))
         });
         answers::membership(problem)
+    }
+
+    /// Whether frames pass to the other nodes.
+    async fn paths(&self) -> Check {
+        let session = self.session.read().await.clone();
+        let Some(session) = session else { return answers::paths(Default::default(), &[]) };
+        answers::paths(session.paths(), &session.way_problems(&session.view()))
     }
 
     /// The cluster's port must be none that this node needs for something else.

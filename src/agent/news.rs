@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::answers::named;
 use super::presence::{Presence, Told, runs_twice};
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::{Cluster, ClusterEvent};
@@ -149,6 +150,13 @@ fn tell_happening(log: &EventLog, view: &Arc<ClusterView>, happening: Happening)
         Happening::Changed { operations } => {
             let text = format!("{operations} operations brought the kernel to what is desired");
             log.publish(EventKind::Reconciled, EventObject::default(), text);
+        }
+        Happening::PutBack { steps } => {
+            let text = format!(
+                "something else had changed what is kept in the kernel, put back: {}",
+                named(view, &steps.join("; "))
+            );
+            log.publish(EventKind::PutBack, EventObject::default(), text);
         }
         Happening::Missed(missed) => {
             let text = format!("{missed} happenings on this node came too fast to be written down");

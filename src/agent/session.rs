@@ -13,9 +13,11 @@ use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
 use super::fresh::Fresh;
+use super::health::{Health, Sources};
 use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
+use super::signs::Watched;
 use super::zeroconf::Zeroconf;
 use super::{Context, answers, drops, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
@@ -45,6 +47,8 @@ pub struct Session {
     pub mdns: MdnsCounts,
     /// Who comes and goes.
     pub presence: Presence,
+    /// Whether frames pass to the others.
+    pub health: Health,
     /// What the kernel counted, by name.
     pub counted: Fresh<BTreeMap<String, u64>>,
     /// Who hands out indexes, as far as it is known.
@@ -190,6 +194,22 @@ impl Session {
         tasks.spawn(reconciler.clone().follow_groups(stop.clone()));
         tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
+        let health = Health::default();
+        let sources = Sources {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            events: context.events.clone(),
+            vxlan_port: context.config.vxlan_port,
+        };
+        tasks.spawn(health.clone().run(sources, stop.clone()));
+        let watched = Watched {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            reconciler: reconciler.clone(),
+            events: context.events.clone(),
+        };
+        tasks.spawn(health.clone().watch(watched, stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -197,6 +217,7 @@ impl Session {
             dns,
             mdns,
             presence,
+            health,
             counted: Fresh::default(),
             manager: Fresh::default(),
             borrowing,
@@ -239,6 +260,11 @@ impl Session {
     pub fn problems(&self) -> Vec<String> {
         let presence = self.presence.problems(&self.cluster.view().borrow());
         self.reconciler.underlay_problem().into_iter().chain(presence).collect()
+    }
+
+    /// The UDP port of VXLAN.
+    pub fn vxlan_port(&self) -> u16 {
+        self.context.config.vxlan_port
     }
 
     /// The node's kernel.

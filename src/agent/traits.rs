@@ -2,7 +2,13 @@
 
 use std::collections::BTreeMap;
 
-/// What this machine is, as a node tells the others: `kernel` (release), `os`, `arch`, `version` (of lanmesh).
+use crate::kernel::can_probe;
+
+/// That a node answers probes ([`crate::health`]). One of an earlier release does not, nor one that may open no packet sockets:
+/// the ways to these are not tried.
+pub const PROBES: &str = "probes";
+
+/// What this machine is, as a node tells the others: `kernel` (release), `os`, `arch`, `version` (of lanmesh), `probes`.
 pub fn traits() -> BTreeMap<String, String> {
     let told = nix::sys::utsname::uname().ok();
     let text = |of: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
@@ -13,6 +19,7 @@ pub fn traits() -> BTreeMap<String, String> {
         ("os", text(nix::sys::utsname::UtsName::sysname).map(|os| os.to_lowercase())),
         ("arch", text(nix::sys::utsname::UtsName::machine)),
         ("version", Some(env!("CARGO_PKG_VERSION").to_owned())),
+        (PROBES, can_probe().then(|| "1".to_owned())),
     ];
     let usable = |value: &String| crate::model::is_label_value(value);
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.filter(usable)?))).collect()

@@ -38,8 +38,14 @@ pub enum EventKind {
     EndpointChanged,
     /// An endpoint was detached, or vanished with its container.
     EndpointRemoved,
+    /// Frames pass to a node no more, not whole or one way only; or they do again.
+    PathChanged,
+    /// Something on this machine keeps frames from passing, or does so no more.
+    Problem,
     /// A pass changed something in the kernel.
     Reconciled,
+    /// Something else changed what is kept in the kernel, and a pass put it back.
+    PutBack,
     /// A pass could not do something.
     ReconcileFailed,
     /// The reader was too slow, or asked for what is long past: events are missing before the next one.

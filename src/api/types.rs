@@ -6,6 +6,7 @@
 
 mod desired;
 mod network;
+mod paths;
 mod service_address;
 mod services;
 mod settings;
@@ -21,6 +22,7 @@ use utoipa::ToSchema;
 
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
 pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};
+pub use self::paths::{PathState, PathsAnswer, ProblemAnswer};
 pub use self::service_address::{
     DrainRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceEndpointAnswer,
 };
@@ -139,6 +141,12 @@ pub struct StatusAnswer {
     pub endpoints: usize,
     /// The work on the kernel.
     pub reconcile: ReconcileAnswer,
+    /// The ways to the other nodes.
+    #[serde(default)]
+    pub paths: PathsAnswer,
+    /// Whatever is wrong, what `reconcile` could not do included; empty when all is well.
+    #[serde(default)]
+    pub problems: Vec<ProblemAnswer>,
     /// What was counted since the start, by name (datagrams that did not open, events lost and so on).
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
@@ -326,9 +334,15 @@ pub struct NodeAnswer {
     /// The networks it takes part in.
     #[schema(value_type = Vec<String>)]
     pub networks: Vec<NetworkName>,
-    /// What it tells of itself (`kernel`, `os`, `arch`, `version`, `protocol`), and what operators say of it.
+    /// What it tells of itself (`kernel`, `os`, `arch`, `version`, `protocol`, `probes`), and what operators say of it.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether frames pass to it and back; absent where nothing is known, because it and this node share no network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathState>,
+    /// Why they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Its place in the WireGuard mesh, while the cluster has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<NodeMesh>,

@@ -94,13 +94,14 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
                     node.index.to_string(),
                     node.address.to_string(),
                     output::word(&node.state),
+                    output::list(node.path.map(|path| output::word(&path))),
                     output::list(role),
                     output::list(&node.networks),
                     output::list(node.mesh.as_ref().map(|mesh| mesh.address)),
                 ]
             });
             output::print(&output::table(
-                ["NAME", "INDEX", "ADDRESS", "STATE", "ROLE", "NETWORKS", "MESH"],
+                ["NAME", "INDEX", "ADDRESS", "STATE", "PATH", "ROLE", "NETWORKS", "MESH"],
                 rows,
             ))
         }

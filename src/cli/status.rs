@@ -1,12 +1,32 @@
 //! `lanmesh status`: how the agent is.
 
 use super::{CliError, Context, output};
-use crate::api::types::StatusAnswer;
+use crate::api::types::{ProblemAnswer, StatusAnswer};
 use crate::clock::utc;
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let status = context.client.status().await?;
     if context.json { output::json(&status) } else { output::print(&text(&status)) }
+}
+
+/// How it is, in one line.
+fn health(status: &StatusAnswer) -> String {
+    let paths = status.paths;
+    match (status.problems.len(), paths.unknown, paths.tried) {
+        (0, 0, 0) => "nothing is wrong; no other node shares a network with this one".to_owned(),
+        (0, 0, 1) => "nothing is wrong: whole packets pass both ways on the way to the other node".to_owned(),
+        (0, 0, tried) => {
+            format!("nothing is wrong: whole packets pass both ways on all {tried} ways to other nodes")
+        }
+        (0, unknown, tried) => {
+            format!("nothing is wrong so far; {unknown} of {tried} ways to other nodes are being tried")
+        }
+        (problems, _, tried) => format!(
+            "{problems} {} below; {} of {tried} ways to other nodes carry whole packets",
+            if problems == 1 { "problem," } else { "problems," },
+            paths.well
+        ),
+    }
 }
 
 fn text(status: &StatusAnswer) -> String {
@@ -33,10 +53,20 @@ fn text(status: &StatusAnswer) -> String {
         lines.push(("networks", status.networks.to_string()));
         lines.push(("endpoints", format!("{} here", status.endpoints)));
     }
+    if status.cluster.is_some() {
+        lines.push(("health", health(status)));
+    }
     let reconcile = &status.reconcile;
     let last = reconcile.last_ms.map_or_else(String::new, |ms| format!(", the last at {}", utc(ms)));
     lines.push(("passes", format!("{}{last}", reconcile.passes)));
     lines.extend(reconcile.errors.iter().map(|error| ("error", error.clone())));
+    // Those of the work on the kernel are above.
+    let is_above =
+        |problem: &&ProblemAnswer| reconcile.errors.iter().any(|error| error.starts_with(&problem.what));
+    lines.extend(status.problems.iter().filter(|problem| !is_above(problem)).map(|problem| {
+        let since = problem.since_ms.map_or_else(String::new, |ms| format!(" (since {})", utc(ms)));
+        ("problem", format!("{}{since}: {}", problem.what, problem.hint))
+    }));
     let mut text: String =
         lines.iter().map(|(key, value)| format!("{:<11}{value}\n", format!("{key}:"))).collect();
     for (name, count) in &status.counters {

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::core::{Core, Output};
 use super::persister::Persister;
-use super::{ClusterError, ClusterEvent, Stats};
+use super::{ClusterError, ClusterEvent, ProbeKey, Stats};
 use crate::mesh::MeshSecret;
 use crate::model::{ClusterView, NodeId};
 
@@ -73,6 +73,8 @@ pub(super) struct Outlets {
     pub settled: watch::Sender<bool>,
     /// The newest secret of the mesh.
     pub mesh: watch::Sender<Option<MeshSecret>>,
+    /// The keys of probes, the newest first.
+    pub probes: watch::Sender<Vec<ProbeKey>>,
     /// What is to be remembered.
     pub persister: Persister,
     /// Begins a stream.
@@ -207,6 +209,7 @@ impl Driver {
         let key = core.key_fingerprint();
         if std::mem::replace(&mut self.key, key) != key {
             self.outlets.mesh.send_replace(core.mesh_secret());
+            self.outlets.probes.send_replace(core.probe_keys());
         }
         if let Ok(mut stats) = self.outlets.stats.lock() {
             *stats = core.stats;

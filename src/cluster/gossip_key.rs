@@ -63,6 +63,12 @@ impl GossipKey {
         MeshSecret::derive(self.epoch, &self.secret)
     }
 
+    /// The key by which nodes know each other's probes of the same epoch.
+    pub fn probes(&self) -> ProbeKey {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.digest(b"lanmesh probes"));
+        ProbeKey { id: self.id(), key }
+    }
+
     fn signed(&self) -> Vec<u8> {
         let numbers = [self.epoch.to_be_bytes(), self.floor.to_be_bytes()].concat();
         [b"lanmesh gossip key\0", &numbers[..], &self.digest(b"lanmesh gossip key to sign")].concat()
@@ -75,6 +81,51 @@ impl GossipKey {
         let mut out = [0; 32];
         out.copy_from_slice(context.finish().as_ref());
         out
+    }
+}
+
+/// What shows that a probe is from a node of the cluster. It follows from the gossip key, and nobody finds that by it.
+#[derive(Clone)]
+pub struct ProbeKey {
+    id: [u8; 4],
+    key: hmac::Key,
+}
+
+impl ProbeKey {
+    /// What tells it apart on the wire.
+    pub fn id(&self) -> [u8; 4] {
+        self.id
+    }
+
+    /// HMAC-SHA256 of `bytes` (RFC 2104).
+    pub fn sign(&self, bytes: &[u8]) -> [u8; 32] {
+        let mut tag = [0; 32];
+        tag.copy_from_slice(hmac::sign(&self.key, bytes).as_ref());
+        tag
+    }
+
+    /// Whether it is that. Takes as long whatever the answer.
+    pub fn verify(&self, bytes: &[u8], tag: &[u8]) -> bool {
+        hmac::verify(&self.key, bytes, tag).is_ok()
+    }
+
+    /// One that follows from this secret.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub fn of(secret: &[u8; 32]) -> Self {
+        let [a, b, c, d, ..] = *secret;
+        Self { id: [a, b, c, d], key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
+    }
+
+    /// One that nobody else has.
+    #[cfg(test)]
+    pub fn random() -> Self {
+        Self::of(&rand::random())
+    }
+}
+
+impl std::fmt::Debug for ProbeKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ProbeKey({:02x?})", self.id)
     }
 }
 
@@ -112,6 +163,15 @@ mod tests {
             change(&mut key);
             assert!(!key.is_genuine(&ours.public_key()), "{key:?}");
         }
+    }
+
+    #[test]
+    fn a_probe_is_known_by_the_key_of_its_epoch_alone() {
+        let ca = ca();
+        let (a, b) = (ca.gossip_key(1, 1).probes(), ca.gossip_key(2, 1).probes());
+        assert_ne!(a.id(), b.id());
+        let tag = a.sign(b"one");
+        assert!(a.verify(b"one", &tag) && !a.verify(b"two", &tag) && !b.verify(b"one", &tag));
     }
 
     #[test]

@@ -29,7 +29,9 @@ use super::pki::{self, Authority};
 use super::store::{self, Enrolment, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::trust::Trusted;
-use super::{ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, Refusal, Stats};
+use super::{
+    ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, ProbeKey, Refusal, Stats,
+};
 use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
 use crate::model::{
@@ -73,6 +75,7 @@ pub(super) struct Inner {
     pub link: Link,
     pub streams: Arc<Streams>,
     pub mesh: watch::Receiver<Option<MeshSecret>>,
+    probes: watch::Receiver<Vec<ProbeKey>>,
     view: watch::Receiver<Arc<ClusterView>>,
     settled: watch::Receiver<bool>,
     events: broadcast::Sender<ClusterEvent>,
@@ -248,6 +251,7 @@ impl Cluster {
             clock: now_ms,
         });
         let (mesh_sender, mesh) = watch::channel(None);
+        let (probes_sender, probes) = watch::channel(Vec::new());
         let (events, _) = broadcast::channel(EVENTS);
         let stats = Arc::new(Mutex::new(Stats::default()));
         let runtime = tokio::runtime::Handle::current();
@@ -269,12 +273,14 @@ impl Cluster {
         // The first view is there before anybody can look.
         view_sender.send_replace(Arc::new(core.view()));
         mesh_sender.send_replace(core.mesh_secret());
+        probes_sender.send_replace(core.probe_keys());
         let outlets = Outlets {
             view: view_sender,
             events: events.clone(),
             stats: Arc::clone(&stats),
             settled: settled_sender,
             mesh: mesh_sender,
+            probes: probes_sender,
             persister,
             sync: Box::new(sync),
             trust: Box::new(trust),
@@ -284,7 +290,8 @@ impl Cluster {
         streams.tasks.spawn(Arc::clone(&streams).serve(sockets.tcp));
         let threads = Mutex::new(Some(Threads { gossip, writer }));
         let (id, me, state) = (enrolment.cluster, enrolment.node, config.state);
-        let inner = Inner { id, me, state, link, streams, mesh, view, settled, events, stats, threads };
+        let inner =
+            Inner { id, me, state, link, streams, mesh, probes, view, settled, events, stats, threads };
         let cluster = Self(Arc::new(inner));
         cluster.rotate_when_due(config.rotate);
         Ok(cluster)
@@ -308,6 +315,12 @@ impl Cluster {
     /// What this node knows; changes whenever that does.
     pub fn view(&self) -> watch::Receiver<Arc<ClusterView>> {
         self.0.view.clone()
+    }
+
+    /// The keys by which nodes know each other's probes, the newest first: that one is to be sent with, and whatever was
+    /// sealed with any of them is a node's.
+    pub fn probe_keys(&self) -> watch::Receiver<Vec<ProbeKey>> {
+        self.0.probes.clone()
     }
 
     /// Returns when this node has compared each of its networks with another node that has it, or when nobody

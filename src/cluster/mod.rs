@@ -59,6 +59,7 @@ pub use desk::{LoanRequest, LoanWish, LoansHeld};
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};
+pub use gossip_key::ProbeKey;
 pub use handle::{Carried, Cluster};
 pub use joined::Members;
 pub use refusal::Refusal;

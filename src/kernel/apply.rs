@@ -91,11 +91,12 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
     }
     let room = opened(&inner.dir, room, network).await?;
     match &op.action {
-        Action::PutBridge { name, mac, mtu, snooping } => {
+        Action::PutBridge { name, mac, mtu, snooping, probe } => {
             if inner.abilities().await.query_limit && !room.has_query_limit(inner.queries).await? {
                 room.limit_queries(inner.queries).await?;
             }
-            room.put_bridge(name, *mac, *mtu, *snooping).await
+            room.put_bridge(name, *mac, *mtu, *snooping).await?;
+            room.hear_probes(*probe).await
         }
         Action::AddGateway(address) => room.add_gateway(*address).await,
         Action::DeleteGateway(address) => room.delete_gateway(*address).await,

@@ -148,6 +148,13 @@ pub(super) fn pinned(port: u32, mac: Mac) -> NeighbourMessage {
     forwarding(port, mac, NeighbourFlags::Controller, None)
 }
 
+/// The entry by which the bridge takes what is sent to a MAC for itself, and gives it to who listens on it.
+pub(super) fn local(bridge: u32, mac: Mac) -> NeighbourMessage {
+    let mut message = forwarding(bridge, mac, NeighbourFlags::Own, None);
+    message.header.state = NeighbourState::Permanent;
+    message
+}
+
 /// Keeps mDNS from being sent by the VXLAN device `vxlan`, whose address is `local`, or lets it out again: an entry
 /// that leads to no address leads nowhere, and overrides the flood list. For kernels without the filter.
 pub(super) async fn keep_mdns(

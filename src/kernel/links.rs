@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub name: String,
     /// Whether someone set it up.
     pub up: bool,
+    /// Whether it can carry anything: of a veth, whether both ends are set up.
+    pub carrier: bool,
     /// Whether it is the loopback, which leads nowhere.
     pub loopback: bool,
     /// Its MTU.
@@ -71,6 +73,7 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            carrier: message.header.flags.contains(LinkFlags::LowerUp),
             loopback: message.header.flags.contains(LinkFlags::Loopback),
             mtu: 0,
             mac: None,

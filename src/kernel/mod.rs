@@ -32,12 +32,14 @@ mod own;
 mod paths;
 mod port;
 mod ports;
+mod probe;
 mod queries;
 mod raw;
 mod room;
 mod routing;
 mod services;
 mod session;
+mod signs;
 mod underlay;
 mod underlay_guard;
 pub mod wireguard;
@@ -74,7 +76,9 @@ pub use links::BRIDGE;
 pub use links::ENDPOINT_GROUPS_MAX;
 pub use listeners::Listens;
 pub use own::{HostRoute, OwnNamespace};
+pub use probe::{ProbeSocket, can_probe};
 pub use services::{ClientKey, ClientPlace};
+pub use signs::{NeighbourTable, NetworkSigns, NodeSigns};
 pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.

@@ -38,7 +38,8 @@ pub(super) async fn network(
     if let Some(link) = bridge {
         let addresses = session.addresses(link.index, None).await;
         let addresses = addresses.map_err(|failure| failure.doing("list addresses"))?;
-        observed.bridge = Some(as_bridge(link, addresses.into_iter().map(|(_, address)| address).collect()));
+        let gateways = addresses.into_iter().map(|(_, address)| address).collect();
+        observed.bridge = Some(as_bridge(link, hears_probes(link.index, &entries), gateways));
         observed.neighbours = neighbours(session, link.index).await?;
     }
     if let Some(link) = vxlan {
@@ -69,13 +70,14 @@ pub(super) async fn network(
     Ok(observed)
 }
 
-fn as_bridge(link: &Link, gateways: BTreeSet<IpNetwork>) -> ObservedBridge {
+fn as_bridge(link: &Link, probe: Option<Mac>, gateways: BTreeSet<IpNetwork>) -> ObservedBridge {
     let has = |setting| link.bridge().contains(&setting);
     let snooping = has(InfoBridge::MulticastSnooping(true));
     ObservedBridge {
         mac: link.mac.unwrap_or(Mac([0; 6])),
         mtu: link.mtu,
         snooping,
+        probe,
         // Nobody asks where nobody listens.
         ready: link.up && link.is_marked() && snooping == has(InfoBridge::MulticastQuerier(true)),
         gateways,
@@ -170,6 +172,13 @@ fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
         },
         _ => None,
     }
+}
+
+/// The MAC of a probe that the bridge `link` takes for its own.
+fn hears_probes(link: u32, entries: &[Entry]) -> Option<Mac> {
+    let mut own =
+        entries.iter().filter(|e| e.link == link && !e.is_static && e.mac.0.starts_with(&Mac::PROBES));
+    own.next().map(|entry| entry.mac)
 }
 
 /// Whether the VXLAN device `link` has entries that lead nowhere for both groups of mDNS.

@@ -257,6 +257,13 @@ impl Room {
         Ok(())
     }
 
+    /// Makes the bridge take what is sent to the MAC of this node's probes.
+    pub async fn hear_probes(&self, probe: Mac) -> Result<(), KernelError> {
+        let entry = bulk::local(self.bridge().await?, probe);
+        let put = self.session.put_neighbour(entry).await;
+        put.map_err(|failure| failure.doing("let the bridge hear probes"))
+    }
+
     /// Gives the bridge a link-local address, the same on every node: what asks for members by MLD needs one (RFC
     /// 3810 section 5.1.14), and so does what answers mDNS where there is no IPv6 subnet.
     async fn give_link_local(&self, bridge: u32, mac: Mac) -> Result<(), KernelError> {

@@ -4,7 +4,7 @@
 //! again what failed, and says what stands in the way. What went well it believes to be so until the next full look, or
 //! until the kernel says otherwise. A pass that is broken off leaves what it was at to be looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,6 +12,9 @@ use async_trait::async_trait;
 use super::desire::World;
 use super::subject::{Announcement, Changes, Failed, Subject, Todo, Turn};
 use crate::kernel::{Kernel, KernelError, KernelEvent};
+
+/// How many steps are named of those that put something back.
+const PUT_BACK: usize = 10;
 
 /// Keeps one kind of kernel object as it should be.
 pub struct Keeper<S: Subject> {
@@ -30,6 +33,12 @@ pub struct Keeper<S: Subject> {
     unseen: BTreeMap<S::Key, KernelError>,
     /// What failed in this pass.
     failed: Failed<S::Step>,
+    /// The parts that were as they should be when they were last dealt with, and of which nothing else is desired since.
+    right: BTreeSet<S::Key>,
+    /// Steps about these parts that are due since, as text.
+    fresh: BTreeMap<S::Key, BTreeSet<String>>,
+    /// What something else had changed, and is as it was again.
+    put_back: Vec<String>,
 }
 
 impl<S: Subject> Keeper<S> {
@@ -44,6 +53,9 @@ impl<S: Subject> Keeper<S> {
             unlisted: None,
             unseen: BTreeMap::new(),
             failed: Vec::new(),
+            right: BTreeSet::new(),
+            fresh: BTreeMap::new(),
+            put_back: Vec::new(),
         }
     }
 
@@ -53,12 +65,22 @@ impl<S: Subject> Keeper<S> {
     }
 
     fn doubt_part(&mut self, key: S::Key) {
-        self.todo.insert(key, Todo::Look);
+        if let Some(Todo::Steps(steps)) = self.todo.insert(key, Todo::Look) {
+            self.note_fresh(key, &steps);
+        }
+    }
+
+    /// These are due because something else is desired: not that what finds them by a look takes them for a repair.
+    fn note_fresh(&mut self, key: S::Key, steps: &[S::Step]) {
+        if self.right.contains(&key) {
+            self.fresh.entry(key).or_default().extend(steps.iter().map(ToString::to_string));
+        }
     }
 
     fn add(&mut self, key: S::Key, todo: Todo<S::Step>) {
         match (self.todo.get_mut(&key), todo) {
-            (Some(Todo::Look), _) => {}
+            (Some(Todo::Look), Todo::Steps(steps)) => self.note_fresh(key, &steps),
+            (Some(Todo::Look), Todo::Look) => {}
             (Some(Todo::Steps(known)), Todo::Steps(more)) => known.extend(more),
             (_, todo) => drop(self.todo.insert(key, todo)),
         }
@@ -102,8 +124,12 @@ impl<S: Subject> Keeper<S> {
     async fn turn_of(&mut self, kernel: &dyn Kernel, key: S::Key, turn: Turn) -> usize {
         let Some(todo) = self.todo.get(&key).cloned() else { return 0 };
         let seen = self.seen.remove(&key);
+        let (mut was_right, fresh) = (self.right.remove(&key), self.fresh.remove(&key).unwrap_or_default());
         let steps = match (todo, seen) {
-            (Todo::Steps(steps), None) => steps,
+            (Todo::Steps(steps), None) => {
+                was_right = false;
+                steps
+            }
             (_, seen) => {
                 let seen = match seen {
                     Some(seen) => seen,
@@ -124,6 +150,9 @@ impl<S: Subject> Keeper<S> {
         for step in &steps {
             tracing::debug!(subject = S::NAME, %step, "a step");
         }
+        let undone = steps.iter().filter(|step| was_right && S::undoes(step));
+        let undone = undone.filter(|step| fresh.is_empty() || !fresh.contains(&step.to_string()));
+        let undone: Vec<String> = undone.map(S::describe).take(PUT_BACK).collect();
         let count = steps.len();
         let failed = if steps.is_empty() { Vec::new() } else { S::carry_out(kernel, key, steps).await };
         let done = count.saturating_sub(failed.len());
@@ -134,8 +163,11 @@ impl<S: Subject> Keeper<S> {
         self.failed.extend(failed);
         if failures.is_empty() {
             self.failures.remove(&key);
+            self.put_back.extend(undone);
+            self.put_back.truncate(PUT_BACK);
             if self.subject.turns(key).last() == Some(&turn) {
                 self.todo.remove(&key);
+                self.right.insert(key);
             }
         } else {
             self.failures.insert(key, failures);
@@ -174,6 +206,9 @@ pub trait Row: Send + Sync {
     /// What stands in the way, for people.
     fn problems(&self) -> Vec<String>;
 
+    /// What something else had changed and is as it was again, a line each, since this was last asked for.
+    fn take_put_back(&mut self) -> Vec<String>;
+
     /// When the next pass is due though nothing happens.
     fn wake(&self) -> Option<Duration>;
 
@@ -198,13 +233,20 @@ impl<S: Subject> Row for Keeper<S> {
 
     fn follow(&mut self, world: &World<'_>) {
         for (key, todo) in self.subject.follow(world) {
+            if matches!(todo, Todo::Look) {
+                self.right.remove(&key);
+                self.fresh.remove(&key);
+            }
             self.add(key, todo);
         }
     }
 
     async fn look(&mut self, kernel: &dyn Kernel) -> bool {
         self.list(kernel).await;
-        self.subject.restless().into_iter().for_each(|key| self.doubt_part(key));
+        for key in self.subject.restless() {
+            self.right.remove(&key);
+            self.doubt_part(key);
+        }
         let keys: Vec<S::Key> =
             self.todo.iter().filter(|(_, todo)| matches!(todo, Todo::Look)).map(|(key, _)| *key).collect();
         let mut again = false;
@@ -255,6 +297,10 @@ impl<S: Subject> Row for Keeper<S> {
         let failures = self.failures.values().flatten();
         let own = self.unlisted.iter().chain(failures).cloned();
         own.chain(self.subject.problems()).collect()
+    }
+
+    fn take_put_back(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.put_back)
     }
 
     fn wake(&self) -> Option<Duration> {

@@ -19,6 +19,7 @@ mod lost;
 mod pass;
 mod paths;
 mod peers;
+mod put_back;
 mod run;
 mod schedule;
 mod silence;
@@ -47,6 +48,7 @@ pub use lost::{Lost, Outranked};
 pub use pass::{KeepError, vanished};
 pub use paths::MeshPath;
 pub use peers::Peers;
+pub use put_back::PutBack;
 pub use subjects::{clear, remembered_keys};
 pub use underlay::{SeenUnderlay, vteps};
 
@@ -85,6 +87,11 @@ pub enum Happening {
     Changed {
         /// How many operations.
         operations: usize,
+    },
+    /// Something else had changed what is kept in the kernel, and a pass put it back.
+    PutBack {
+        /// What, a line each.
+        steps: Vec<String>,
     },
     /// A pass could not do something; it is tried again.
     Failed {
@@ -134,6 +141,8 @@ struct Inner {
     records: Mutex<Arc<Records>>,
     report: Mutex<Report>,
     paths: Mutex<BTreeMap<NodeId, MeshPath>>,
+    /// What was put back lately.
+    put_back: Mutex<Option<PutBack>>,
     present: watch::Sender<BTreeSet<NetworkId>>,
     /// The nodes that are dead and whose machines do not answer either.
     silent: watch::Sender<BTreeSet<NodeId>>,
@@ -189,6 +198,7 @@ impl Reconciler {
             records,
             report: Mutex::default(),
             paths: Mutex::default(),
+            put_back: Mutex::default(),
             present: watch::Sender::default(),
             silent: watch::Sender::default(),
             crowded: Mutex::default(),

@@ -296,9 +296,10 @@ impl Reconciler {
         for row in work.subjects.rows().into_iter().rev() {
             done += row.turn(kernel, Turn::Clear).await;
         }
-        let mut errors = Vec::new();
+        let (mut errors, mut put_back) = (Vec::new(), Vec::new());
         for row in work.subjects.rows() {
             row.end();
+            put_back.append(&mut row.take_put_back());
             if let Some(what) = row.announcement() {
                 match self.announce(what.clone()).await {
                     Ok(()) => row.announced(what),
@@ -313,6 +314,7 @@ impl Reconciler {
             known.clone_from(present);
             changed
         });
+        self.note_put_back(put_back);
         self.conclude(done, errors);
     }
 

@@ -29,19 +29,19 @@ impl Reconciler {
         lock(&self.0.paths).clone()
     }
 
-    /// What of that is less than it should be, for people.
-    pub fn path_problems(&self) -> Vec<String> {
+    /// What of that is less than it should be, for people, by the node.
+    pub fn path_problems(&self) -> BTreeMap<NodeId, String> {
         let view = self.view();
         let small = self.mesh_paths().into_iter().filter_map(|(id, path)| {
             let node = view.nodes.get(&id).filter(|node| node.state.is_up())?;
             let MeshPath { mtu, carries } = path;
-            match carries {
-                0 => Some(format!(
+            let text = match carries {
+                0 => format!(
                     "mesh: nothing passes to {} through its tunnel: let UDP to its WireGuard port ({}) pass",
                     node.name,
                     node.mesh.iter().map(|key| key.port.to_string()).collect::<Vec<_>>().join(", ")
-                )),
-                carries if carries < mtu => Some(format!(
+                ),
+                carries if carries < mtu => format!(
                     "mesh: packets of {mtu} bytes should pass to {} through its tunnel, and only {carries} do: \
                      something on the way between {} and this node has an MTU that is {} smaller; raise it there, \
                      or create networks with `--mtu {}`",
@@ -49,9 +49,10 @@ impl Reconciler {
                     node.vtep,
                     mtu - carries,
                     carries.saturating_sub(70)
-                )),
-                _ => None,
-            }
+                ),
+                _ => return None,
+            };
+            Some((id, text))
         });
         small.collect()
     }
@@ -101,7 +102,8 @@ impl Reconciler {
         });
         let before = self.path_problems();
         *lock(&self.0.paths) = paths.collect();
-        for problem in self.path_problems().iter().filter(|problem| !before.contains(problem)) {
+        for (_, problem) in self.path_problems().iter().filter(|(node, text)| before.get(node) != Some(text))
+        {
             tracing::warn!("{problem}");
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::kernel::KernelEvent;
 
 /// How often everything is looked at although nothing was heard.
-pub const PERIOD: Duration = Duration::from_secs(30);
+pub const PERIOD: Duration = Duration::from_secs(25);
 /// How long changes are gathered before a pass: facts come in bursts.
 pub const GATHER: Duration = Duration::from_millis(3);
 /// How long the kernel's own news are gathered: each of our passes makes some.

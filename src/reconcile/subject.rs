@@ -144,6 +144,12 @@ pub trait Subject: Send + Sync + Sized + 'static {
         None
     }
 
+    /// Whether a step that is due though nothing else is desired than before undoes what something else did: not what
+    /// comes about by itself, or by whoever may.
+    fn undoes(_step: &Self::Step) -> bool {
+        true
+    }
+
     /// A step for people, without what could be a secret or very long.
     fn describe(step: &Self::Step) -> String {
         step.to_string()

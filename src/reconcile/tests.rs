@@ -1,6 +1,7 @@
 //! Passes over a kernel that is a value, among other nodes that are one: no privileges, and nothing but what is tried.
 
 mod ports;
+mod put_back;
 mod services;
 
 use std::io;

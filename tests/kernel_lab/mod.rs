@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::mpsc;
 
 use lanmesh::kernel::{KernelConfig, KernelError, Linux};
-use lanmesh::model::{EndpointName, Mac, MulticastMode, NetworkId, Placement, Vni};
+use lanmesh::model::{EndpointName, Mac, MulticastMode, NetworkId, NodeIndex, Placement, Vni};
 use lanmesh::plan::{Desired, DesiredNetwork, DesiredPort, Op, Plan, plan};
 use nix::mount::{MntFlags, umount2};
 use nix::sched::{CloneFlags, setns};
@@ -122,6 +122,7 @@ pub fn network(node: &Node, number: u8) -> DesiredNetwork {
         encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&id),
+        probe: node.probe(),
         gateways: ["10.10.0.1/24", "fd00:10::1/64"].map(|g| g.parse().expect("a network")).into(),
         multicast: MulticastMode::Flood,
         broadcast: true,
@@ -165,6 +166,15 @@ pub struct Node {
 }
 
 impl Node {
+    /// Where it hears probes.
+    pub fn probe(&self) -> Mac {
+        let last = match self.vtep {
+            IpAddr::V4(v4) => v4.octets()[3],
+            IpAddr::V6(v6) => v6.octets()[15],
+        };
+        Mac::of_probe(NodeIndex(last.into()))
+    }
+
     fn open(name: &str, dir: &TempDir) -> Linux {
         let run_dir = dir.path().to_owned();
         let config = KernelConfig { run_dir, without: Default::default(), queries_per_s: 20_000 };

@@ -11,8 +11,8 @@ use crate::harness::{Container, Node, SOON, lab, ping, wait_until};
 use crate::unicast::address;
 
 /// Those that docs/decisions/privileges.md lists, by their numbers in linux/capability.h: NET_BIND_SERVICE, NET_ADMIN,
-/// SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_NICE.
-const KEPT: [u32; 6] = [10, 12, 18, 19, 21, 23];
+/// NET_RAW, SYS_CHROOT, SYS_PTRACE, SYS_ADMIN, SYS_NICE.
+const KEPT: [u32; 7] = [10, 12, 13, 18, 19, 21, 23];
 /// DAC_READ_SEARCH, for an agent that is not root.
 const READ_SEARCH: u32 = 2;
 /// Nobody (and no other process here) has this user.
@@ -85,7 +85,7 @@ fn an_agent_that_runs_has_the_capabilities_that_are_documented_and_no_others() {
 #[test]
 fn without_root_it_attaches_containers_by_path_and_process_and_takes_up_what_was_there() {
     const ALL: &str =
-        "+net_admin,+sys_admin,+sys_ptrace,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search";
+        "+net_admin,+net_raw,+sys_admin,+sys_ptrace,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search";
     let lab = lab!(2).cluster();
     lab.network("net", &["--subnet", "10.91.0.0/24", "--subnet", "fd00:91::/64"]);
     let (by_path, by_process, other) = (Container::named("p"), Container::process(), Container::named("o"));
@@ -123,7 +123,10 @@ fn without_root_it_attaches_containers_by_path_and_process_and_takes_up_what_was
 fn an_agent_that_lacks_a_capability_says_which_and_one_that_can_do_nothing_does_not_start() {
     let lab = lab!(1);
     let node = lab.node(1);
-    restart_as_user(node, "+net_admin,+sys_admin,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search");
+    restart_as_user(
+        node,
+        "+net_admin,+net_raw,+sys_admin,+sys_chroot,+net_bind_service,+sys_nice,+dac_read_search",
+    );
     let doctor = node.lanmesh(["doctor", "--json"]).json();
     let found = check(&doctor, "the agent's capabilities");
     assert_eq!(found["state"], "fallback", "{found}");

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::{Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, plan};
 use super::execute;
-use lanmesh_model::{Group, Mac, MulticastMode, NetworkId, Placement, Vni};
+use lanmesh_model::{Group, Mac, MulticastMode, NetworkId, NodeIndex, Placement, Vni};
 
 const ID: NetworkId = NetworkId::from_bytes([0xaa; 8]);
 
@@ -31,6 +31,7 @@ fn network() -> DesiredNetwork {
         encrypted: false,
         mtu: 1450,
         mac: Mac::of_bridge(&ID),
+        probe: Mac::of_probe(NodeIndex(1)),
         gateways: vec!["10.10.0.1/24".parse().expect("a network")],
         multicast: MulticastMode::Snoop,
         broadcast: true,
@@ -73,7 +74,7 @@ const NOTHING: [&str; 0] = [];
 fn a_new_network_is_made_from_the_inside_out() {
     insta::assert_snapshot!(plan(&desired(network()), &Observed::default()), @r"
     aaaaaaaaaaaaaaaa create namespace
-    aaaaaaaaaaaaaaaa put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on
+    aaaaaaaaaaaaaaaa put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on probes at 02:6c:70:00:00:01
     aaaaaaaaaaaaaaaa add gateway 10.10.0.1/24
     aaaaaaaaaaaaaaaa create vxlan vni 8388609 port 4789 local 192.0.2.1 mtu 1450 multicast snoop broadcast on mdns on
     aaaaaaaaaaaaaaaa put neighbour 10.10.0.17 is 02:4c:0a:0a:00:11
@@ -185,7 +186,7 @@ fn mtu_multicast_and_local_address_change_in_place() {
     assert_eq!(
         changed,
         [
-            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1350 snooping off",
+            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1350 snooping off probes at 02:6c:70:00:00:01",
             "set vxlan vni 8388609 port 4789 local 192.0.2.9 mtu 1350 multicast off broadcast off mdns off",
             "set port cc-1: eth0 mac 02:4c:0a:0a:00:11 mtu 1350 10.10.0.17/24 in /run/netns/cc",
         ]
@@ -211,7 +212,7 @@ fn a_bridge_with_another_mac_gets_its_neighbours_again_because_the_kernel_forget
     assert_eq!(
         lines,
         [
-            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on",
+            "put bridge for buildnet: mac 0a:dc:e3:6b:2b:f5 mtu 1450 snooping on probes at 02:6c:70:00:00:01",
             "put neighbour 10.10.0.17 is 02:4c:0a:0a:00:11",
             "put neighbour 10.10.0.33 is 02:4c:0a:0a:00:21",
         ]

@@ -65,7 +65,7 @@ prop_compose! {
 
 prop_compose! {
     fn desired_network()(
-        id in id(), local in vtep(), mtu in mtu(), mac in mac(), gateways in btree_set(gateway(), 0..3),
+        id in id(), local in vtep(), mtu in mtu(), mac in mac(), probe in mac(), gateways in btree_set(gateway(), 0..3),
         multicast in multicast(), broadcast in any::<bool>(), mdns in any::<bool>(), remotes in btree_map(mac(), vtep(), 0..4),
         neighbours in btree_map(vtep(), mac(), 0..4), flood in btree_set(vtep(), 0..3),
         groups in btree_map(group(), btree_set(vtep(), 0..3), 0..3),
@@ -73,7 +73,7 @@ prop_compose! {
     ) -> DesiredNetwork {
         DesiredNetwork {
             id, name: "net".to_owned(), vni: Vni::try_from(0x80_0000).expect("a VNI"), port: 4789, local,
-            encrypted: false, mtu, mac, gateways: gateways.into_iter().collect(),
+            encrypted: false, mtu, mac, probe, gateways: gateways.into_iter().collect(),
             multicast, broadcast, mdns, remotes, neighbours, flood, groups, ports: ports.into_iter().collect(),
         }
     }
@@ -109,7 +109,7 @@ prop_compose! {
 
 prop_compose! {
     fn observed_network()(
-        bridge in option::of((mac(), mtu(), any::<bool>(), any::<bool>(), btree_set(gateway(), 0..3))),
+        bridge in option::of((mac(), mtu(), any::<bool>(), option::of(mac()), any::<bool>(), btree_set(gateway(), 0..3))),
         vxlan in option::of(observed_vxlan()), remotes in btree_map(mac(), option::of(vtep()), 0..4),
         neighbours in btree_map(vtep(), mac(), 0..4), flood in btree_set(vtep(), 0..3),
         groups in btree_map(group(), btree_set(option::of(vtep()), 1..3), 0..3),
@@ -120,7 +120,9 @@ prop_compose! {
         let half_made = half_made.iter().filter(|name| !ports.contains_key(name)).map(PortName::of).collect();
         ObservedNetwork {
             neighbours: if bridge.is_some() { neighbours } else { BTreeMap::new() },
-            bridge: bridge.map(|(mac, mtu, snooping, ready, gateways)| ObservedBridge { mac, mtu, snooping, ready, gateways }),
+            bridge: bridge.map(|(mac, mtu, snooping, probe, ready, gateways)| {
+                ObservedBridge { mac, mtu, snooping, probe, ready, gateways }
+            }),
             vxlan, remotes, flood, groups, ports, half_made,
         }
     }
@@ -208,7 +210,8 @@ proptest! {
         for (id, want) in &desired.networks {
             let Some(have) = state.networks.get_mut(id).filter(|have| have.vxlan.is_some()) else { continue };
             have.bridge.get_or_insert(ObservedBridge {
-                mac: want.mac, mtu: want.mtu, snooping: true, ready: true, gateways: BTreeSet::new(),
+                mac: want.mac, mtu: want.mtu, snooping: true, probe: Some(want.probe), ready: true,
+                gateways: BTreeSet::new(),
             });
             let groups = have.groups.clone();
             for op in plan_groups(want, &groups).ops {

@@ -61,6 +61,8 @@ impl Fake {
             underlay_mtu: 1500,
             networks: vec!["net".parse().unwrap()],
             labels: BTreeMap::new(),
+            path: Some(PathState::Degraded),
+            reason: Some("too small".into()),
             mesh: None,
         }
     }
@@ -124,6 +126,8 @@ impl Backend for Fake {
             networks: 1,
             endpoints: 1,
             reconcile: ReconcileAnswer::default(),
+            paths: PathsAnswer { tried: 3, well: 2, unknown: 0 },
+            problems: vec![ProblemAnswer { what: "a".into(), hint: "b".into(), since_ms: Some(6) }],
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
             mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
             age_ms: 5,

@@ -24,7 +24,7 @@ pub(super) use lending::{Cleared, ToClear};
 
 use super::authority::StoredAuthority;
 use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
-use super::gossip_key::GossipKey;
+use super::gossip_key::{GossipKey, ProbeKey};
 use super::kinds::{
     About, Agreements, DrainKind, EndpointKind, FactKind, Facts, GroupKind, NodeFact, NodeKind, SeenKind,
 };
@@ -361,6 +361,11 @@ impl Core {
     /// The epoch and the floor of the gossip keys, for the manager that makes the next one.
     pub fn key_epoch(&self) -> (u32, u32) {
         (self.keyring.newest(), self.keyring.floor())
+    }
+
+    /// The keys of probes, the newest first.
+    pub fn probe_keys(&self) -> Vec<ProbeKey> {
+        self.keyring.keys().iter().rev().map(GossipKey::probes).collect()
     }
 
     /// The newest secret of the mesh.

@@ -42,6 +42,8 @@ pub struct NetworkState {
     entries: Entries,
     /// Where what is for the nodes themselves goes; with none of them in it where nothing is handed on from node to node.
     relays: BTreeMap<Mac, IpAddr>,
+    /// Where probes for the other nodes go.
+    probes: BTreeMap<Mac, IpAddr>,
     records: BTreeMap<EndpointName, LocalEndpoint>,
     /// Those of them that hold what they claim no more.
     losing: BTreeSet<EndpointName>,
@@ -72,6 +74,7 @@ impl NetworkState {
             encrypted: false,
             mtu: 0,
             mac: Mac::of_bridge(&spec.id),
+            probe: Mac([0; 6]),
             gateways: Vec::new(),
             multicast: spec.options.multicast,
             broadcast: true,
@@ -87,6 +90,7 @@ impl NetworkState {
             spec: Arc::clone(spec),
             entries: Entries::default(),
             relays: BTreeMap::new(),
+            probes: BTreeMap::new(),
             records: BTreeMap::new(),
             losing: BTreeSet::new(),
             joined: Vec::new(),
@@ -130,6 +134,7 @@ impl NetworkState {
         let had_some = self.desired().is_some();
         let mut steps = self.entries.settle(&mut self.desired);
         steps.extend(self.follow_relays(world, me, network));
+        steps.extend(self.follow_probes(world, network));
         // What an interface may do can be set without anything else of the network being another.
         let set = *network.spec != *self.spec;
         self.spec = Arc::clone(&network.spec);
@@ -205,17 +210,8 @@ impl NetworkState {
             let members = members(world.view, spec.id, world.gone);
             relays.extend(members.map(|node| (Mac::of_node(node.index), vtep(world.cluster, spec, node))));
         }
-        let was = std::mem::replace(&mut self.relays, relays);
         let own = Mac::of_node(me.index);
-        let mut steps = Vec::new();
-        for (mac, vtep) in self.relays.iter().filter(|(mac, vtep)| was.get(mac) != Some(*vtep)) {
-            self.desired.remotes.insert(*mac, *vtep);
-            steps.push(Action::PutRemote { mac: *mac, vtep: *vtep });
-        }
-        for mac in was.keys().filter(|mac| !self.relays.contains_key(mac)) {
-            self.desired.remotes.remove(mac);
-            steps.push(Action::DeleteRemote(*mac));
-        }
+        let mut steps = lead(&mut self.desired.remotes, &mut self.relays, relays);
         for address in Relay::OTHERS {
             let speaks = spec.subnets.iter().any(|subnet| subnet.is_ipv6() == address.is_ipv6());
             if speaks && !self.relays.is_empty() {
@@ -227,6 +223,15 @@ impl NetworkState {
             }
         }
         steps
+    }
+
+    /// The steps for what is sent to see whether it arrives: the MAC of each other node.
+    fn follow_probes(&mut self, world: &World<'_>, network: &NetworkView) -> Vec<Action> {
+        let spec = &network.spec;
+        let others = members(world.view, spec.id, world.gone).filter(|node| node.id != world.view.me);
+        let probes =
+            others.map(|node| (Mac::of_probe(node.index), vtep(world.cluster, spec, node))).collect();
+        lead(&mut self.desired.remotes, &mut self.probes, probes)
     }
 
     /// What is the same for the network as a whole; whether any of it is another.
@@ -247,6 +252,7 @@ impl NetworkState {
             encrypted: spec.options.encrypt == Encryption::Wireguard,
             mtu,
             mac: Mac::of_bridge(&spec.id),
+            probe: Mac::of_probe(me.index),
             gateways: gateways(spec),
             multicast: spec.options.multicast,
             broadcast: spec.options.broadcast == BroadcastMode::On,
@@ -259,9 +265,10 @@ impl NetworkState {
         };
         // What is left of it: the same for the network as a whole.
         let before = std::mem::replace(was, is);
-        let DesiredNetwork { id, name, vni, port, local, encrypted, mtu, mac, gateways, .. } = &before;
+        let DesiredNetwork { id, name, vni, port, local, encrypted, mtu, mac, probe, gateways, .. } = &before;
         let same = (id, name, vni, port, local) == (&was.id, &was.name, &was.vni, &was.port, &was.local)
-            && (encrypted, mtu, mac, gateways) == (&was.encrypted, &was.mtu, &was.mac, &was.gateways)
+            && (encrypted, mtu, mac) == (&was.encrypted, &was.mtu, &was.mac)
+            && (probe, gateways) == (&was.probe, &was.gateways)
             && (before.multicast, before.broadcast, before.mdns) == (was.multicast, was.broadcast, was.mdns);
         !same
     }
@@ -368,4 +375,23 @@ impl NetworkState {
         self.since = since;
         due
     }
+}
+
+/// Makes `remotes` lead to where `is` says instead of where `was` did; the steps that do the same in the kernel.
+fn lead(
+    remotes: &mut BTreeMap<Mac, IpAddr>,
+    was: &mut BTreeMap<Mac, IpAddr>,
+    is: BTreeMap<Mac, IpAddr>,
+) -> Vec<Action> {
+    let was = std::mem::replace(was, is.clone());
+    let mut steps = Vec::new();
+    for (mac, vtep) in is.iter().filter(|(mac, vtep)| was.get(mac) != Some(*vtep)) {
+        remotes.insert(*mac, *vtep);
+        steps.push(Action::PutRemote { mac: *mac, vtep: *vtep });
+    }
+    for mac in was.keys().filter(|mac| !is.contains_key(mac)) {
+        remotes.remove(mac);
+        steps.push(Action::DeleteRemote(*mac));
+    }
+    steps
 }

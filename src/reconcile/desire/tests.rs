@@ -138,7 +138,11 @@ fn endpoints_elsewhere_are_reached_through_their_node_and_broadcast_goes_only_wh
     let wish = wish_of(&view, &[local(endpoint("a", 10, 1))]);
     let network = &wish.desired[&NETWORK];
     assert_eq!(network.remotes[&Mac::of_endpoint(ip(20))], IpAddr::from([192, 0, 2, 2]));
-    assert_eq!(network.remotes.len(), 2);
+    // Each other node can be asked whether what is sent there arrives.
+    for n in [2, 3] {
+        assert_eq!(network.remotes[&Mac::of_probe(NodeIndex(n.into()))], IpAddr::from([192, 0, 2, n]));
+    }
+    assert_eq!((network.remotes.len(), network.probe), (4, Mac::of_probe(NodeIndex(1))));
     assert_eq!(network.neighbours.keys().copied().collect::<Vec<_>>(), [ip(10), ip(20), ip(21)]);
     assert_eq!(network.flood, BTreeSet::from([IpAddr::from([192, 0, 2, 2])]));
     assert_eq!(network.gateways, ["10.10.0.1/24".parse().expect("an address")]);
@@ -234,7 +238,8 @@ fn a_node_that_has_not_been_heard_of_keeps_what_is_there_from_being_removed() {
     there.flood.insert(IpAddr::from([192, 0, 2, 2]));
     keep_what_is_there(&mut network, &there, &BTreeSet::from([IpAddr::from([192, 0, 2, 2])]));
     // What is now on this node itself is not kept as something remote.
-    assert_eq!(network.remotes.keys().copied().collect::<Vec<_>>(), [Mac::of_endpoint(ip(20))]);
+    let probe = Mac::of_probe(NodeIndex(2));
+    assert_eq!(network.remotes.keys().copied().collect::<Vec<_>>(), [Mac::of_endpoint(ip(20)), probe]);
     assert_eq!((network.neighbours.len(), network.flood.len()), (2, 1));
     assert!(is_settled(&view(vec![node(1), node(2)], &[(2, endpoint("b", 20, 1))])));
 }
@@ -376,8 +381,10 @@ mod properties {
                 endpoints.values().for_each(|endpoint| claims.add(node.id, endpoint));
             }
             self.local.iter().for_each(|record| claims.add(id(1), &record.endpoint));
-            let (mut remotes, mut neighbours, mut flood) =
-                (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+            let (mut neighbours, mut flood) = (BTreeMap::new(), BTreeSet::new());
+            let probed = members(&self.view, NETWORK, &self.gone).filter(|node| node.id != id(1));
+            let mut remotes: BTreeMap<Mac, IpAddr> =
+                probed.map(|node| (Mac::of_probe(node.index), node.vtep)).collect();
             let addresses =
                 |endpoint: &Endpoint| endpoint.addresses.iter().map(IpNetwork::ip).collect::<Vec<_>>();
             for (node, endpoints) in others.iter().filter(|(node, _)| !self.gone.contains(&node.id)) {

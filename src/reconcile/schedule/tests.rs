@@ -43,10 +43,10 @@ fn pass(full: bool, heard: &[KernelEvent]) -> Task {
 }
 
 #[test]
-fn without_news_everything_is_looked_at_every_thirty_seconds_and_the_underlay_with_it() {
+fn without_news_everything_is_looked_at_every_so_often_and_the_underlay_with_it() {
     let done = run(&mut begun(), 1, 61_000, Passed::default());
     let both = |at| [(at, Task::FollowUnderlay), (at, pass(true, &[]))];
-    assert_eq!(done, [both(30_000), both(60_000)].concat());
+    assert_eq!(done, [both(25_000), both(50_000)].concat());
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_burst_of_news_is_one_pass_which_looks_at_nothing_else() {
     for at in 100..103 {
         schedule.event(Event::World, ms(at));
     }
-    assert_eq!(run(&mut schedule, 103, 29_000, Passed::default()), [(103, pass(false, &[]))]);
+    assert_eq!(run(&mut schedule, 103, 24_000, Passed::default()), [(103, pass(false, &[]))]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn what_the_kernel_says_is_handed_to_the_pass_that_it_causes_and_to_no_other() {
     assert_eq!(schedule.due(), ms(300), "our own passes make some of these");
     schedule.event(Event::Kernel(gone.clone()), ms(110));
     schedule.event(Event::Kernel(gone.clone()), ms(111));
-    let done = run(&mut schedule, 111, 29_000, Passed::default());
+    let done = run(&mut schedule, 111, 24_000, Passed::default());
     assert_eq!(done, [(113, pass(false, &[changed, gone]))]);
 }
 
@@ -76,9 +76,9 @@ fn where_news_were_lost_everything_is_looked_at() {
     let mut schedule = begun();
     schedule.event(Event::Kernel(KernelEvent::Lost), ms(100));
     let all = |at| [(at, Task::FollowUnderlay), (at, pass(true, &[]))];
-    assert_eq!(run(&mut schedule, 100, 29_000, Passed::default()), all(100));
+    assert_eq!(run(&mut schedule, 100, 24_000, Passed::default()), all(100));
     schedule.event(Event::Deaf, ms(1000));
-    assert_eq!(run(&mut schedule, 1000, 29_000, Passed::default()), all(1500));
+    assert_eq!(run(&mut schedule, 1000, 24_000, Passed::default()), all(1500));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn so_much_news_that_it_need_not_be_told_apart_is_a_reason_to_look_at_everything
         schedule.event(Event::Kernel(KernelEvent::LinkChanged { network }), ms(100));
     }
     assert!(schedule.heard.is_empty());
-    let done = run(&mut schedule, 101, 29_000, Passed::default());
+    let done = run(&mut schedule, 101, 24_000, Passed::default());
     assert_eq!(done, [(300, Task::FollowUnderlay), (300, pass(true, &[]))]);
 }
 
@@ -114,7 +114,7 @@ fn a_failure_never_waits_longer_than_the_period() {
     let done = run(&mut schedule, 0, 600_000, behind);
     let times: Vec<u64> =
         done.iter().filter(|(_, task)| *task != Task::FollowUnderlay).map(|(at, _)| *at).collect();
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 30_000), "{times:?}");
+    assert!(times.windows(2).all(|pair| pair[1] - pair[0] <= 25_000), "{times:?}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_pass_says_when_the_next_is_due_and_when_everything_is_to_be_looked_at() {
     let mut schedule = begun();
     let passed = Passed { wake: Some(ms(250)), look: Some(ms(1000)), behind: false };
     schedule.event(Event::Passed(passed), ms(1));
-    let done = run(&mut schedule, 1, 29_000, Passed::default());
+    let done = run(&mut schedule, 1, 24_000, Passed::default());
     assert_eq!(done, [(250, pass(false, &[])), (1000, Task::FollowUnderlay), (1000, pass(true, &[]))]);
 }
 
@@ -135,13 +135,13 @@ fn an_address_that_comes_and_goes_is_looked_at_once_it_stays_away_and_an_mtu_is_
     let done = run(&mut schedule, 401, 1000, Passed::default());
     assert_eq!(done, [(600, Task::FollowUnderlay)]);
     schedule.event(Event::Kernel(KernelEvent::UnderlayChanged), ms(1401));
-    assert_eq!(run(&mut schedule, 1401, 29_000, Passed::default()), [(1401, Task::FollowUnderlay)]);
+    assert_eq!(run(&mut schedule, 1401, 24_000, Passed::default()), [(1401, Task::FollowUnderlay)]);
 }
 
 #[test]
 fn where_other_nodes_are_there_the_ways_to_them_are_looked_at_before_the_pass() {
     let mut schedule = begun();
     schedule.event(Event::Nodes, ms(100));
-    let done = run(&mut schedule, 101, 29_000, Passed::default());
+    let done = run(&mut schedule, 101, 24_000, Passed::default());
     assert_eq!(done, [(103, Task::FollowUnderlay), (103, pass(false, &[]))]);
 }

@@ -240,6 +240,18 @@ impl Subject for Mesh {
     fn wake(&self) -> Option<Duration> {
         self.wake
     }
+
+    fn undoes(step: &MeshAction) -> bool {
+        // A peer that is not heard is set anew by itself; too much does no harm.
+        matches!(
+            step,
+            MeshAction::Create
+                | MeshAction::AddVtep(_)
+                | MeshAction::PutLink { .. }
+                | MeshAction::PutDevice { .. }
+                | MeshAction::PutRoute { .. }
+        )
+    }
 }
 
 /// What a node told the others of its keys before it was restarted. Until it says so again, they would take it to have

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::Setup;
 use crate::kernel::{Kernel, KernelError, KernelEvent};
 use crate::local::LocalEndpoint;
-use crate::model::{EndpointKey, Group, NetworkId};
+use crate::model::{EndpointKey, Group, NetworkId, Placement};
 use crate::multicast::{Receivers, Tally};
 use crate::plan::{Action, Desired, DesiredNetwork, Observed, ObservedNetwork, Op, Plan, plan};
 use crate::reconcile::Lost;
@@ -277,6 +277,33 @@ impl Subject for Networks {
 
     fn wake(&self) -> Option<Duration> {
         self.states.values().filter_map(|state| state.next).min()
+    }
+
+    fn undoes(op: &Op) -> bool {
+        match &op.action {
+            Action::CreateNamespace
+            | Action::PutBridge { .. }
+            | Action::AddGateway(_)
+            | Action::CreateVxlan(_)
+            | Action::SetVxlan(_)
+            | Action::PutNeighbour { .. }
+            | Action::PutRemote { .. }
+            | Action::AddFlood(_)
+            | Action::AddPort(_) => true,
+            // What is offered is set by whoever takes it.
+            Action::SetPort(port) => !matches!(port.placement, Placement::Offered(_)),
+            // Too much does no harm; groups come and go with their members.
+            Action::DeleteNetwork
+            | Action::DeleteGateway(_)
+            | Action::DeleteVxlan
+            | Action::DeleteNeighbour(_)
+            | Action::DeleteRemote(_)
+            | Action::DeleteFlood(_)
+            | Action::AddGroup { .. }
+            | Action::DeleteGroup { .. }
+            | Action::DeletePort(_)
+            | Action::DeleteHalfMade(_) => false,
+        }
     }
 
     fn describe(op: &Op) -> String {

@@ -115,4 +115,9 @@ impl Subject for Ports {
     fn problems(&self) -> Vec<String> {
         self.problems.clone()
     }
+
+    fn undoes(step: &PortStep) -> bool {
+        // The way back is in a container's hands.
+        matches!(step, PortStep::MakeGate { .. } | PortStep::PutRelay(_) | PortStep::Forward(_))
+    }
 }

@@ -216,6 +216,11 @@ impl Subject for Services {
         client.remember(steps);
         kernel.place_client(key, &client.place).await.map_err(|error| error.to_string())
     }
+
+    fn undoes(_step: &ServiceStep) -> bool {
+        // A container's rules are in its own hands, and go with it.
+        false
+    }
 }
 
 /// What its interface is called.

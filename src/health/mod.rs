@@ -1,0 +1,16 @@
+//! Whether frames pass between this node and each other node, in each network that both have endpoints in: both ways, and
+//! at their full size. That an agent answers says nothing of it: gossip goes another way.
+//!
+//! Owns: what is in a probe (`frame`), when which is sent and what follows from the answers (`ways`), and how that is said
+//! (`say`). Pure: time and answers in, probes and sentences out. Does not own sockets (`kernel/probe.rs`, `agent/health.rs`).
+
+mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+mod say;
+mod ways;
+
+pub use frame::{Frame, Kind, SHORTEST};
+pub use say::{Problem, Standing, clocks, problems, standing};
+pub use ways::{Ask, Change, Goal, Verdict, Way, WayKey, Ways};

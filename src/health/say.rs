@@ -1,0 +1,175 @@
+//! What is known of the ways, in sentences that say what to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::ways::{Goal, Verdict, Way, WayKey};
+use crate::model::{ClusterView, NetworkId, Node, NodeId, NodeName};
+
+/// How many names are in one sentence.
+const NAMED: usize = 5;
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+    /// Since when, by the clock of whoever asked for it.
+    pub since: Duration,
+    /// The node that it is about, if it is about one.
+    pub node: Option<NodeId>,
+}
+
+/// How the ways to one node are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// All that are known are well.
+    Ok,
+    /// Some are not, or not for all sizes; why.
+    Degraded(String),
+    /// Nothing passes; why.
+    Down(String),
+}
+
+/// The first of these, and how many more there are.
+fn some_of(names: impl IntoIterator<Item = String>) -> String {
+    let mut names = names.into_iter();
+    let named: Vec<String> = names.by_ref().take(NAMED).collect();
+    match names.count() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+/// What the ways to a node have in common that are in one sentence.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Case {
+    peer: NodeId,
+    encrypted: bool,
+    kind: u8,
+}
+
+/// What is wrong about these ways: one for each node and kind of fault, however many networks it shows in. `vxlan_port` is
+/// the UDP port of VXLAN.
+pub fn problems(view: &ClusterView, vxlan_port: u16, ways: &[(WayKey, Way)]) -> Vec<Problem> {
+    let mut cases: BTreeMap<Case, Vec<&(WayKey, Way)>> = BTreeMap::new();
+    for entry in ways {
+        let (key, Way { goal, verdict, .. }) = entry;
+        let kind = match verdict {
+            Verdict::Untried | Verdict::Whole => continue,
+            Verdict::Silent => 0,
+            Verdict::Unheard => 1,
+            Verdict::Small { .. } => 2,
+        };
+        cases.entry(Case { peer: key.peer, encrypted: goal.encrypted, kind }).or_default().push(entry);
+    }
+    let problem = |(case, ways): (Case, Vec<&(WayKey, Way)>)| {
+        let (me, node) = (view.myself()?, view.nodes.get(&case.peer)?);
+        let networks: Vec<NetworkId> = ways.iter().map(|(key, _)| key.network).collect();
+        // All others are well: then it is the network's fault, and not that of the way there.
+        let (_, first) = ways.first()?;
+        let (what, hint) = say(me, node, first, &through(view, &networks), vxlan_port);
+        let since = ways.iter().map(|(_, way)| way.since).min().unwrap_or_default();
+        Some(Problem { what, hint, since, node: Some(node.id) })
+    };
+    cases.into_iter().filter_map(problem).collect()
+}
+
+/// `network a`, or `networks a, b`.
+fn through(view: &ClusterView, networks: &[NetworkId]) -> String {
+    let name = |id: &NetworkId| {
+        view.networks.get(id).map_or_else(|| id.short(), |network| network.spec.name.to_string())
+    };
+    let names: BTreeSet<String> = networks.iter().map(name).collect();
+    let word = if names.len() == 1 { "network" } else { "networks" };
+    format!("{word} {}", some_of(names))
+}
+
+/// The UDP ports that a way needs at a node.
+fn ports(node: &Node, goal: &Goal, vxlan_port: u16) -> String {
+    let ports: BTreeSet<u16> = node.mesh.iter().map(|key| key.port).collect();
+    if goal.encrypted && !ports.is_empty() {
+        return ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" and ");
+    }
+    vxlan_port.to_string()
+}
+
+fn say(me: &Node, node: &Node, way: &Way, through: &str, vxlan_port: u16) -> (String, String) {
+    let Way { goal, verdict, .. } = way;
+    let (name, here, there): (&NodeName, IpAddr, IpAddr) = (&node.name, me.vtep, node.vtep);
+    let (port, own) = (ports(node, goal, vxlan_port), ports(me, goal, vxlan_port));
+    let look = "look at `nft list ruleset` and `iptables -S`";
+    match verdict {
+        Verdict::Small { carries } => (
+            format!(
+                "{through}: packets of {} bytes do not pass to node {name} and back, and of {carries} do",
+                goal.size
+            ),
+            format!(
+                "something between {here} and {there} takes smaller packets than the interfaces there: raise its MTU by \
+                 {}, or `lanmesh network set NETWORK --mtu {carries}`",
+                goal.size.saturating_sub(*carries)
+            ),
+        ),
+        Verdict::Unheard => (
+            format!(
+                "{through}: nothing that this node sends arrives at node {name}, and what {name} sends arrives here"
+            ),
+            format!(
+                "let UDP from {here} to {there}, port {port}, pass: {look} on {name} at input, here at output, and at \
+                 what is between"
+            ),
+        ),
+        Verdict::Silent | Verdict::Untried | Verdict::Whole => (
+            format!("{through}: nothing arrives from node {name}, though its agent answers"),
+            format!(
+                "let UDP from {there} to {here}, port {own}, pass, and back to port {port}: {look} here at input, on \
+                 {name} at output, and at what is between"
+            ),
+        ),
+    }
+}
+
+/// The nodes whose clocks are off, as far as is heard in any network.
+pub fn clocks(view: &ClusterView, ways: &[(WayKey, Way)]) -> Vec<Problem> {
+    let mut off: BTreeMap<NodeId, (i64, Duration)> = BTreeMap::new();
+    for (key, way) in ways {
+        if let Some(ahead) = way.clock_off_ms {
+            off.entry(key.peer).or_insert((ahead, way.since));
+        }
+    }
+    let problem = |(peer, (ahead, since)): (NodeId, (i64, Duration))| {
+        let node = view.nodes.get(&peer)?;
+        let seconds = (ahead.unsigned_abs() + 500) / 1000;
+        let side = if ahead > 0 { "ahead of" } else { "behind" };
+        Some(Problem {
+            what: format!("the clock of node {} is {seconds} s {side} this node's", node.name),
+            hint: "of two settings made on both the wrong one may win: set the clock of the one that is wrong, and let \
+                   both follow a time server (`timedatectl`, `chronyc tracking`)"
+                .to_owned(),
+            since,
+            node: Some(peer),
+        })
+    };
+    off.into_iter().filter_map(problem).collect()
+}
+
+/// How the ways to a node are; `None` where none is known. `problems` are those of all nodes.
+pub fn standing(peer: NodeId, ways: &[(WayKey, Way)], problems: &[Problem]) -> Option<Standing> {
+    let known = || ways.iter().filter(|(key, way)| key.peer == peer && way.verdict != Verdict::Untried);
+    known().next()?;
+    let reason = || {
+        let of_it = problems.iter().filter(|problem| problem.node == Some(peer));
+        of_it.map(|problem| problem.what.clone()).collect::<Vec<_>>().join("; ")
+    };
+    Some(if known().all(|(_, way)| way.verdict.is_dead()) {
+        Standing::Down(reason())
+    } else if known().any(|(_, way)| way.verdict.is_bad()) {
+        Standing::Degraded(reason())
+    } else {
+        Standing::Ok
+    })
+}
