@@ -69,7 +69,6 @@ pub fn problems(view: &ClusterView, vxlan_port: u16, ways: &[(WayKey, Way)]) -> 
     let problem = |(case, ways): (Case, Vec<&(WayKey, Way)>)| {
         let (me, node) = (view.myself()?, view.nodes.get(&case.peer)?);
         let networks: Vec<NetworkId> = ways.iter().map(|(key, _)| key.network).collect();
-        // All others are well: then it is the network's fault, and not that of the way there.
         let (_, first) = ways.first()?;
         let (what, hint) = say(me, node, first, &through(view, &networks), vxlan_port);
         let since = ways.iter().map(|(_, way)| way.since).min().unwrap_or_default();
@@ -172,4 +171,118 @@ pub fn standing(peer: NodeId, ways: &[(WayKey, Way)], problems: &[Problem]) -> O
     } else {
         Standing::Ok
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{NetworkView, NodeIndex, NodeState, testing};
+
+    const NETS: [NetworkId; 2] = [NetworkId::from_bytes([1; 8]), NetworkId::from_bytes([2; 8])];
+
+    fn id(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 16])
+    }
+
+    fn view() -> ClusterView {
+        let node = |n: u8| Node {
+            id: id(n),
+            name: format!("n{n}").parse().unwrap(),
+            index: NodeIndex(n.into()),
+            address: format!("192.0.2.{n}:7979").parse().unwrap(),
+            vtep: [192, 0, 2, n].into(),
+            underlay_mtu: 1500,
+            networks: NETS.into(),
+            mesh: Vec::new(),
+            labels: BTreeMap::new(),
+            state: NodeState::Alive,
+        };
+        let network = |(i, id): (usize, NetworkId)| {
+            let mut spec = testing::network(id);
+            spec.name = ["one", "two"][i].parse().unwrap();
+            let view = NetworkView {
+                spec: Arc::new(spec),
+                conflict: false,
+                heard: BTreeSet::new(),
+                endpoints: BTreeMap::new(),
+                groups: BTreeMap::new(),
+                zeroconf: BTreeMap::new(),
+                draining: BTreeMap::new(),
+            };
+            (id, view)
+        };
+        ClusterView {
+            me: id(1),
+            nodes: Arc::new((1..4).map(|n| (id(n), node(n))).collect()),
+            networks: NETS.into_iter().enumerate().map(network).collect(),
+            services: Arc::default(),
+        }
+    }
+
+    fn way(peer: u8, network: usize, verdict: Verdict, since: u64) -> (WayKey, Way) {
+        let goal = Goal { at: [192, 0, 2, peer].into(), size: 1450, encrypted: false };
+        let since = Duration::from_secs(since);
+        let key = WayKey { peer: id(peer), network: NETS[network] };
+        (key, Way { goal, verdict, since, clock_off_ms: None })
+    }
+
+    #[test]
+    fn a_fault_is_said_once_for_a_node_with_all_its_networks_and_since_when() {
+        let ways = [
+            way(2, 0, Verdict::Silent, 20),
+            way(2, 1, Verdict::Silent, 10),
+            way(3, 0, Verdict::Unheard, 30),
+            way(3, 1, Verdict::Small { carries: 1350 }, 40),
+        ];
+        let said = problems(&view(), 4789, &ways);
+        let what: Vec<&str> = said.iter().map(|problem| problem.what.as_str()).collect();
+        assert_eq!(
+            what,
+            [
+                "networks one, two: nothing arrives from node n2, though its agent answers",
+                "network one: nothing that this node sends arrives at node n3, and what n3 sends arrives here",
+                "network two: packets of 1450 bytes do not pass to node n3 and back, and of 1350 do",
+            ]
+        );
+        assert_eq!(said[0].since, Duration::from_secs(10));
+        for (problem, parts) in said.iter().zip([
+            ["UDP from 192.0.2.2 to 192.0.2.1", "port 4789"],
+            ["UDP from 192.0.2.1 to 192.0.2.3", "port 4789"],
+            ["raise its MTU by 100", "--mtu 1350"],
+        ]) {
+            assert!(parts.iter().all(|part| problem.hint.contains(part)), "{parts:?}: {}", problem.hint);
+        }
+    }
+
+    #[test]
+    fn a_node_is_down_where_nothing_passes_and_degraded_where_something_does() {
+        let of = |ways: &[(WayKey, Way)]| standing(id(2), ways, &problems(&view(), 4789, ways));
+        assert_eq!(of(&[way(3, 0, Verdict::Silent, 0), way(2, 0, Verdict::Untried, 0)]), None);
+        assert_eq!(of(&[way(2, 0, Verdict::Whole, 0), way(2, 1, Verdict::Untried, 0)]), Some(Standing::Ok));
+        let some = of(&[way(2, 0, Verdict::Whole, 0), way(2, 1, Verdict::Silent, 0)]);
+        assert!(matches!(&some, Some(Standing::Degraded(why)) if why.starts_with("network two")), "{some:?}");
+        let small = of(&[way(2, 0, Verdict::Small { carries: 104 }, 0)]);
+        assert!(matches!(small, Some(Standing::Degraded(_))), "{small:?}");
+        let none = of(&[way(2, 0, Verdict::Unheard, 0), way(2, 1, Verdict::Silent, 0)]);
+        assert!(matches!(&none, Some(Standing::Down(why)) if why.contains("; ")), "{none:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_said_once_with_its_side() {
+        let mut ways =
+            [way(2, 0, Verdict::Whole, 0), way(2, 1, Verdict::Whole, 0), way(3, 0, Verdict::Whole, 0)];
+        ways[0].1.clock_off_ms = Some(89_700);
+        ways[1].1.clock_off_ms = Some(89_800);
+        ways[2].1.clock_off_ms = Some(-7_000);
+        let said: Vec<String> = clocks(&view(), &ways).into_iter().map(|problem| problem.what).collect();
+        assert_eq!(
+            said,
+            [
+                "the clock of node n2 is 90 s ahead of this node's",
+                "the clock of node n3 is 7 s behind this node's",
+            ]
+        );
+    }
 }
