@@ -142,7 +142,7 @@ enum Command {
     /// Remove what former agents left in the kernel
     Cleanup(cleanup::Args),
     /// Show how the agent is
-    Status,
+    Status(status::Args),
     /// Show what happened
     Events(events::Args),
     /// Show the versions of this command and of the agent
@@ -226,7 +226,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Docker(command) => docker::run(context, &command).await,
         Command::Cni(command) => cni::run(context, &command).await,
         Command::Netavark(command) => netavark::run(context, command).await,
-        Command::Status => status::run(context).await,
+        Command::Status(args) => status::run(context, &args).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.

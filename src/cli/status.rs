@@ -4,9 +4,16 @@ use super::{CliError, Context, output};
 use crate::api::types::{ProblemAnswer, StatusAnswer};
 use crate::clock::utc;
 
-pub(super) async fn run(context: &Context) -> Result<(), CliError> {
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show the counters that are zero too
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> {
     let status = context.client.status().await?;
-    if context.json { output::json(&status) } else { output::print(&text(&status)) }
+    if context.json { output::json(&status) } else { output::print(&text(&status, args.verbose)) }
 }
 
 /// How it is, in one line.
@@ -29,7 +36,7 @@ fn health(status: &StatusAnswer) -> String {
     }
 }
 
-fn text(status: &StatusAnswer) -> String {
+fn text(status: &StatusAnswer, verbose: bool) -> String {
     let mut lines = vec![
         ("state", output::word(&status.state)),
         ("version", status.version.clone()),
@@ -69,11 +76,12 @@ fn text(status: &StatusAnswer) -> String {
     }));
     let mut text: String =
         lines.iter().map(|(key, value)| format!("{:<11}{value}\n", format!("{key}:"))).collect();
-    for (name, count) in &status.counters {
+    let is_shown = |count: u64| verbose || count > 0;
+    for (name, count) in status.counters.iter().filter(|(_, count)| is_shown(**count)) {
         text.push_str(&format!("{name}: {count}\n"));
     }
     for (network, counters) in &status.mdns {
-        for (name, count) in counters {
+        for (name, count) in counters.iter().filter(|(_, count)| is_shown(**count)) {
             text.push_str(&format!("mdns_{name} in {network}: {count}\n"));
         }
     }
