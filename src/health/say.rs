@@ -216,6 +216,7 @@ mod tests {
         ClusterView {
             me: id(1),
             nodes: Arc::new((1..4).map(|n| (id(n), node(n))).collect()),
+            loans: Default::default(),
             networks: NETS.into_iter().enumerate().map(network).collect(),
             services: Arc::default(),
         }
