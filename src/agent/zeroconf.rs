@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::contests;
 use super::mdns_counts::MdnsCounts;
 use crate::api::EventLog;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Look};
 use crate::kernel::{BRIDGE, Linux, STAYS_MARK};
 use crate::mdns::{MESSAGE_MAX, MdnsError, Received, Sockets};
 use crate::model::{
@@ -24,7 +24,7 @@ use crate::model::{
 use crate::state::State;
 use crate::zeroconf::{
     Arrival, Config, Contest, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, Output, OwnEndpoint,
-    PORT, RemoteNode,
+    PORT, RemoteNode, Sought,
 };
 
 /// How long after the sockets of a network could not be made it is tried again.
@@ -174,6 +174,8 @@ struct Talk {
     keep: Option<tokio::time::Instant>,
     /// What a person is to be told.
     contests: Vec<Contest>,
+    /// What other nodes are to be told that was asked for here.
+    looks: Vec<(NodeId, Vec<Sought>)>,
     takes_part: bool,
 }
 
@@ -184,6 +186,7 @@ impl Talk {
                 Output::Send { to, bytes } => self.unsent.push((to, bytes)),
                 Output::Publish(facts) => self.unsaid = Some(facts),
                 Output::Contested(contest) => self.contests.push(contest),
+                Output::Look { node, sought } => self.looks.push((node, sought)),
             }
         }
     }
@@ -192,6 +195,7 @@ impl Talk {
 impl Network {
     async fn run(self) {
         let mut views = self.cluster.view();
+        let mut looks = self.cluster.looks();
         let mut talk: Option<Talk> = None;
         let mut failing = false;
         loop {
@@ -232,7 +236,7 @@ impl Network {
                 None => self.begin(&view, spec, families, &before),
             };
             self.update(&mut going_on, &view);
-            match self.serve(&mut going_on, sockets.as_ref(), &mut views).await {
+            match self.serve(&mut going_on, sockets.as_ref(), &mut views, &mut looks).await {
                 Ok(()) => tracing::debug!(network = %spec.name, "another bridge: mDNS begins anew"),
                 Err(error) => tracing::debug!(network = %spec.name, %error, "mDNS broke off"),
             }
@@ -286,6 +290,7 @@ impl Network {
             said: Arc::default(),
             keep: None,
             contests: Vec::new(),
+            looks: Vec::new(),
             takes_part: false,
         }
     }
@@ -296,6 +301,7 @@ impl Network {
         talk: &mut Talk,
         sockets: Option<&Sockets>,
         views: &mut watch::Receiver<Arc<ClusterView>>,
+        looks: &mut broadcast::Receiver<Arc<Look>>,
     ) -> io::Result<()> {
         // One byte more than a message may have: what takes it is too long.
         let mut buffer = vec![0; MESSAGE_MAX + 1];
@@ -312,6 +318,16 @@ impl Network {
                     let outputs = talk.engine.packet(self.now(), &arrival, &buffer[..received.length]);
                     talk.take(outputs);
                 }
+                look = looks.recv() => match look {
+                    Ok(look) if look.network == self.id => {
+                        let sought = look.sought.iter().cloned().map(|(name, kind)| Sought { name, kind });
+                        let outputs = talk.engine.look(self.now(), &sought.collect::<Vec<_>>());
+                        talk.take(outputs);
+                    }
+                    // Those that are missed are told again when they are asked for again.
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return Ok(()),
+                },
                 () = self.at(deadline) => {
                     let outputs = talk.engine.poll(self.now());
                     talk.take(outputs);
@@ -381,6 +397,10 @@ impl Network {
         let view = self.cluster.view().borrow().clone();
         for contest in std::mem::take(&mut talk.contests) {
             contests::tell(&self.events, &view, self.id, &contest);
+        }
+        for (node, sought) in std::mem::take(&mut talk.looks) {
+            let sought = sought.into_iter().map(|Sought { name, kind }| (name, kind)).collect();
+            self.cluster.look(node, Look { network: self.id, sought });
         }
         for (to, bytes) in std::mem::take(&mut talk.unsent) {
             if let Some(sockets) = sockets {

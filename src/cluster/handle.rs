@@ -24,6 +24,7 @@ use super::join::token::{Token, cluster_id};
 use super::joined::Joined;
 use super::kinds::{self, About, NodeFact, NodeKind};
 use super::ledger::{Admission, Claim, Ledger};
+use super::looks::Looks;
 use super::persister::Persister;
 use super::pki::{self, Authority};
 use super::store::{self, Enrolment, Remembered};
@@ -246,6 +247,7 @@ impl Cluster {
             settled: settled.clone(),
             joined: Joined::default(),
             desk: Desk::default(),
+            looks: Looks::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),
             clock: now_ms,

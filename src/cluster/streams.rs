@@ -26,6 +26,7 @@ use super::facts::Delta;
 use super::join::gate::{self, Gate};
 use super::joined::Joined;
 use super::ledger::Admission;
+use super::looks::Looks;
 use super::persister::Persister;
 use super::pki::{self, Shown};
 use super::slots::{Guest, Slots};
@@ -87,6 +88,8 @@ pub(super) struct Streams {
     pub joined: Joined,
     /// What others want of this node's addresses.
     pub desk: Desk,
+    /// What is asked for elsewhere of this node's endpoints, and here of others'.
+    pub looks: Looks,
     /// Who changes something for the whole cluster: one after another.
     pub changing: tokio::sync::Mutex<()>,
     /// A node left: as the manager, this node makes a key that it does not have.
@@ -240,7 +243,7 @@ impl Streams {
     }
 
     async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
-        match self.joined.answer(question) {
+        match self.joined.answer(question).or_else(|| self.looks.answer(question)) {
             Some(answer) => Some(answer),
             None => self.answer_of_loans(peer, question).await,
         }

@@ -2,8 +2,10 @@
 //! asker on a plain wire, in a transparent network and in one with the proxy.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use crate::harness::{Container, Place, Program, SOON, lab, need, wait_until};
+use crate::unicast::address;
 
 const ANNOUNCER: &str = include_str!("software/announcer.py");
 const ASKER: &str = include_str!("software/asker.py");
@@ -93,7 +95,7 @@ fn hex(data: &[u8]) -> String {
 
 /// Has the records announced in `from`, which has the address `own`, until it is dropped.
 fn announce(from: &Container, own: [u8; 4]) -> Program {
-    let own_text = std::net::Ipv4Addr::from(own).to_string();
+    let own_text = Ipv4Addr::from(own).to_string();
     let arguments = records(own).into_iter().map(|(name, kind, unique, ttl, data)| {
         format!("{name}|{kind}|{}|{ttl}|{}", u8::from(unique), hex(&data))
     });
@@ -125,13 +127,9 @@ fn carried(mode: &str) {
     let lab = lab!(2).cluster();
     lab.network("net", &["--subnet", "10.82.0.0/24", "--zeroconf", mode]);
     let (there, here) = (Container::named("there"), Container::named("here"));
-    let address = |answer: &serde_json::Value| {
-        let text = answer["addresses"][0].as_str().and_then(|text| text.split('/').next());
-        text.expect("an address").to_owned()
-    };
-    let own = address(&lab.node(1).attach("net", "there", &there));
-    let own = own.parse::<std::net::Ipv4Addr>().expect("an IPv4 address").octets();
-    let asking = address(&lab.node(2).attach("net", "here", &here));
+    let own = address(&lab.node(1).attach("net", "there", &there), 0);
+    let own = own.parse::<Ipv4Addr>().expect("an IPv4 address").octets();
+    let asking = address(&lab.node(2).attach("net", "here", &here), 0);
     let announcer = announce(&there, own);
     wait_heard(mode, &here, &asking, own);
     // What people browse for is listed, in whatever shape it was announced.
@@ -144,7 +142,7 @@ fn carried(mode: &str) {
             format!("{kind} {instance} {host} {priority} {weight} {port} {}", one["addresses"])
         };
         let listed: Vec<String> = list.as_array().into_iter().flatten().map(line).collect();
-        let at = format!("[\"{}\"]", std::net::Ipv4Addr::from(own));
+        let at = format!("[\"{}\"]", Ipv4Addr::from(own));
         let expected = [
             format!("_glob._tcp There host.example.org. 1 2 84 {at}"),
             format!("_http._tcp Usual usual 3 4 80 {at}"),
@@ -195,4 +193,34 @@ fn in_a_transparent_network_it_is_heard_on_the_other_node() {
 fn so_it_is_in_a_network_with_the_proxy() {
     need!("python3", "dig");
     carried("proxy");
+}
+
+/// On a wire nobody answers for it any more. Behind the proxy the agent of its node hears of the questions, and looks.
+#[test]
+fn a_program_that_was_killed_is_found_out_when_somebody_on_another_node_asks_for_it() {
+    need!("python3");
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.82.0.0/24", "--zeroconf", "proxy"]);
+    let (there, here) = (Container::named("there"), Container::named("here"));
+    let own: Ipv4Addr = address(&lab.node(1).attach("net", "there", &there), 0).parse().expect("an address");
+    let asking = address(&lab.node(2).attach("net", "here", &here), 0);
+    let announcer = announce(&there, own.octets());
+    let listed = || lab.node(2).lanmesh(["discover", "net", "--json"]).ok().map(|list| list.to_string());
+    wait_until("it is listed", SOON, || match listed()? {
+        list if list.contains("Usual") && list.contains("There") => Ok(()),
+        list => Err(list),
+    });
+    // It says no goodbye, and its shortest time to live of those that matter is two minutes.
+    drop(announcer);
+    let asked: BTreeSet<String> =
+        records(own.octets()).iter().map(|(name, kind, ..)| format!("{name}|{kind}")).collect();
+    wait_until("it is gone", SOON * 4, || {
+        let mut command = here.command("python3");
+        let output = command.args(["-c", ASKER, &asking, "3"]).args(&asked).output();
+        output.map_err(|error| error.to_string())?;
+        match listed()? {
+            list if list == "[]" => Ok(()),
+            list => Err(list),
+        }
+    });
 }

@@ -17,6 +17,7 @@ use super::codec::{Questions, Response};
 use super::declare::Declared;
 use super::farewells::Farewells;
 use super::links::Links;
+use super::looks::Looks;
 use super::names::{Meaning, meaning};
 use super::respond::Outbox;
 use super::settle::Lost;
@@ -67,12 +68,13 @@ pub struct Engine {
     /// What endpoints had said that are detached, and can say goodbye for it themselves no more.
     orphans: Vec<Record>,
     pub(super) farewells: Farewells,
+    pub(super) looks: Looks,
     /// Endpoints of which something may be missing.
     pub(super) curious: BTreeSet<EndpointName>,
     /// Something has changed that [`Self::settle`] has to look at.
     pub(super) unsettled: bool,
     settled: Option<Duration>,
-    out: Vec<Output>,
+    pub(super) out: Vec<Output>,
 }
 
 impl Engine {
@@ -98,6 +100,7 @@ impl Engine {
             contests: BTreeMap::new(),
             orphans: Vec::new(),
             farewells: Farewells::default(),
+            looks: Looks::default(),
             curious: BTreeSet::new(),
             unsettled: false,
             settled: None,

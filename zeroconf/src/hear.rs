@@ -188,6 +188,7 @@ impl Engine {
         let mut denied = (BTreeSet::new(), BTreeSet::new());
         let mut defended = BTreeSet::new();
         let mut shared = false;
+        let mut asked = BTreeSet::new();
         for query in message.queries.iter().take(QUESTIONS_MAX) {
             let proposed: Vec<_> =
                 message.authorities.iter().filter(|r| r.name == query.name).cloned().collect();
@@ -205,6 +206,10 @@ impl Engine {
                 }
                 if !proposed.is_empty() && entry.is_unique() {
                     defended.insert(query.name.clone());
+                }
+                if proposed.is_empty() && arrival.multicast {
+                    let kind = u16::from(entry.told.record.record_type());
+                    asked.insert((entry.endpoint.clone(), query.name.clone(), kind));
                 }
                 shared |= !entry.is_unique();
                 let quarter = Duration::from_secs(entry.told.record.ttl.into()) / 4;
@@ -224,6 +229,7 @@ impl Engine {
                 to.insert(query.name.clone());
             }
         }
+        self.look_elsewhere(now, asked);
         self.counters.conflicts += defended.len() as u64;
         let defence = !defended.is_empty();
         let wait = match (partial, shared) {

@@ -7,7 +7,7 @@
 //! `read` and `codec` read and write packets. What a local endpoint says goes into its `cache`; `found` makes services and
 //! hosts of that; `settle` decides who has which name. `zone` has the records that this agent answers for: those that
 //! `declare` has won for declared services and, in proxy mode, those of other nodes. `respond` sends them at the right
-//! time, `ask` puts this agent's own questions, `overhear` draws its conclusions from those of others, `farewell` speaks for
+//! time, `ask` puts this agent's own questions, `overhear` and `look` draw conclusions from those of others, `farewell` speaks for
 //! those who died, and `engine` and `hear` hold it together.
 
 mod ask;
@@ -24,6 +24,8 @@ mod found;
 pub mod fuzzing;
 mod hear;
 mod links;
+mod look;
+mod looks;
 mod names;
 mod overhear;
 mod read;
@@ -47,5 +49,5 @@ pub use counters::{Counters, Discard};
 pub use engine::Engine;
 pub use types::{
     Arrival, Config, Contest, Destination, Facts, Family, GROUP_V4, GROUP_V6, Offer, Output, OwnEndpoint,
-    PORT, Registry, RemoteNode,
+    PORT, Registry, RemoteNode, Sought,
 };

@@ -1,6 +1,7 @@
 //! What RFC 6762 asks of a responder, one by one.
 
 mod contests;
+mod looks;
 mod others;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -82,7 +83,7 @@ impl Bench {
 fn read(outputs: Vec<Output>) -> Vec<Sent> {
     let packet = |output| match output {
         Output::Send { to, bytes } => Some((to, decode(&bytes).unwrap().message)),
-        Output::Publish(_) | Output::Contested(_) => None,
+        Output::Publish(_) | Output::Contested(_) | Output::Look { .. } => None,
     };
     outputs.into_iter().filter_map(packet).collect()
 }

@@ -126,8 +126,25 @@ pub enum Output {
     },
     /// Tell a person that this is contested. Of one contest once in a minute.
     Contested(Contest),
+    /// Tell the agent of another node that somebody here asked for records of its endpoints: [`super::Engine::look`] there. Nothing
+    /// is lost but time where it does not get there.
+    Look {
+        /// Which node.
+        node: NodeId,
+        /// What was asked for.
+        sought: Vec<Sought>,
+    },
     /// Publish this as what this node says of the network, in place of what it said before.
     Publish(Arc<Facts>),
+}
+
+/// Records that somebody has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// The labels of their name.
+    pub name: Vec<Vec<u8>>,
+    /// The number of their type.
+    pub kind: u16,
 }
 
 /// An endpoint announces by mDNS what was declared for another one. What was declared stays.

@@ -274,6 +274,13 @@ fn each_message_of_a_stream_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn what_is_told_of_questions_has_the_bytes_it_always_had() {
+    let name = vec![b"cc1".to_vec(), b"local".to_vec()];
+    let look = Look { network: *NET.as_bytes(), sought: vec![(name, 33)] };
+    assert_eq!(hex(&look), "0202020202020202010203636331056c6f63616c21");
+}
+
+#[test]
 fn each_question_about_loans_has_the_bytes_it_always_had() {
     let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
     let loan = Loan::of(&present);

@@ -12,6 +12,7 @@ mod fact;
 #[cfg(test)]
 mod golden;
 mod loan;
+mod look;
 mod message;
 mod record;
 mod seen;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 pub(super) use claim::Claim;
 pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
 pub(super) use loan::{Loan, LoanAnswer, LoanWish, LoansHeld, loans};
+pub(super) use look::Look;
 pub(super) use message::{
     Compare, Datagram, JoinRequest, Part, Question, Refused, Reply, Request, Shared, Summary, Welcome,
 };
