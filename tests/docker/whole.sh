@@ -72,10 +72,10 @@ whole_reaches_after() {
 whole_gone() { no_network && ! on n1 grep -E 'nsfs .*lanmesh' /proc/mounts && ! on n2 grep -E 'nsfs .*lanmesh' /proc/mounts; }
 # shellcheck disable=SC2016
 whole_capabilities() {
-    # NET_ADMIN, SYS_ADMIN, SYS_NICE, and of those that Docker gives every plugin NET_BIND_SERVICE and SYS_CHROOT.
+    # NET_ADMIN, SYS_ADMIN, SYS_NICE, and of those that Docker gives every plugin NET_BIND_SERVICE, NET_RAW and SYS_CHROOT.
     local status
     status=$(on n1 /bin/bash -c 'for p in /proc/[0-9]*; do
         [[ $(readlink "$p/exe") != */lanmesh-docker-plugin ]] || cat "$p/status"; done')
     echo "$status" | grep -E '^Cap|^NoNewPrivs'
-    [[ $(awk '/^CapEff/ { print $2 }' <<<"$status") == 0000000000a41400 && $(awk '/^CapBnd/ { print $2 }' <<<"$status") == 0000000000a41400 ]]
+    [[ $(awk '/^CapEff/ { print $2 }' <<<"$status") == 0000000000a43400 && $(awk '/^CapBnd/ { print $2 }' <<<"$status") == 0000000000a43400 ]]
 }
