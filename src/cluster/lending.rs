@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use super::desk::{LoanRequest, LoanWish, LoansHeld};
 use super::handle::Cluster;
 use super::streams::{self, Streams};
 use super::v2::{self, Stands};
-use super::wire::{MAX_FRAME, Question, Reply, Request};
+use super::wire::Question;
 use crate::model::{Loan, LoanNumber, NetworkId, NodeId};
 
 /// Asked: a [`v2::LoanWish`]; answered: a [`v2::LoanAnswer`].
@@ -123,22 +122,6 @@ impl Streams {
             }
         };
         self.durably(prepare, commit).await
-    }
-
-    async fn question<T: DeserializeOwned>(
-        &self,
-        peer: NodeId,
-        address: SocketAddr,
-        question: Question,
-    ) -> io::Result<T> {
-        let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
-        let mut talk = self.connect(peer, address).await?;
-        talk.say(&Request::Ask(question)).await?;
-        match talk.hear::<Reply>(MAX_FRAME).await? {
-            Reply::Answer(answer) => v2::unpack(&answer)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no answer at all")),
-            other => Err(streams::unexpected(&other)),
-        }
     }
 }
 
@@ -289,6 +272,7 @@ impl Cluster {
     async fn question<T: DeserializeOwned>(&self, node: NodeId, question: Question) -> io::Result<T> {
         let address = self.view().borrow().nodes.get(&node).map(|node| node.address);
         let address = address.ok_or_else(|| io::Error::other("it is no node of the cluster"))?;
-        self.0.streams.question(node, address, question).await
+        let answer = self.0.streams.question(node, address, question).await?;
+        v2::unpack(&answer).ok_or_else(streams::no_answer)
     }
 }

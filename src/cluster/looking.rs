@@ -3,8 +3,6 @@
 //!
 //! No fact, and no question whose answer matters: what does not get there is told again when it is asked for again.
 
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +11,6 @@ use tokio::time::timeout;
 
 use super::handle::Cluster;
 use super::looks::{self, Look};
-use super::streams::{self, Streams};
-use super::wire::{MAX_FRAME, Reply, Request};
 use crate::model::{NodeId, NodeState};
 
 /// How long telling one may take.
@@ -37,23 +33,11 @@ impl Cluster {
         let tasks = streams.tasks.clone();
         tasks.spawn(async move {
             let _permit = permit;
-            match timeout(PATIENCE, streams.tell_to_look(node, address, look)).await {
-                Ok(Ok(())) => {}
+            match timeout(PATIENCE, streams.question(node, address, looks::question(look))).await {
+                Ok(Ok(_)) => {}
                 Ok(Err(error)) => tracing::debug!(%node, %error, "cannot be told to look"),
                 Err(_) => tracing::debug!(%node, "takes long to be told to look"),
             }
         });
-    }
-}
-
-impl Streams {
-    async fn tell_to_look(&self, peer: NodeId, address: SocketAddr, look: Look) -> io::Result<()> {
-        let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
-        let mut talk = self.connect(peer, address).await?;
-        talk.say(&Request::Ask(looks::question(look))).await?;
-        match talk.hear::<Reply>(MAX_FRAME).await? {
-            Reply::Answer(_) => Ok(()),
-            other => Err(streams::unexpected(&other)),
-        }
     }
 }

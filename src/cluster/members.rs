@@ -3,8 +3,6 @@
 //! No fact: nobody needs it to send what he sends, and it changes more often than what others need.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +11,7 @@ use tokio::time::timeout;
 
 use super::handle::Cluster;
 use super::joined::{self, Members};
-use super::streams::{self, Streams};
-use super::wire::{MAX_FRAME, Reply, Request};
+use super::streams;
 use crate::model::{NetworkId, NodeId, NodeState};
 
 /// How long all that are asked may take together.
@@ -37,7 +34,10 @@ impl Cluster {
         for node in nodes.into_iter().filter_map(|id| view.nodes.get(&id)) {
             if node.id != view.me && node.state == NodeState::Alive {
                 let (id, address, streams) = (node.id, node.address, Arc::clone(&self.0.streams));
-                asked.spawn(async move { (id, streams.members(id, address, network).await) });
+                asked.spawn(async move {
+                    let answer = streams.question(id, address, joined::question(network)).await;
+                    (id, answer.and_then(|answer| joined::read(&answer).ok_or_else(streams::no_answer)))
+                });
             }
         }
         let mut found = BTreeMap::new();
@@ -55,19 +55,5 @@ impl Cluster {
         // Who has not answered by then is left out.
         let _ = timeout(PATIENCE, answers).await;
         found
-    }
-}
-
-impl Streams {
-    async fn members(&self, peer: NodeId, address: SocketAddr, network: NetworkId) -> io::Result<Members> {
-        let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
-        let mut talk = self.connect(peer, address).await?;
-        let question = joined::question(network);
-        talk.say(&Request::Ask(question)).await?;
-        match talk.hear::<Reply>(MAX_FRAME).await? {
-            Reply::Answer(answer) => joined::read(&answer)
-                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no answer at all")),
-            other => Err(streams::unexpected(&other)),
-        }
     }
 }

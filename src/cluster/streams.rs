@@ -335,6 +335,25 @@ impl Streams {
         }
     }
 
+    /// What a node answers to a question. Waits for as long as it takes: the caller has a deadline.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses the question.
+    pub(super) async fn question(
+        &self,
+        peer: NodeId,
+        address: SocketAddr,
+        question: Question,
+    ) -> io::Result<Bytes> {
+        let _permit = self.outbound.acquire().await.map_err(io::Error::other)?;
+        let mut talk = self.connect(peer, address).await?;
+        talk.say(&Request::Ask(question)).await?;
+        match talk.hear::<Reply>(MAX_FRAME).await? {
+            Reply::Answer(answer) => Ok(answer),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Begins a conversation with a node.
     ///
     /// # Errors
@@ -473,7 +492,12 @@ async fn expect_part<S: AsyncRead + AsyncWrite + Unpin>(talk: &mut Conversation<
     }
 }
 
-pub(super) fn unexpected(got: &Reply) -> io::Error {
+/// That an answer to a question is none.
+pub(super) fn no_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "no answer at all")
+}
+
+fn unexpected(got: &Reply) -> io::Error {
     let why = match got {
         Reply::Refused(refused) => refused.text.clone(),
         _ => "it answered something else than was asked".to_owned(),
