@@ -62,11 +62,9 @@ impl Claimed<'_> {
 
     /// Those of the other nodes that answer who have something of this.
     pub fn holders(&self, view: &ClusterView, others: &ByNode) -> Vec<Holder> {
-        let up = others.iter().filter(|(node, _)| view.is_up(node));
-        let found = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (node, other)));
-        found
+        on_live_nodes(view, others)
             .filter_map(|(node, other)| {
-                Some(Holder { what: self.held_by(other)?, node: *node, name: other.name.clone() })
+                Some(Holder { what: self.held_by(other)?, node, name: other.name.clone() })
             })
             .collect()
     }
@@ -110,9 +108,10 @@ pub fn names_are_free<'a>(
     others: &'a ByNode,
     claimed: &Claimed<'_>,
 ) -> Result<(), ApiError> {
-    let up = others.iter().filter(|(node, _)| view.is_up(node));
-    let theirs = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (*node, other)));
-    let all = own.map(|own| (view.me, own)).chain(theirs).filter(|(_, other)| other.name != *claimed.name);
+    let all = own
+        .map(|own| (view.me, own))
+        .chain(on_live_nodes(view, others))
+        .filter(|(_, other)| other.name != *claimed.name);
     for (node, other) in all {
         let shares = claimed.service.is_some() && claimed.service == other.service.as_ref();
         let node = || answers::node_name(view, &node);
@@ -208,6 +207,12 @@ fn field(what: &Contested) -> Option<&'static str> {
     }
 }
 
+/// The endpoints of other nodes that answer, each with its node.
+fn on_live_nodes<'a>(view: &ClusterView, others: &'a ByNode) -> impl Iterator<Item = (NodeId, &'a Endpoint)> {
+    let up = others.iter().filter(|(node, _)| view.is_up(node));
+    up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (*node, other)))
+}
+
 fn has(endpoint: &Endpoint, address: IpAddr) -> bool {
     endpoint.addresses.iter().any(|its| its.ip() == address)
 }
@@ -278,16 +283,14 @@ pub fn lease(
 
 /// Those of the other nodes that answer who have one of these addresses, without those of whom it is `known`.
 pub fn overlapping(view: &ClusterView, others: &ByNode, grants: &[Grant], known: &[Holder]) -> Vec<Holder> {
-    let up = others.iter().filter(|(node, _)| view.is_up(node));
-    let found = up.flat_map(|(node, endpoints)| endpoints.values().map(move |other| (node, other)));
-    let found = found.filter(|(node, other)| {
-        !known.iter().any(|holder| (holder.node, &holder.name) == (**node, &other.name))
+    let found = on_live_nodes(view, others).filter(|(node, other)| {
+        !known.iter().any(|holder| (holder.node, &holder.name) == (*node, &other.name))
     });
     found
         .filter_map(|(node, other)| {
             let address =
                 grants.iter().map(|grant| grant.address.ip()).find(|address| has(other, *address))?;
-            Some(Holder { what: Contested::Address(address), node: *node, name: other.name.clone() })
+            Some(Holder { what: Contested::Address(address), node, name: other.name.clone() })
         })
         .collect()
 }
@@ -310,8 +313,8 @@ fn allocate(
     others: &ByNode,
     claimed: &Claimed<'_>,
 ) -> Result<Vec<Grant>, LeaseError> {
-    let up = others.iter().filter(|(id, _)| view.is_up(id)).flat_map(|(_, endpoints)| endpoints.values());
-    let taken: BTreeSet<IpAddr> = up.flat_map(|other| &other.addresses).map(IpNetwork::ip).collect();
+    let theirs = on_live_nodes(view, others).flat_map(|(_, other)| &other.addresses);
+    let taken: BTreeSet<IpAddr> = theirs.map(IpNetwork::ip).collect();
     let services = view.service_addresses(spec.id);
     let is_taken = |address| {
         let has_one = taken.contains(&address) && !(claimed.take && claimed.asked.contains(&address));
