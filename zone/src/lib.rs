@@ -149,8 +149,9 @@ pub struct Zone {
     mesh: HashMap<Box<[u8]>, Entry>,
 }
 
-/// Names that mean something else wherever they are asked for (RFC 6761 section 6, RFC 6762 section 22.1, RFC 7686 section 2).
-const SPECIAL: [&[u8]; 4] = [b"localhost", b"invalid", b"local", b"onion"];
+/// Domains that mean something else wherever they are asked for, and that no resolver outside is to be asked for: RFC 6761
+/// sections 6.3 and 6.4, RFC 6762 section 22.1, RFC 7686 section 2.
+pub const SPECIAL: [&[u8]; 4] = [b"localhost", b"invalid", b"local", b"onion"];
 
 impl Zone {
     /// The first address of the endpoint that has this one, which stands for all of them; itself where nobody has it.

@@ -33,10 +33,6 @@ pub(super) use upstream::PAYLOAD;
 #[cfg(feature = "fuzzing")]
 pub(super) use upstream::answers;
 
-/// Domains that no resolver outside is to be asked for: RFC 6761 section 6.3 and 6.4, RFC 6762 section 22.1,
-/// RFC 7686 section 2.
-const NEVER: [&str; 4] = ["localhost", "invalid", "local", "onion"];
-
 /// Why there is no answer from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoAnswer {
@@ -138,7 +134,7 @@ impl Forwarder {
 
     fn stays_here(&self, name: &Name) -> bool {
         let last = name.iter().next_back().unwrap_or_default();
-        NEVER.iter().any(|domain| last.eq_ignore_ascii_case(domain.as_bytes()))
+        zone::SPECIAL.iter().any(|domain| last.eq_ignore_ascii_case(domain))
             || zone::is_reverse_of(name, &lock(&self.0.ours).subnets)
     }
 
