@@ -7,8 +7,8 @@ use std::net::Ipv4Addr;
 use crate::harness::{Container, Place, Program, SOON, lab, need, wait_until};
 use crate::unicast::address;
 
-const ANNOUNCER: &str = include_str!("software/announcer.py");
-const ASKER: &str = include_str!("software/asker.py");
+const ANNOUNCER: &str = concat!(include_str!("software/mdns.py"), include_str!("software/announcer.py"));
+const ASKER: &str = concat!(include_str!("software/mdns.py"), include_str!("software/asker.py"));
 
 const A: u16 = 1;
 const CNAME: u16 = 5;

@@ -1,28 +1,8 @@
 """Asks everybody by mDNS for names and types, and prints what it hears: ADDRESS SECONDS NAME|TYPE…; a line NAME|TYPE|DATA for each record,
 names as they were sent, the data in hexadecimal digits and without compression.
 """
-import socket, struct, sys, time
 
-GROUP, PORT = "224.0.0.251", 5353
 address, seconds = sys.argv[1], float(sys.argv[2])
-
-
-def encoded(text):
-    return b"".join(bytes([len(label)]) + label for label in text.encode().split(b".") if label) + b"\0"
-
-
-def read(packet, at):
-    labels, end = [], None
-    while True:
-        length = packet[at]
-        if length >= 192:
-            end = end or at + 2
-            at = (length & 63) << 8 | packet[at + 1]
-        elif length == 0:
-            return labels, end or at + 1
-        else:
-            labels.append(packet[at + 1 : at + 1 + length])
-            at += 1 + length
 
 
 def whole(labels):
@@ -37,13 +17,7 @@ def data(packet, kind, at, length):
     return packet[at : at + length]
 
 
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(("", PORT))
-interface = socket.inet_aton(address)
-s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(GROUP) + interface)
-s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
-s.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+s = member(address)
 questions = [argument.rsplit("|", 1) for argument in sys.argv[3:]]
 end, again, seen = time.monotonic() + seconds, 0, set()
 while time.monotonic() < end:
