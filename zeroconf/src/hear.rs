@@ -207,7 +207,8 @@ impl Engine {
                 if !proposed.is_empty() && entry.is_unique() {
                     defended.insert(query.name.clone());
                 }
-                if proposed.is_empty() && arrival.multicast {
+                if proposed.is_empty() && arrival.multicast && self.is_looked_after_elsewhere(&entry.endpoint)
+                {
                     let kind = u16::from(entry.told.record.record_type());
                     asked.insert((entry.endpoint.clone(), query.name.clone(), kind));
                 }

@@ -13,16 +13,23 @@ use super::looks::PER_SECOND;
 use super::{Engine, Output, Sought, names};
 
 impl Engine {
-    /// Endpoints were asked for these, of which some are on other nodes.
+    /// Whether somebody else has to look after what an endpoint is asked for.
+    pub(super) fn is_looked_after_elsewhere(&self, endpoint: &EndpointName) -> bool {
+        self.config.mode == ZeroconfMode::Proxy && !self.links.local().contains_key(endpoint)
+    }
+
+    /// Endpoints of other nodes were asked for these.
     pub(super) fn look_elsewhere(&mut self, now: Duration, asked: BTreeSet<(EndpointName, Name, u16)>) {
-        if self.config.mode != ZeroconfMode::Proxy {
-            return;
-        }
+        let mut left = if asked.is_empty() { 0 } else { self.looks.left(now) };
         let mut of_node: BTreeMap<NodeId, Vec<Sought>> = BTreeMap::new();
-        for what in asked.into_iter().filter(|(endpoint, ..)| !self.links.local().contains_key(endpoint)) {
+        for what in asked {
+            if left == 0 {
+                break;
+            }
             let has = |(_, node): &(&NodeId, &super::RemoteNode)| node.endpoints.contains_key(&what.0);
             let Some(node) = self.remote.iter().find(has).map(|(id, _)| *id) else { continue };
             if self.looks.take(now, &what) {
+                left -= 1;
                 let (_, name, kind) = what;
                 of_node.entry(node).or_default().push(Sought { name: names::to_labels(&name), kind });
             }

@@ -19,13 +19,15 @@ pub struct Looks {
 }
 
 impl Looks {
-    /// Whether it is told now.
+    /// How much may be told now.
+    pub fn left(&self, now: Duration) -> usize {
+        let lately = self.told.values().filter(|at| **at + Duration::from_secs(1) > now).count();
+        PER_SECOND.saturating_sub(lately)
+    }
+
+    /// Whether this is told now, if anything may be.
     pub fn take(&mut self, now: Duration, what: &(EndpointName, Name, u16)) -> bool {
         if self.told.get(what).is_some_and(|at| *at + AGAIN > now) {
-            return false;
-        }
-        let second = Duration::from_secs(1);
-        if self.told.values().filter(|at| **at + second > now).count() >= PER_SECOND {
             return false;
         }
         if self.told.len() >= KEPT {
