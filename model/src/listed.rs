@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use super::EndpointName;
 use super::zeroconf::{
-    Found, SUBTYPES_MAX, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label, is_service_type,
+    Found, SUBTYPES_MAX, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, fold_labels, is_label,
+    is_service_type,
 };
 
 const A: u16 = 1;
@@ -80,7 +81,7 @@ fn put_together<'a>(
 ) -> impl Iterator<Item = ListedService<'a>> {
     let mut said: BTreeMap<(&EndpointName, Folded), Said<'_>> = BTreeMap::new();
     for (fact, found) in records {
-        let of = |name: &[Vec<u8>]| (&fact.endpoint, folded(name));
+        let of = |name: &[Vec<u8>]| (&fact.endpoint, fold_labels(name));
         for data in &found.data {
             match found.kind {
                 SRV => said.entry(of(&found.name)).or_default().srv = Some(data),
@@ -116,7 +117,7 @@ fn put_together<'a>(
             weight,
             txt: said.txt.and_then(strings).unwrap_or_default(),
         };
-        Some((*endpoint, service, folded(&target)))
+        Some((*endpoint, service, fold_labels(&target)))
     };
     let found: Vec<_> = said.iter().filter_map(service).collect();
     found.into_iter().map(move |(endpoint, service, target)| ListedService {
@@ -159,10 +160,6 @@ fn pointed(name: &[Vec<u8>], data: &[u8]) -> Option<(Pointed, Option<String>)> {
 
 fn text(label: &[u8]) -> Option<String> {
     std::str::from_utf8(label).ok().filter(|text| is_label(text)).map(str::to_owned)
-}
-
-fn folded(name: &[Vec<u8>]) -> Folded {
-    name.iter().map(|label| label.to_ascii_lowercase()).collect()
 }
 
 /// A name as it is shown: below `.local` without that, elsewhere with a dot at its end.

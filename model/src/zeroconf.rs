@@ -123,6 +123,11 @@ pub fn fold(name: &str) -> String {
     name.to_ascii_lowercase()
 }
 
+/// The labels of a name in that form.
+pub fn fold_labels(name: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    name.iter().map(|label| label.to_ascii_lowercase()).collect()
+}
+
 /// Whether `text` can be one label that people may read: RFC 6763 section 4.1.1.
 pub fn is_label(text: &str) -> bool {
     (1..=LABEL_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
@@ -193,7 +198,7 @@ impl SeenRecords {
     /// What a fact about them is filed under.
     pub fn key(&self) -> ZeroconfKey {
         ZeroconfKey::Records {
-            name: self.name.iter().map(|label| label.to_ascii_lowercase()).collect(),
+            name: fold_labels(&self.name),
             kind: self.kind,
             shared: self.data.first().filter(|_| !self.unique).cloned(),
         }

@@ -193,19 +193,11 @@ pub fn nsec(name: &Name, ttl: u32, kinds: impl IntoIterator<Item = RecordType>) 
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::rdata::{A, PTR};
+    use hickory_proto::rr::rdata::A;
 
     use super::super::read::decode;
+    use super::super::testing::{name_of, pointer};
     use super::*;
-
-    fn name(text: &str) -> Name {
-        Name::from_labels(text.split('.').map(str::as_bytes)).unwrap()
-    }
-
-    fn pointer(i: usize) -> Record {
-        let instance = name(&format!("instance number {i}._distcc._tcp.local"));
-        Record::from_rdata(name("_distcc._tcp.local"), 4500, RData::PTR(PTR(instance)))
-    }
 
     #[test]
     fn many_answers_and_many_known_answers_are_divided() {
@@ -216,7 +208,7 @@ mod tests {
             packets.iter().flat_map(|packet| decode(packet).unwrap().message.answers).collect();
         assert_eq!(read, answers);
 
-        let query = Query::query(name("_distcc._tcp.local"), RecordType::PTR);
+        let query = Query::query(name_of("_distcc._tcp.local"), RecordType::PTR);
         let packets =
             Questions { queries: vec![query], known: answers.clone(), proposed: Vec::new() }.encode();
         let read: Vec<_> = packets.iter().map(|packet| decode(packet).unwrap().message).collect();
@@ -241,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_denial_is_written_as_rfc_4034_says() {
-        let record = nsec(&name("a.local"), 120, [RecordType::A, RecordType::SRV]);
+        let record = nsec(&name_of("a.local"), 120, [RecordType::A, RecordType::SRV]);
         let RData::Unknown { rdata, .. } = &record.data else { panic!("not raw") };
         // A is type 1, SRV type 33: bit 1 of byte 0 and bit 1 of byte 4.
         assert_eq!(rdata.anything, b"\x01a\x05local\x00\x00\x05\x40\x00\x00\x00\x40");

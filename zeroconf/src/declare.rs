@@ -103,7 +103,7 @@ impl Bid {
     fn proposed(&self, endpoint: &OwnEndpoint, host: &str) -> Vec<Record> {
         let found = self.found(endpoint, host);
         let Some(name) = name_of(&found) else { return Vec::new() };
-        found::records(&found).into_iter().map(|told| told.record).filter(|r| r.name == name).collect()
+        found::records(&found).into_iter().filter(|r| r.name == name).collect()
     }
 
     /// Takes the next name.

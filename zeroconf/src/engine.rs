@@ -183,8 +183,7 @@ impl Engine {
             return;
         }
         for fact in self.before.values().filter(|fact| fact.endpoint == *name && !fact.declared) {
-            for told in found::records(&fact.found).into_iter().filter(|told| told.announced) {
-                let mut record = told.record;
+            for mut record in found::records(&fact.found) {
                 record.ttl = BELIEVED;
                 let _ = cache.learn(now, &record, 0.0);
             }
@@ -314,7 +313,7 @@ impl Engine {
                 })
             };
             let facts = self.remote.values().flat_map(|node| node.facts.values()).filter(concerns);
-            let told = facts.flat_map(|fact| found::records(&fact.found)).map(|told| told.record);
+            let told = facts.flat_map(|fact| found::records(&fact.found));
             known.extend(told.filter(|record| is_shared(record) && asked(record)));
         }
         let mut seen = HashSet::new();

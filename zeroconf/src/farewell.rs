@@ -47,7 +47,7 @@ impl Engine {
         let nodes = self.remote.values().filter(|_| !proxy);
         let facts = nodes.flat_map(|node| node.facts.values());
         let there: HashSet<Key> =
-            facts.flat_map(|fact| found::records(&fact.found)).map(|told| key(&told.record)).collect();
+            facts.flat_map(|fact| found::records(&fact.found)).map(|record| key(&record)).collect();
         records.retain(|record| {
             let here = self.caches.values().any(|cache| cache.holds(&record.name, &record.data));
             !here && self.zone.entry(&key(record)).is_none() && !there.contains(&key(record))
@@ -135,6 +135,6 @@ fn questions(records: &[Record]) -> Vec<Query> {
 /// What a node says, as records to announce.
 fn records_of(node: &RemoteNode) -> Vec<Record> {
     let mut seen = HashSet::new();
-    let told = node.facts.values().flat_map(|fact| found::records(&fact.found)).filter(|told| told.announced);
-    told.map(|told| told.record).filter(|record| seen.insert(key(record))).collect()
+    let told = node.facts.values().flat_map(|fact| found::records(&fact.found));
+    told.filter(|record| seen.insert(key(record))).collect()
 }

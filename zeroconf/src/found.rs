@@ -10,7 +10,7 @@ use super::cache::Cache;
 use super::codec::data_bytes;
 use super::names::{self, Meaning, meaning};
 use lanmesh_model::zeroconf::{
-    ADDRESSES_MAX, RECORD_MAX, RECORDS_MAX, SUBTYPES_MAX, fold, is_carried, is_txt,
+    ADDRESSES_MAX, RECORD_MAX, RECORDS_MAX, SUBTYPES_MAX, fold, fold_labels, is_carried, is_txt,
 };
 use lanmesh_model::{Found, SeenHost, SeenRecords, SeenService, ZeroconfFact};
 
@@ -113,7 +113,7 @@ pub fn of(cache: &Cache, is_own: impl Fn(&IpAddr) -> bool) -> Vec<Found> {
 /// sent.
 fn others(cache: &Cache, found: &[Found]) -> Vec<Found> {
     let written = |record: &Record| (names::to_labels(&record.name), data_bytes(&record.data));
-    let follows: HashSet<_> = found.iter().flat_map(records).map(|told| written(&told.record)).collect();
+    let follows: HashSet<_> = found.iter().flat_map(records).map(|record| written(&record)).collect();
     let mut unique: BTreeMap<(Vec<Vec<u8>>, u16), SeenRecords> = BTreeMap::new();
     let mut shared = Vec::new();
     for record in cache.records() {
@@ -133,8 +133,7 @@ fn others(cache: &Cache, found: &[Found]) -> Vec<Found> {
             shared.push(Found::Records(here));
             continue;
         }
-        let folded = here.name.iter().map(|label| label.to_ascii_lowercase()).collect();
-        let there = unique.entry((folded, kind)).or_insert(here);
+        let there = unique.entry((fold_labels(&here.name), kind)).or_insert(here);
         if there.data.len() < RECORDS_MAX {
             there.data.insert(data);
         }
@@ -182,23 +181,24 @@ pub struct Told {
 
 /// The records that this agent answers for, where it does: with the reverse names of the hosts that it has made itself.
 pub fn answered(fact: &ZeroconfFact) -> Vec<Told> {
-    let mut told = records(&fact.found);
+    let told = |announced| move |record| Told { record, announced };
+    let mut answered: Vec<Told> = records(&fact.found).into_iter().map(told(true)).collect();
     if let Found::Host(host) = &fact.found
         && fact.declared
     {
-        told.extend(reverse_names(host));
+        answered.extend(reverse_names(host).into_iter().map(told(false)));
     }
-    told
+    answered
 }
 
-fn told(name: Option<Name>, ttl: u32, unique: bool, data: RData) -> Option<Told> {
+fn record(name: Option<Name>, ttl: u32, unique: bool, data: RData) -> Option<Record> {
     let mut record = Record::from_rdata(name?, ttl, data);
     record.mdns_cache_flush = unique;
-    Some(Told { record, announced: true })
+    Some(record)
 }
 
-/// The records of what was found.
-pub fn records(found: &Found) -> Vec<Told> {
+/// The records of what was found, as they are announced.
+pub fn records(found: &Found) -> Vec<Record> {
     match found {
         Found::Service(service) => service_records(service),
         Found::Host(host) => host_records(host),
@@ -206,49 +206,48 @@ pub fn records(found: &Found) -> Vec<Told> {
     }
 }
 
-fn service_records(service: &SeenService) -> Vec<Told> {
+fn service_records(service: &SeenService) -> Vec<Record> {
     let SeenService { instance, kind, .. } = service;
     let (Some(name), Some(target)) = (names::instance(instance, kind), names::host(&service.host)) else {
         return Vec::new();
     };
-    let pointer = |owner, to: &Name| told(owner, OTHER_TTL, false, RData::PTR(PTR(to.clone())));
+    let pointer = |owner, to: &Name| record(owner, OTHER_TTL, false, RData::PTR(PTR(to.clone())));
     let srv = SRV::new(service.priority, service.weight, service.port, target);
     let txt: Vec<&[u8]> =
         if service.txt.is_empty() { vec![&[]] } else { service.txt.iter().map(Vec::as_slice).collect() };
     let mut records = vec![
         pointer(names::kind(kind), &name),
-        told(Some(name.clone()), HOST_TTL, true, RData::SRV(srv)),
-        told(Some(name.clone()), OTHER_TTL, true, RData::TXT(TXT::from_bytes(txt))),
+        record(Some(name.clone()), HOST_TTL, true, RData::SRV(srv)),
+        record(Some(name.clone()), OTHER_TTL, true, RData::TXT(TXT::from_bytes(txt))),
     ];
     records.extend(service.subtypes.iter().map(|subtype| pointer(names::subtype(subtype, kind), &name)));
     records.extend(names::kind(kind).map(|kind| pointer(names::types(), &kind)));
     records.into_iter().flatten().collect()
 }
 
-fn host_records(host: &SeenHost) -> Vec<Told> {
+fn host_records(host: &SeenHost) -> Vec<Record> {
     let Some(name) = names::host(&host.name) else { return Vec::new() };
     let addresses = host.addresses.iter().map(|address| match address {
         IpAddr::V4(v4) => RData::A(A(*v4)),
         IpAddr::V6(v6) => RData::AAAA(AAAA(*v6)),
     });
-    addresses.filter_map(|data| told(Some(name.clone()), HOST_TTL, true, data)).collect()
+    addresses.filter_map(|data| record(Some(name.clone()), HOST_TTL, true, data)).collect()
 }
 
-fn reverse_names(host: &SeenHost) -> Vec<Told> {
+fn reverse_names(host: &SeenHost) -> Vec<Record> {
     let Some(name) = names::host(&host.name) else { return Vec::new() };
     let back = |address: &IpAddr| {
-        let told = told(Some(names::reverse(*address)), HOST_TTL, true, RData::PTR(PTR(name.clone())))?;
-        Some(Told { announced: false, ..told })
+        record(Some(names::reverse(*address)), HOST_TTL, true, RData::PTR(PTR(name.clone())))
     };
     host.addresses.iter().filter_map(back).collect()
 }
 
-fn other_records(records: &SeenRecords) -> Vec<Told> {
+fn other_records(records: &SeenRecords) -> Vec<Record> {
     let SeenRecords { name, kind, unique, ttl, data } = records;
     let Some(name) = names::labels(name) else { return Vec::new() };
     let read = |bytes: &Vec<u8>| lanmesh_message::data(RecordType::from(*kind), bytes);
     let ttl = (*ttl).clamp(1, OTHER_TTL);
-    data.iter().filter_map(read).filter_map(|data| told(Some(name.clone()), ttl, *unique, data)).collect()
+    data.iter().filter_map(read).filter_map(|data| record(Some(name.clone()), ttl, *unique, data)).collect()
 }
 
 #[cfg(test)]
@@ -259,9 +258,9 @@ mod tests {
 
     fn learned(found: &[Found]) -> Cache {
         let mut cache = Cache::default();
-        for told in found.iter().flat_map(records).filter(|told| told.announced) {
-            assert!(is_useful(&told.record), "{}", told.record);
-            cache.learn(Duration::ZERO, &told.record, 0.0).unwrap();
+        for record in found.iter().flat_map(records) {
+            assert!(is_useful(&record), "{}", record);
+            cache.learn(Duration::ZERO, &record, 0.0).unwrap();
         }
         cache
     }
@@ -313,7 +312,7 @@ mod tests {
     #[test]
     fn what_is_missing_of_a_service_is_asked_for() {
         let things = things();
-        let full: Vec<_> = records(&things[0]).into_iter().map(|told| told.record).collect();
+        let full = records(&things[0]);
         let mut cache = Cache::default();
         let mut steps = Vec::new();
         // The type alone, then its pointer, then SRV, then TXT.
@@ -324,8 +323,8 @@ mod tests {
             steps.push(kinds.collect::<Vec<_>>().join(" "));
         }
         assert_eq!(steps, ["PTR", "TXT SRV", "TXT A AAAA", "A AAAA"]);
-        for told in records(&things[1]).into_iter().filter(|told| told.announced) {
-            cache.learn(Duration::ZERO, &told.record, 0.0).unwrap();
+        for record in records(&things[1]) {
+            cache.learn(Duration::ZERO, &record, 0.0).unwrap();
         }
         assert!(missing(&cache).is_empty() && of(&cache, |_| true).len() == 2);
     }

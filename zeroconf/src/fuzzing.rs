@@ -288,8 +288,7 @@ pub fn registry(input: &[u8]) {
                     host.name.clone_from(&called);
                 }
                 let facts = [host, service(who, which, &called)];
-                let told = facts.iter().flat_map(|fact| found::records(&fact.found)).filter(|t| t.announced);
-                let mut answers: Vec<_> = told.map(|told| told.record).collect();
+                let mut answers: Vec<_> = facts.iter().flat_map(|fact| found::records(&fact.found)).collect();
                 if what % 9 == 5 {
                     answers.iter_mut().for_each(|record| record.ttl = 0);
                 }
@@ -301,9 +300,7 @@ pub fn registry(input: &[u8]) {
             7 | 8 => {
                 let fact = host(who, which, who);
                 let probe = what % 9 == 7;
-                let records =
-                    found::records(&fact.found).into_iter().filter(|t| t.announced).map(|t| t.record);
-                let proposed = if probe { records.collect() } else { Vec::new() };
+                let proposed = if probe { found::records(&fact.found) } else { Vec::new() };
                 let asked = [
                     (names::host(&format!("h{which}")), RecordType::ANY),
                     (names::instance("Thing 1", "_x._tcp"), RecordType::AAAA),
@@ -324,8 +321,7 @@ pub fn registry(input: &[u8]) {
 /// Packets that are good: what [`packets`] may begin with.
 pub fn good_packets() -> Vec<Vec<u8>> {
     let facts = [host(1, 1, 1), service(1, 2, "h1")];
-    let records: Vec<_> =
-        facts.iter().flat_map(|fact| found::records(&fact.found)).map(|t| t.record).collect();
+    let records: Vec<_> = facts.iter().flat_map(|fact| found::records(&fact.found)).collect();
     let response = Response { answers: records.clone(), additionals: Vec::new() }.encode(None);
     let names =
         [names::types(), names::kind("_x._tcp"), names::host("h2"), names::instance("Thing 1", "_x._tcp")];

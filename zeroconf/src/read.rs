@@ -84,20 +84,9 @@ fn record(raw: &Raw<'_>) -> Option<Record> {
 
 #[cfg(test)]
 mod tests {
-    use hickory_proto::rr::rdata::PTR;
-    use hickory_proto::rr::{Name, RData};
-
     use super::super::codec::Response;
+    use super::super::testing::pointer;
     use super::*;
-
-    fn name(text: &str) -> Name {
-        Name::from_labels(text.split('.').map(str::as_bytes)).unwrap()
-    }
-
-    fn pointer(i: usize) -> Record {
-        let instance = name(&format!("instance number {i}._distcc._tcp.local"));
-        Record::from_rdata(name("_distcc._tcp.local"), 4500, RData::PTR(PTR(instance)))
-    }
 
     #[test]
     fn what_is_no_packet_is_dropped_and_said_why() {

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hickory_proto::rr::rdata::PTR;
+use hickory_proto::rr::{Name, RData, Record};
+
 use super::{OwnEndpoint, RemoteNode};
 use lanmesh_model::{Endpoint, EndpointName, Found, NodeId, SeenHost, SeenService, ZeroconfFact, testing};
 
@@ -56,4 +59,15 @@ pub fn service(endpoint: &str, instance: &str, kind: &str, host: &str) -> Zeroco
         txt: vec![b"k=v".to_vec()],
     };
     ZeroconfFact { endpoint: name(endpoint), declared: false, found: Found::Service(service) }
+}
+
+/// A name, of labels without dots.
+pub fn name_of(text: &str) -> Name {
+    Name::from_labels(text.split('.').map(str::as_bytes)).unwrap()
+}
+
+/// The `i`th of many pointers from one type.
+pub fn pointer(i: usize) -> Record {
+    let instance = name_of(&format!("instance number {i}._distcc._tcp.local"));
+    Record::from_rdata(name_of("_distcc._tcp.local"), 4500, RData::PTR(PTR(instance)))
 }

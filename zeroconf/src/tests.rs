@@ -97,12 +97,7 @@ fn pointer() -> Questions {
 }
 
 fn records(facts: &[ZeroconfFact]) -> Vec<Record> {
-    facts
-        .iter()
-        .flat_map(|fact| found::records(&fact.found))
-        .filter(|t| t.announced)
-        .map(|t| t.record)
-        .collect()
+    facts.iter().flat_map(|fact| found::records(&fact.found)).collect()
 }
 
 const A: &str = "10.10.0.2:5353";

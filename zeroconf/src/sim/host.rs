@@ -82,7 +82,7 @@ impl Host {
 
     pub fn records(&self) -> Vec<Record> {
         let all = self.founds();
-        all.iter().flat_map(found::records).filter(|t| t.announced).map(|t| t.record).collect()
+        all.iter().flat_map(found::records).collect()
     }
 
     /// The instances that it knows of its kind.
