@@ -24,7 +24,7 @@ fn run() -> ExitCode {
             };
         }
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => {
             // What clap says is for people; whoever asked for JSON gets that too.

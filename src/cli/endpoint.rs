@@ -1,6 +1,7 @@
 //! `lanmesh endpoint`: the endpoints that this node knows.
 
 use super::{CliError, Context, output};
+use crate::api::types::EndpointAnswer;
 use crate::model::{EndpointName, NetworkName, NodeName};
 
 #[derive(Debug, clap::Subcommand)]
@@ -64,7 +65,7 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             output::list(&endpoint.addresses),
             endpoint.mac.to_string(),
             endpoint.node.to_string(),
-            output::word(&endpoint.state),
+            state(endpoint),
             output::list(&endpoint.publish),
             output::list(endpoint.spoofed.filter(|dropped| *dropped > 0)),
         ]
@@ -72,4 +73,14 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
     let header =
         ["NETWORK", "NAME", "SERVICE", "SLOT", "ADDRESSES", "MAC", "NODE", "STATE", "PUBLISHED", "DROPPED"];
     output::print(&output::table(header, rows))
+}
+
+/// Whether it can be reached, and under which of its names it cannot.
+fn state(endpoint: &EndpointAnswer) -> String {
+    let names: Vec<_> =
+        endpoint.names_lost.iter().map(|(name, holder)| format!("{name} is {holder}")).collect();
+    match names[..] {
+        [] => output::word(&endpoint.state),
+        _ => format!("{} ({})", output::word(&endpoint.state), names.join(", ")),
+    }
 }

@@ -18,6 +18,7 @@ mod endpoint;
 mod error;
 mod events;
 mod facts;
+mod help;
 mod init;
 mod ipam;
 mod join;
@@ -54,6 +55,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::docker::{PluginCli, run_plugin};
 pub use self::error::{CliError, ErrorReport};
+pub use self::help::command;
 pub use self::programs::{Program, run_cni, run_oci};
 use crate::api::client::Client;
 use crate::config::{DEFAULT_RUN_DIR, socket_in};

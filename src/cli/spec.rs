@@ -22,7 +22,7 @@ pub(super) struct LayoutArgs {
     /// A gateway that is not the first address of its subnet
     #[arg(long = "gateway", value_name = "IP")]
     gateways: Vec<IpAddr>,
-    /// Addresses for each node
+    /// Addresses for each node, a power of two [default: 16, in a small subnet fewer]
     #[arg(long, value_name = "N")]
     block_size: Option<u64>,
 }
