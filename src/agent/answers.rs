@@ -173,6 +173,7 @@ pub fn endpoint(
         mac: endpoint.mac,
         node: node.name.clone(),
         state,
+        names_lost: BTreeMap::new(),
         spoofed: None,
         dropped: BTreeMap::new(),
         queries_dropped: None,

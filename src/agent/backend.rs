@@ -318,8 +318,10 @@ impl Backend for Agent {
             None => view.networks.values().collect(),
         };
         let records = session.reconciler.records();
+        let lost = session.dns.lost_names().borrow().clone();
         let mut endpoints = Vec::new();
         for network in networks {
+            let lost = lost.get(&network.spec.id).map(Vec::as_slice).unwrap_or_default();
             let by_node = session.endpoints_of(network).await;
             let (drops, queries) = match by_node.contains_key(&view.me) {
                 true => (
@@ -331,6 +333,8 @@ impl Backend for Agent {
             for (node, found) in &by_node {
                 let answer = |found: &Endpoint| {
                     let mut answer = answers::endpoint(&view, &network.spec, node, found)?;
+                    let lost = lost.iter().filter(|lost| lost.endpoint == found.name);
+                    answer.names_lost = lost.map(|lost| (lost.name.clone(), lost.holder.clone())).collect();
                     if *node == view.me {
                         let port = PortName::of(&found.name);
                         answer.spoofed = drops.get(&port).map(|drops| drops.values().sum());

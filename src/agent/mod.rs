@@ -17,6 +17,7 @@ mod fresh;
 mod health;
 mod lending;
 mod mdns_counts;
+mod nameless;
 mod names;
 mod networks;
 mod news;

@@ -19,7 +19,7 @@ use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::signs::Watched;
 use super::zeroconf::Zeroconf;
-use super::{Context, answers, drops, names, news, subnets, unknown, zeroconf};
+use super::{Context, answers, drops, nameless, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -186,7 +186,8 @@ impl Session {
         let borrowing = Borrowing::new(cluster.clone(), reconciler.clone(), lender, patience(context));
         tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), borrowing.clone(), stop.clone()));
         let (events, kernel) = (context.events.clone(), context.kernel.clone());
-        tasks.spawn(drops::tell(events, cluster.clone(), reconciler.clone(), kernel, stop.clone()));
+        tasks.spawn(drops::tell(events.clone(), cluster.clone(), reconciler.clone(), kernel, stop.clone()));
+        tasks.spawn(nameless::tell(events, cluster.clone(), dns.lost_names(), stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
             tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
         }

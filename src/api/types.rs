@@ -561,6 +561,11 @@ pub struct EndpointAnswer {
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
+    /// Its name or aliases that DNS answers with another endpoint or a service, and which: nodes gave them twice while they did
+    /// not hear each other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    pub names_lost: BTreeMap<EndpointName, String>,
     /// How many packets it sent from addresses that are not its own, or in a role that no endpoint has: all dropped. Known
     /// of this node's own endpoints, since each was attached or repaired.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,4 +24,5 @@ pub use counters::Counters;
 pub use error::DnsError;
 pub use forward::without_resolvers;
 pub use lanmesh_zone as zone;
-pub use service::Dns;
+pub use service::{Dns, LostNames};
+pub use zone::LostName;

@@ -16,7 +16,7 @@ use super::error::DnsError;
 use super::forward::{Forwarder, Forwarding};
 use super::handler::Handler;
 use super::server::{Server, Workers};
-use super::zone::Zone;
+use super::zone::{LostName, Zone};
 use crate::model::{ClusterView, NetworkId, NetworkView, NodeId, NodeName, ServiceName, ServiceSpec};
 
 /// The name servers of a node. Clones share them.
@@ -32,7 +32,11 @@ struct Inner {
     running: tokio::sync::Mutex<Running>,
     /// Who answers for which network, and from what.
     answering: Mutex<BTreeMap<NetworkId, Answering>>,
+    lost: watch::Sender<LostNames>,
 }
+
+/// The names that endpoints were given and that others have, of each network that has a name server here and any of those.
+pub type LostNames = BTreeMap<NetworkId, Vec<LostName>>;
 
 #[derive(Default)]
 struct Running {
@@ -63,6 +67,7 @@ struct Answering {
     /// In seconds.
     ttl: u32,
     serial: u32,
+    lost: Vec<LostName>,
 }
 
 /// What a zone was made from.
@@ -95,6 +100,7 @@ impl Dns {
             forwarder,
             running: tokio::sync::Mutex::default(),
             answering: Mutex::default(),
+            lost: watch::Sender::default(),
         }))
     }
 
@@ -125,6 +131,7 @@ impl Dns {
             networks.values().flat_map(|served| &served.gateways).copied().collect(),
             networks.values().flat_map(|served| &served.subnets).copied().collect(),
         );
+        self.tell_lost();
         if running.servers.is_empty() {
             running.workers = None;
         }
@@ -169,6 +176,11 @@ impl Dns {
         }
     }
 
+    /// The names that endpoints were given and that others have.
+    pub fn lost_names(&self) -> watch::Receiver<LostNames> {
+        self.0.lost.subscribe()
+    }
+
     /// What they have done so far.
     pub fn counters(&self) -> Counters {
         self.0.counting.snapshot()
@@ -183,6 +195,7 @@ impl Dns {
         let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
         let zone =
             build(view, id, self.0.config.cluster.clone(), ttl, 1).await.ok_or(DnsError::Unknown(id))?;
+        let lost = zone.lost().to_vec();
         let forwarding = Forwarding { forwarder: self.0.forwarder.clone(), network: id };
         let forwarder = served.forward.then_some(forwarding);
         let counting = self.0.counting.clone();
@@ -190,7 +203,8 @@ impl Dns {
         let server =
             Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits, workers)
                 .await?;
-        self.answering().insert(id, Answering { handler, source, ttl, serial: 1 });
+        self.answering().insert(id, Answering { handler, source, ttl, serial: 1, lost });
+        self.tell_lost();
         // What changed meanwhile.
         self.refresh(id).await;
         Ok(server)
@@ -223,9 +237,23 @@ impl Dns {
         };
         let Some(zone) = build(view, id, self.0.config.cluster.clone(), ttl, serial).await else { return };
         if let Some(answering) = self.answering().get_mut(&id) {
+            answering.lost = zone.lost().to_vec();
             answering.handler.set_zone(zone);
             (answering.source, answering.serial) = (source, serial);
         }
+        self.tell_lost();
+    }
+
+    fn tell_lost(&self) {
+        let answering = self.answering();
+        let any = answering.iter().filter(|(_, of)| !of.lost.is_empty());
+        let lost: LostNames = any.map(|(id, of)| (*id, of.lost.clone())).collect();
+        drop(answering);
+        self.0.lost.send_if_modified(|before| {
+            let is_new = *before != lost;
+            *before = lost;
+            is_new
+        });
     }
 
     fn answering(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Answering>> {

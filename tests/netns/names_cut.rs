@@ -69,6 +69,9 @@ fn cut(lab: &Lab, length: Duration) {
     let apart = Instant::now();
     let container = Container::named("late");
     let new = [crate::unicast::address(&lab.node(3).attach("net", "late", &container), 0)];
+    // Nor can the other side know that this name is taken.
+    let second = Container::named("second");
+    lab.node(1).try_attach("net", "second", &second, &["--alias", "late"]).success();
     std::thread::sleep(length.saturating_sub(begun.elapsed()));
     let end = Instant::now();
     lab.heal(lab.node(3));
@@ -87,6 +90,14 @@ fn cut(lab: &Lab, length: Duration) {
     eprintln!("after a cut of {length:?} every name was back after {took:?}");
     assert!(took < (PROMISED + BUSY) * slowness(), "{took:?}");
     let back = Instant::now();
+    for node in [1, 3].map(|n| lab.node(n)) {
+        wait_until("a name that was given twice is told", SOON, || {
+            let alarms = node.lanmesh(["events", "--kind", "alarm"]).success();
+            let listed = node.lanmesh(["endpoint", "ls"]).success();
+            let told = alarms.contains("DNS answers late with late, and not with endpoint second on node n1");
+            if told && listed.contains("(late is late)") { Ok(()) } else { Err(alarms + &listed) }
+        });
+    }
     std::thread::sleep(Duration::from_millis(500));
     let [of_left, of_right] = watches.map(Watch::finish);
     let now = Instant::now();

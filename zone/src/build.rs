@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use super::index::Index;
 use super::key::key;
-use super::{Entry, Instance, offers};
+use super::{Entry, Instance, LostName, offers};
 use lanmesh_model::{ClaimRank, Claims, ClusterView, Endpoint, NetworkView, NodeId, ServiceName, claim};
 
 impl Index {
@@ -105,7 +105,31 @@ impl Index {
             index.hosts.push(name.as_str(), held.into_iter());
             index.names.insert(key([name.as_str()]), Entry::Host(host));
         }
+        index.lost =
+            endpoints.iter().zip(0..).flat_map(|(endpoint, host)| index.lost_by(endpoint, host)).collect();
         index
+    }
+
+    /// The names that the endpoint with this number was given, and that are answered with somebody else.
+    fn lost_by(&self, endpoint: &Endpoint, host: u32) -> Vec<LostName> {
+        let given = std::iter::once(&endpoint.name).chain(&endpoint.aliases);
+        let lost = given.filter_map(|name| {
+            let holder = match self.names.get(&key([name.as_str()]))? {
+                Entry::Host(holder) => (*holder != host).then_some(*holder)?,
+                Entry::Hosts(hosts) => (!hosts.contains(&host)).then(|| hosts.first().copied())??,
+                _ => return None,
+            };
+            let holder = self.hosts.name(holder)?;
+            // The address of its service stands for it as well.
+            let is_of = endpoint.service.as_ref().is_some_and(|service| service.as_str() == holder);
+            let lost = || LostName {
+                endpoint: endpoint.name.clone(),
+                name: name.clone(),
+                holder: holder.to_owned(),
+            };
+            (!is_of).then(lost)
+        });
+        lost.collect()
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use super::Entry;
 use super::hosts::Hosts;
 use super::key::key;
 use super::offer::Offer;
+use super::{Entry, LostName};
 
 /// What a zone is made of.
 #[derive(Debug, Default)]
@@ -17,6 +17,8 @@ pub(super) struct Index {
     pub names: HashMap<Box<[u8]>, Entry>,
     /// The host that has an address.
     pub addresses: BTreeMap<IpAddr, u32>,
+    /// What endpoints were named that is answered with others.
+    pub lost: Vec<LostName>,
 }
 
 impl Index {

@@ -130,6 +130,17 @@ enum Entry {
     Empty,
 }
 
+/// A name that an endpoint was given and that is answered with somebody else: two sides of a cut gave it away.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LostName {
+    /// Whose it is not.
+    pub endpoint: EndpointName,
+    /// Its name, or one of its aliases.
+    pub name: EndpointName,
+    /// The endpoint or the service that is answered.
+    pub holder: String,
+}
+
 /// The names of one network at one moment, indexed.
 #[derive(Debug)]
 pub struct Zone {
@@ -202,6 +213,11 @@ impl Zone {
     /// The same zone with this serial number in its SOA.
     pub fn with_serial(self, serial: u32) -> Self {
         Self { serial, ..self }
+    }
+
+    /// The names that endpoints were given and do not have, with who has them.
+    pub fn lost(&self) -> &[LostName] {
+        &self.index.lost
     }
 
     /// How many endpoints have names here.

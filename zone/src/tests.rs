@@ -382,6 +382,44 @@ fn a_name_is_not_lost_to_an_alias_and_means_a_service_of_that_name_too() {
 }
 
 #[test]
+fn a_name_that_is_answered_with_somebody_else_is_told_with_both() {
+    let mut lab = Lab::new(&["10.10.0.0/24"]);
+    let alias = |name: &str| vec![name.parse().expect("a name")];
+    lab.endpoint(1, "db", &["10.10.0.5"], |_| {});
+    lab.endpoint(2, "thief", &["10.10.0.6"], |e| e.aliases = alias("db"));
+    for (node, last) in [(1, 7), (2, 8)] {
+        lab.endpoint(node, &format!("web-{last}"), &[&format!("10.10.0.{last}")], |e| {
+            e.service = Some("web".parse().expect("a name"));
+            e.aliases = alias("www");
+        });
+    }
+    lab.endpoint(2, "web", &["10.10.0.9"], |e| e.aliases = alias("tasks"));
+    assert_eq!(
+        lost(&lab),
+        ["thief: db is db"],
+        "aliases of one service, and one named like it, have what they were given"
+    );
+    lab.endpoint(1, "other", &["10.10.0.10"], |e| {
+        e.aliases = alias("www");
+        e.claim = 9;
+    });
+    assert_eq!(lost(&lab), ["thief: db is db", "web-7: www is other", "web-8: www is other"]);
+    lab.set_state(2, NodeState::Dead);
+    assert_eq!(lost(&lab), ["web-7: www is other"], "a node that does not answer has no names");
+}
+
+fn lost(lab: &Lab) -> Vec<String> {
+    let zone = lab.zone();
+    let mut lost: Vec<_> = zone
+        .lost()
+        .iter()
+        .map(|lost| format!("{}: {} is {}", lost.endpoint, lost.name, lost.holder))
+        .collect();
+    lost.sort();
+    lost
+}
+
+#[test]
 fn an_address_outside_the_networks_subnets_is_never_answered() {
     let mut lab = Lab::new(&["10.10.0.0/24"]);
     lab.endpoint(1, "liar", &["192.168.1.1"], |_| {});

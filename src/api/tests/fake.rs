@@ -285,6 +285,7 @@ impl Backend for Fake {
                     addresses,
                     node: "n1".parse().unwrap(),
                     state: EndpointState::Up,
+                    names_lost: BTreeMap::new(),
                     spoofed: None,
                     dropped: BTreeMap::new(),
                     queries_dropped: None,
