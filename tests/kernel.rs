@@ -215,6 +215,7 @@ async fn an_attach_that_fails_half_way_leaves_nothing() {
     taken.ifname = "lo".to_owned();
     let error = node.kernel.attach(want.id, &taken).await.expect_err("is refused");
     assert!(matches!(error, KernelError::InterfaceExists { .. }), "{error}");
+    assert!(error.to_string().ends_with("such as --ifname lo1"), "{error}");
     assert_eq!((ip(&container, "addr"), node.inside(want.id, "link")), before);
 }
 

@@ -112,11 +112,14 @@ pub fn search_domain(network: &NetworkName) -> String {
     format!("{network}.{DOMAIN}")
 }
 
+/// What every `resolv.conf` begins with that lanmesh wrote.
+pub const RESOLV_CONF_MARK: &str = "# Written by lanmesh.\n";
+
 /// The text of a `resolv.conf` for an endpoint of a network with these gateways.
 ///
 /// `ndots:2` lets `tasks.web` and `1.web` be found through the search domain without asking anybody outside.
 pub fn resolv_conf(network: &NetworkName, gateways: &[IpAddr]) -> String {
-    let mut text = format!("# Written by lanmesh.\nsearch {}\n", search_domain(network));
+    let mut text = format!("{RESOLV_CONF_MARK}search {}\n", search_domain(network));
     // glibc takes the first three (MAXNS).
     for gateway in gateways.iter().take(3) {
         text.push_str(&format!("nameserver {gateway}\n"));

@@ -19,7 +19,7 @@ mod server;
 mod service;
 mod shares;
 
-pub use config::{DnsConfig, Limits, Served, resolv_conf, search_domain};
+pub use config::{DnsConfig, Limits, RESOLV_CONF_MARK, Served, resolv_conf, search_domain};
 pub use counters::Counters;
 pub use error::DnsError;
 pub use forward::without_resolvers;

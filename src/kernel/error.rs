@@ -43,12 +43,17 @@ pub enum KernelError {
     #[error(transparent)]
     Named(#[from] NamespaceError),
     /// The interface name is taken in the endpoint's namespace.
-    #[error("there is already an interface {ifname} in {place}: choose another with --ifname")]
+    #[error(
+        "there is already an interface {ifname} in {place}: choose another with --ifname{}",
+        free.iter().map(|free| format!(", such as --ifname {free}")).collect::<String>()
+    )]
     InterfaceExists {
         /// The name.
         ifname: String,
         /// The namespace, as the caller named it.
         place: String,
+        /// A name of the same kind that is free there, if one could be found.
+        free: Option<String>,
     },
     /// The interface name is empty, longer than 15 bytes, or has a character the kernel refuses.
     #[error(

@@ -115,14 +115,12 @@ async fn create(
     far: &Far,
     port: &DesiredPort,
 ) -> Result<(), KernelError> {
-    let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd())).await;
-    created.map_err(|failure| match failure {
+    match room.session().create_link(links::new_port(port, bridge, far.netns.fd())).await {
+        Ok(()) => {}
         // Our own end's name was free just now.
-        Failure::Refused(Errno::EEXIST) => {
-            KernelError::InterfaceExists { ifname: port.ifname.clone(), place: far.place.clone() }
-        }
-        failure => failure.doing(format!("make the interface of {}", port.name)),
-    })?;
+        Err(Failure::Refused(Errno::EEXIST)) => return Err(far.interface_exists(&port.ifname).await),
+        Err(failure) => return Err(failure.doing(format!("make the interface of {}", port.name))),
+    }
     let finished = async {
         let gone = || KernelError::Broken { what: format!("make the interface of {}", port.name) };
         let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
@@ -226,6 +224,16 @@ impl Far {
         };
         let session = Session::open(&netns).await?;
         Ok(Self { netns, session, place, container, addressed })
+    }
+
+    /// That there is an interface of that name, with the next name of its kind that is free.
+    async fn interface_exists(&self, ifname: &str) -> KernelError {
+        let links = self.session.links().await.unwrap_or_default();
+        let stem = ifname.trim_end_matches(|last: char| last.is_ascii_digit());
+        let further = (1..=links.len() + 1).map(|number| format!("{stem}{number}"));
+        let mut free = further.filter(|name| links.iter().all(|link| link.name != *name));
+        let free = free.next().filter(|name| check_ifname(name).is_ok());
+        KernelError::InterfaceExists { ifname: ifname.to_owned(), place: self.place.clone(), free }
     }
 
     /// The index here of the other end of `near`, if it is here.
