@@ -146,12 +146,15 @@ mod tests {
         for name in ["empty", "ours", "theirs"] {
             std::fs::create_dir(files.path().join(name)).unwrap();
         }
-        std::fs::write(files.path().join("ours/resolv.conf"), dns::resolv_conf(&"net".parse().unwrap(), &[])).unwrap();
+        std::fs::write(files.path().join("ours/resolv.conf"), dns::resolv_conf(&"net".parse().unwrap(), &[]))
+            .unwrap();
         std::fs::write(files.path().join("theirs/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
         let of = |netns: &str| of_named_namespace(files.path(), netns.as_ref());
         assert_eq!(of("/run/netns/empty"), Some(files.path().join("empty/resolv.conf")));
         assert_eq!(of("/var/run/netns/ours"), Some(files.path().join("ours/resolv.conf")));
-        for other in ["/run/netns/theirs", "/run/netns/absent", "/run/netns", "/run/netns/empty/x", "/proc/1/ns/net"] {
+        for other in
+            ["/run/netns/theirs", "/run/netns/absent", "/run/netns", "/run/netns/empty/x", "/proc/1/ns/net"]
+        {
             assert_eq!(of(other), None, "{other}");
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use nix::errno::Errno;
 
 use super::bulk;
@@ -24,10 +25,13 @@ pub(super) async fn add(inner: &Inner, room: &Room, port: &DesiredPort) -> Resul
     check_ifname(&port.ifname)?;
     // One at a time: what another attach has not finished yet looks like what a crash left.
     let _alone = inner.ports.lock().await;
-    let bridge = room.bridge().await?;
-    match near_end(room, &port.name).await? {
+    // What does not wait for each other is asked at once: the way to the kernel and back is what most of it takes.
+    let far = Far::open(&inner.own, port);
+    let (bridge, near, far) = tokio::join!(room.bridge(), near_end(room, &port.name), far);
+    let bridge = bridge?;
+    match near? {
         Some(near) if near.endpoint().as_ref() == Some(&port.name) => {
-            let far = Far::open(&inner.own, port).await?;
+            let far = far?;
             let index = far.index_of_peer(&near).await?;
             // What was offered may be anywhere by now, and be looked at from its near end alone.
             if index.is_some() || !far.addressed {
@@ -36,12 +40,14 @@ pub(super) async fn add(inner: &Inner, room: &Room, port: &DesiredPort) -> Resul
             }
             // It leads elsewhere: another container takes the endpoint over.
             delete_near(inner, room, &near).await?;
+            create(inner, room, bridge, &far, port).await
         }
-        Some(unfinished) => delete_near(inner, room, &unfinished).await?,
-        None => {}
+        Some(unfinished) => {
+            delete_near(inner, room, &unfinished).await?;
+            create(inner, room, bridge, &far?, port).await
+        }
+        None => create(inner, room, bridge, &far?, port).await,
     }
-    let far = Far::open(&inner.own, port).await?;
-    create(inner, room, bridge, &far, port).await
 }
 
 /// Removes the interface; one that is gone already is no error.
@@ -115,7 +121,10 @@ async fn create(
     far: &Far,
     port: &DesiredPort,
 ) -> Result<(), KernelError> {
-    match room.session().create_link(links::new_port(port, bridge, far.netns.fd())).await {
+    // Asked in this order, and the kernel answers in the order in which it is asked.
+    let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd()));
+    let (created, near) = tokio::join!(biased; created, near_end(room, &port.name));
+    match created {
         Ok(()) => {}
         // Our own end's name was free just now.
         Err(Failure::Refused(Errno::EEXIST)) => return Err(far.interface_exists(&port.ifname).await),
@@ -123,14 +132,16 @@ async fn create(
     }
     let finished = async {
         let gone = || KernelError::Broken { what: format!("make the interface of {}", port.name) };
-        let near = near_end(room, &port.name).await?.ok_or_else(gone)?;
-        let index = far.index_of_peer(&near).await?.ok_or_else(gone)?;
-        pin(room, &near, port).await?;
-        guard(inner, room, port).await?;
+        let near = near?.ok_or_else(gone)?;
+        let (index, ..) =
+            tokio::try_join!(far.index_of_peer(&near), pin(room, &near, port), guard(inner, room, port))?;
+        let index = index.ok_or_else(gone)?;
         if far.addressed {
-            let up = far.session.change_link(links::set_up(index)).await;
-            up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))?;
-            far.address(index, &port.ifname, port).await?;
+            let up = async {
+                let up = far.session.change_link(links::set_up(index)).await;
+                up.map_err(|failure| failure.doing(format!("set {} up", port.ifname)))
+            };
+            tokio::try_join!(biased; up, far.address(index, &port.ifname, port))?;
             carries(room, &port.name).await?;
         }
         // Last: without the mark it is half-made, and pruned by whoever finds it.
@@ -187,9 +198,10 @@ async fn repair(
 }
 
 async fn pin(room: &Room, near: &Link, port: &DesiredPort) -> Result<(), KernelError> {
-    let pinned = room.session().put_neighbour(bulk::pinned(near.index, port.mac)).await;
+    let pinned = room.session().put_neighbour(bulk::pinned(near.index, port.mac));
+    let set = room.session().change_link(links::set_port_for_groups(near.index));
+    let (pinned, set) = tokio::join!(pinned, set);
     pinned.map_err(|failure| failure.doing(format!("pin {} to its port", port.mac)))?;
-    let set = room.session().change_link(links::set_port_for_groups(near.index)).await;
     set.map_err(|failure| failure.doing(format!("set the bridge's port of {}", port.name)))
 }
 
@@ -253,17 +265,16 @@ impl Far {
             let key = format!("ipv6/conf/{ifname}/disable_ipv6");
             self.netns.run(move || set_sysctl(&key, "0")).await??;
         }
-        for address in &port.addresses {
+        let addresses = port.addresses.iter().map(|address| async move {
             let added = self.session.add_address(index, *address).await;
-            added.map_err(|failure| failure.doing(format!("add address {address} to {ifname}")))?;
-        }
+            added.map_err(|failure| failure.doing(format!("add address {address} to {ifname}")))
+        });
         // The node itself has routes of its own, which are none of our business.
-        if self.container && port.addresses.iter().any(ipnetwork::IpNetwork::is_ipv4) {
-            for route in links::routes_to_all(index) {
-                let added = self.session.add_route(route).await;
-                added.map_err(|failure| failure.doing(format!("route what goes to all through {ifname}")))?;
-            }
-        }
-        Ok(())
+        let routed = self.container && port.addresses.iter().any(ipnetwork::IpNetwork::is_ipv4);
+        let routes = links::routes_to_all(index).into_iter().filter(|_| routed).map(|route| async move {
+            let added = self.session.add_route(route).await;
+            added.map_err(|failure| failure.doing(format!("route what goes to all through {ifname}")))
+        });
+        tokio::try_join!(try_join_all(addresses), try_join_all(routes)).map(drop)
     }
 }
