@@ -10,6 +10,7 @@ mod backend;
 mod borrowing;
 mod cleanup;
 mod contests;
+mod counted;
 mod drops;
 mod errors;
 mod find;
@@ -17,6 +18,7 @@ mod fresh;
 mod health;
 mod lending;
 mod mdns_counts;
+mod metrics;
 mod names;
 mod networks;
 mod news;
@@ -49,7 +51,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
+use crate::api::{
+    Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve, serve_metrics,
+};
 use crate::cluster::{adopt, settle_here};
 use crate::config::Config;
 use crate::kernel::{Capability, KernelConfig, KernelError, Linux};
@@ -124,6 +128,9 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let notify = Notify::from_environment();
     notify.ready();
     let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
+    if let Some(address) = agent.context.config.metrics {
+        tokio::spawn(serve_metrics(address, Arc::new(agent.clone()), stop.clone()));
+    }
     // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
     let alive = async || drop(agent.session.read().await);
     tokio::join!(serving, notify.watch(stop, alive));
@@ -170,6 +177,8 @@ struct Agent {
     /// Why it belongs to no cluster any more.
     out: Arc<StdMutex<Option<Out>>>,
     doctor: Fresh<(Vec<Capability>, Vec<String>, Option<String>)>,
+    /// The page of metrics.
+    metrics: Fresh<String>,
     started: Instant,
 }
 
@@ -201,6 +210,7 @@ impl Agent {
             left_over: Arc::new(AtomicBool::new(aside)),
             out: Arc::new(StdMutex::new(out)),
             doctor: Fresh::default(),
+            metrics: Fresh::default(),
             started: Instant::now(),
         };
         if let Some(session) = session {

@@ -5,6 +5,7 @@
 //! end even when the caller hangs up, so an implementation need not guard against being dropped half-way.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use super::error::ApiError;
 use super::events::EventLog;
@@ -29,6 +30,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How the agent is. Answers also without a cluster.
     fn status(&self) -> impl Future<Output = Answer<StatusAnswer>> + Send;
+
+    /// What is counted, as Prometheus reads it. Answers also without a cluster.
+    fn metrics(&self) -> impl Future<Output = Answer<Arc<String>>> + Send;
 
     /// What this machine can do. Answers also without a cluster.
     fn doctor(&self) -> impl Future<Output = Answer<DoctorAnswer>> + Send;

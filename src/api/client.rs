@@ -150,11 +150,13 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<T> {
-        let exchange = async {
-            let response = self.send(method, path, body).await?;
-            let bytes = self.collect(response).await?;
-            serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
-        };
+        let bytes = self.exchange(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
+    }
+
+    /// Sends a request and takes its answer as it is.
+    async fn exchange(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes> {
+        let exchange = async { self.collect(self.send(method, path, body).await?).await };
         tokio::time::timeout(self.timeout, exchange)
             .await
             .unwrap_or_else(|_| Err(ClientError::Late { path: self.path.clone(), after: self.timeout }))
@@ -181,6 +183,12 @@ impl Client {
     /// How the agent is.
     pub async fn status(&self) -> Result<StatusAnswer> {
         self.get("/v1/status").await
+    }
+
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> Result<String> {
+        let bytes = self.exchange(Method::GET, "/v1/metrics", None).await?;
+        String::from_utf8(bytes.into()).map_err(|error| self.broken(error))
     }
 
     /// What the agent's machine can do.

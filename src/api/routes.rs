@@ -86,6 +86,11 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             Shape::one::<StatusAnswer>(),
             |api, _| async move { api.backend.status().await },
         )
+        .text(
+            get("/v1/metrics", "What is counted, as Prometheus reads it"),
+            crate::metrics::CONTENT_TYPE,
+            |api| async move { api.backend.metrics().await },
+        )
         .without_body(
             get("/v1/doctor", "What this machine can do").costly(MINUTES, SECONDS),
             Shape::one::<DoctorAnswer>(),

@@ -35,6 +35,7 @@ mod looking;
 mod looks;
 mod members;
 mod membership;
+mod metrics;
 mod persister;
 mod pki;
 mod refusal;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -104,6 +105,10 @@ fn no_network(name: &NetworkName) -> ApiError {
 impl Backend for Fake {
     fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    async fn metrics(&self) -> Answer<Arc<String>> {
+        Ok(Arc::new("# TYPE a gauge\na 1\n".to_owned()))
     }
 
     async fn status(&self) -> Answer<StatusAnswer> {
