@@ -79,7 +79,7 @@ ROOMS = {
     "reconcile": {"clock", "metrics", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "metrics", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "errno", "health", "reconcile", "rundir", "mdns", "privileges",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }

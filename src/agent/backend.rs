@@ -13,7 +13,7 @@ use crate::api::types::{
     RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
     ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
 };
-use crate::api::{Answer, ApiError, Backend, EventLog};
+use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::dns::without_resolvers;
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
@@ -31,6 +31,10 @@ const PLAN_PATIENCE: Duration = Duration::from_secs(20);
 impl Backend for Agent {
     fn events(&self) -> &EventLog {
         &self.context.events
+    }
+
+    async fn watch(&self, watch: Watch) -> Answer<Watched> {
+        self.begin_to_watch(watch).await
     }
 
     async fn status(&self) -> Answer<StatusAnswer> {

@@ -25,6 +25,7 @@ mod news;
 mod notify;
 mod others;
 mod out;
+mod past;
 mod place;
 mod presence;
 mod problems;
@@ -40,6 +41,7 @@ mod taking;
 mod tests;
 mod traits;
 mod unknown;
+mod watching;
 mod zeroconf;
 
 use std::path::PathBuf;
@@ -61,19 +63,17 @@ use crate::logs;
 use crate::machine;
 use crate::model::{ClusterView, NetworkId, NodeId};
 use crate::rundir::{RunDir, RunDirError};
-use crate::state::{State, StateError};
+use crate::state::{Journal, State, StateError};
 
 use fresh::Fresh;
 use notify::Notify;
 use out::Out;
 use session::Session;
+use watching::Watchers;
 
 pub use cleanup::{Cleanup, Found, cleanup};
 
 pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
-
-/// How many past events are kept for those who ask.
-const PAST_EVENTS: usize = 4096;
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +179,9 @@ struct Agent {
     doctor: Fresh<(Vec<Capability>, Vec<String>, Option<String>)>,
     /// The page of metrics.
     metrics: Fresh<String>,
+    watchers: Watchers,
+    /// What keeps the events, where they can be kept.
+    journal: Option<Journal>,
     started: Instant,
 }
 
@@ -192,7 +195,8 @@ impl Agent {
             without: config.without.clone(),
             queries_per_s: config.dns_rate,
         })?;
-        let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
+        let (events, journal) = past::open(&config.data_dir);
+        let context = Context { config: Arc::new(config), state, kernel, events };
         let out = Out::load(&context.state)?;
         let aside = out.as_ref().is_some_and(Out::is_aside);
         if let Some(out) = out.as_ref().filter(|_| aside) {
@@ -211,6 +215,8 @@ impl Agent {
             out: Arc::new(StdMutex::new(out)),
             doctor: Fresh::default(),
             metrics: Fresh::default(),
+            journal,
+            watchers: Watchers::default(),
             started: Instant::now(),
         };
         if let Some(session) = session {
@@ -325,6 +331,9 @@ impl Agent {
         let _changing = self.changing.lock().await;
         if let Some(session) = self.session.write().await.take() {
             session.suspend().await;
+        }
+        if let Some(journal) = self.journal.clone() {
+            let _ = tokio::task::spawn_blocking(move || journal.flush()).await;
         }
     }
 }

@@ -20,7 +20,7 @@ use super::metrics::{Meter, Metered};
 use super::presence::Presence;
 use super::signs::Watched;
 use super::zeroconf::Zeroconf;
-use super::{Context, drops, names, news, subnets, unknown, zeroconf};
+use super::{Context, drops, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -93,6 +93,7 @@ impl Session {
         let underlay = context.kernel.underlay(advertise.ip(), Vec::new()).await?;
         let common = common(context, underlay.mtu);
         let cluster = Cluster::create(InitConfig { common, name, advertise }).await?;
+        watching::entered(context)?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
     }
 
@@ -104,6 +105,7 @@ impl Session {
             common.underlay_mtu = context.kernel.underlay(advertise.ip(), Vec::new()).await?.mtu;
         }
         let cluster = Cluster::join(JoinConfig { common, name, token, manager, advertise, index }).await?;
+        watching::entered(context)?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
     }
 
@@ -154,6 +156,7 @@ impl Session {
                 Err(error) => tracing::warn!(%error, "the underlay is not up yet"),
             }
         }
+        cluster.tell_events(watching::teller(context)?);
         let settings = Settings {
             vxlan_port: context.config.vxlan_port,
             wireguard_port: context.config.wireguard_port,

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::error::ApiError;
-use super::events::EventLog;
+use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
     EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
@@ -27,6 +27,9 @@ pub type Answer<T> = Result<T, ApiError>;
 pub trait Backend: Send + Sync + 'static {
     /// Where this agent's events are; the server serves `/v1/events` from it.
     fn events(&self) -> &EventLog;
+
+    /// What happens on other nodes too. Answers also without a cluster, with what happens on this one.
+    fn watch(&self, watch: Watch) -> impl Future<Output = Answer<Watched>> + Send;
 
     /// How the agent is. Answers also without a cluster.
     fn status(&self) -> impl Future<Output = Answer<StatusAnswer>> + Send;

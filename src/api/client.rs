@@ -413,11 +413,17 @@ impl Client {
 
     /// The events after `since`, or all that are kept; with `follow`, also those that are still to come.
     pub async fn events(&self, since: Option<u64>, follow: bool) -> Result<EventStream> {
-        let mut path = format!("/v1/events?follow={follow}");
-        if let Some(since) = since {
-            path.push_str(&format!("&since={since}"));
-        }
-        let response = self.send(Method::GET, &path, None).await?;
+        let since = since.map_or_else(String::new, |since| format!("&since={since}"));
+        self.stream(&format!("/v1/events?follow={follow}{since}")).await
+    }
+
+    /// What happened on the node with this name, or `self`, or `all`, no longer ago than `since_ms`.
+    pub async fn watch(&self, node: &str, since_ms: u64, follow: bool) -> Result<EventStream> {
+        self.stream(&format!("/v1/events?follow={follow}&node={node}&since_ms={since_ms}")).await
+    }
+
+    async fn stream(&self, path: &str) -> Result<EventStream> {
+        let response = self.send(Method::GET, path, None).await?;
         Ok(EventStream { client: self.clone(), body: response.into_body(), read: BytesMut::new() })
     }
 }

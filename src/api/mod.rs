@@ -28,7 +28,7 @@ pub mod types;
 pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
-pub use events::{Event, EventKind, EventLog, EventObject};
+pub use events::{Event, EventKind, EventLog, EventObject, Watch, Watched};
 pub use listener::{BindError, Socket};
 pub use scrape::serve_metrics;
 pub use server::{Limits, serve};

@@ -52,6 +52,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod told;
 mod trust;
 mod v2;
 mod version;
@@ -69,4 +70,5 @@ pub use looks::Look;
 pub use refusal::Refusal;
 pub use store::{adopt, settle_here};
 pub use timing::Timing;
+pub use told::{Tell, Told, ToldEvent, Untold};
 pub use version::{Apart, Protocols};

@@ -42,6 +42,7 @@ impl Agent {
             "Whether this node belongs to a cluster; if not, the rest is absent.",
         )
         .value(u8::from(session.is_some()));
+        self.context.events.collect(&mut page);
         let Some(session) = session else { return page.into_text() };
         let view = session.view();
         let networks = labels(&view);
