@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,6 +81,8 @@ pub struct Config {
     pub dns_ttl: Duration,
     /// How many queries a second each endpoint may send to its name server while others ask too.
     pub dns_rate: u32,
+    /// Where metrics can be read by whoever reaches it; at the socket they can be read anyway.
+    pub metrics: Option<SocketAddr>,
     /// The resolver configuration that says where names from outside are asked for.
     pub resolv_conf: PathBuf,
     /// Which versions of the cluster's protocol are spoken: others than this release's to try out two side by side.
@@ -133,6 +136,7 @@ impl Default for Config {
             log_format: LogFormat::Text,
             dns_ttl: Duration::from_secs(5),
             dns_rate: 20_000,
+            metrics: None,
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             protocols: Protocols::SPOKEN,
             unknown_kind: None,
@@ -202,6 +206,7 @@ struct Written {
     log_format: Option<LogFormat>,
     dns_ttl_s: Option<Spanned<i64>>,
     dns_rate: Option<Spanned<i64>>,
+    metrics: Option<Spanned<String>>,
     resolv_conf: Option<Spanned<PathBuf>>,
 }
 
@@ -279,6 +284,13 @@ impl Source<'_> {
             return Ok(Some(path));
         }
         Err(self.error(at, Some(key), format!("{} is not an absolute path", path.display())))
+    }
+
+    /// The address under `key`, with its port.
+    fn address(&self, key: &str, written: Spanned<String>) -> Result<SocketAddr, ConfigError> {
+        let (at, text) = (written.span().start, written.into_inner());
+        let bad = || self.error(at, Some(key), format!("{text:?} is not IP:PORT, such as 127.0.0.1:9642"));
+        text.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(bad)
     }
 
     fn group(&self, written: Spanned<WrittenGroup>) -> Result<u32, ConfigError> {
@@ -421,6 +433,7 @@ impl Config {
                 .number("dns_ttl_s", written.dns_ttl_s, 0..=i64::from(DNS_TTL_MAX))?
                 .map_or(default.dns_ttl, Duration::from_secs),
             dns_rate: source.number("dns_rate", written.dns_rate, DNS_RATES)?.unwrap_or(default.dns_rate),
+            metrics: written.metrics.map(|metrics| source.address("metrics", metrics)).transpose()?,
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             protocols: default.protocols,
             unknown_kind: None,
@@ -471,10 +484,10 @@ mod tests {
         let known: Vec<&str> = unknown.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
         assert!(known.len() > 10, "{unknown}");
         assert!(known.iter().all(|key| keys.contains(key)), "{known:?} are not all in {keys:?}");
-        // The one that has no default says so.
+        // Those that have no default say so.
         let with_all: String = text
             .lines()
-            .filter(|line| !line.starts_with("#write_group"))
+            .filter(|line| !["#write_group", "#metrics"].iter().any(|key| line.starts_with(key)))
             .map(|line| match line.strip_prefix('#') {
                 Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => format!("{rest}\n"),
                 _ => format!("{line}\n"),
@@ -503,6 +516,7 @@ mod tests {
             log_format = "json"
             dns_ttl_s = 0
             dns_rate = 100
+            metrics = "[::1]:9642"
             resolv_conf = "/c"
             "#,
         )
@@ -525,6 +539,7 @@ mod tests {
             log_format: LogFormat::Json,
             dns_ttl: Duration::ZERO,
             dns_rate: 100,
+            metrics: "[::1]:9642".parse().ok(),
             resolv_conf: "/c".into(),
             protocols: Protocols::SPOKEN,
             unknown_kind: None,
@@ -550,6 +565,8 @@ mod tests {
             ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),
             ("dns_rate = 99", &[":1: dns_rate: 99 is not 100 to 1000000"]),
             ("resolv_conf = \"resolv.conf\"", &[":1: resolv_conf: "]),
+            ("metrics = \":9642\"", &[":1: metrics: \":9642\" is not IP:PORT"]),
+            ("metrics = \"127.0.0.1:0\"", &[":1: metrics: "]),
             ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
             ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
             ("write_group = -1", &[":1: write_group: "]),

@@ -19,6 +19,7 @@ pub mod local;
 pub mod logs;
 pub mod machine;
 pub mod mdns;
+pub mod metrics;
 pub mod namespace;
 pub mod privileges;
 pub mod reconcile;

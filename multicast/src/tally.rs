@@ -61,6 +61,11 @@ impl Tally {
         self.last = counted;
     }
 
+    /// Every group of which something was counted.
+    pub fn iter(&self) -> impl Iterator<Item = (&GroupAddr, &GroupTally)> {
+        self.groups.iter()
+    }
+
     /// What was counted of a group; `None`: nothing.
     pub fn of(&self, group: GroupAddr) -> Option<&GroupTally> {
         self.groups.get(&group)

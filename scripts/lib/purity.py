@@ -40,6 +40,7 @@ PURE = [
     "src/dns/limit.rs",
     "src/dns/shares.rs",
     "src/health",
+    "src/metrics",
 ]
 
 IMPURE = re.compile(
@@ -60,6 +61,7 @@ ROOMS = {
     "fault": set(),
     "logs": set(),
     "machine": set(),
+    "metrics": set(),
     "rundir": {"errno"},
     "state": {"errno", "fault"},
     "config": {"cluster", "errno", "model", "mesh"},
@@ -67,19 +69,19 @@ ROOMS = {
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
     "health": {"cluster", "model"},
-    "cluster": {"clock", "errno", "model", "state", "mesh"},
-    "dns": {"errno", "message", "model", "namespace", "zone"},
+    "cluster": {"clock", "errno", "metrics", "model", "state", "mesh"},
+    "dns": {"errno", "message", "metrics", "model", "namespace", "zone"},
     "docker": {"api", "model"},
     "runtimes": {"api", "beneath", "config", "dns", "docker", "model", "namespace"},
     "mdns": {"namespace", "zeroconf"},
     "local": {"model", "namespace", "state"},
-    "api": {"clock", "errno", "logs", "model", "config"},
-    "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
+    "api": {"clock", "errno", "logs", "metrics", "model", "config"},
+    "reconcile": {"clock", "metrics", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
-        "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges",
+        "clock", "logs", "metrics", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
+        "local", "machine", "api", "errno", "health", "reconcile", "rundir", "mdns", "privileges",
     },
-    "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
+    "cli": {"beneath", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }
 
 

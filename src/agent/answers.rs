@@ -13,7 +13,7 @@ use crate::api::types::{
 use crate::cluster::{Members, NetworkGroups, Stats};
 use crate::dns::{self, search_domain};
 use crate::health::Problem;
-use crate::kernel::{Capability, DropKind, PortDrops};
+use crate::kernel::{Capability, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
@@ -129,12 +129,6 @@ pub fn counters(
 pub fn port_drops(drops: &PortDrops) -> BTreeMap<String, u64> {
     let some = drops.iter().filter(|(_, count)| **count > 0);
     some.map(|(kind, count)| (kind.name().to_owned(), *count)).collect()
-}
-
-/// What was dropped at all ports, as counters.
-pub fn all_port_drops(drops: &PortDrops) -> BTreeMap<String, u64> {
-    let count = |kind: DropKind| drops.get(&kind).copied().unwrap_or(0);
-    DropKind::ALL.iter().map(|kind| (format!("port_dropped_{}", kind.name()), count(*kind))).collect()
 }
 
 fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {

@@ -1,5 +1,6 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::api::types::{
     RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
     ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
 };
-use crate::api::{Answer, ApiError, Backend, EventLog};
+use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::dns::without_resolvers;
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
@@ -26,12 +27,14 @@ const DOCTOR_AGE: Duration = Duration::from_secs(10);
 const DOCTOR_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a dry run may take, with what it waits for.
 const PLAN_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the cluster may take to say who its manager is, before what it said last counts.
-const MANAGER_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Backend for Agent {
     fn events(&self) -> &EventLog {
         &self.context.events
+    }
+
+    async fn watch(&self, watch: Watch) -> Answer<Watched> {
+        self.begin_to_watch(watch).await
     }
 
     async fn status(&self) -> Answer<StatusAnswer> {
@@ -79,11 +82,17 @@ impl Backend for Agent {
                 .chain(session.tunnel_problems().into_values())
                 .collect(),
         };
-        let (counted, age) = session.kernel_counters().await;
+        let (counted, age) = session.counted().await;
         status.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        status.counters = answers::counters(&session.cluster.stats(), &session.dns.counters(), counted);
+        status.counters =
+            answers::counters(&session.cluster.stats(), &session.dns.counters(), counted.by_name());
         status.mdns = session.mdns.by_network();
         Ok(status)
+    }
+
+    async fn metrics(&self) -> Answer<Arc<String>> {
+        let late = || ApiError::unavailable("the metrics are not there in time").hint("try again");
+        self.page().await.ok_or_else(late)
     }
 
     async fn doctor(&self) -> Answer<DoctorAnswer> {
@@ -131,7 +140,7 @@ impl Backend for Agent {
             let view = session.view();
             let at = |me: &Node| advertise.is_none_or(|advertise| me.address == advertise);
             let same = view.myself().is_some_and(|me| me.name == name && at(me));
-            if !same || manager(&session).await != Some(view.me) {
+            if !same || session.manager_known().await != Some(view.me) {
                 return Err(member_already(&session, &view));
             }
             return token(&session).await;
@@ -242,7 +251,7 @@ impl Backend for Agent {
     async fn nodes(&self) -> Answer<Vec<NodeAnswer>> {
         let session = self.session().await?;
         let view = session.view();
-        let manager = manager(&session).await;
+        let manager = session.manager_known().await;
         let mut nodes: Vec<_> =
             view.nodes.values().map(|node| session.node_answer(&view, node, manager)).collect();
         session.say_paths(&view, nodes.iter_mut());
@@ -257,7 +266,7 @@ impl Backend for Agent {
             ApiError::not_found(format!("no node is named {node}"))
                 .hint("`lanmesh node ls` shows those that exist")
         })?;
-        let mut answer = session.node_answer(&view, found, manager(&session).await);
+        let mut answer = session.node_answer(&view, found, session.manager_known().await);
         session.say_paths(&view, std::iter::once(&mut answer));
         Ok(answer)
     }
@@ -506,16 +515,6 @@ async fn token(session: &Session) -> Answer<TokenAnswer> {
     Ok(TokenAnswer::new(token, address))
 }
 
-/// Who hands out indexes, as far as it is known.
-async fn manager(session: &Session) -> Option<NodeId> {
-    let find = || {
-        let cluster = session.cluster.clone();
-        async move { cluster.manager().await.ok().flatten().map(|(id, _)| id) }
-    };
-    let found = session.manager.get(Duration::ZERO, MANAGER_PATIENCE, find).await;
-    found.and_then(|(manager, _)| *manager)
-}
-
 async fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer> {
     let me = view.myself().ok_or_else(|| ApiError::unavailable("this node is just leaving its cluster"))?;
     Ok(ClusterAnswer {
@@ -524,7 +523,7 @@ async fn cluster(session: &Session, view: &ClusterView) -> Answer<ClusterAnswer>
         node_id: me.id,
         index: me.index,
         address: me.address,
-        manager: manager(session).await == Some(me.id),
+        manager: session.manager_known().await == Some(me.id),
     })
 }
 

@@ -43,6 +43,11 @@ impl<T> Drop for Running<T> {
 }
 
 impl<T: Send + Sync + 'static> Fresh<T> {
+    /// What was found out last, however old it is.
+    pub fn last(&self) -> Option<Arc<T>> {
+        self.0.last.borrow().as_ref().map(|(_, found)| Arc::clone(found))
+    }
+
     /// What was found out no longer than `max_age` ago, or is now by `find`, which takes as long as it takes; after
     /// `patience` what was found last, if anything, with its age.
     pub async fn get<F>(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::metrics::{Collect, Page};
 use crate::model::{NetworkId, NetworkName};
 use crate::zeroconf::Counters;
 
@@ -35,6 +36,52 @@ impl MdnsCounts {
     /// By network, and by the name of what was counted.
     pub fn by_network(&self) -> BTreeMap<NetworkName, BTreeMap<String, u64>> {
         self.lock().values().map(|(name, counters)| (name.clone(), by_name(counters))).collect()
+    }
+}
+
+impl Collect for MdnsCounts {
+    fn collect(&self, page: &mut Page) {
+        // Of two networks with one name, which a cut may leave, one is told.
+        let counted: BTreeMap<NetworkName, Counters> = self.lock().values().cloned().collect();
+        let mut packets =
+            page.counter("lanmesh_mdns_packets_total", "Packets of mDNS that the agent took and sent.");
+        for (network, counters) in &counted {
+            packets.sample(&[("network", network.as_str()), ("direction", "received")], counters.received);
+            packets.sample(&[("network", network.as_str()), ("direction", "sent")], counters.sent);
+        }
+        let mut messages =
+            page.counter("lanmesh_mdns_messages_total", "Messages of mDNS of endpoints that were looked at.");
+        for (network, counters) in &counted {
+            messages.sample(&[("network", network.as_str()), ("kind", "query")], counters.queries);
+            messages.sample(&[("network", network.as_str()), ("kind", "response")], counters.responses);
+        }
+        let help = "Packets and records of mDNS that were dropped, by why.";
+        let mut dropped = page.counter("lanmesh_mdns_dropped_total", help);
+        for (network, counters) in &counted {
+            for (why, count) in &counters.discarded {
+                let reason = why.as_str().replace('-', "_");
+                dropped.sample(&[("network", network.as_str()), ("reason", &reason)], count);
+            }
+        }
+        let help = "What was not said since somebody else had: answers (suppressed) and questions (unasked).";
+        let mut spared = page.counter("lanmesh_mdns_spared_total", help);
+        for (network, counters) in &counted {
+            spared.sample(&[("network", network.as_str()), ("kind", "suppressed")], counters.suppressed);
+            spared.sample(&[("network", network.as_str()), ("kind", "unasked")], counters.unasked);
+        }
+        let help =
+            "Records that were doubted, names that were defended, had to be changed, or were another's.";
+        let mut conflicts = page.counter("lanmesh_mdns_conflicts_total", help);
+        for (network, counters) in &counted {
+            for (kind, count) in [
+                ("doubted", counters.doubted),
+                ("defended", counters.conflicts),
+                ("renamed", counters.renamed),
+                ("contested", counters.contested),
+            ] {
+                conflicts.sample(&[("network", network.as_str()), ("kind", kind)], count);
+            }
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod backend;
 mod borrowing;
 mod cleanup;
 mod contests;
+mod counted;
 mod drops;
 mod errors;
 mod find;
@@ -18,12 +19,14 @@ mod health;
 mod lending;
 mod mdns_counts;
 mod nameless;
+mod metrics;
 mod names;
 mod networks;
 mod news;
 mod notify;
 mod others;
 mod out;
+mod past;
 mod place;
 mod presence;
 mod problems;
@@ -39,6 +42,7 @@ mod taking;
 mod tests;
 mod traits;
 mod unknown;
+mod watching;
 mod zeroconf;
 
 use std::path::PathBuf;
@@ -50,7 +54,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
+use crate::api::{
+    Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve, serve_metrics,
+};
 use crate::cluster::{adopt, settle_here};
 use crate::config::Config;
 use crate::kernel::{Capability, KernelConfig, KernelError, Linux};
@@ -58,19 +64,17 @@ use crate::logs;
 use crate::machine;
 use crate::model::{ClusterView, NetworkId, NodeId};
 use crate::rundir::{RunDir, RunDirError};
-use crate::state::{State, StateError};
+use crate::state::{Journal, State, StateError};
 
 use fresh::Fresh;
 use notify::Notify;
 use out::Out;
 use session::Session;
+use watching::Watchers;
 
 pub use cleanup::{Cleanup, Found, cleanup};
 
 pub use crate::kernel::wireguard::{ProcessError, serve as serve_wireguard};
-
-/// How many past events are kept for those who ask.
-const PAST_EVENTS: usize = 4096;
 
 /// Why the agent could not start.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +129,9 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let notify = Notify::from_environment();
     notify.ready();
     let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
+    if let Some(address) = agent.context.config.metrics {
+        tokio::spawn(serve_metrics(address, Arc::new(agent.clone()), stop.clone()));
+    }
     // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
     let alive = async || drop(agent.session.read().await);
     tokio::join!(serving, notify.watch(stop, alive));
@@ -171,6 +178,11 @@ struct Agent {
     /// Why it belongs to no cluster any more.
     out: Arc<StdMutex<Option<Out>>>,
     doctor: Fresh<(Vec<Capability>, Vec<String>, Option<String>)>,
+    /// The page of metrics.
+    metrics: Fresh<String>,
+    watchers: Watchers,
+    /// What keeps the events, where they can be kept.
+    journal: Option<Journal>,
     started: Instant,
 }
 
@@ -184,7 +196,8 @@ impl Agent {
             without: config.without.clone(),
             queries_per_s: config.dns_rate,
         })?;
-        let context = Context { config: Arc::new(config), state, kernel, events: EventLog::new(PAST_EVENTS) };
+        let (events, journal) = past::open(&config.data_dir);
+        let context = Context { config: Arc::new(config), state, kernel, events };
         let out = Out::load(&context.state)?;
         let aside = out.as_ref().is_some_and(Out::is_aside);
         if let Some(out) = out.as_ref().filter(|_| aside) {
@@ -202,6 +215,9 @@ impl Agent {
             left_over: Arc::new(AtomicBool::new(aside)),
             out: Arc::new(StdMutex::new(out)),
             doctor: Fresh::default(),
+            metrics: Fresh::default(),
+            journal,
+            watchers: Watchers::default(),
             started: Instant::now(),
         };
         if let Some(session) = session {
@@ -316,6 +332,9 @@ impl Agent {
         let _changing = self.changing.lock().await;
         if let Some(session) = self.session.write().await.take() {
             session.suspend().await;
+        }
+        if let Some(journal) = self.journal.clone() {
+            let _ = tokio::task::spawn_blocking(move || journal.flush()).await;
         }
     }
 }

@@ -2,38 +2,45 @@
 //!
 //! Owns the order in which the parts come up and go down. Does not own what any of them does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
+use super::counted::Counted;
 use super::fresh::Fresh;
 use super::health::{Health, Sources};
 use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
+use super::metrics::{Meter, Metered};
 use super::presence::Presence;
 use super::signs::Watched;
 use super::zeroconf::Zeroconf;
-use super::{Context, answers, drops, nameless, names, news, subnets, unknown, zeroconf};
+use super::{Context, drops, nameless, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
 use crate::dns::{Dns, DnsConfig, Limits};
-use crate::kernel::{Linux, PortDrops, Underlay};
+use crate::kernel::{Linux, Underlay};
 use crate::local::Local;
 use crate::machine;
-use crate::model::{NetworkId, NodeId, NodeIndex, NodeName};
+use crate::model::{NodeId, NodeIndex, NodeName};
 use crate::multicast;
 use crate::reconcile::{self, Reconciler, SeenUnderlay, Settings, remembered_keys, vanished, vteps};
 
-/// How old what the kernel counted may be, and how long it is waited for what is newer.
+/// How old what the kernel counted may be: so much, or so many times as long as it takes to count it, up to this.
 const COUNTERS_AGE: Duration = Duration::from_millis(200);
-const COUNTERS_PATIENCE: Duration = Duration::from_millis(500);
+const COUNTERS_SHARE: u32 = 200;
+const COUNTERS_AGE_MAX: Duration = Duration::from_secs(10);
+/// How long it is waited for what is newer, and for what the kernel says first.
+const COUNTERS_PATIENCE: Duration = Duration::from_millis(10);
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the cluster may take to say who its manager is, before what it said last counts.
+const MANAGER_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A node's time in one cluster.
 pub struct Session {
@@ -49,8 +56,11 @@ pub struct Session {
     pub presence: Presence,
     /// Whether frames pass to the others.
     pub health: Health,
-    /// What the kernel counted, by name.
-    pub counted: Fresh<BTreeMap<String, u64>>,
+    /// What the kernel dropped.
+    pub(super) counted: Fresh<Counted>,
+    /// What passed, and what was measured of it before.
+    pub(super) metered: Fresh<Metered>,
+    pub(super) meter: Arc<Mutex<Meter>>,
     /// Who hands out indexes, as far as it is known.
     pub manager: Fresh<Option<NodeId>>,
     /// What borrows addresses for this node.
@@ -83,6 +93,7 @@ impl Session {
         let underlay = context.kernel.underlay(advertise.ip(), Vec::new()).await?;
         let common = common(context, underlay.mtu);
         let cluster = Cluster::create(InitConfig { common, name, advertise }).await?;
+        watching::entered(context)?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
     }
 
@@ -94,6 +105,7 @@ impl Session {
             common.underlay_mtu = context.kernel.underlay(advertise.ip(), Vec::new()).await?.mtu;
         }
         let cluster = Cluster::join(JoinConfig { common, name, token, manager, advertise, index }).await?;
+        watching::entered(context)?;
         Self::start(context, cluster, Local::load(context.state.clone())?).await
     }
 
@@ -144,6 +156,7 @@ impl Session {
                 Err(error) => tracing::warn!(%error, "the underlay is not up yet"),
             }
         }
+        cluster.tell_events(watching::teller(context)?);
         let settings = Settings {
             vxlan_port: context.config.vxlan_port,
             wireguard_port: context.config.wireguard_port,
@@ -220,6 +233,8 @@ impl Session {
             presence,
             health,
             counted: Fresh::default(),
+            metered: Fresh::default(),
+            meter: Arc::default(),
             manager: Fresh::default(),
             borrowing,
             planned: Fresh::default(),
@@ -273,13 +288,28 @@ impl Session {
         &self.context.kernel
     }
 
-    /// What the kernel counted, by name, and how old that is. Does not wait for a kernel that hangs.
-    pub async fn kernel_counters(&self) -> (BTreeMap<String, u64>, Duration) {
-        let count = || count_in_kernel(self.kernel().clone(), self.reconciler.present());
-        match self.counted.get(COUNTERS_AGE, COUNTERS_PATIENCE, count).await {
-            Some((counted, age)) => (counted.as_ref().clone(), age),
-            None => (BTreeMap::new(), self.started.elapsed()),
-        }
+    /// What the kernel counted, and how old that is. Does not wait for a kernel that hangs, and waits hardly where something is
+    /// known. To ask anew takes a small part of the time, however much there is to count.
+    pub async fn counted(&self) -> (Arc<Counted>, Duration) {
+        let last = self.counted.last();
+        let (took, patience) = match &last {
+            Some(last) => (last.took, COUNTERS_PATIENCE),
+            None => (Duration::ZERO, FIRST_PATIENCE),
+        };
+        let age = COUNTERS_AGE.max(took * COUNTERS_SHARE).min(COUNTERS_AGE_MAX);
+        let count = || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone());
+        let found = self.counted.get(age, patience, count).await;
+        found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))
+    }
+
+    /// Who hands out indexes, as far as it is known.
+    pub async fn manager_known(&self) -> Option<NodeId> {
+        let find = || {
+            let cluster = self.cluster.clone();
+            async move { cluster.manager().await.ok().flatten().map(|(id, _)| id) }
+        };
+        let found = self.manager.get(Duration::ZERO, MANAGER_PATIENCE, find).await;
+        found.and_then(|(manager, _)| *manager)
     }
 
     async fn halt(&self) {
@@ -340,35 +370,6 @@ fn common(context: &Context, underlay_mtu: u32) -> ClusterConfig {
         machine: machine::id(),
         ..ClusterConfig::new(context.state.clone())
     }
-}
-
-/// What was refused from the underlay, and the DNS queries that were dropped because their endpoint asked too much.
-async fn count_in_kernel(
-    kernel: Linux,
-    present: watch::Receiver<BTreeSet<NetworkId>>,
-) -> BTreeMap<String, u64> {
-    let refused = kernel.refused().await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "what was refused is not counted");
-        Default::default()
-    });
-    let networks = present.borrow().clone();
-    let (mut limited, mut dropped) = (0, PortDrops::default());
-    for network in networks {
-        // One that goes just now has nothing to say.
-        let ports = kernel.port_drops(network).await.unwrap_or_default();
-        for (kind, count) in ports.into_values().flatten() {
-            *dropped.entry(kind).or_default() += count;
-        }
-        limited += kernel.queries_dropped(network).await.unwrap_or_default().values().sum::<u64>();
-    }
-    let counted = [
-        ("underlay_vxlan_refused", refused.vxlan),
-        ("underlay_vxlan_forged", refused.forged),
-        ("underlay_mesh_refused", refused.mesh),
-        ("dns_limited_in_kernel", limited),
-    ];
-    let counted = counted.map(|(name, count)| (name.to_owned(), count));
-    counted.into_iter().chain(answers::all_port_drops(&dropped)).collect()
 }
 
 /// Makes the allocators of the networks that this node has endpoints in, so that what is dropped is remembered.

@@ -5,9 +5,10 @@
 //! end even when the caller hangs up, so an implementation need not guard against being dropped half-way.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use super::error::ApiError;
-use super::events::EventLog;
+use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
     EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
@@ -27,8 +28,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Where this agent's events are; the server serves `/v1/events` from it.
     fn events(&self) -> &EventLog;
 
+    /// What happens on other nodes too. Answers also without a cluster, with what happens on this one.
+    fn watch(&self, watch: Watch) -> impl Future<Output = Answer<Watched>> + Send;
+
     /// How the agent is. Answers also without a cluster.
     fn status(&self) -> impl Future<Output = Answer<StatusAnswer>> + Send;
+
+    /// What is counted, as Prometheus reads it. Answers also without a cluster.
+    fn metrics(&self) -> impl Future<Output = Answer<Arc<String>>> + Send;
 
     /// What this machine can do. Answers also without a cluster.
     fn doctor(&self) -> impl Future<Output = Answer<DoctorAnswer>> + Send;

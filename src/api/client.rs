@@ -150,11 +150,13 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<T> {
-        let exchange = async {
-            let response = self.send(method, path, body).await?;
-            let bytes = self.collect(response).await?;
-            serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
-        };
+        let bytes = self.exchange(method, path, body).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
+    }
+
+    /// Sends a request and takes its answer as it is.
+    async fn exchange(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Bytes> {
+        let exchange = async { self.collect(self.send(method, path, body).await?).await };
         tokio::time::timeout(self.timeout, exchange)
             .await
             .unwrap_or_else(|_| Err(ClientError::Late { path: self.path.clone(), after: self.timeout }))
@@ -181,6 +183,12 @@ impl Client {
     /// How the agent is.
     pub async fn status(&self) -> Result<StatusAnswer> {
         self.get("/v1/status").await
+    }
+
+    /// What is counted, as Prometheus reads it.
+    pub async fn metrics(&self) -> Result<String> {
+        let bytes = self.exchange(Method::GET, "/v1/metrics", None).await?;
+        String::from_utf8(bytes.into()).map_err(|error| self.broken(error))
     }
 
     /// What the agent's machine can do.
@@ -405,11 +413,17 @@ impl Client {
 
     /// The events after `since`, or all that are kept; with `follow`, also those that are still to come.
     pub async fn events(&self, since: Option<u64>, follow: bool) -> Result<EventStream> {
-        let mut path = format!("/v1/events?follow={follow}");
-        if let Some(since) = since {
-            path.push_str(&format!("&since={since}"));
-        }
-        let response = self.send(Method::GET, &path, None).await?;
+        let since = since.map_or_else(String::new, |since| format!("&since={since}"));
+        self.stream(&format!("/v1/events?follow={follow}{since}")).await
+    }
+
+    /// What happened on the node with this name, or `self`, or `all`, no longer ago than `since_ms`.
+    pub async fn watch(&self, node: &str, since_ms: u64, follow: bool) -> Result<EventStream> {
+        self.stream(&format!("/v1/events?follow={follow}&node={node}&since_ms={since_ms}")).await
+    }
+
+    async fn stream(&self, path: &str) -> Result<EventStream> {
+        let response = self.send(Method::GET, path, None).await?;
         Ok(EventStream { client: self.clone(), body: response.into_body(), read: BytesMut::new() })
     }
 }

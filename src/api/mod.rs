@@ -19,6 +19,7 @@ mod peer;
 pub mod ranges;
 mod routes;
 mod schema;
+mod scrape;
 mod server;
 mod shared;
 mod table;
@@ -27,8 +28,9 @@ pub mod types;
 pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
-pub use events::{Event, EventKind, EventLog, EventObject};
+pub use events::{Event, EventKind, EventLog, EventObject, Watch, Watched};
 pub use listener::{BindError, Socket};
+pub use scrape::serve_metrics;
 pub use server::{Limits, serve};
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use axum::extract::Request;
 use axum::http::Uri;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::stream::{self, Stream};
 
 use super::backend::{Answer, Backend};
 use super::call::Call;
 use super::caller::OfCaller;
 use super::desired;
 use super::error::{ApiError, ErrorKind};
-use super::events::{Event, EventReader};
+use super::events::{Event, EventKind, Watch};
 use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
@@ -27,6 +27,7 @@ use super::types::{
     ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer,
     VersionAnswer,
 };
+use crate::model::NodeName;
 
 const FOLLOW: &[QueryDoc] = &[
     QueryDoc {
@@ -37,7 +38,17 @@ const FOLLOW: &[QueryDoc] = &[
     QueryDoc {
         name: "since",
         kind: QueryKind::Number,
-        description: "Begin after the event with this number; without it, with the oldest that is kept.",
+        description: "Begin after the event with this number of this node; without it, with the oldest that is kept.",
+    },
+    QueryDoc {
+        name: "since_ms",
+        kind: QueryKind::Number,
+        description: "None that are older than this time, in milliseconds since 1970.",
+    },
+    QueryDoc {
+        name: "node",
+        kind: QueryKind::Text,
+        description: "Whose: `self` (the default), `all`, or a node's name.",
     },
 ];
 
@@ -86,6 +97,11 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             Shape::one::<StatusAnswer>(),
             |api, _| async move { api.backend.status().await },
         )
+        .text(
+            get("/v1/metrics", "What is counted, as Prometheus reads it"),
+            crate::metrics::CONTENT_TYPE,
+            |api| async move { api.backend.metrics().await },
+        )
         .without_body(
             get("/v1/doctor", "What this machine can do").costly(MINUTES, SECONDS),
             Shape::one::<DoctorAnswer>(),
@@ -99,7 +115,7 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
         .raw(
             get("/v1/events", "What happened, one event in a line").query(FOLLOW),
             Shape::lines::<Event>(),
-            |api, call| events(&api, &call),
+            events,
         )
         .without_body(
             get("/v1/desired", "What this node is to have"),
@@ -310,26 +326,55 @@ fn shown<B: Backend>(network: NetworkAnswer, api: &Api<B>, call: &Call) -> Netwo
     NetworkAnswer { vni: network.vni.filter(|_| call.may_write(&api.access)), ..network }
 }
 
-fn events<B: Backend>(api: &Arc<Api<B>>, call: &Call) -> Answer<Response> {
+async fn events<B: Backend>(api: Arc<Api<B>>, call: Call) -> Answer<Response> {
     let since = call.query("since", "a number")?;
-    let reader = api.backend.events().read(since);
-    let stopping = call.flag("follow")?.then(|| api.stopping.clone());
-    let lines = stream::unfold((reader, stopping), |(mut reader, stopping)| async move {
-        let event = match &stopping {
-            Some(stopping) => stopping.run_until_cancelled(reader.next()).await.flatten(),
-            None => reader.try_next(),
-        }?;
-        Some((Ok::<_, Infallible>(lines(event, &mut reader)), (reader, stopping)))
-    });
-    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(lines)).into_response())
+    let since_ms = call.query("since_ms", "a number")?.unwrap_or(0);
+    let follow = call.flag("follow")?;
+    let node: Option<String> = call.query("node", "self, all or the name of a node")?;
+    let node = node.filter(|node| node != "self");
+    let stopping = follow.then(|| api.stopping.clone());
+    let Some(node) = node else {
+        let reader = api.backend.events().read(since);
+        return Ok(streamed(stream::unfold((reader, stopping), move |(mut reader, stopping)| async move {
+            let event = match &stopping {
+                Some(stopping) => stopping.run_until_cancelled(reader.next()).await.flatten(),
+                None => reader.try_next(),
+            }?;
+            let next = || reader.try_next();
+            Some((Ok(lines(event, since_ms, next)), (reader, stopping)))
+        })));
+    };
+    if since.is_some() {
+        let message = "each node has its own numbers";
+        return Err(ApiError::bad_field("since", message).hint("give since_ms, or node=self"));
+    }
+    let node = match node.as_str() {
+        "all" => None,
+        name => Some(NodeName::new(name).map_err(|error| ApiError::bad_field("node", error.to_string()))?),
+    };
+    let watch = Watch { node, since_ms, follow, writer: call.may_write(&api.access) };
+    let watched = api.backend.watch(watch).await?;
+    let stopping = api.stopping.clone();
+    Ok(streamed(stream::unfold((watched, stopping), move |(mut watched, stopping)| async move {
+        let event = stopping.run_until_cancelled(watched.recv()).await.flatten()?;
+        let next = || watched.try_recv().ok();
+        Some((Ok(lines(event, since_ms, next)), (watched, stopping)))
+    })))
 }
 
-/// `first` and what else is already there, up to a few dozen: one write for a burst instead of one for each.
-fn lines(first: Event, reader: &mut EventReader) -> Bytes {
+/// One document in a line, as they come.
+fn streamed(lines: impl Stream<Item = Result<Bytes, Infallible>> + Send + 'static) -> Response {
+    let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(lines)).into_response()
+}
+
+/// `first` and what else is already there, up to a few dozen: one write for a burst instead of one for each. None that are
+/// older than `since_ms`.
+fn lines(first: Event, since_ms: u64, next: impl FnMut() -> Option<Event>) -> Bytes {
     let mut text = Vec::new();
-    let rest = std::iter::from_fn(|| reader.try_next()).take(63);
-    for event in std::iter::once(first).chain(rest) {
+    let rest = std::iter::from_fn(next).take(63);
+    let new = |event: &Event| event.time_ms >= since_ms || event.kind == EventKind::Lagged;
+    for event in std::iter::once(first).chain(rest).filter(new) {
         // Plain values with text keys: there is nothing in an event that JSON cannot hold.
         if serde_json::to_writer(&mut text, &event).is_ok() {
             text.push(b'\n');

@@ -5,14 +5,14 @@ use std::str::FromStr;
 use super::{CliError, Context, output};
 use crate::api::{Event, EventKind};
 use crate::clock::{now_ms, utc};
-use crate::model::NetworkName;
+use crate::model::{NetworkName, NodeName};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Go on with what happens from now on; with --json, one document in a line
     #[arg(long, short)]
     follow: bool,
-    /// Begin after the event with this number, or with those that are no older: 90s, 10m, 2h, 1d
+    /// Begin after this node's event with this number, or with those that are no older: 90s, 10m, 2h, 1d
     #[arg(long, value_name = "SEQ|AGE")]
     since: Option<Since>,
     /// Only those of this kind, such as alarm or endpoint_added; of any of several
@@ -21,7 +21,13 @@ pub(super) struct Args {
     /// Only those about this network
     #[arg(long, value_name = "NAME")]
     network: Option<NetworkName>,
+    /// Those that a node tells, that this one does (self), or that all do, each once [default: all with --follow, else self]
+    #[arg(long, value_name = "NAME|self|all")]
+    node: Option<NodeName>,
 }
+
+/// What stands for the node that is asked.
+const SELF: &str = "self";
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +55,12 @@ impl FromStr for Since {
 }
 
 fn kind(text: &str) -> Result<EventKind, String> {
-    serde_json::from_value(text.into()).map_err(|error| error.to_string())
+    let kind = EventKind::of_word(text);
+    if kind.word() == text {
+        Ok(kind)
+    } else {
+        Err("no event is of this kind: docs/api.md lists them".to_owned())
+    }
 }
 
 impl Args {
@@ -63,12 +74,23 @@ impl Args {
 }
 
 pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> {
-    let (number, begin_ms) = match args.since {
-        None => (None, 0),
-        Some(Since::Number(number)) => (Some(number), 0),
-        Some(Since::Ago(ms)) => (None, now_ms().saturating_sub(ms)),
+    let begin_ms = match args.since {
+        Some(Since::Ago(ms)) => now_ms().saturating_sub(ms),
+        _ => 0,
     };
-    let mut stream = context.client.events(number, args.follow).await?;
+    let node = args.node.as_ref().map(NodeName::as_str);
+    let mut stream = match (args.since, node) {
+        (Some(Since::Number(_)), Some(node)) if node != SELF => {
+            let text =
+                "a number is that of an event of this node: give an age, such as --since 10m, or --node self";
+            return Err(CliError::Usage(text.to_owned()));
+        }
+        (Some(Since::Number(number)), _) => context.client.events(Some(number), args.follow).await?,
+        (_, node) => {
+            let node = node.unwrap_or(if args.follow { "all" } else { SELF });
+            context.client.watch(node, begin_ms, args.follow).await?
+        }
+    };
     let mut past = Vec::new();
     while let Some(event) = stream.next().await? {
         if !args.wants(&event, begin_ms) {
@@ -85,7 +107,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<(), CliError> 
 
 fn line(event: &Event) -> String {
     let object = &event.object;
-    let mut text = format!("{} {} {}", utc(event.time_ms), event.seq, output::word(&event.kind));
+    let told_by = event.told_by.as_ref().map_or_else(String::new, |node| format!(" {node}"));
+    let mut text = format!("{}{told_by} {} {}", utc(event.time_ms), event.seq, output::word(&event.kind));
     let parts = [
         ("network", object.network.as_ref().map(ToString::to_string)),
         ("endpoint", object.endpoint.as_ref().map(ToString::to_string)),

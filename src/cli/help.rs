@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 46] = [
+const EXAMPLES: [(&str, &[&str]); 47] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -115,6 +115,7 @@ const EXAMPLES: [(&str, &[&str]); 46] = [
     ("netavark install", &["lanmesh netavark install"]),
     ("cleanup", &["lanmesh cleanup --dry-run", "lanmesh cleanup"]),
     ("status", &["lanmesh status", "lanmesh status --verbose"]),
+    ("metrics", &["lanmesh metrics"]),
     ("events", &["lanmesh events --follow", "lanmesh events --kind alarm --since 1h"]),
     ("version", &["lanmesh version"]),
     ("help", &["lanmesh help network create"]),

@@ -24,6 +24,7 @@ mod ipam;
 mod join;
 mod leave;
 mod manager;
+mod metrics;
 mod multicast;
 mod netavark;
 mod network;
@@ -145,6 +146,8 @@ enum Command {
     Cleanup(cleanup::Args),
     /// Show how the agent is
     Status(status::Args),
+    /// Print what is counted, as Prometheus reads it
+    Metrics,
     /// Show what happened
     Events(events::Args),
     /// Show the versions of this command and of the agent
@@ -229,6 +232,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Cni(command) => cni::run(context, &command).await,
         Command::Netavark(command) => netavark::run(context, command).await,
         Command::Status(args) => status::run(context, &args).await,
+        Command::Metrics => metrics::run(context).await,
         Command::Events(args) => events::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.

@@ -29,6 +29,7 @@ use super::persister::Persister;
 use super::pki::{self, Authority};
 use super::store::{self, Enrolment, Remembered};
 use super::streams::{self, Counters, Streams};
+use super::told::Teller;
 use super::trust::Trusted;
 use super::{
     ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, ProbeKey, Refusal, Stats,
@@ -248,6 +249,7 @@ impl Cluster {
             joined: Joined::default(),
             desk: Desk::default(),
             looks: Looks::default(),
+            teller: Teller::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),
             clock: now_ms,

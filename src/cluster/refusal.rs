@@ -10,7 +10,7 @@ use crate::model::{NodeIndex, NodeName};
 /// The numbers of the refusals on which something depends; one that was used is never given to another.
 const REMOVED: u16 = 1;
 const LEFT: u16 = 2;
-const QUESTION: u16 = 3;
+pub(super) const QUESTION: u16 = 3;
 
 /// What a node answers to one that it does not let in, or does not talk with; the same sentence is in its log.
 #[derive(Debug, Clone, PartialEq, Eq)]

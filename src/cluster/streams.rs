@@ -29,7 +29,9 @@ use super::ledger::Admission;
 use super::looks::Looks;
 use super::persister::Persister;
 use super::pki::{self, Shown};
+use super::refusal::QUESTION;
 use super::slots::{Guest, Slots};
+use super::told::Teller;
 use super::trust::Trusted;
 use super::version::Protocols;
 use super::wire::{
@@ -90,6 +92,8 @@ pub(super) struct Streams {
     pub desk: Desk,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
+    /// What tells others what happened here.
+    pub teller: Teller,
     /// Who changes something for the whole cluster: one after another.
     pub changing: tokio::sync::Mutex<()>,
     /// A node left: as the manager, this node makes a key that it does not have.
@@ -243,7 +247,8 @@ impl Streams {
     }
 
     async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
-        match self.joined.answer(question).or_else(|| self.looks.answer(question)) {
+        let known = self.joined.answer(question).or_else(|| self.looks.answer(question));
+        match known.or_else(|| self.teller.answer(question)) {
             Some(answer) => Some(answer),
             None => self.answer_of_loans(peer, question).await,
         }
@@ -499,6 +504,9 @@ pub(super) fn no_answer() -> io::Error {
 
 fn unexpected(got: &Reply) -> io::Error {
     let why = match got {
+        Reply::Refused(refused) if refused.code == QUESTION => {
+            return io::Error::new(io::ErrorKind::Unsupported, refused.text.clone());
+        }
         Reply::Refused(refused) => refused.text.clone(),
         _ => "it answered something else than was asked".to_owned(),
     };

@@ -2,7 +2,43 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hickory_proto::op::ResponseCode;
 use serde::Serialize;
+
+use crate::metrics::Histogram;
+
+/// The codes that are counted by themselves, and what they are called.
+pub(super) const RCODES: [(ResponseCode, &str); 7] = [
+    (ResponseCode::NoError, "noerror"),
+    (ResponseCode::FormErr, "formerr"),
+    (ResponseCode::ServFail, "servfail"),
+    (ResponseCode::NXDomain, "nxdomain"),
+    (ResponseCode::NotImp, "notimp"),
+    (ResponseCode::Refused, "refused"),
+    (ResponseCode::BADVERS, "badvers"),
+];
+
+/// What was answered, and how soon.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// In the order of [`RCODES`]; the last is of all others.
+    rcodes: [Count; RCODES.len() + 1],
+    /// From when a query was read to when its answer was sent.
+    pub took: Histogram,
+}
+
+impl Answered {
+    /// One more with this code.
+    pub fn add(&self, rcode: ResponseCode) {
+        let place = RCODES.iter().position(|(code, _)| *code == rcode).unwrap_or(RCODES.len());
+        self.rcodes[place].add();
+    }
+
+    /// How many had each code, in the order of [`RCODES`]; then all others.
+    pub fn rcodes(&self) -> impl Iterator<Item = u64> {
+        self.rcodes.iter().map(|count| count.0.load(Ordering::Relaxed))
+    }
+}
 
 /// Defines a set of counters and its snapshot side by side.
 macro_rules! counters {
@@ -17,6 +53,8 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub(super) struct Counting {
             $(pub $name: Count,)*
+            /// What was answered, and how soon.
+            pub answered: Answered,
         }
 
         impl Counting {

@@ -118,7 +118,10 @@ impl Handler {
             self.counting.malformed.add();
             return Admission::Drop;
         }
-        let reply = |rcode| Admission::Reply(header_only(&header.metadata, rcode));
+        let reply = |rcode| {
+            self.counting.answered.add(rcode);
+            Admission::Reply(header_only(&header.metadata, rcode))
+        };
         if header.metadata.op_code != OpCode::Query {
             return reply(ResponseCode::NotImp);
         }
@@ -219,8 +222,10 @@ impl Handler {
     /// Counts an answer from the zone that was given again; `answer` is the message without its id.
     pub fn count_repeated(&self, answer: &[u8]) {
         self.counting.zone.add();
-        // The code is in the low half of the second byte of flags (RFC 1035 section 4.1.1).
-        if answer.get(1).is_some_and(|flags| flags & 0x0f == ResponseCode::NXDomain.low()) {
+        // In the low half of the second byte of flags (RFC 1035 section 4.1.1).
+        let rcode = ResponseCode::from_low(answer.get(1).map_or(0, |flags| flags & 0x0f));
+        self.counting.answered.add(rcode);
+        if rcode == ResponseCode::NXDomain {
             self.counting.nxdomain.add();
         }
     }
@@ -263,6 +268,7 @@ impl RequestHandler for Handler {
         if reply.truncated {
             self.counting.truncated.add();
         }
+        self.counting.answered.add(reply.rcode);
         metadata.truncation = reply.truncated;
         let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(
             metadata,

@@ -14,6 +14,7 @@ mod forward;
 pub mod fuzzing;
 mod handler;
 mod limit;
+mod metrics;
 mod reply;
 mod server;
 mod service;

@@ -186,6 +186,11 @@ impl Dns {
         self.0.counting.snapshot()
     }
 
+    /// The counters themselves.
+    pub(super) fn counting(&self) -> &Counting {
+        &self.0.counting
+    }
+
     async fn start(&self, id: NetworkId, served: &Served, workers: &Workers) -> Result<Server, DnsError> {
         let DnsConfig { port, limits, .. } = &self.0.config;
         let view = self.0.view.borrow().clone();

@@ -18,7 +18,9 @@ use netlink_packet_route::route::{
 use super::links::{self, Link, MESH_LINK, NODE_LINK, ROUTE_PROTOCOL};
 use super::netns::{Netns, set_sysctl};
 use super::session::{Failure, Session};
-use super::wireguard::{Backend, Module, PeerChange as TunnelChange, PeerUpdate, Status, Update, Userspace};
+use super::wireguard::{
+    Backend, Module, PeerChange as TunnelChange, PeerStatus, PeerUpdate, Status, Update, Userspace,
+};
 use super::{Inner, KernelError};
 use crate::mesh::PresharedKey;
 use crate::model::PublicKey;
@@ -137,6 +139,17 @@ impl MeshRoom {
             }
         }
         Ok(observed)
+    }
+
+    /// How each peer of each device is. A device that does not answer is left out.
+    pub async fn peers(&self) -> Result<Vec<PeerStatus>, KernelError> {
+        let all = self.session.links().await.map_err(|failure| failure.doing("look at the mesh"))?;
+        let mut peers = Vec::new();
+        for link in all.iter().filter(|link| DeviceName::recognise(&link.name).is_some()) {
+            let status = self.backend(Some(link)).status(&link.name).await.unwrap_or_default();
+            peers.extend(status.into_iter().flat_map(|status| status.peers));
+        }
+        Ok(peers)
     }
 
     async fn put_device(

@@ -40,6 +40,7 @@ mod routing;
 mod services;
 mod session;
 mod signs;
+mod traffic;
 mod underlay;
 mod underlay_guard;
 pub mod wireguard;
@@ -59,6 +60,7 @@ use self::netns::{Netns, NetnsDir};
 use self::queries::QueryLimit;
 use self::room::Room;
 use self::session::Session;
+use self::traffic::PortNames;
 use crate::model::{EndpointName, Group, GroupMember, GroupTraffic, Means, NetworkId};
 use crate::plan::{
     Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
@@ -79,6 +81,7 @@ pub use own::{HostRoute, OwnNamespace};
 pub use probe::{ProbeSocket, can_probe};
 pub use services::{ClientKey, ClientPlace};
 pub use signs::{NeighbourTable, NetworkSigns, NodeSigns};
+pub use traffic::{PortTraffic, TunnelTraffic};
 pub use underlay_guard::Refused;
 
 /// Where the kernel part keeps what has to have a path.
@@ -111,6 +114,7 @@ struct Inner {
     abilities: OnceCell<Abilities>,
     watcher: Watcher,
     members: Members,
+    port_names: PortNames,
     /// Held while one endpoint's interface is made, repaired or removed.
     ports: Mutex<()>,
 }
@@ -128,6 +132,7 @@ impl Inner {
     async fn forget_network(&self, network: NetworkId) {
         self.watcher.forget_network(network).await;
         self.members.forget(network);
+        self.port_names.forget(network);
     }
 
     async fn room(&self, network: NetworkId) -> Result<Room, KernelError> {
@@ -201,6 +206,7 @@ impl Linux {
             abilities: OnceCell::new(),
             watcher: Watcher::default(),
             members: Members::default(),
+            port_names: PortNames::default(),
             ports: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })

@@ -16,6 +16,7 @@ pub mod fuzzing;
 mod groups;
 mod keeper;
 mod lost;
+mod metrics;
 mod pass;
 mod paths;
 mod peers;
@@ -107,6 +108,10 @@ pub enum Happening {
 pub struct Report {
     /// Passes since the start.
     pub passes: u64,
+    /// How long all of them took together.
+    pub took: Duration,
+    /// How many operations they made together.
+    pub changes: u64,
     /// When the last one ended, in milliseconds since 1970.
     pub last_ms: Option<u64>,
     /// How many operations it made.

@@ -265,7 +265,7 @@ impl Reconciler {
         heard: &BTreeSet<KernelEvent>,
         extra: Option<&LocalEndpoint>,
     ) {
-        let kernel = &*self.0.kernel;
+        let (kernel, began) = (&*self.0.kernel, Instant::now());
         let _underway = Underway::new(&self.0.underway);
         for row in work.subjects.rows() {
             // Of a pass that was broken off.
@@ -315,7 +315,7 @@ impl Reconciler {
             changed
         });
         self.note_put_back(put_back);
-        self.conclude(done, errors);
+        self.conclude(done, began.elapsed(), errors);
     }
 
     async fn announce(&self, what: Announcement) -> Result<(), ClusterError> {
@@ -349,11 +349,13 @@ impl Reconciler {
         }
     }
 
-    fn conclude(&self, changes: usize, errors: Vec<String>) {
+    fn conclude(&self, changes: usize, took: Duration, errors: Vec<String>) {
         let news = {
             let mut report = lock(&self.0.report);
             let news = report.errors != errors && !errors.is_empty();
             report.passes += 1;
+            report.took += took;
+            report.changes += changes as u64;
             report.last_ms = Some(now_ms());
             report.last_changes = changes;
             report.errors.clone_from(&errors);

@@ -8,6 +8,7 @@
 
 mod disk;
 mod error;
+mod journal;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use zeroize::Zeroizing;
 use self::disk::{Disk, DiskError};
 
 pub use error::StateError;
+pub use journal::Journal;
 
 /// What is kept: keys are among it.
 type Kept = BTreeMap<String, Zeroizing<Vec<u8>>>;

@@ -10,8 +10,8 @@ use crate::errno::making_a_directory;
 
 /// The file's name.
 const FILE: &str = "state.redb";
-/// What begins the names of what we have in the directory.
-const OURS: &str = "state.redb";
+/// What begins the names of what we have in the directory: this file, and the events.
+const OURS: [&str; 2] = [FILE, "events"];
 
 /// Makes the directory, or closes it to others; the path of the file, which is not there yet or is one of ours.
 pub(super) fn prepare(dir: &Path) -> Result<PathBuf, StateError> {
@@ -41,7 +41,8 @@ fn close(dir: &Path) -> io::Result<()> {
         return Ok(());
     }
     let ours = |name: &std::ffi::OsStr| {
-        name.to_str().is_some_and(|name| name.starts_with(OURS) || name == "lost+found")
+        name.to_str()
+            .is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours)) || name == "lost+found")
     };
     let mut only_ours = found.uid() == nix::unistd::geteuid().as_raw() && found.mode() & 0o1000 == 0;
     for entry in fs::read_dir(dir)? {

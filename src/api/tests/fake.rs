@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
 use crate::api::types::*;
-use crate::api::{Answer, ApiError, Backend, EventKind, EventLog, EventObject};
+use crate::api::{Answer, ApiError, Backend, Event, EventKind, EventLog, EventObject, Watch, Watched};
 use crate::model::*;
 
 #[derive(Default)]
@@ -104,6 +105,18 @@ fn no_network(name: &NetworkName) -> ApiError {
 impl Backend for Fake {
     fn events(&self) -> &EventLog {
         &self.events
+    }
+
+    async fn watch(&self, watch: Watch) -> Answer<Watched> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(16);
+        for event in self.events.after(None).1.into_iter().filter(|event| event.time_ms >= watch.since_ms) {
+            let _ = sender.try_send(Event { told_by: watch.node.clone(), ..event });
+        }
+        Ok(receiver)
+    }
+
+    async fn metrics(&self) -> Answer<Arc<String>> {
+        Ok(Arc::new("# TYPE a gauge\na 1\n".to_owned()))
     }
 
     async fn status(&self) -> Answer<StatusAnswer> {

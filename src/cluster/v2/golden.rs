@@ -281,6 +281,23 @@ fn what_is_told_of_questions_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn what_is_told_of_events_has_the_bytes_it_always_had() {
+    let event = Event {
+        seq: 300,
+        time_ms: 5,
+        kind: "alarm".into(),
+        node: Some("n1".into()),
+        network: Some("net".into()),
+        endpoint: Some("e".into()),
+        message: "m".into(),
+    };
+    assert_snapshot!(lines(&[
+        ("wish", hex(&EventsWish { after: 300, since_ms: 7, most: 512 })),
+        ("told", hex(&EventsTold { missed: true, more: false, events: vec![event] })),
+    ]));
+}
+
+#[test]
 fn each_question_about_loans_has_the_bytes_it_always_had() {
     let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
     let loan = Loan::of(&present);

@@ -76,6 +76,11 @@ impl Answers {
         self.to.push(Some(to.into()));
     }
 
+    /// How many are to be sent.
+    pub fn count(&self) -> u64 {
+        self.ranges.len() as u64
+    }
+
     /// Sends all of them.
     ///
     /// A full send buffer loses an answer, as any datagram may be lost: the client asks again.

@@ -98,7 +98,8 @@ async fn read(
         // The time is for the whole message: a byte now and then does not keep a connection open.
         let Some(query) = timeout(limits.tcp_timeout, frame(&mut stream)).await?? else { break };
         handler.counting().tcp.add();
-        if handler.within_limits(std::iter::once(from.ip()), Instant::now()) != [true] {
+        let read = Instant::now();
+        if handler.within_limits(std::iter::once(from.ip()), read) != [true] {
             return Err(io::Error::other("it asked too much"));
         }
         let request = match handler.admit(query, from, Protocol::Tcp) {
@@ -116,8 +117,9 @@ async fn read(
         while tasks.try_join_next().is_some() {}
         let (handler, responses) = (handler.clone(), responses.clone());
         tasks.spawn(async move {
-            if let Some(response) = respond(handler, request).await {
+            if let Some(response) = respond(handler.clone(), request).await {
                 let _ = responses.send(response).await;
+                handler.counting().answered.took.note(read.elapsed(), 1);
             }
             drop(permit);
         });

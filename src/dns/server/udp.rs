@@ -82,15 +82,18 @@ impl Datagrams {
         }
         self.handler.counting().udp.add_many(count);
         let clients = queries.iter().map(|(_, from)| from.ip());
-        let admitted: Vec<bool> = self.handler.within_limits(clients, Instant::now());
+        let read = Instant::now();
+        let admitted: Vec<bool> = self.handler.within_limits(clients, read);
         for ((query, from), _) in queries.iter().zip(admitted).filter(|(_, admitted)| *admitted) {
-            self.answer(query, from, answers);
+            self.answer(query, from, read, answers);
         }
+        let answered = answers.count();
         answers.send(socket.as_fd());
+        self.handler.counting().answered.took.note(read.elapsed(), answered);
         count == BATCH
     }
 
-    fn answer(&mut self, query: &[u8], from: SocketAddr, answers: &mut Answers) {
+    fn answer(&mut self, query: &[u8], from: SocketAddr, read: Instant, answers: &mut Answers) {
         let Self { socket, handler, stop, tasks, elsewhere, repeated } = self;
         if handler.may_ask(from.ip())
             && let Some(answer) = repeated.get(query)
@@ -114,11 +117,12 @@ impl Datagrams {
             repeated.put(query, &bytes);
             return answers.push(&[&bytes], from);
         }
-        let (socket, stop) = (socket.clone(), stop.clone());
+        let (socket, stop, handler) = (socket.clone(), stop.clone(), handler.clone());
         let later = async move {
-            let response = stop.run_until_cancelled(response).await.flatten();
+            let Some(bytes) = stop.run_until_cancelled(response).await.flatten() else { return };
             // As any datagram it may be lost: the client asks again.
-            drop(response.map(|bytes| socket.try_send_to(&bytes, from)));
+            let _ = socket.try_send_to(&bytes, from);
+            handler.counting().answered.took.note(read.elapsed(), 1);
         };
         tasks.spawn_on(later, elsewhere);
     }
