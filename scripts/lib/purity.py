@@ -39,6 +39,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/shares.rs",
+    "src/floating",
     "src/health",
 ]
 
@@ -66,6 +67,7 @@ ROOMS = {
     "namespace": {"errno"},
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
+    "floating": {"kernel", "model"},
     "health": {"cluster", "model"},
     "cluster": {"clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "message", "model", "namespace", "zone"},
@@ -77,7 +79,7 @@ ROOMS = {
     "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "floating", "health", "reconcile", "rundir", "mdns", "privileges",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }
