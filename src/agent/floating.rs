@@ -26,6 +26,8 @@ use crate::state::State;
 
 /// How long after it could not be listened in a network it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// Where the kernel has nothing to listen with it is tried so seldom at last.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// How often it is looked whether a network's namespace is still the one that is listened in.
 const CHECK: Duration = Duration::from_secs(5);
 /// How long what was published is gathered before it is kept on disk.
@@ -172,20 +174,22 @@ impl Network {
     async fn run(self) {
         let mut views = self.cluster.view();
         let mut course: Option<Course> = None;
-        let mut failing = false;
+        let mut failing: Option<Duration> = None;
         loop {
             let namespace = NamespaceId::of(&self.kernel.namespace_path(self.id)).ok();
             let mut hearing = match self.kernel.hear(self.id).await {
                 Ok(hearing) => hearing,
                 Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
+                    if failing.is_none() {
                         tracing::warn!(network = %self.id, %error, "addresses that move are not heard of");
                     }
-                    sleep(RETRY).await;
+                    let wait = failing.map_or(RETRY, |before| (before * 2).min(RETRY_MAX));
+                    failing = Some(wait);
+                    sleep(wait).await;
                     continue;
                 }
             };
-            failing = false;
+            failing = None;
             let view = views.borrow_and_update().clone();
             let now = self.now();
             let course = course.get_or_insert_with(|| Course::new(self.id, &view, now));
@@ -265,7 +269,7 @@ impl Network {
                     course.keep.get_or_insert_with(|| tokio::time::Instant::now() + KEEP);
                 }
                 Err(error) => {
-                    tracing::warn!(network = %self.id, %error, "cannot publish where addresses are")
+                    tracing::warn!(network = %self.id, %error, "cannot publish where addresses are");
                 }
             }
         }

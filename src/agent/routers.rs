@@ -94,7 +94,7 @@ impl Routers {
             Ok(()) => drop(told.insert(key, groups)),
             // Its interface may be just coming or going: all is told again soon.
             Err(error) => {
-                tracing::debug!(network = %id, %port, %error, "cannot tell a router what is joined")
+                tracing::debug!(network = %id, %port, %error, "cannot tell a router what is joined");
             }
         }
     }

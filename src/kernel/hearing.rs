@@ -98,10 +98,10 @@ impl Linux {
         address: IpAddr,
         mac: Mac,
     ) -> Result<(), KernelError> {
-        self.send_by(network, port, discovery::announcement(address, mac)).await
+        self.send_by(network, port, vec![discovery::announcement(address, mac)]).await
     }
 
-    /// Sends a frame to one endpoint of this node and to nobody else.
+    /// Sends frames to one endpoint of this node and to nobody else.
     ///
     /// # Errors
     /// The network or the endpoint's interface is not there.
@@ -109,12 +109,12 @@ impl Linux {
         &self,
         network: NetworkId,
         port: &PortName,
-        frame: Vec<u8>,
+        frames: Vec<Vec<u8>>,
     ) -> Result<(), KernelError> {
         let device = port.to_string();
         let send = move || {
             let (socket, address) = packets::on(&device, None)?;
-            packets::send(&socket, &address, &frame)
+            frames.iter().try_for_each(|frame| packets::send(&socket, &address, frame))
         };
         let sent = self.inner.dir.netns(network)?.run(send).await?;
         sent.map_err(|source| KernelError::Refused { what: format!("send to what is behind {port}"), source })

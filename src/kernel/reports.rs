@@ -46,10 +46,7 @@ impl Linux {
         joined: &BTreeSet<Group>,
         left: &BTreeSet<Group>,
     ) -> Result<(), KernelError> {
-        for frame in frames(from, joined, left) {
-            self.send_by(network, port, frame).await?;
-        }
-        Ok(())
+        self.send_by(network, port, frames(from, joined, left)).await
     }
 }
 
