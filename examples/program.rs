@@ -177,6 +177,7 @@ async fn attach(kernel: &Linux, make: &Plan) -> Outcome<(Duration, Duration)> {
         addresses: vec!["10.0.0.17/8".parse()?],
         mtu: 1450,
         guarded: true,
+        also: Default::default(),
     };
     let (mut attaches, mut detaches) = (vec![], vec![]);
     for _ in 0..50 {
@@ -245,6 +246,7 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         ifname: "lan0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     };

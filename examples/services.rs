@@ -121,6 +121,7 @@ async fn updates(services: u32) -> Outcome<Duration> {
         ifname: "lan0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     };

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod docker;
 pub mod errno;
 pub mod fault;
+pub mod floating;
 pub mod health;
 pub mod kernel;
 pub mod local;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use lanmesh::cluster::{ClusterError, Members};
 use lanmesh::mesh::MeshSecret;
 use lanmesh::model::{
-    ClusterView, Endpoint, EndpointName, Group, MeshKey, MulticastMode, NetworkId, NetworkOptions,
+    Also, ClusterView, Endpoint, EndpointName, Group, MeshKey, MulticastMode, NetworkId, NetworkOptions,
     NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Vni,
 };
 use lanmesh::reconcile::Peers;
@@ -55,6 +55,10 @@ impl Peers for Others {
     }
 
     async fn set_mesh(&self, _: Vec<MeshKey>) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_also(&self, _: NetworkId, _: EndpointName, _: Also) -> Result<(), ClusterError> {
         Ok(())
     }
 
@@ -120,6 +124,8 @@ pub fn view(
         groups: BTreeMap::new(),
         zeroconf: BTreeMap::new(),
         draining: BTreeMap::new(),
+        also: BTreeMap::new(),
+        floating: BTreeMap::new(),
     };
     let nodes = (0..=nodes).map(|n| Ok((node_id(n), node(n, id)?))).collect::<Outcome<_>>()?;
     Ok(ClusterView {

@@ -53,6 +53,7 @@ targets! {
     mdb,
     mdns_packets,
     mdns_registry,
+    neighbours,
     probes,
     resolv_conf,
     runtime_calls,

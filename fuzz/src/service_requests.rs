@@ -123,6 +123,8 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         groups: BTreeMap::new(),
         zeroconf: BTreeMap::new(),
         draining: BTreeMap::new(),
+        also: BTreeMap::new(),
+        floating: BTreeMap::new(),
     };
     let service = |(name, request): (&ServiceName, &ServiceAddressRequest)| {
         let ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode } = request.clone();
@@ -143,6 +145,7 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         ifname: "eth0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     });

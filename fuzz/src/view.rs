@@ -28,6 +28,7 @@ pub fn check(view: &ClusterView) {
             ifname: "eth0".to_owned(),
             asked: Vec::new(),
             draining: false,
+            also: Default::default(),
             publish: Vec::new(),
             owner: None,
         })

@@ -6,6 +6,7 @@
 mod advertised;
 mod claims;
 mod endpoint;
+mod floating;
 mod group;
 mod id;
 pub mod limits;
@@ -33,6 +34,7 @@ pub mod zeroconf;
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
+pub use floating::{Also, Floating, FloatingKey, Floatings};
 pub use group::{Group, GroupAddr, GroupError, GroupMember, GroupTraffic, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
 pub use listed::{ListedService, listed};

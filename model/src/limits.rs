@@ -11,3 +11,7 @@ pub const ADDRESSES: usize = SUBNETS;
 pub const ALIASES: usize = 64;
 /// What an endpoint announces by DNS-SD.
 pub const ADVERTISED: usize = 64;
+/// The addresses that an endpoint may have beside its own.
+pub const ALSO_ADDRESSES: usize = 16;
+/// The MACs that an endpoint may have beside its own: of two routers of VRRP for each family, and some.
+pub const ALSO_MACS: usize = 4;

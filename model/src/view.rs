@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Endpoint, EndpointName, Group, Loan, LoanNumber, Loans, NetworkId, NetworkName, NetworkSpec, Node,
-    NodeId, NodeName, PublishMode, ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
+    Also, Endpoint, EndpointName, Floatings, Group, Loan, LoanNumber, Loans, NetworkId, NetworkName,
+    NetworkSpec, Node, NodeId, NodeName, PublishMode, ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
 };
 
 /// A network as this node knows it.
@@ -26,6 +26,11 @@ pub struct NetworkView {
     pub zeroconf: BTreeMap<NodeId, Arc<BTreeMap<ZeroconfKey, ZeroconfFact>>>,
     /// The endpoints on each node that take no new connections of their services, this one included, like the endpoints.
     pub draining: BTreeMap<NodeId, Arc<BTreeSet<EndpointName>>>,
+    /// What each node's endpoints may have beside their own addresses and MACs, this one included, like the endpoints. Those
+    /// that may have nothing are left out.
+    pub also: BTreeMap<NodeId, Arc<BTreeMap<EndpointName, Also>>>,
+    /// What each node says to be at its endpoints although it was not given to them, this one included, like the endpoints.
+    pub floating: BTreeMap<NodeId, Arc<Floatings>>,
 }
 
 /// The services with addresses, of all networks.

@@ -98,7 +98,7 @@ fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
 
 fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
     // Its name, its being up and further addresses are the container's own business; where it is, its near end tells.
-    let DesiredPort { name: _, placement, ifname: _, mac, addresses, mtu, guarded: _ } = want;
+    let DesiredPort { name: _, placement, ifname: _, mac, addresses, mtu, guarded: _, also: _ } = want;
     let ObservedPort { mac: its_mac, addresses: its_addresses, mtu: its_mtu, ready, guard } = have;
     *ready
         && its_mac == mac
@@ -111,10 +111,10 @@ fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
             Placement::Offered(None) => its_mtu <= mtu,
             Placement::Offered(Some(_)) => its_mtu == mtu,
         }
-        && match (want.guard(), guard) {
-            (_, ObservedGuard::Impossible) | (None, ObservedGuard::Absent) => true,
-            (Some(guard), ObservedGuard::Present(found)) => guard.fingerprint() == *found,
-            (Some(_), ObservedGuard::Absent) | (None, ObservedGuard::Present(_)) => false,
+        && match guard {
+            ObservedGuard::Impossible => true,
+            ObservedGuard::Present(found) => want.guard().fingerprint() == *found,
+            ObservedGuard::Absent => false,
         }
 }
 

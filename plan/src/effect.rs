@@ -52,8 +52,7 @@ fn vxlan(settings: &VxlanSettings) -> ObservedVxlan {
 
 fn port(wanted: &DesiredPort) -> ObservedPort {
     let addresses = wanted.addresses.iter().copied().collect();
-    let guard =
-        wanted.guard().map_or(ObservedGuard::Absent, |guard| ObservedGuard::Present(guard.fingerprint()));
+    let guard = ObservedGuard::Present(wanted.guard().fingerprint());
     ObservedPort { mac: wanted.mac, addresses, mtu: wanted.mtu, ready: true, guard }
 }
 
@@ -150,7 +149,7 @@ impl ObservedNetwork {
             }
             Action::DeletePort(name) => self.ports.remove(name).is_some(),
             Action::DeleteHalfMade(device) => self.half_made.remove(device),
-            Action::DeleteNetwork | Action::CreateNamespace => false,
+            Action::DeleteNetwork | Action::CreateNamespace | Action::Announce { .. } => false,
         };
         Ok(changed(did))
     }

@@ -90,6 +90,14 @@ pub enum Action {
         /// The VTEP; `None` leads nowhere.
         to: Option<IpAddr>,
     },
+    /// Tells this node's endpoints that an address is at another MAC now, so that they do not go on sending to the one before.
+    /// Nothing of it stays in the kernel.
+    Announce {
+        /// The address.
+        address: IpAddr,
+        /// Its MAC.
+        mac: Mac,
+    },
     /// Makes an endpoint's interface, all of it or nothing.
     AddPort(DesiredPort),
     /// Repairs an endpoint's interface in place.
@@ -151,6 +159,7 @@ impl Action {
             | Self::DeleteFlood(_)
             | Self::AddGroup { .. }
             | Self::DeleteGroup { .. }
+            | Self::Announce { .. }
             | Self::DeletePort(_) => false,
         }
     }
@@ -189,6 +198,7 @@ impl fmt::Display for Action {
             Self::DeleteVxlan => write!(f, "delete vxlan"),
             Self::PutNeighbour { address, mac } => write!(f, "put neighbour {address} is {mac}"),
             Self::DeleteNeighbour(address) => write!(f, "delete neighbour {address}"),
+            Self::Announce { address, mac } => write!(f, "announce that {address} is {mac}"),
             Self::PutRemote { mac, vtep } => write!(f, "put remote {mac} at {vtep}"),
             Self::DeleteRemote(mac) => write!(f, "delete remote {mac}"),
             Self::AddFlood(vtep) => write!(f, "add flood to {vtep}"),
@@ -228,7 +238,7 @@ impl fmt::Display for VxlanSettings {
 
 impl fmt::Display for DesiredPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, placement, ifname, mac, addresses, mtu, guarded } = self;
+        let Self { name, placement, ifname, mac, addresses, mtu, guarded, also } = self;
         write!(f, "{name}: {ifname} mac {mac} mtu {mtu}")?;
         addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
         match placement {
@@ -237,6 +247,11 @@ impl fmt::Display for DesiredPort {
             Placement::Offered(None) => write!(f, " to be taken"),
             Placement::Offered(Some(path)) => write!(f, " taken to {}", path.display()),
         }?;
+        also.addresses.iter().try_for_each(|address| write!(f, ", also {address}"))?;
+        also.macs.iter().try_for_each(|mac| write!(f, ", also {mac}"))?;
+        if also.routes {
+            write!(f, ", routes multicast")?;
+        }
         if *guarded { Ok(()) } else { write!(f, ", any sender") }
     }
 }

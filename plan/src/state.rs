@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::stable_hash;
-use lanmesh_model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
+use lanmesh_model::{Also, EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 /// Everything that this node should have in its kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,35 +75,51 @@ pub struct DesiredPort {
     pub mtu: u32,
     /// Whether it may send from its own addresses only.
     pub guarded: bool,
+    /// What it may have beside these.
+    pub also: Also,
 }
 
-/// What an endpoint may send from.
+/// What an endpoint may send from, and what of it is to be heard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortGuard {
     /// Its MAC.
     pub mac: Mac,
     /// Its addresses, besides the link-local one that follows from the MAC.
     pub addresses: BTreeSet<IpAddr>,
+    /// What it may have beside these; what it says of that is heard.
+    pub also: Also,
+    /// Whether it may send from anything else too. What it says of that is heard.
+    pub free: bool,
+    /// Where it routes multicast, its own subnets: it may ask for members, speak with other such routers, and send to groups
+    /// what is from elsewhere.
+    pub routes: Option<BTreeSet<IpNetwork>>,
 }
 
 impl PortGuard {
     /// Raised when other rules are made for the same addresses.
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     /// A number that is another one where anything is.
     pub fn fingerprint(&self) -> u64 {
-        let Self { mac, addresses } = self;
-        let addresses = addresses.iter().map(IpAddr::to_string);
-        let text = format!("{} {mac} {}", Self::VERSION, addresses.collect::<Vec<_>>().join(" "));
-        stable_hash(text.as_bytes())
+        // That it routes is in what it routes between.
+        let Self { mac, addresses, also: Also { addresses: also, macs, routes: _ }, free, routes } = self;
+        let texts = |addresses: &BTreeSet<IpAddr>| -> String {
+            addresses.iter().map(|address| format!(" {address}")).collect()
+        };
+        let macs: String = macs.iter().map(|mac| format!(" {mac}")).collect();
+        let (own, also) = (texts(addresses), texts(also));
+        let routes = routes.iter().flatten().map(|subnet| format!(" not {subnet}")).collect::<String>();
+        stable_hash(format!("{} {free} {mac}{own} also{also}{macs}{routes}", Self::VERSION).as_bytes())
     }
 }
 
 impl DesiredPort {
-    /// What it may send from; `None`: anything.
-    pub fn guard(&self) -> Option<PortGuard> {
+    /// What it may send from, and what of it is to be heard.
+    pub fn guard(&self) -> PortGuard {
         let addresses = self.addresses.iter().map(IpNetwork::ip).collect();
-        self.guarded.then_some(PortGuard { mac: self.mac, addresses })
+        let subnet = |address: &IpNetwork| IpNetwork::new(address.network(), address.prefix()).ok();
+        let routes = self.also.routes.then(|| self.addresses.iter().filter_map(subnet).collect());
+        PortGuard { mac: self.mac, addresses, also: self.also.clone(), free: !self.guarded, routes }
     }
 }
 

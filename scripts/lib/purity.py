@@ -39,6 +39,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/shares.rs",
+    "src/floating",
     "src/health",
     "src/metrics",
 ]
@@ -68,6 +69,7 @@ ROOMS = {
     "namespace": {"errno"},
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
+    "floating": {"kernel", "model"},
     "health": {"cluster", "model"},
     "cluster": {"clock", "errno", "metrics", "model", "state", "mesh"},
     "dns": {"errno", "message", "metrics", "model", "namespace", "zone"},
@@ -79,7 +81,7 @@ ROOMS = {
     "reconcile": {"clock", "metrics", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "metrics", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "errno", "health", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "errno", "floating", "health", "reconcile", "rundir", "mdns", "privileges",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }

@@ -15,14 +15,14 @@ use super::others::{ByNode, together};
 use super::place::{Place, fits_the_host};
 use super::session::Session;
 use super::taking::{self, Claimed, Holder, NoLease};
-use super::{answers, networks};
+use super::{also, answers, networks};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::clock::now_ms;
 use crate::cluster::ClusterError;
 use crate::local::LocalEndpoint;
 use crate::model::{
-    AdvertisedService, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
+    AdvertisedService, Also, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
     NetworkSpec, Placement, Publication, ServiceName,
 };
 use crate::namespace::NamespaceId;
@@ -105,6 +105,8 @@ impl Session {
         .await?;
         let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
         let others = together(&view, id, &answered);
+        let own = work.local.endpoints.of_network(id).map(|record| &record.endpoint);
+        also::is_free(&view, spec, own.filter(|own| own.name != *name), &others, &wanted.also)?;
         let claimed = self.claim(&mut work, &view, spec, &others, &wanted.claimed(name)).await;
         let (grants, took) = match claimed {
             Ok(claimed) => claimed,
@@ -268,6 +270,7 @@ struct Wanted {
     take: bool,
     publish: Vec<Publication>,
     holds_ports: bool,
+    also: Also,
     owner: Option<String>,
 }
 
@@ -276,6 +279,7 @@ impl Wanted {
         let Place { placement, namespace } = place;
         let services = request.advertise.iter().map(ServiceRequest::to_model).collect::<Result<_, _>>()?;
         let ifname = request.ifname_in(&spec.name);
+        let also = also::may_float(spec, &request)?;
         Ok(Self {
             placement,
             namespace,
@@ -288,6 +292,7 @@ impl Wanted {
             take: request.take,
             publish: request.publish,
             holds_ports: request.holds_ports,
+            also,
             owner: request.owner,
         })
     }
@@ -317,6 +322,9 @@ impl Wanted {
             ("aliases", self.aliases != *aliases),
             ("advertise", self.services != *services),
             ("publish", self.publish != existing.publish),
+            ("also_addresses", self.also.addresses != existing.also.addresses),
+            ("also_macs", self.also.macs != existing.also.macs),
+            ("multicast_router", self.also.routes != existing.also.routes),
             ("owner", self.owner != existing.owner),
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
@@ -379,6 +387,7 @@ impl Wanted {
             asked: self.asked,
             draining: false,
             publish: self.publish,
+            also: self.also,
             owner: self.owner,
         }
     }

@@ -1,8 +1,8 @@
-//! Who announces by mDNS what was declared for another endpoint, as an event.
+//! Who announces by mDNS what was declared for another endpoint, or what is not carried to other nodes, as an event.
 
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::model::{ClusterView, NetworkId, ZeroconfKey};
-use crate::zeroconf::Contest;
+use crate::zeroconf::{Contest, Uncarried};
 
 /// Tells of a contest in a network. The engine says how often.
 pub fn tell(log: &EventLog, view: &ClusterView, id: NetworkId, contest: &Contest) {
@@ -24,4 +24,17 @@ pub fn tell(log: &EventLog, view: &ClusterView, id: NetworkId, contest: &Contest
     );
     tracing::warn!(network = %id, "{text}");
     log.publish(EventKind::Alarm, EventObject { node, network, endpoint: Some(by.clone()) }, text);
+}
+
+/// Tells of what an endpoint of this node announces in vain. The engine says it once of each.
+pub fn tell_uncarried(log: &EventLog, view: &ClusterView, id: NetworkId, what: &Uncarried) {
+    let Uncarried { endpoint, name, kind } = what;
+    let network = view.networks.get(&id).map(|network| network.spec.name.clone());
+    let text = format!(
+        "endpoint {endpoint} announces {name} ({kind}), which is too large, or more than is kept of one endpoint: the other \
+         nodes do not hear of it. Let it announce less, or let mDNS itself travel with `--zeroconf transparent`"
+    );
+    tracing::warn!(network = %id, "{text}");
+    let node = view.myself().map(|me| me.name.clone());
+    log.publish(EventKind::Alarm, EventObject { node, network, endpoint: Some(endpoint.clone()) }, text);
 }

@@ -76,7 +76,8 @@ fn sentence(spec: &NetworkSpec, key: &EndpointKey, drops: &PortDrops) -> Option<
     (!counts.is_empty()).then(|| {
         format!(
             "endpoint {name} sends from addresses that it was not given, and that is dropped ({}): if it is meant to, \
-             run `lanmesh network set {network} --spoofing allow`; `lanmesh endpoint ls {network}` counts it",
+             attach it anew with --also-address ADDR (and --also-mac MAC), or let all of the network do so with \
+             `lanmesh network set {network} --spoofing allow`; `lanmesh endpoint ls {network}` counts it",
             counts.join(", ")
         )
     })
@@ -97,6 +98,7 @@ mod tests {
         let text = sentence(&spec, &key, &drops).unwrap();
         assert!(text.contains("endpoint vrrp") && text.contains("(address 3)"), "{text}");
         assert!(text.contains(&format!("network set {} --spoofing allow", spec.name)), "{text}");
+        assert!(text.contains("--also-address ADDR"), "{text}");
         assert_eq!(sentence(&spec, &key, &PortDrops::from([(DropKind::Lldp, 9)])), None);
     }
 }

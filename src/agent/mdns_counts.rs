@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::{Collect, Page};
 use crate::model::{NetworkId, NetworkName};
-use crate::zeroconf::Counters;
+use crate::zeroconf::{Counters, Uncarried};
 
 /// What the engines of all networks have counted.
 #[derive(Debug, Clone, Default)]
@@ -98,6 +98,7 @@ fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
         conflicts,
         renamed,
         contested,
+        uncarried,
     } = counters;
     let plain = [
         ("received", received),
@@ -114,5 +115,9 @@ fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
     let plain = plain.into_iter().map(|(name, count)| (name.to_owned(), *count));
     let dropped =
         discarded.iter().map(|(why, count)| (format!("dropped_{}", why.as_str().replace('-', "_")), *count));
-    plain.chain(dropped).collect()
+    let uncarried = uncarried.iter().map(|(what, count)| {
+        let Uncarried { endpoint, name, kind } = what;
+        (format!("uncarried {endpoint} {name} {kind}"), count)
+    });
+    plain.chain(dropped).chain(uncarried).collect()
 }

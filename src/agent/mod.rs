@@ -4,6 +4,7 @@
 //! (`session`), readiness and shutdown. Does not own: HTTP and permissions (`api`), anything that the parts do.
 
 mod addresses;
+mod also;
 mod answers;
 mod attach;
 mod backend;
@@ -14,6 +15,7 @@ mod counted;
 mod drops;
 mod errors;
 mod find;
+mod floating;
 mod fresh;
 mod health;
 mod lending;
@@ -32,6 +34,7 @@ mod presence;
 mod problems;
 mod published;
 mod reach;
+mod routers;
 mod services;
 mod session;
 mod settings;

@@ -157,6 +157,8 @@ mod tests {
             groups: BTreeMap::new(),
             zeroconf: BTreeMap::new(),
             draining: BTreeMap::new(),
+            also: BTreeMap::new(),
+            floating: BTreeMap::new(),
         };
         ClusterView {
             me: id(1),

@@ -12,15 +12,17 @@ use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
 use super::counted::Counted;
+use super::floating::Floating;
 use super::fresh::Fresh;
 use super::health::{Health, Sources};
 use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
 use super::metrics::{Meter, Metered};
 use super::presence::Presence;
+use super::routers::Routers;
 use super::signs::Watched;
 use super::zeroconf::Zeroconf;
-use super::{Context, drops, nameless, names, news, subnets, unknown, watching, zeroconf};
+use super::{Context, drops, floating, nameless, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -122,6 +124,10 @@ impl Session {
             if record.draining {
                 initial.draining.entry(record.network).or_default().insert(record.endpoint.name.clone());
             }
+            if !record.also.is_empty() {
+                let of_network = initial.also.entry(record.network).or_default();
+                of_network.insert(record.endpoint.name.clone(), record.also.clone());
+            }
         }
         for network in initial.networks.keys() {
             let joined = context.kernel.memberships(*network).await?;
@@ -130,6 +136,7 @@ impl Session {
         for (network, endpoints) in &initial.networks {
             let names = endpoints.iter().map(|endpoint| &endpoint.name).collect();
             initial.zeroconf.insert(*network, zeroconf::remembered(&context.state, *network, &names));
+            initial.floating.insert(*network, floating::remembered(&context.state, *network));
         }
         initial.mesh = remembered_keys(&context.state, context.config.wireguard_port)?;
         let seen = SeenUnderlay::load(&context.state)?;
@@ -194,6 +201,20 @@ impl Session {
             events: context.events.clone(),
         };
         tasks.spawn(zeroconf.run(stop.clone()));
+        let floating = Floating {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+            state: context.state.clone(),
+            events: context.events.clone(),
+        };
+        tasks.spawn(floating.run(stop.clone()));
+        let routers = Routers {
+            cluster: cluster.clone(),
+            kernel: context.kernel.clone(),
+            present: reconciler.present(),
+        };
+        tasks.spawn(routers.run(stop.clone()));
         let lender = Lender::new(cluster.clone(), reconciler.clone());
         tasks.spawn(lender.clone().run(stop.clone()));
         let borrowing = Borrowing::new(cluster.clone(), reconciler.clone(), lender, patience(context));

@@ -316,9 +316,13 @@ fn allocate(
     let theirs = on_live_nodes(view, others).flat_map(|(_, other)| &other.addresses);
     let taken: BTreeSet<IpAddr> = theirs.map(IpNetwork::ip).collect();
     let services = view.service_addresses(spec.id);
+    // What several may have is given to none of them, nor to anybody else.
+    let also = view.networks.get(&spec.id).into_iter().flat_map(|network| network.also.values());
+    let also: BTreeSet<IpAddr> =
+        also.flat_map(|of| of.values()).flat_map(|also| also.addresses.clone()).collect();
     let is_taken = |address| {
         let has_one = taken.contains(&address) && !(claimed.take && claimed.asked.contains(&address));
-        has_one || services.contains_key(&address)
+        has_one || also.contains(&address) || services.contains_key(&address)
     };
     let service = claimed.service.map(ServiceName::as_str);
     let key = endpoint_key(claimed.name.as_str(), service, claimed.slot);

@@ -24,7 +24,7 @@ use crate::model::{
 use crate::state::State;
 use crate::zeroconf::{
     Arrival, Config, Contest, Destination, Engine, Facts, Family, GROUP_V4, GROUP_V6, Output, OwnEndpoint,
-    PORT, RemoteNode, Sought,
+    PORT, RemoteNode, Sought, Uncarried,
 };
 
 /// How long after the sockets of a network could not be made it is tried again.
@@ -174,6 +174,7 @@ struct Talk {
     keep: Option<tokio::time::Instant>,
     /// What a person is to be told.
     contests: Vec<Contest>,
+    uncarried: Vec<Uncarried>,
     /// What other nodes are to be told that was asked for here.
     looks: Vec<(NodeId, Vec<Sought>)>,
     takes_part: bool,
@@ -186,6 +187,7 @@ impl Talk {
                 Output::Send { to, bytes } => self.unsent.push((to, bytes)),
                 Output::Publish(facts) => self.unsaid = Some(facts),
                 Output::Contested(contest) => self.contests.push(contest),
+                Output::Uncarried(what) => self.uncarried.push(what),
                 Output::Look { node, sought } => self.looks.push((node, sought)),
             }
         }
@@ -290,6 +292,7 @@ impl Network {
             said: Arc::default(),
             keep: None,
             contests: Vec::new(),
+            uncarried: Vec::new(),
             looks: Vec::new(),
             takes_part: false,
         }
@@ -397,6 +400,9 @@ impl Network {
         let view = self.cluster.view().borrow().clone();
         for contest in std::mem::take(&mut talk.contests) {
             contests::tell(&self.events, &view, self.id, &contest);
+        }
+        for what in std::mem::take(&mut talk.uncarried) {
+            contests::tell_uncarried(&self.events, &view, self.id, &what);
         }
         for (node, sought) in std::mem::take(&mut talk.looks) {
             let sought = sought.into_iter().map(|Sought { name, kind }| (name, kind)).collect();

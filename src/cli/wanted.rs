@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::api::types::AttachRequest;
-use crate::model::{AdvertisedService, EndpointName, Publication, ServiceName};
+use crate::model::{AdvertisedService, EndpointName, Mac, Publication, ServiceName};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
@@ -29,6 +29,16 @@ pub(super) struct Wanted {
     /// A port of this node that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
     #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]")]
     publish: Vec<Publication>,
+    /// An address that it may have beside its own, and other endpoints too: it is at the one that announced it last, as
+    /// keepalived does
+    #[arg(long = "also-address", value_name = "ADDR")]
+    also_addresses: Vec<IpAddr>,
+    /// A MAC that it may have beside its own, as VRRP's 00:00:5e:00:01:XX
+    #[arg(long = "also-mac", value_name = "MAC")]
+    also_macs: Vec<Mac>,
+    /// It routes multicast between networks, as igmpproxy and pimd do
+    #[arg(long)]
+    multicast_router: bool,
 }
 
 impl Wanted {
@@ -44,6 +54,9 @@ impl Wanted {
             advertise: self.advertise_service.into_iter().map(Into::into).collect(),
             take: self.take,
             publish: self.publish,
+            also_addresses: self.also_addresses,
+            also_macs: self.also_macs,
+            multicast_router: self.multicast_router,
             ..AttachRequest::default()
         }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::{JoinError, Protocols, Timing};
 use crate::model::{
-    Endpoint, EndpointName, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
+    Also, Endpoint, EndpointName, Floatings, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact,
+    ZeroconfKey,
 };
 use crate::state::State;
 
@@ -96,6 +97,10 @@ pub struct Initial {
     pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
     /// The endpoints there that take no new connections of their services.
     pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
+    /// What the endpoints there may have beside their own addresses and MACs; of those that may have something.
+    pub also: BTreeMap<NetworkId, BTreeMap<EndpointName, Also>>,
+    /// What was said to be at them before the agent was restarted.
+    pub floating: BTreeMap<NetworkId, Floatings>,
     /// The keys under which this node can be reached in the mesh.
     pub mesh: Vec<MeshKey>,
 }

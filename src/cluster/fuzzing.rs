@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Initial;
 use super::core::{Boot, Core, Output};
 use super::facts::{Applied, Delta, Doc, Entry, Record, Scope, Stamp};
 use super::gossip_key::GossipKey;
@@ -111,10 +112,10 @@ fn core(me: NodeId, n: u8) -> Core {
         ca: keys().0.clone(),
         keys: vec![keys().1.clone()],
         peers: BTreeMap::new(),
-        initial: [(NETWORK, vec![endpoint(&format!("e{n}"), 16 + n)])].into(),
-        groups: BTreeMap::new(),
-        zeroconf: BTreeMap::new(),
-        draining: BTreeMap::new(),
+        initial: Initial {
+            networks: [(NETWORK, vec![endpoint(&format!("e{n}"), 16 + n)])].into(),
+            ..Initial::default()
+        },
         lent: BTreeMap::new(),
         cleared: Default::default(),
         records: Vec::new(),

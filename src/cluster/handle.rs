@@ -1,6 +1,6 @@
 //! The handle that the agent holds: calls into the cluster's thread and what comes out of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -36,10 +36,7 @@ use super::{
 };
 use crate::clock::now_ms;
 use crate::mesh::MeshSecret;
-use crate::model::{
-    ClusterView, Endpoint, EndpointName, Group, NetworkId, NodeId, NodeIndex, NodeName, Setting,
-    ZeroconfFact, ZeroconfKey,
-};
+use crate::model::{ClusterView, Endpoint, EndpointName, NetworkId, NodeId, NodeIndex, NodeName, Setting};
 use crate::state::State;
 
 /// How many events a slow reader may be behind.
@@ -208,10 +205,7 @@ impl Cluster {
             ca: pki::public_key(&enrolment.ca)?,
             keys,
             peers,
-            initial: initial.networks,
-            groups: initial.groups,
-            zeroconf: initial.zeroconf,
-            draining: initial.draining,
+            initial,
             lent,
             cleared,
             records,
@@ -405,43 +399,12 @@ impl Cluster {
         self.0.link.with(move |core, now| core.remove_endpoint(network, &name, now)).await
     }
 
-    /// Publishes which multicast groups are joined on this node. Of no effect in a network that this node takes no
-    /// part in.
-    pub async fn set_groups(&self, network: NetworkId, groups: BTreeSet<Group>) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_groups(network, &groups, now)).await
-    }
-
-    /// Publishes what mDNS brought to light on this node. Of no effect in a network that this node takes no part in.
-    ///
-    /// # Errors
-    /// It takes more than 1 MiB; what was published before stays.
-    pub async fn set_zeroconf(
-        &self,
-        network: NetworkId,
-        facts: BTreeMap<ZeroconfKey, ZeroconfFact>,
-    ) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_zeroconf(network, &facts, now)).await?
-    }
-
     /// The settings of a network that were changed since it was created, by name.
     pub async fn network_settings(
         &self,
         network: NetworkId,
     ) -> Result<BTreeMap<String, Setting>, ClusterError> {
         self.with(move |core| core.network_settings(network)).await
-    }
-
-    /// Publishes whether an endpoint of this node takes no new connections of its service.
-    ///
-    /// # Errors
-    /// There is no room for it.
-    pub async fn set_draining(
-        &self,
-        network: NetworkId,
-        name: EndpointName,
-        draining: bool,
-    ) -> Result<(), ClusterError> {
-        self.0.link.with(move |core, now| core.set_draining(network, &name, draining, now)).await?
     }
 
     /// Every fact and every record that this node carries, whatever it means, by kind and writer.

@@ -41,6 +41,7 @@ mod pki;
 mod refusal;
 mod rotate;
 mod run;
+mod saying;
 mod seal;
 #[cfg(test)]
 mod sim;

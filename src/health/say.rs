@@ -210,6 +210,8 @@ mod tests {
                 groups: BTreeMap::new(),
                 zeroconf: BTreeMap::new(),
                 draining: BTreeMap::new(),
+                also: BTreeMap::new(),
+                floating: BTreeMap::new(),
             };
             (id, view)
         };

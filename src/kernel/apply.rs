@@ -112,6 +112,7 @@ async fn one(inner: &Inner, room: &mut Option<Room>, op: &Op) -> Result<(), Kern
         }
         Action::SetVxlan(settings) => room.set_vxlan(settings, inner.abilities().await).await,
         Action::DeleteVxlan => room.delete_vxlan().await,
+        Action::Announce { address, mac } => room.announce(*address, *mac).await,
         Action::AddPort(wanted) | Action::SetPort(wanted) => port::add(inner, room, wanted).await,
         Action::DeletePort(name) => port::delete(inner, room, name).await,
         Action::DeleteHalfMade(device) => port::delete_half_made(inner, room, device).await,

@@ -15,8 +15,8 @@ use super::links::VXLAN;
 use super::netns::{Netns, in_throwaway};
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
-use super::{KernelError, filter, guard, mdb, raw, underlay_guard};
-use crate::model::{Group, GroupError, Mac, Means};
+use super::{KernelError, filter, guard, hearing, mdb, raw, underlay_guard};
+use crate::model::{Also, Group, GroupError, Mac, Means};
 use crate::plan::{GuardStep, PortGuard, UnderlayGuard};
 
 /// One thing that this kernel can or cannot do.
@@ -141,6 +141,9 @@ pub(super) const EGRESS_FILTER: &str = "IGMP and MLD kept on the node (nf_tables
 /// Endpoints kept to their own addresses.
 pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_tables at ingress)";
 
+/// What an endpoint says of addresses that it was not given.
+pub(super) const HEARING: &str = "addresses that move between nodes (nf_tables and its log)";
+
 /// What an endpoint asks the name server kept to a rate.
 pub(super) const QUERY_LIMIT: &str = "DNS queries of an endpoint kept to a rate (nf_tables on the bridge)";
 /// Strangers kept out of plain networks.
@@ -188,7 +191,7 @@ async fn underlay(netns: &Netns) -> Capability {
 }
 
 /// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
-async fn multicast(netns: &Netns, session: &Session) -> [Capability; 4] {
+async fn multicast(netns: &Netns, session: &Session) -> [Capability; 5] {
     let prepared = async {
         session.create_link(LinkVxlan::new(VXLAN, 1).port(4789).build()).await.map_err(told)?;
         session.link_named(VXLAN).await.map_err(told)?.ok_or_else(|| "it went away".to_owned())
@@ -205,8 +208,12 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 4] {
     };
     let guarded = async {
         prepared.clone()?;
-        let guard = PortGuard { mac: Mac([2; 6]), addresses: BTreeSet::new() };
-        answered(netns.run(move || guard::put(VXLAN, &guard)).await)
+        answered(netns.run(move || guard::put(VXLAN, &trial_guard(), false)).await)
+    };
+    let heard = async {
+        prepared.clone()?;
+        answered(netns.run(move || guard::put(VXLAN, &trial_guard(), true)).await)?;
+        answered(netns.run(|| hearing::try_out().map(|()| None)).await)
     };
     let limited = answered(netns.run(|| queries::put(QueryLimit { per_s: 1 })).await);
     [
@@ -229,12 +236,24 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 4] {
             "an endpoint can send from any address of its network: attach only what you trust",
         ),
         Capability::new(
+            HEARING,
+            "put rules on a device, and listened to the log",
+            heard.await,
+            "an address that moves from an endpoint to one on another node, or that an endpoint gave itself, is found by the other \
+             nodes only when what they know has aged (needs nft_log and nfnetlink_log)",
+        ),
+        Capability::new(
             QUERY_LIMIT,
             "put rules on bridges",
             limited,
             "the name server itself drops what is too much: on a busy machine a flood of one endpoint's costs others answers",
         ),
     ]
+}
+
+fn trial_guard() -> PortGuard {
+    let mac = Mac([2; 6]);
+    PortGuard { mac, addresses: BTreeSet::new(), also: Also::default(), free: false, routes: None }
 }
 
 /// What this kernel can do of what decides how a network is made.
@@ -246,6 +265,8 @@ pub(super) struct Abilities {
     pub filter: bool,
     /// [`PORT_GUARD`].
     pub guard: bool,
+    /// [`HEARING`].
+    pub hears: bool,
     /// [`QUERY_LIMIT`].
     pub query_limit: bool,
     /// [`UNDERLAY_GUARD`].
@@ -263,6 +284,7 @@ impl Abilities {
             mdb: has(VXLAN_MDB),
             filter: has(EGRESS_FILTER),
             guard: has(PORT_GUARD),
+            hears: has(HEARING),
             query_limit: has(QUERY_LIMIT),
             underlay_guard: has(UNDERLAY_GUARD),
             wireguard: has(WIREGUARD),

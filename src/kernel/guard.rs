@@ -102,9 +102,13 @@ impl DropKind {
 pub type PortDrops = BTreeMap<DropKind, u64>;
 
 /// Puts the rules for the endpoint behind `device` in the place of those that are there, in the calling thread's
-/// namespace. Blocks. The answer is the kernel's refusal, if any.
-pub(super) fn put(device: &str, guard: &PortGuard) -> io::Result<Option<Errno>> {
+/// namespace. `hears`: whether what is to be heard can be. Blocks. The answer is the kernel's refusal, if any.
+pub(super) fn put(device: &str, guard: &PortGuard, hears: bool) -> io::Result<Option<Errno>> {
     let name = named(device);
+    let rule_in = |chain: &[u8], expressions: &Vec<nft::Expression>| {
+        let rule = [name.clone(), attribute(2, chain), nested(4, expressions)].concat();
+        nft::append(nft::NFT_MSG_NEWRULE, &rule)
+    };
     let hook = nested(
         4,
         &[
@@ -115,13 +119,17 @@ pub(super) fn put(device: &str, guard: &PortGuard) -> io::Result<Option<Errno>> 
     );
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
     // A rule may count in a counter only if it is there.
-    let counters = DropKind::ALL.map(|kind| Family::Netdev.make_counter(&name, &kind.counter()));
-    let mut content = Vec::from(counters);
+    let counters = DropKind::ALL.iter().filter(|_| !guard.free);
+    let counters = counters.map(|kind| Family::Netdev.make_counter(&name, &kind.counter()));
+    let mut content: Vec<_> = counters.collect();
+    // And it may lead to a chain only if that is there.
+    if hears {
+        let heard = [name.clone(), attribute(3, rules::HEARD)].concat();
+        content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &heard));
+        content.push(rule_in(rules::HEARD, &rules::heard(device)));
+    }
     content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain));
-    content.extend(rules::of(guard).iter().map(|expressions| {
-        let rule = [name.clone(), attribute(2, CHAIN), nested(4, expressions)].concat();
-        nft::append(nft::NFT_MSG_NEWRULE, &rule)
-    }));
+    content.extend(rules::of(guard, hears).iter().map(|expressions| rule_in(CHAIN, expressions)));
     Family::Netdev.put_table(&name, &guard.fingerprint().to_be_bytes(), content)
 }
 

@@ -303,7 +303,17 @@ pub(super) fn verdict(code: u32) -> Expression {
 /// Goes on in another chain of the table, and does not come back.
 pub(super) fn goto(chain: &[u8]) -> Expression {
     const NFT_GOTO: i32 = -4;
-    let verdict = nested(2, &[attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, chain)]);
+    elsewhere(NFT_GOTO, chain)
+}
+
+/// Goes on in another chain of the table, and at its end comes back.
+pub(super) fn jump(chain: &[u8]) -> Expression {
+    const NFT_JUMP: i32 = -3;
+    elsewhere(NFT_JUMP, chain)
+}
+
+fn elsewhere(how: i32, chain: &[u8]) -> Expression {
+    let verdict = nested(2, &[attribute(1, &how.to_be_bytes()), attribute(2, chain)]);
     expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
 }
 
@@ -331,20 +341,34 @@ impl Each {
         match self {
             Self::Count => [attribute(1, b"counter\0"), nested(2, &[])],
             Self::Over { packets_per_s, burst } => {
-                const SECOND: u64 = 1;
-                const NFT_LIMIT_PKTS: u32 = 0;
                 const NFT_LIMIT_F_INV: u32 = 1;
-                let limit = [
-                    attribute(1, &u64::from(packets_per_s).to_be_bytes()),
-                    attribute(2, &SECOND.to_be_bytes()),
-                    number(3, burst),
-                    number(4, NFT_LIMIT_PKTS),
-                    number(5, NFT_LIMIT_F_INV),
-                ];
+                let limit = [&bucket(packets_per_s, burst)[..], &[number(5, NFT_LIMIT_F_INV)]].concat();
                 [attribute(1, b"limit\0"), nested(2, &limit)]
             }
         }
     }
+}
+
+/// A bucket of `burst` packets that fills at so many a second.
+fn bucket(packets_per_s: u32, burst: u32) -> [Vec<u8>; 4] {
+    const SECOND: u64 = 1;
+    const NFT_LIMIT_PKTS: u32 = 0;
+    [
+        attribute(1, &u64::from(packets_per_s).to_be_bytes()),
+        attribute(2, &SECOND.to_be_bytes()),
+        number(3, burst),
+        number(4, NFT_LIMIT_PKTS),
+    ]
+}
+
+/// Goes on only with so many packets a second, after a quiet time with `burst` at once.
+pub(super) fn at_most(packets_per_s: u32, burst: u32) -> Expression {
+    expression(b"limit\0", &bucket(packets_per_s, burst))
+}
+
+/// Hands a copy of the first `length` bytes of a packet to a group of the log, with `prefix` as what it is known by.
+pub(super) fn log(group: u16, prefix: &[u8], length: u32) -> Expression {
+    expression(b"log\0", &[attribute(1, &group.to_be_bytes()), attribute(2, prefix), number(3, length)])
 }
 
 /// Goes on only if what is in the register is not in a set of the table.

@@ -102,16 +102,13 @@ async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), Kern
     }
 }
 
-/// Keeps the endpoint to its own addresses, or no longer does. Before its end goes up: nothing that it sends gets by.
+/// Keeps the endpoint to what it may send from. Before its end goes up: nothing that it sends gets by.
 async fn guard(inner: &Inner, room: &Room, port: &DesiredPort) -> Result<(), KernelError> {
     if !inner.abilities().await.guard {
         return Ok(());
     }
     let device = PortName::of(&port.name);
-    match port.guard() {
-        Some(guard) => room.guard(&device, guard).await,
-        None => room.unguard(&device).await,
-    }
+    room.guard(&device, port.guard(), inner.abilities().await.hears).await
 }
 
 async fn create(

@@ -8,20 +8,17 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use nix::errno::Errno;
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockaddrLike, bind, sendto};
+use nix::sys::socket::{LinkAddr, bind};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::links::BRIDGE;
+use super::packets::{self, HEADER};
 use super::{KernelError, Linux};
 use crate::model::{Mac, NetworkId};
 
 /// Local experimental EtherType 1 (IEEE 802-2014 section 9.2.4).
 const ETH_P_PROBE: u16 = 0x88b5;
-/// Destination, sender and type (IEEE 802.3).
-const HEADER: usize = 14;
 /// The longest frame that is read, in bytes: what Ethernet's longest usual packets take.
 const FRAME_MAX: usize = 9000 + HEADER;
 /// What the socket may hold that was not read yet, in bytes.
@@ -60,10 +57,7 @@ impl ProbeSocket {
     /// The bridge is down or gone, or smaller than this. What only did not fit into a queue is lost, as any frame may be.
     pub fn send(&self, to: Mac, from: Mac, payload: &[u8]) -> io::Result<()> {
         let frame = [&to.0[..], &from.0, &ETH_P_PROBE.to_be_bytes(), payload].concat();
-        match sendto(self.socket.as_raw_fd(), &frame, &self.bridge, MsgFlags::MSG_DONTWAIT) {
-            Ok(_) | Err(Errno::EAGAIN | Errno::ENOBUFS) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+        packets::send(&self.socket, &self.bridge, &frame)
     }
 
     /// Waits for a frame: who sent it, and what is in it, in `buffer`. Cancel safe.
@@ -88,14 +82,9 @@ impl ProbeSocket {
 
 /// Opens the socket in the calling thread's namespace, with the address of the bridge. Blocks.
 fn open() -> io::Result<(Socket, LinkAddr)> {
-    let links = getifaddrs()?.filter(|found| found.interface_name == BRIDGE);
-    let bridge = links.filter_map(|found| found.address?.as_link_addr().copied()).next();
-    let bridge = bridge.ok_or_else(|| io::Error::from(Errno::ENODEV))?;
-    let protocol = Protocol::from(i32::from(ETH_P_PROBE.to_be()));
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking(), Some(protocol))?;
+    let (socket, bridge) = packets::on(BRIDGE, Some(ETH_P_PROBE))?;
     socket.attach_filter(&from_nodes())?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    debug_assert_eq!(bridge.family(), Some(AddressFamily::Packet));
     bind(socket.as_raw_fd(), &bridge)?;
     Ok((socket, bridge))
 }

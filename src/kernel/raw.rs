@@ -222,6 +222,13 @@ pub(super) struct Header {
     sequence: u32,
 }
 
+impl Header {
+    /// Whether the message is of this type.
+    pub fn is(&self, kind: u16) -> bool {
+        self.kind == kind
+    }
+}
+
 /// The messages in one datagram from the kernel.
 pub(super) struct Messages<'a>(pub &'a [u8]);
 

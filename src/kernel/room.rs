@@ -1,6 +1,7 @@
 //! One network's namespace, opened: what is done to its devices.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
@@ -16,7 +17,7 @@ use super::netns::{Netns, NetnsDir, keep_rules_from_bridged, set_sysctl};
 use super::observe;
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
-use super::{KernelError, counts, filter, guard, mdb, raw};
+use super::{KernelError, counts, filter, guard, hearing, mdb, raw};
 use crate::model::{GroupTraffic, Mac, NetworkId};
 use crate::plan::{Action, ObservedNetwork, PortGuard, PortName, VxlanSettings};
 
@@ -154,23 +155,29 @@ impl Room {
         }
     }
 
-    /// Keeps the endpoint behind a port to its own addresses.
-    pub async fn guard(&self, device: &PortName, guard: PortGuard) -> Result<(), KernelError> {
+    /// Keeps the endpoint behind a port to what it may send from, and has heard what it says, where the kernel can do that.
+    pub async fn guard(&self, device: &PortName, guard: PortGuard, hears: bool) -> Result<(), KernelError> {
         let what = || format!("keep what is behind {device} to its own addresses");
         let name = device.to_string();
-        match self.netns.run(move || guard::put(&name, &guard)).await? {
+        match self.netns.run(move || guard::put(&name, &guard, hears)).await? {
             Ok(None) => Ok(()),
             Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
             Err(source) => Err(KernelError::Refused { what: what(), source }),
         }
     }
 
-    /// Lets the endpoint behind a port send from any address.
+    /// Removes the rules of a port.
     pub async fn unguard(&self, device: &PortName) -> Result<(), KernelError> {
         let name = device.to_string();
         let removed = self.netns.run(move || guard::remove(&name)).await?;
         removed
             .map_err(|source| KernelError::Refused { what: format!("remove the rules of {device}"), source })
+    }
+
+    /// Tells the endpoints on this node that an address is at a MAC.
+    pub async fn announce(&self, address: IpAddr, mac: Mac) -> Result<(), KernelError> {
+        let told = self.netns.run(move || hearing::announce(address, mac)).await?;
+        told.map_err(|source| KernelError::Refused { what: format!("announce {address}"), source })
     }
 
     /// How many packets of each port were dropped, by kind.

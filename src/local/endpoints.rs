@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Endpoint, EndpointKey, NetworkId, Placement, Publication};
+use crate::model::{Also, Endpoint, EndpointKey, NetworkId, Placement, Publication};
 use crate::namespace::NamespaceId;
 use crate::state::{Batch, State, StateError};
 
@@ -35,6 +35,9 @@ pub struct LocalEndpoint {
     /// Ports of this node that lead to it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
+    /// What it may have beside its own address and MAC.
+    #[serde(default, skip_serializing_if = "Also::is_empty")]
+    pub also: Also,
     /// Who attached it, in words of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

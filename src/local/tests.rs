@@ -50,6 +50,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         ifname: "lm-net".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     };

@@ -97,8 +97,15 @@ impl Reconciler {
     /// Keeps an endpoint that was brought up, and tells the others. All or nothing, but for its interface.
     pub async fn keep(&self, work: &mut Work, record: &LocalEndpoint) -> Result<(), KeepError> {
         work.local.insert(record.clone())?;
-        if let Err(error) = self.0.peers.put_endpoint(record.network, record.endpoint.clone()).await {
+        let name = || record.endpoint.name.clone();
+        let mut told = self.0.peers.put_endpoint(record.network, record.endpoint.clone()).await;
+        if told.is_ok() && !record.also.is_empty() {
+            told = self.0.peers.set_also(record.network, name(), record.also.clone()).await;
+        }
+        if let Err(error) = told {
             work.local.remove(&record.key())?;
+            // Of which the others may have heard a part.
+            let _ = self.0.peers.remove_endpoint(record.network, name()).await;
             return Err(error.into());
         }
         Arc::make_mut(&mut *lock(&self.0.records)).insert(record.key(), Arc::new(record.clone()));

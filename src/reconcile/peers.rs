@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::cluster::{Cluster, ClusterError, Members};
 use crate::mesh::MeshSecret;
-use crate::model::{ClusterView, Endpoint, EndpointName, Group, MeshKey, NetworkId};
+use crate::model::{Also, ClusterView, Endpoint, EndpointName, Group, MeshKey, NetworkId};
 
 /// The other nodes, as the reconciler sees them. Each call is answered by this node itself.
 #[async_trait]
@@ -36,6 +36,9 @@ pub trait Peers: Send + Sync {
         name: EndpointName,
         draining: bool,
     ) -> Result<(), ClusterError>;
+
+    /// Publishes what an endpoint of this node may have beside its own address and MAC.
+    async fn set_also(&self, network: NetworkId, name: EndpointName, also: Also) -> Result<(), ClusterError>;
 
     /// Takes part in a network, whether this node has endpoints there or not.
     async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError>;
@@ -88,6 +91,10 @@ impl Peers for Cluster {
         draining: bool,
     ) -> Result<(), ClusterError> {
         Cluster::set_draining(self, network, name, draining).await
+    }
+
+    async fn set_also(&self, network: NetworkId, name: EndpointName, also: Also) -> Result<(), ClusterError> {
+        Cluster::set_also(self, network, name, also).await
     }
 
     async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError> {

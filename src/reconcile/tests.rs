@@ -17,7 +17,7 @@ use crate::cluster::{ClusterError, Members};
 use crate::kernel::{Fake, KernelEvent};
 use crate::mesh::MeshSecret;
 use crate::model::{
-    Encryption, Endpoint, Group, MeshKey, NetworkOptions, NetworkSpec, NetworkView, Node, NodeIndex,
+    Also, Encryption, Endpoint, Group, MeshKey, NetworkOptions, NetworkSpec, NetworkView, Node, NodeIndex,
     NodeName, Placement, testing,
 };
 use crate::namespace::NamespaceId;
@@ -60,6 +60,7 @@ fn record(name: &str, last: u16) -> LocalEndpoint {
         ifname: "eth0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     }
@@ -87,6 +88,8 @@ impl Town {
             groups: BTreeMap::new(),
             zeroconf: BTreeMap::new(),
             draining: BTreeMap::new(),
+            also: BTreeMap::new(),
+            floating: BTreeMap::new(),
         };
         let view = ClusterView {
             me: id(1),
@@ -186,6 +189,16 @@ impl Peers for Town {
                 } else {
                     names.remove(&name)
                 };
+            }
+        });
+        Ok(())
+    }
+
+    async fn set_also(&self, _: NetworkId, name: EndpointName, also: Also) -> Result<(), ClusterError> {
+        self.0.view.send_modify(|view| {
+            let networks = &mut Arc::make_mut(view).networks;
+            if let Some(network) = networks.get_mut(&NET) {
+                Arc::make_mut(network.also.entry(id(1)).or_default()).insert(name, also);
             }
         });
         Ok(())

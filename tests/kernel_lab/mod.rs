@@ -151,6 +151,7 @@ pub fn port(endpoint: &str, container: &str, last: u8) -> DesiredPort {
         addresses: addresses.map(|address| address.parse().expect("a network")).into(),
         mtu: 1450,
         guarded: true,
+        also: Default::default(),
     }
 }
 

@@ -180,7 +180,7 @@ pub fn inject(from: &Container, frame: &[u8]) {
 }
 
 /// How many packets of an endpoint were dropped.
-fn spoofed(node: &Node, network: &str, name: &str) -> u64 {
+pub fn spoofed(node: &Node, network: &str, name: &str) -> u64 {
     let list = node.lanmesh(["endpoint", "ls", network, "--json"]).json();
     let found = list.as_array().expect("a list").iter().find(|endpoint| endpoint["name"] == name).cloned();
     found.and_then(|endpoint| endpoint["spoofed"].as_u64()).expect("it is counted")

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::uncarried::Counted;
+
 /// Why a packet or a record was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Discard {
@@ -82,6 +84,8 @@ pub struct Counters {
     pub renamed: u64,
     /// Times that an endpoint announced what was declared for another.
     pub contested: u64,
+    /// What endpoints of this node announced and is not carried to others.
+    pub uncarried: Counted,
 }
 
 impl Counters {

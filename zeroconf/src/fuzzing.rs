@@ -173,7 +173,7 @@ impl Bench {
                     assert!(response || message.metadata.id == 0, "a query has an id");
                 }
                 Output::Publish(facts) => self.published = facts,
-                Output::Contested(_) | Output::Look { .. } => {}
+                Output::Contested(_) | Output::Uncarried(_) | Output::Look { .. } => {}
             }
         }
         let (bytes, waiting) = self.engine.held();

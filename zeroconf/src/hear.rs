@@ -14,6 +14,7 @@ use super::links::Sender;
 use super::names::{self, Meaning, meaning};
 use super::read::{self, Packet};
 use super::respond::{Known, Pending};
+use super::uncarried::Uncarried;
 use super::zone::key;
 use super::{Arrival, Config, Destination, Discard, Engine, Family, Output, PORT, found};
 use lanmesh_model::zeroconf::fold;
@@ -93,6 +94,9 @@ impl Engine {
             if let Err(why) = self.believe(&endpoint, arrival, record) {
                 if let (Some(why), Sender::Local(_)) = (why, sender) {
                     self.counters.discard(why);
+                    if matches!(why, Discard::Unfit) {
+                        self.uncarried(&endpoint, record);
+                    }
                 }
                 continue;
             }
@@ -159,9 +163,24 @@ impl Engine {
                 self.curious.insert(endpoint.clone());
             }
             Ok(false) => {}
-            Err(why) => self.counters.discard(why),
+            Err(why) => {
+                self.counters.discard(why);
+                self.uncarried(endpoint, record);
+            }
         }
         self.asks.answered(&Ask::new(endpoint, record.name.clone(), record.record_type()));
+    }
+
+    /// Counts what an endpoint announces in vain, where others hear of it by what is carried alone.
+    fn uncarried(&mut self, endpoint: &EndpointName, record: &Record) {
+        if self.config.mode != ZeroconfMode::Proxy {
+            return;
+        }
+        let (name, kind) = (record.name.to_string(), record.record_type().to_string());
+        let what = Uncarried { endpoint: endpoint.clone(), name, kind };
+        if self.counters.uncarried.count(what.clone()) {
+            self.out.push(Output::Uncarried(what));
+        }
     }
 
     /// Asks for what is missing of endpoints that have said something new. Not with each packet: it takes a look at all

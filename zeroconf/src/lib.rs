@@ -38,6 +38,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod types;
+mod uncarried;
 mod zone;
 
 /// The README's example is a test.
@@ -51,3 +52,4 @@ pub use types::{
     Arrival, Config, Contest, Destination, Facts, Family, GROUP_V4, GROUP_V6, Offer, Output, OwnEndpoint,
     PORT, Registry, RemoteNode, Sought,
 };
+pub use uncarried::Uncarried;

@@ -3,6 +3,7 @@
 mod contests;
 mod looks;
 mod others;
+mod uncarried;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -83,7 +84,7 @@ impl Bench {
 fn read(outputs: Vec<Output>) -> Vec<Sent> {
     let packet = |output| match output {
         Output::Send { to, bytes } => Some((to, decode(&bytes).unwrap().message)),
-        Output::Publish(_) | Output::Contested(_) | Output::Look { .. } => None,
+        Output::Publish(_) | Output::Contested(_) | Output::Uncarried(_) | Output::Look { .. } => None,
     };
     outputs.into_iter().filter_map(packet).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::uncarried::Uncarried;
 use lanmesh_model::{
     AdvertisedService, Endpoint, EndpointName, Mac, NodeId, ZeroconfFact, ZeroconfKey, ZeroconfMode,
 };
@@ -126,6 +127,8 @@ pub enum Output {
     },
     /// Tell a person that this is contested. Of one contest once in a minute.
     Contested(Contest),
+    /// Tell a person that this is not carried to other nodes. Of each once.
+    Uncarried(Uncarried),
     /// Tell the agent of another node that somebody here asked for records of its endpoints: [`super::Engine::look`] there. Nothing
     /// is lost but time where it does not get there.
     Look {

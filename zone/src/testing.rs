@@ -137,6 +137,8 @@ impl Lab {
             groups: BTreeMap::new(),
             zeroconf,
             draining: BTreeMap::new(),
+            also: BTreeMap::new(),
+            floating: BTreeMap::new(),
         };
         ClusterView {
             me: node(1),

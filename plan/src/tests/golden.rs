@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::super::{Desired, DesiredNetwork, DesiredPort, Observed, ObservedNetwork, plan};
 use super::execute;
-use lanmesh_model::{Group, Mac, MulticastMode, NetworkId, NodeIndex, Placement, Vni};
+use lanmesh_model::{Also, Group, Mac, MulticastMode, NetworkId, NodeIndex, Placement, Vni};
 
 const ID: NetworkId = NetworkId::from_bytes([0xaa; 8]);
 
@@ -21,6 +21,7 @@ fn network() -> DesiredNetwork {
         addresses: vec!["10.10.0.17/24".parse().expect("a network")],
         mtu: 1450,
         guarded: true,
+        also: Also::default(),
     };
     DesiredNetwork {
         id: ID,

@@ -13,7 +13,7 @@ use super::super::{
     ObservedPort, ObservedVxlan, PortName, plan, plan_groups,
 };
 use super::execute;
-use lanmesh_model::{EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
+use lanmesh_model::{Also, EndpointName, Group, Mac, MulticastMode, NetworkId, Placement, Vni};
 
 fn id() -> impl Strategy<Value = NetworkId> {
     (1..4_u8).prop_map(|n| NetworkId::from_bytes([n; 8]))
@@ -53,11 +53,12 @@ fn multicast() -> impl Strategy<Value = MulticastMode> {
 prop_compose! {
     fn desired_port()(
         name in endpoint(), mac in mac(), mtu in mtu(), addresses in btree_set(gateway(), 0..3), guarded in any::<bool>(),
+        also in btree_set(vtep(), 0..2), routes in any::<bool>(),
     ) -> (EndpointName, DesiredPort) {
         let addresses = addresses.into_iter().collect();
         let port = DesiredPort {
             name: name.clone(), placement: Placement::Host, ifname: "eth0".to_owned(), mac, addresses, mtu,
-            guarded,
+            guarded, also: Also { addresses: also, routes, ..Also::default() },
         };
         (name, port)
     }

@@ -303,6 +303,10 @@ impl Backend for Fake {
                     dropped: BTreeMap::new(),
                     queries_dropped: None,
                     publish: request.publish.clone(),
+                    also_addresses: request.also_addresses.clone(),
+                    also_macs: request.also_macs.clone(),
+                    floating: Vec::new(),
+                    multicast_router: request.multicast_router,
                     owner: request.owner.clone(),
                 });
             }

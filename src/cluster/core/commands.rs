@@ -9,14 +9,15 @@ use super::{Core, FAN_OUT, Output, Persist};
 use crate::cluster::facts::{FactKey, Project, Scope};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
-    self, About, DrainKind, EndpointKind, FactKind, GroupKind, Known, NodeFact, NodeKind, SeenKind, carried,
+    self, About, AlsoKind, DrainKind, EndpointKind, FactKind, FloatingKind, GroupKind, Known, NodeFact,
+    NodeKind, SeenKind, carried,
 };
 use crate::cluster::ledger::{Admission, Claim};
 use crate::cluster::pki::Shown;
 use crate::cluster::{ClusterError, Refusal};
 use crate::model::{
-    Endpoint, EndpointName, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex, ZeroconfFact,
-    ZeroconfKey,
+    Also, Endpoint, EndpointName, Floatings, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex,
+    ZeroconfFact, ZeroconfKey,
 };
 
 impl Core {
@@ -95,7 +96,11 @@ impl Core {
         let scope = Scope::Network(network);
         let there = self.has_endpoint(scope, name);
         // As one change: one that drains must not be seen for a moment as one that does not.
-        let gone = vec![(kinds::key::<EndpointKind>(name), None), (kinds::key::<DrainKind>(name), None)];
+        let gone = vec![
+            (kinds::key::<EndpointKind>(name), None),
+            (kinds::key::<DrainKind>(name), None),
+            (kinds::key::<AlsoKind>(name), None),
+        ];
         self.say_all(scope, gone, now);
         there
     }
@@ -119,6 +124,58 @@ impl Core {
         } else if !draining {
             self.say_that::<DrainKind>(scope, name, None, now);
         }
+        Ok(())
+    }
+
+    /// Publishes what an endpoint of this node may have beside its own address and MAC. Of no effect where there is none of
+    /// that name.
+    ///
+    /// # Errors
+    /// It may not have that, or there is no room for it.
+    pub fn set_also(
+        &mut self,
+        network: NetworkId,
+        name: &EndpointName,
+        also: &Also,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        let scope = Scope::Network(network);
+        if also.is_empty() {
+            self.say_that::<AlsoKind>(scope, name, None, now);
+        } else if self.has_endpoint(scope, name) {
+            self.check::<AlsoKind>(scope, name, also)?;
+            self.say_that::<AlsoKind>(scope, name, Some(also), now);
+        }
+        Ok(())
+    }
+
+    /// Publishes what is at endpoints of this node although it was not given to them, where it takes part in the network.
+    ///
+    /// # Errors
+    /// Something of it may not be, or is too much. What was published before stays.
+    pub fn set_floating(
+        &mut self,
+        network: NetworkId,
+        floating: &Floatings,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        let scope = Scope::Network(network);
+        let Some(known) = self.facts.known(scope, self.me).map(|known| Arc::clone(&known.floating)) else {
+            return Ok(());
+        };
+        if floating.len() > FloatingKind::LIMITS.entries {
+            return Err(ClusterError::TooLarge { would: floating.len(), max: FloatingKind::LIMITS.entries });
+        }
+        let about = self.about(scope, self.me);
+        for (key, value) in floating {
+            kinds::check::<FloatingKind>(&about, key, value)?;
+        }
+        let gone = known.keys().filter(|key| !floating.contains_key(key)).map(|key| (key, None));
+        let new = floating.iter().filter(|(key, value)| known.get(key) != Some(value));
+        let changes = gone.chain(new.map(|(key, value)| (key, Some(value))));
+        let packed = changes
+            .map(|(key, value)| (kinds::key::<FloatingKind>(key), value.map(kinds::value::<FloatingKind>)));
+        self.say_all(scope, packed.collect(), now);
         Ok(())
     }
 

@@ -4,6 +4,7 @@
 //! [`Output`]s and a view. Does not own: sockets, streams, disks, clocks (`driver`, `streams`, `store`).
 
 mod agreed;
+mod begin;
 mod commands;
 mod lending;
 mod push;
@@ -23,11 +24,10 @@ use rand::{RngExt, SeedableRng};
 pub(super) use lending::{Cleared, ToClear};
 
 use super::authority::StoredAuthority;
+use super::config::Initial;
 use super::facts::{Change, Delta, FactKey, Incarnation, Outcome, Record, Scope, Version};
 use super::gossip_key::{GossipKey, ProbeKey};
-use super::kinds::{
-    About, Agreements, DrainKind, EndpointKind, FactKind, Facts, GroupKind, NodeFact, NodeKind, SeenKind,
-};
+use super::kinds::{About, Agreements, EndpointKind, FactKind, Facts, NodeFact, NodeKind};
 use super::ledger::{Claim, Ledger};
 use super::membership::{Identity, Membership, Step};
 use super::pki;
@@ -38,10 +38,7 @@ use super::version::{Apart, Protocols};
 use super::wire::{Claim as WireClaim, Datagram};
 use super::{ClusterEvent, Refusal, Stats, Timing, kinds};
 use crate::mesh::MeshSecret;
-use crate::model::{
-    Endpoint, EndpointName, Group, Loan, LoanNumber, NetworkId, NetworkSpec, Node, NodeId, NodeState,
-    ZeroconfFact, ZeroconfKey,
-};
+use crate::model::{EndpointName, Loan, LoanNumber, NetworkId, NetworkSpec, Node, NodeId, NodeState};
 
 /// How many nodes are greeted, or asked to compare, at once.
 const FAN_OUT: usize = 3;
@@ -115,14 +112,8 @@ pub(super) struct Boot {
     pub keys: Vec<GossipKey>,
     /// What others said of themselves when it last heard of them.
     pub peers: BTreeMap<NodeId, NodeFact>,
-    /// The endpoints it has.
-    pub initial: BTreeMap<NetworkId, Vec<Endpoint>>,
-    /// The groups that are joined on it, in the networks of `initial`.
-    pub groups: BTreeMap<NetworkId, BTreeSet<Group>>,
-    /// What mDNS brought to light on it, likewise.
-    pub zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
-    /// The endpoints on it that take no new connections of their services, likewise.
-    pub draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>,
+    /// What it has in its networks.
+    pub initial: Initial,
     /// What it has lent of networks' addresses.
     pub lent: BTreeMap<LoanNumber, Loan>,
     /// Of whom it, as the manager, knows what they lent.
@@ -214,9 +205,9 @@ impl Core {
     /// A node that starts at `now`, and greets those it knows.
     pub fn start(boot: Boot, now: Duration) -> Self {
         let Boot { me, mut fact, incarnation, ledger, ca, keys, .. } = boot;
-        let Boot { mut peers, mut initial, groups, zeroconf, draining, timing, seed, .. } = boot;
+        let Boot { mut peers, mut initial, timing, seed, .. } = boot;
         let Boot { lent, cleared, records, protocols, wall_ms, .. } = boot;
-        initial.retain(|network, _| ledger.network(*network).is_some());
+        initial.networks.retain(|network, _| ledger.network(*network).is_some());
         fact.protocols = (protocols.lowest, protocols.highest);
         let wall_ms = wall_ms.saturating_sub(millis(now));
         let mut agreed = Agreements::new(());
@@ -279,54 +270,17 @@ impl Core {
         // Where every node takes part this one does from its first word: else the others would take away for a moment what leads
         // here.
         for network in core.view().everywhere() {
-            initial.entry(network).or_default();
+            initial.networks.entry(network).or_default();
         }
-        fact.networks = initial.keys().copied().collect();
+        fact.networks = initial.networks.keys().copied().collect();
         core.unsettled = Some(fact.networks.clone());
-        core.begin(fact, initial, groups, zeroconf);
-        core.begin_draining(draining);
+        core.begin(fact, initial);
         core.begin_lending(lent);
         for (node, state) in core.observe(now) {
             core.states.insert(node, state);
         }
         core.greet(now);
         core
-    }
-
-    /// Publishes what a node that starts has.
-    fn begin(
-        &mut self,
-        fact: NodeFact,
-        initial: BTreeMap<NetworkId, Vec<Endpoint>>,
-        groups: BTreeMap<NetworkId, BTreeSet<Group>>,
-        zeroconf: BTreeMap<NetworkId, BTreeMap<ZeroconfKey, ZeroconfFact>>,
-    ) {
-        self.put::<NodeKind>(Scope::Node, &(), Some(&fact));
-        for (network, endpoints) in initial {
-            let scope = Scope::Network(network);
-            self.facts.begin(scope, &self.about(scope, self.me));
-            for endpoint in endpoints {
-                self.put::<EndpointKind>(scope, &endpoint.name, Some(&endpoint));
-            }
-            for group in groups.get(&network).into_iter().flatten() {
-                self.put::<GroupKind>(scope, group, Some(&()));
-            }
-            for (key, found) in zeroconf.get(&network).into_iter().flatten() {
-                self.put::<SeenKind>(scope, key, Some(found));
-            }
-        }
-    }
-
-    /// The same of the endpoints that are draining.
-    fn begin_draining(&mut self, draining: BTreeMap<NetworkId, BTreeSet<EndpointName>>) {
-        for (network, names) in draining {
-            let scope = Scope::Network(network);
-            for name in names {
-                if self.has_endpoint(scope, &name) {
-                    self.put::<DrainKind>(scope, &name, Some(&()));
-                }
-            }
-        }
     }
 
     /// Whether this node publishes an endpoint of this name.

@@ -39,8 +39,12 @@ impl Core {
             let groups = each(&known, |known| (!known.groups.is_empty()).then_some(&known.groups));
             let zeroconf = each(&known, |known| (!known.zeroconf.is_empty()).then_some(&known.zeroconf));
             let draining = each(&known, |known| (!known.draining.is_empty()).then_some(&known.draining));
+            let also = each(&known, |known| (!known.also.is_empty()).then_some(&known.also));
+            let floating = each(&known, |known| (!known.floating.is_empty()).then_some(&known.floating));
             let heard = known.iter().map(|(writer, _)| *writer).collect();
-            (spec.id, NetworkView { spec, conflict, heard, endpoints, groups, zeroconf, draining })
+            let view =
+                NetworkView { spec, conflict, heard, endpoints, groups, zeroconf, draining, also, floating };
+            (view.spec.id, view)
         });
         let services = Arc::clone(&self.agreed.known().services);
         let lenders = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));

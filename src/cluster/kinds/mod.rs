@@ -6,8 +6,10 @@
 //! A new kind is a file here and a row in a table below; docs/extending.md goes through it.
 
 mod about;
+mod also;
 mod drain;
 mod endpoint;
+mod floating;
 mod group;
 mod label;
 mod loan;
@@ -18,8 +20,10 @@ mod setting;
 mod shelf;
 
 pub(super) use about::About;
+pub(super) use also::AlsoKind;
 pub(super) use drain::DrainKind;
 pub(super) use endpoint::EndpointKind;
+pub(super) use floating::FloatingKind;
 pub(super) use group::GroupKind;
 pub(super) use label::LabelKind;
 pub(super) use loan::LoanKind;
@@ -42,6 +46,8 @@ kinds! {
         4 => zeroconf: SeenKind,
         5 => draining: DrainKind,
         6 => loans: LoanKind,
+        7 => floating: FloatingKind,
+        8 => also: AlsoKind,
     }
 }
 

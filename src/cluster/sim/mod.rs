@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::config::Initial;
 use super::core::{Boot, Core, Output, Persist};
 use super::gossip_key::GossipKey;
 use super::ledger::{Admission, Claim, Ledger};
@@ -174,10 +175,7 @@ impl Sim {
             ca: self.ca.public_key(),
             keys: vec![self.key.clone()],
             peers: BTreeMap::new(),
-            initial,
-            groups: BTreeMap::new(),
-            zeroconf: BTreeMap::new(),
-            draining: BTreeMap::new(),
+            initial: Initial { networks: initial, ..Initial::default() },
             lent: self.nodes[n].lent.clone(),
             cleared: Default::default(),
             records: self.nodes[n].records.clone(),

@@ -12,8 +12,8 @@ use super::*;
 use crate::cluster::facts::{Delta, Entry, FactKey, Line, Record, Scope, Stamp};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
-    self, DrainKind, EndpointKind, FactKind, GroupKind, LabelKind, LoanKind, NodeFact, NodeKind, SeenKind,
-    ServiceKind, SettingKind,
+    self, AlsoKind, DrainKind, EndpointKind, FactKind, FloatingKind, GroupKind, LabelKind, LoanKind,
+    NodeFact, NodeKind, SeenKind, ServiceKind, SettingKind,
 };
 use crate::cluster::ledger::{Admission, Claim as PresentClaim};
 use crate::cluster::membership::Identity;
@@ -21,9 +21,10 @@ use crate::cluster::testing;
 use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, Endpoint as PresentEndpoint, Found, Group as PresentGroup,
-    Loan as PresentLoan, MeshEpoch, MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey,
-    PublishMode, SeenHost, SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
+    AddedSubnet, AddressPlan, Affinity, Also as PresentAlso, Endpoint as PresentEndpoint,
+    Floating as PresentFloating, FloatingKey, Found, Group as PresentGroup, Loan as PresentLoan, MeshEpoch,
+    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, SeenHost, SeenRecords,
+    SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -103,6 +104,9 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
     }));
     let range = "10.0.0.20-10.0.0.23".parse().unwrap();
     let loan = PresentLoan { network: NET, range, to: NODE };
+    let mac = "00:00:5e:00:01:33".parse().unwrap();
+    let floating = PresentFloating { endpoint: endpoint.name.clone(), mac, sequence: 7 };
+    let also = PresentAlso { addresses: [[10, 0, 0, 200].into()].into(), macs: [mac].into(), routes: true };
     assert_snapshot!(lines(&[
         ("node", fact::<NodeKind>(&(), &node_fact())),
         ("endpoint", fact::<EndpointKind>(&endpoint.name, &endpoint)),
@@ -114,6 +118,9 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ("records of any kind", fact::<SeenKind>(&shared.found.key(), &shared)),
         ("draining", fact::<DrainKind>(&endpoint.name, &())),
         ("loan", fact::<LoanKind>(&0x0102_0304_0506_0708, &loan)),
+        ("floating address", fact::<FloatingKind>(&FloatingKey::Address([10, 0, 0, 200].into()), &floating)),
+        ("floating MAC", fact::<FloatingKind>(&FloatingKey::Mac(floating.mac), &floating)),
+        ("also", fact::<AlsoKind>(&endpoint.name, &also)),
     ]));
 }
 

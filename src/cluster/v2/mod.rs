@@ -9,6 +9,7 @@
 
 mod claim;
 mod fact;
+mod floating;
 #[cfg(test)]
 mod golden;
 mod loan;
@@ -24,6 +25,7 @@ use serde::de::DeserializeOwned;
 
 pub(super) use claim::Claim;
 pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
+pub(super) use floating::{Also, Floating, FloatingKey};
 pub(super) use loan::{Loan, LoanAnswer, LoanWish, LoansHeld, loans};
 pub(super) use look::Look;
 pub(super) use message::{

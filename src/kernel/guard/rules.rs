@@ -8,18 +8,33 @@
 //! a device and its bridge (IEEE 802.1D table 7-10), and none of IEEE 802.2, in which what is said here would have to be said
 //! again. Frames of other protocols pass, from its own MAC.
 //!
+//! What it may have beside its own (`also`) it may send from as from its own, and what it says of that is handed to whoever
+//! listens (`hearing`), as is that it tries whether an address is free. An endpoint that may send from anything is heard in all
+//! that it says of addresses, but for what it says in passing of its own.
+//!
 //! What a packet carries is looked for behind options and extension headers (`meta l4proto`), since receivers do. One in
 //! which that is not to be seen, because the chain of headers is broken or goes on in another fragment (RFC 7112), is dropped.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::IpNetwork;
+
 use super::DropKind;
+use crate::kernel::hearing::{COPIED, GROUP};
 use crate::kernel::nft::{
-    Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, byte, bytes, compare, count_in,
-    fragment_place, layer_4, masked_with, protocol, verdict,
+    Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, at_most, byte, bytes, compare,
+    count_in, fragment_place, jump, layer_4, log, masked_with, protocol, verdict,
 };
 use crate::model::Mac;
 use crate::plan::PortGuard;
+
+/// The chain through which what is to be heard goes.
+pub(super) const HEARD: &[u8] = b"heard\0";
+/// So much of what one endpoint says is heard in a second, and so much at once: software that takes an address over says so
+/// some five times.
+const HEARD_PER_S: u32 = 50;
+const HEARD_AT_ONCE: u32 = 200;
 
 const ETH_P_ARP: [u8; 2] = [0x08, 0x06];
 /// Frames with two tags: the kernel takes one off before the rules.
@@ -75,24 +90,101 @@ type Rule = Vec<Expression>;
 /// What is loaded, and how it must compare.
 type Test = [Expression; 2];
 
-/// The rules, in an order in which what is sent most is looked at least.
-pub(super) fn of(guard: &PortGuard) -> Vec<Rule> {
-    let v4: Vec<[u8; 4]> = guard.addresses.iter().filter_map(octets_v4).collect();
-    let mut v6: Vec<[u8; 16]> = guard.addresses.iter().filter_map(octets_v6).collect();
-    v6.push(guard.mac.link_local().ip().octets());
-    let mut rules =
-        vec![deny(DropKind::Mac, [[bytes(Base::Link, 6, 6), compare(Compare::Unequal, &guard.mac.0)]])];
-    rules.extend(v4.iter().map(|own| plain(from_v4(own), &[ICMP, IGMP, PIM])));
-    rules.extend(v6.iter().map(|own| plain(from_v6(own), &[ICMPV6, PIM])));
-    rules.extend(arp(&guard.mac, &v4));
-    rules.extend(internet(&v4));
-    rules.extend(internet6(&v6));
+/// What an endpoint may send from.
+struct Own {
+    macs: Vec<[u8; 6]>,
+    v4: Vec<[u8; 4]>,
+    v6: Vec<[u8; 16]>,
+}
+
+impl Own {
+    fn of(guard: &PortGuard) -> Self {
+        let macs: Vec<Mac> = [guard.mac].into_iter().chain(guard.also.macs.iter().copied()).collect();
+        let addresses = || guard.addresses.iter().chain(&guard.also.addresses);
+        let local = macs.iter().map(|mac| mac.link_local().ip().octets());
+        Self {
+            v4: addresses().filter_map(octets_v4).collect(),
+            v6: addresses().filter_map(octets_v6).chain(local).collect(),
+            macs: macs.into_iter().map(|mac| mac.0).collect(),
+        }
+    }
+}
+
+/// The rules, in an order in which what is sent most is looked at least. `hears`: whether there is [`HEARD`].
+pub(super) fn of(guard: &PortGuard, hears: bool) -> Vec<Rule> {
+    if guard.free {
+        return if hears { all_heard(guard) } else { Vec::new() };
+    }
+    let own = Own::of(guard);
+    let mut rules = vec![deny(DropKind::Mac, [none_of(bytes(Base::Link, 6, 6), &own.macs)])];
+    rules.extend(own.v4.iter().map(|own| plain(from_v4(own), &[ICMP, IGMP, PIM])));
+    rules.extend(own.v6.iter().map(|own| plain(from_v6(own), &[ICMPV6, PIM])));
+    if hears {
+        rules.extend(also_heard(guard));
+    }
+    rules.extend(arp(&own));
+    if let Some(subnets) = &guard.routes {
+        rules.extend(routed(subnets));
+    }
+    rules.extend(internet(&own.v4, guard.routes.is_some()));
+    rules.extend(internet6(&own.v6, guard.routes.is_some(), hears));
     for (kind, protocol) in
         [(DropKind::Neighbour, ETH_P_ARP), (DropKind::Tagged, ETH_P_8021Q), (DropKind::Tagged, ETH_P_8021AD)]
     {
         rules.push(deny(kind, [is(protocol)]));
     }
     rules.extend(link());
+    rules
+}
+
+/// What is done with what is to be heard.
+pub(super) fn heard(device: &str) -> Rule {
+    vec![at_most(HEARD_PER_S, HEARD_AT_ONCE), log(GROUP, &[device.as_bytes(), b"\0"].concat(), COPIED)]
+}
+
+fn hear<T: IntoIterator<Item = Expression>>(tests: impl IntoIterator<Item = T>) -> Rule {
+    tests.into_iter().flatten().chain([jump(HEARD)]).collect()
+}
+
+/// The rules for an endpoint that may send anything: what carries data is looked at least. What it asks with its own address, and
+/// how it answers for that, is no news.
+fn all_heard(guard: &PortGuard) -> Vec<Rule> {
+    let mut rules = vec![allow([is(ETH_P_IP)])];
+    for own in guard.addresses.iter().filter_map(octets_v4) {
+        let of_another = [bytes(Base::Network, 24, 4), compare(Compare::Unequal, &own)];
+        rules.push(allow([is(ETH_P_ARP), at(8, &guard.mac.0), at(14, &own), of_another]));
+    }
+    rules.push(hear([is(ETH_P_ARP)]));
+    let local = guard.mac.link_local().ip().octets();
+    for own in guard.addresses.iter().filter_map(octets_v6).chain([local]) {
+        rules.push(allow(from_v6(&own).into_iter().chain([carries(ICMPV6), kind_of(SOLICITATION)])));
+        let answer = [is(ETH_P_IPV6), carries(ICMPV6), kind_of(ADVERTISEMENT), target_is(&own)];
+        rules.push(allow(answer.map(Vec::from).into_iter().chain([solicited()])));
+    }
+    for kind in [SOLICITATION, ADVERTISEMENT] {
+        rules.push(hear([is(ETH_P_IPV6), carries(ICMPV6), kind_of(kind)]));
+    }
+    rules
+}
+
+/// That an advertisement answers a question.
+fn solicited() -> Vec<Expression> {
+    const SOLICITED: u8 = 0x40;
+    vec![byte(Base::Transport, 4), masked_with([SOLICITED]), compare(Compare::Unequal, &[0])]
+}
+
+/// The rules by which is heard what an endpoint says of what it may have beside its own.
+fn also_heard(guard: &PortGuard) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for address in &guard.also.addresses {
+        if let Some(v4) = octets_v4(address) {
+            rules.push(hear([is(ETH_P_ARP), at(14, &v4)]));
+        }
+        if let Some(v6) = octets_v6(address) {
+            rules.push(hear([is(ETH_P_IPV6), carries(ICMPV6), kind_of(ADVERTISEMENT), target_is(&v6)]));
+            rules.push(hear(from_v6(&v6).into_iter().chain([carries(ICMPV6), kind_of(SOLICITATION)])));
+        }
+    }
     rules
 }
 
@@ -119,15 +211,48 @@ fn plain(from: [Test; 2], others: &[u8]) -> Rule {
 }
 
 /// ARP for IPv4 over Ethernet (RFC 826), as sender the endpoint itself or nobody yet.
-fn arp(mac: &Mac, own: &[[u8; 4]]) -> Vec<Rule> {
+fn arp(own: &Own) -> Vec<Rule> {
     let sender = |address: &[u8; 4]| {
-        allow([is(ETH_P_ARP), at(0, &[0, 1, ETH_P_IP[0], ETH_P_IP[1], 6, 4]), at(8, &mac.0), at(14, address)])
+        allow([is(ETH_P_ARP), at(0, &[0, 1, ETH_P_IP[0], ETH_P_IP[1], 6, 4]), at(14, address)])
     };
-    own.iter().map(sender).chain([sender(&Ipv4Addr::UNSPECIFIED.octets())]).collect()
+    let of_another = [is(ETH_P_ARP).into(), none_of(bytes(Base::Network, 8, 6), &own.macs)];
+    let senders = own.v4.iter().map(sender).chain([sender(&Ipv4Addr::UNSPECIFIED.octets())]);
+    [deny(DropKind::Neighbour, of_another)].into_iter().chain(senders).collect()
+}
+
+/// What was sent elsewhere to a group, and is handed on here: not in the name of anybody in these subnets, and not to a group of
+/// the link's own (RFC 5771 section 4, RFC 4291 section 2.7).
+fn routed(subnets: &BTreeSet<IpNetwork>) -> [Rule; 2] {
+    let from_elsewhere = |subnet: &IpNetwork| match subnet {
+        IpNetwork::V4(v4) => vec![
+            bytes(Base::Network, 12, 4),
+            masked_with(v4.mask().octets()),
+            compare(Compare::Unequal, &v4.network().octets()),
+        ],
+        IpNetwork::V6(v6) => vec![
+            bytes(Base::Network, 8, 16),
+            masked_with(v6.mask().octets()),
+            compare(Compare::Unequal, &v6.network().octets()),
+        ],
+    };
+    let elsewhere = |v4: bool| -> Vec<Expression> {
+        subnets.iter().filter(|subnet| subnet.is_ipv4() == v4).flat_map(from_elsewhere).collect()
+    };
+    let plain = |others: &[u8]| -> Vec<Expression> {
+        let others = others.iter().map(|other| compare(Compare::Unequal, &[*other]));
+        [layer_4()].into_iter().chain(others).collect()
+    };
+    let to_group = vec![byte(Base::Network, 16), masked_with([0xf0]), compare(Compare::Equal, &[0xe0])];
+    let beyond_link = vec![bytes(Base::Network, 16, 3), compare(Compare::Unequal, &[224, 0, 0])];
+    let four = [is(ETH_P_IP).into(), to_group, beyond_link, elsewhere(true), plain(&[ICMP, IGMP, PIM])];
+    let to_group = vec![byte(Base::Network, 24), compare(Compare::Equal, &[0xff])];
+    let beyond_link = vec![byte(Base::Network, 25), masked_with([0x0f]), compare(Compare::AtLeast, &[3])];
+    let six = [is(ETH_P_IPV6).into(), to_group, beyond_link, elsewhere(false), plain(&[ICMPV6, PIM])];
+    [allow(four), allow(six)]
 }
 
 /// IPv4 that is not plain.
-fn internet(own: &[[u8; 4]]) -> Vec<Rule> {
+fn internet(own: &[[u8; 4]], routes: bool) -> Vec<Rule> {
     const DHCP_SERVER: [u8; 2] = 67_u16.to_be_bytes();
     let four = is(ETH_P_IP);
     let icmp = |kind: &u8| deny(DropKind::Router, [four.clone(), carries(ICMP), kind_of(*kind)]);
@@ -143,8 +268,12 @@ fn internet(own: &[[u8; 4]]) -> Vec<Rule> {
         .collect();
     rules.push(fragment(vec![four.clone(), carries(IGMP)], dropped(DropKind::Hidden)));
     rules.extend(ROUTERS_ICMP.iter().map(icmp));
-    rules.push(igmp(DropKind::Querier, IGMP_QUERY));
-    rules.extend(ROUTERS_IGMP.map(|kind| igmp(DropKind::Router, kind)));
+    if routes {
+        rules.extend(own.iter().map(|source| allow(from_v4(source).into_iter().chain([carries(PIM)]))));
+    } else {
+        rules.push(igmp(DropKind::Querier, IGMP_QUERY));
+        rules.extend(ROUTERS_IGMP.map(|kind| igmp(DropKind::Router, kind)));
+    }
     rules.push(deny(DropKind::Router, [four.clone(), carries(PIM)]));
     let nobody = Ipv4Addr::UNSPECIFIED.octets();
     for source in own.iter().chain([&nobody]) {
@@ -162,10 +291,9 @@ fn internet(own: &[[u8; 4]]) -> Vec<Rule> {
 }
 
 /// IPv6 that is not plain.
-fn internet6(own: &[[u8; 16]]) -> Vec<Rule> {
+fn internet6(own: &[[u8; 16]], routes: bool, hears: bool) -> Vec<Rule> {
     let six = is(ETH_P_IPV6);
     let message = |kind: u8| [six.clone(), carries(ICMPV6), kind_of(kind)];
-    let target = |address: &[u8; 16]| [bytes(Base::Transport, 8, 16), compare(Compare::Equal, address)];
     // Later fragments, whose type is not seen, but that of the first is.
     let later = |source| {
         let from = from_v6(source).into_iter().chain([carries(ICMPV6)]).flatten();
@@ -173,23 +301,33 @@ fn internet6(own: &[[u8; 16]]) -> Vec<Rule> {
         from.chain(place).chain([verdict(NF_ACCEPT)]).collect::<Rule>()
     };
     let mut rules: Vec<Rule> = own.iter().map(later).collect();
-    rules.push(deny(DropKind::Querier, message(MLD_QUERY)));
+    if routes {
+        rules.extend(own.iter().map(|source| allow(from_v6(source).into_iter().chain([carries(PIM)]))));
+    } else {
+        rules.push(deny(DropKind::Querier, message(MLD_QUERY)));
+    }
     rules.extend(ROUTERS_ICMPV6.map(|kind| deny(DropKind::Router, message(kind))));
     rules.push(deny(DropKind::Router, [six.clone(), carries(PIM)]));
     let discovery = [&carries(ICMPV6)[..], &[byte(Base::Transport, 0)], &between(133, 137)].concat();
     rules.push([six.to_vec(), discovery, vec![fragment_place()], dropped(DropKind::Fragment)].concat());
+    let of_another = none_of(bytes(Base::Transport, 8, 16), own);
+    let advertisement = message(ADVERTISEMENT).map(Vec::from).into_iter();
+    rules.push(deny(DropKind::Neighbour, advertisement.chain([of_another])));
     for source in own {
-        let from = || from_v6(source).into_iter().chain([carries(ICMPV6)]);
-        rules.push(allow(
-            from().chain([[byte(Base::Transport, 0), compare(Compare::Unequal, &[ADVERTISEMENT])]]),
-        ));
-        rules.extend(own.iter().map(|own| allow(from().chain([kind_of(ADVERTISEMENT), target(own)]))));
+        // Only where the type is to be seen.
+        let shown = vec![byte(Base::Transport, 0), verdict(NF_ACCEPT)];
+        let from = from_v6(source).into_iter().chain([carries(ICMPV6)]).flatten();
+        rules.push(from.chain(shown).collect());
     }
     let nobody = || from_v6(&Ipv6Addr::UNSPECIFIED.octets()).into_iter().chain([carries(ICMPV6)]);
     // Reports and done of MLD (RFC 2710, RFC 3810), router solicitation.
     rules.extend([131, 132, 143, 133].map(|kind| allow(nobody().chain([kind_of(kind)]))));
-    // Duplicate detection, of its own addresses: of another's it would keep the other from using it.
-    rules.extend(own.iter().map(|own| allow(nobody().chain([kind_of(SOLICITATION), target(own)]))));
+    // Duplicate detection, of its own addresses: of another's it would keep the other from using it. Whether another has it
+    // says whoever listens.
+    if hears {
+        rules.push(hear(nobody().chain([kind_of(SOLICITATION)])));
+    }
+    rules.extend(own.iter().map(|own| allow(nobody().chain([kind_of(SOLICITATION), target_is(own)]))));
     rules.extend([SOLICITATION, ADVERTISEMENT].map(|kind| deny(DropKind::Neighbour, message(kind))));
     rules.extend(own.iter().map(|source| deny(DropKind::Hidden, from_v6(source))));
     rules.push(deny(DropKind::Address, [six]));
@@ -216,12 +354,22 @@ fn link() -> Vec<Rule> {
     rules
 }
 
-fn allow(tests: impl IntoIterator<Item = Test>) -> Rule {
+fn allow<T: IntoIterator<Item = Expression>>(tests: impl IntoIterator<Item = T>) -> Rule {
     tests.into_iter().flatten().chain([verdict(NF_ACCEPT)]).collect()
 }
 
-fn deny(kind: DropKind, tests: impl IntoIterator<Item = Test>) -> Rule {
+fn deny<T: IntoIterator<Item = Expression>>(kind: DropKind, tests: impl IntoIterator<Item = T>) -> Rule {
     tests.into_iter().flatten().chain(dropped(kind)).collect()
+}
+
+/// What is loaded is none of these.
+fn none_of<const N: usize>(loaded: Expression, these: &[[u8; N]]) -> Vec<Expression> {
+    [loaded].into_iter().chain(these.iter().map(|one| compare(Compare::Unequal, one))).collect()
+}
+
+/// What a message of neighbour discovery is about (RFC 4861 sections 4.3 and 4.4).
+fn target_is(address: &[u8; 16]) -> Test {
+    [bytes(Base::Transport, 8, 16), compare(Compare::Equal, address)]
 }
 
 fn dropped(kind: DropKind) -> Vec<Expression> {

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Contested, Endpoint, EndpointName, Mac, NodeId, ServiceName};
+use super::floating::Said;
+use crate::model::{Contested, Endpoint, EndpointName, FloatingKey, Floatings, Mac, NodeId, ServiceName};
 use crate::plan::{Action, DesiredNetwork};
 
 /// What one node has in a network.
@@ -40,6 +41,10 @@ pub struct Entries {
     slots: BTreeMap<(ServiceName, u32), BTreeSet<Place>>,
     /// Those against which nobody has a higher claim.
     winners: BTreeMap<NodeId, BTreeSet<EndpointName>>,
+    /// What is said to be at them beside what they were given.
+    said: Said,
+    /// Whether an address that was given to one endpoint may be said to be at another.
+    yields: bool,
     touched: Touched,
     /// What was touched of which node's endpoints when it was last settled.
     settled: BTreeSet<Place>,
@@ -54,6 +59,8 @@ struct Touched {
     slots: BTreeSet<(ServiceName, u32)>,
     addresses: BTreeSet<IpAddr>,
     macs: BTreeSet<Mac>,
+    /// The addresses of which something else was said.
+    said: BTreeSet<IpAddr>,
     nodes: bool,
 }
 
@@ -61,6 +68,18 @@ impl Touched {
     fn entries_of(&mut self, endpoint: &Endpoint) {
         self.addresses.extend(endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip));
         self.macs.insert(endpoint.mac);
+    }
+
+    fn say(&mut self, keys: impl IntoIterator<Item = FloatingKey>) {
+        for key in keys {
+            match key {
+                FloatingKey::Address(address) => {
+                    self.addresses.insert(address);
+                    self.said.insert(address);
+                }
+                FloatingKey::Mac(mac) => drop(self.macs.insert(mac)),
+            }
+        }
     }
 
     fn claims_of(&mut self, node: NodeId, endpoint: &Endpoint) {
@@ -92,6 +111,7 @@ impl Entries {
         if before != Some(reach) {
             self.touched.nodes = true;
             had.values().for_each(|endpoint| self.touched.entries_of(endpoint));
+            self.touched.say(self.said.of(node).copied());
         }
         for endpoint in had.values().filter(|was| own.get(&was.name) != Some(was)) {
             self.forget(node, endpoint);
@@ -117,11 +137,34 @@ impl Entries {
         }
     }
 
+    /// A node says this of what is at its endpoints, and nothing else.
+    pub fn say(&mut self, node: NodeId, said: &Arc<Floatings>) {
+        self.touched.say(self.said.set(node, said));
+    }
+
+    /// The nodes that say something of that.
+    pub fn saying(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.said.nodes()
+    }
+
+    /// A node says nothing of that any more.
+    pub fn hush(&mut self, node: NodeId) {
+        self.touched.say(self.said.remove(node));
+    }
+
+    /// Whether an address that was given to one endpoint may be said to be at another.
+    pub fn set_yields(&mut self, yields: bool) {
+        if std::mem::replace(&mut self.yields, yields) != yields {
+            self.touched.say(self.said.keys().copied());
+        }
+    }
+
     /// A node has nothing, and claims nothing.
     pub fn remove(&mut self, node: NodeId) {
         if let Some((had, _)) = self.nodes.remove(&node) {
             self.touched.nodes = true;
             had.values().for_each(|endpoint| self.forget(node, endpoint));
+            self.touched.say(self.said.of(node).copied());
         }
     }
 
@@ -211,11 +254,15 @@ impl Entries {
             }
         }
         self.settled = places;
-        let (mut put, mut deleted) = (Vec::new(), Vec::new());
+        let (mut put, mut deleted, mut announced) = (Vec::new(), Vec::new(), Vec::new());
         for address in touched.addresses {
             match self.owner(&address) {
-                Some(mac) if desired.neighbours.insert(address, mac) != Some(mac) => {
+                Some((reach, mac)) if desired.neighbours.insert(address, mac) != Some(mac) => {
                     put.push(Action::PutNeighbour { address, mac });
+                    // What is on this node says so itself; what was given is not new to anybody.
+                    if reach != Reach::Here && touched.said.contains(&address) {
+                        announced.push(Action::Announce { address, mac });
+                    }
                 }
                 None if desired.neighbours.remove(&address).is_some() => {
                     deleted.push(Action::DeleteNeighbour(address));
@@ -240,6 +287,8 @@ impl Entries {
             desired.flood = flood;
         }
         put.append(&mut deleted);
+        // When everything leads there.
+        put.append(&mut announced);
         put
     }
 
@@ -255,20 +304,34 @@ impl Entries {
         })
     }
 
-    /// Whose an address is, as a MAC. This node's own endpoints come first.
-    fn owner(&self, address: &IpAddr) -> Option<Mac> {
+    /// Whose an address is, as a MAC, and where. This node's own endpoints come first.
+    fn owner(&self, address: &IpAddr) -> Option<(Reach, Mac)> {
         let places = self.addresses.get(address);
         let here = self.holders(places).find(|(reach, _)| *reach == Reach::Here);
         let found = here.or_else(|| self.holders(places).find(|(reach, _)| *reach != Reach::Nowhere));
-        found.map(|(_, endpoint)| endpoint.mac)
+        let given = found.map(|(reach, endpoint)| (reach, endpoint.mac));
+        let said = self.right(&FloatingKey::Address(*address)).filter(|_| given.is_none() || self.yields);
+        said.or(given)
     }
 
-    /// Behind which VTEP a MAC is.
+    /// What is said of where something is, by whoever is right of those that are reached.
+    fn right(&self, key: &FloatingKey) -> Option<(Reach, Mac)> {
+        let reach = |node: NodeId| self.nodes.get(&node).map_or(Reach::Nowhere, |(_, reach)| *reach);
+        let (node, floating) = self.said.right(key, |node| reach(node) != Reach::Nowhere)?;
+        Some((reach(node), floating.mac))
+    }
+
+    /// Behind which VTEP a MAC is. One that was given to an endpoint is nowhere else.
     fn node_of(&self, mac: &Mac) -> Option<IpAddr> {
-        self.holders(self.macs.get(mac)).find_map(|(reach, _)| match reach {
+        let vtep = |reach: Reach| match reach {
             Reach::At { vtep, .. } => Some(vtep),
             Reach::Here | Reach::Nowhere => None,
-        })
+        };
+        let mut given = self.holders(self.macs.get(mac)).map(|(reach, _)| reach).peekable();
+        match given.peek() {
+            Some(_) => given.find_map(vtep),
+            None => self.right(&FloatingKey::Mac(*mac)).and_then(|(reach, _)| vtep(reach)),
+        }
     }
 
     fn flood(&self) -> BTreeSet<IpAddr> {

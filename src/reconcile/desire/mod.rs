@@ -6,6 +6,7 @@
 //! what is seen in the kernel (`plan`).
 
 mod entries;
+mod floating;
 mod network;
 mod ports;
 mod services;
@@ -178,6 +179,7 @@ pub fn port(record: &LocalEndpoint, spec: &NetworkSpec, mtu: u32) -> DesiredPort
         addresses: record.endpoint.addresses.clone(),
         mtu,
         guarded: spec.options.spoofing == SpoofingMode::Deny,
+        also: record.also.clone(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{World, counts, gateways, members, network_mtu, port, vtep};
 use crate::local::LocalEndpoint;
 use crate::model::{
     BroadcastMode, Encryption, EndpointName, Group, GroupAddr, Mac, MulticastMode, NetworkSpec, NetworkView,
-    Node, NodeState, ZeroconfMode,
+    Node, NodeId, NodeState, SpoofingMode, ZeroconfMode,
 };
 use crate::multicast::{self, Receivers};
 use crate::plan::{Action, DesiredNetwork, Relay, plan_groups_from};
@@ -49,12 +49,16 @@ pub struct NetworkState {
     losing: BTreeSet<EndpointName>,
     /// Whose groups were counted last, and this node's own.
     joined: Vec<(IpAddr, Arc<BTreeSet<Group>>)>,
+    /// The VTEPs of the other nodes that have a router of multicast: all groups go there.
+    routers: BTreeSet<IpAddr>,
     /// Where every group goes that somebody has joined.
     groups: BTreeMap<Group, Receivers>,
     /// Since when each is joined.
     since: BTreeMap<GroupAddr, Duration>,
     /// When the next of them that was held back is fresh no more.
     pub next: Option<Duration>,
+    /// What this node's endpoints are still to be told of addresses that are elsewhere now.
+    pub unannounced: Vec<Action>,
     /// What cannot be as it should, for people.
     pub problem: Option<String>,
     /// The VTEPs of nodes of which it is not known yet what they have here.
@@ -94,9 +98,11 @@ impl NetworkState {
             records: BTreeMap::new(),
             losing: BTreeSet::new(),
             joined: Vec::new(),
+            routers: BTreeSet::new(),
             groups: BTreeMap::new(),
             since: BTreeMap::new(),
             next: None,
+            unannounced: Vec::new(),
             problem: None,
             unheard: BTreeSet::new(),
         }
@@ -141,14 +147,23 @@ impl NetworkState {
         self.follow_claims(world, &changed);
         let ports = self.follow_ports(world, network, changed, more || set);
         self.follow_groups(world, network, &mut steps);
+        let comes_or_goes = had_some != self.desired().is_some();
+        let (announced, mut steps): (Vec<_>, Vec<_>) =
+            steps.into_iter().partition(|action| matches!(action, Action::Announce { .. }));
+        // Whoever comes now has heard nothing else yet.
+        if had_some {
+            self.unannounced.extend(announced.iter().cloned());
+            steps.extend(announced);
+        }
         // An interface comes when what it is to reach is there, and goes before that does.
         let (gone, come): (Vec<_>, Vec<_>) =
             ports.into_iter().partition(|action| matches!(action, Action::DeletePort(_)));
         steps.splice(0..0, gone);
         steps.extend(come);
-        let comes_or_goes = had_some != self.desired().is_some();
+        if more || comes_or_goes {
+            return Difference::More;
+        }
         match steps.is_empty() {
-            _ if more || comes_or_goes => Difference::More,
             true => Difference::None,
             false => Difference::Steps(steps),
         }
@@ -198,6 +213,13 @@ impl NetworkState {
         }
         let gone: Vec<_> = self.entries.nodes().filter(|node| !there.contains(node)).collect();
         gone.into_iter().for_each(|node| self.entries.remove(node));
+        self.entries.set_yields(network.spec.options.spoofing == SpoofingMode::Allow);
+        let silent = |node: &NodeId| !there.contains(node) || !network.floating.contains_key(node);
+        let silent: Vec<_> = self.entries.saying().filter(silent).collect();
+        silent.into_iter().for_each(|node| self.entries.hush(node));
+        for (node, said) in network.floating.iter().filter(|(node, _)| there.contains(node)) {
+            self.entries.say(*node, said);
+        }
         let unheard = world.view.unheard(network.spec.id);
         self.unheard = unheard.map(|node| vtep(world.cluster, &network.spec, node)).collect();
     }
@@ -321,21 +343,25 @@ impl NetworkState {
 
     fn follow_groups(&mut self, world: &World<'_>, network: &NetworkView, steps: &mut Vec<Action>) {
         let spec = &network.spec;
-        let mut joined = Vec::new();
+        let (mut joined, mut routers) = (Vec::new(), BTreeSet::new());
         let selective = world.can_select && spec.options.multicast == MulticastMode::Snoop;
         if selective {
-            let others = network.groups.iter().filter(|(id, _)| **id != world.view.me);
-            joined.extend(others.filter_map(|(id, groups)| {
+            let at = |id: &NodeId| {
                 let counts = |node: &&Node| counts(node, world.gone) && !world.silent.contains(id);
-                let node = world.view.nodes.get(id).filter(counts)?;
-                Some((vtep(world.cluster, spec, node), Arc::clone(groups)))
-            }));
+                let node = world.view.nodes.get(id).filter(|_| *id != world.view.me).filter(counts)?;
+                Some(vtep(world.cluster, spec, node))
+            };
+            joined
+                .extend(network.groups.iter().filter_map(|(id, groups)| Some((at(id)?, Arc::clone(groups)))));
+            let routing = network.also.iter().filter(|(_, also)| also.values().any(|also| also.routes));
+            routers.extend(routing.filter_map(|(id, _)| at(id)));
             // Of no node: what is joined here.
             let here = network.groups.get(&world.view.me).cloned().unwrap_or_default();
             joined.push((IpAddr::from([0, 0, 0, 0]), here));
         }
         let same = |(a, b): (&(IpAddr, Arc<_>), &(IpAddr, Arc<_>))| a.0 == b.0 && Arc::ptr_eq(&a.1, &b.1);
-        if joined.len() != self.joined.len() || !joined.iter().zip(&self.joined).all(same) {
+        let same = joined.len() == self.joined.len() && joined.iter().zip(&self.joined).all(same);
+        if !same || routers != self.routers {
             self.groups = match joined.split_last() {
                 Some(((_, here), others)) => {
                     multicast::entries(others.iter().map(|(vtep, groups)| (*vtep, groups.as_ref())), here)
@@ -346,7 +372,10 @@ impl NetworkState {
                 // Each node's own bridge is a member; where nothing else keeps mDNS back, an entry would let it out.
                 self.groups.retain(|group, _| !group.address().is_mdns());
             }
-            self.joined = joined;
+            for receivers in self.groups.values_mut() {
+                receivers.extend(&routers);
+            }
+            (self.joined, self.routers) = (joined, routers);
         } else if self.next.is_none_or(|next| world.now < next) {
             return;
         }

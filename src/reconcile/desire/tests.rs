@@ -9,6 +9,8 @@ use crate::model::{
     Endpoint, Group, Mac, NetworkOptions, NetworkView, NodeIndex, NodeName, Placement, testing,
 };
 
+mod floating;
+
 const NETWORK: NetworkId = NetworkId::from_bytes([9; 8]);
 
 fn id(n: u8) -> NodeId {
@@ -48,6 +50,7 @@ fn local(endpoint: Endpoint) -> LocalEndpoint {
         ifname: "eth0".to_owned(),
         asked: Vec::new(),
         draining: false,
+        also: Default::default(),
         publish: Vec::new(),
         owner: None,
     }
@@ -64,6 +67,8 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
         groups: BTreeMap::new(),
         zeroconf: BTreeMap::new(),
         draining: BTreeMap::new(),
+        also: BTreeMap::new(),
+        floating: BTreeMap::new(),
         conflict: false,
         heard: Default::default(),
         endpoints: by_node.into_iter().map(|(node, endpoints)| (node, Arc::new(endpoints))).collect(),

@@ -225,7 +225,10 @@ impl Subject for Networks {
         }
         let desired = Desired { networks: want.map(|want| (id, want)).into_iter().collect() };
         let observed = Observed { networks: have.clone().map(|have| (id, have)).into_iter().collect() };
-        plan(&desired, &observed).ops
+        let mut ops = plan(&desired, &observed).ops;
+        let unannounced = self.states.get(&id).into_iter().flat_map(|state| &state.unannounced);
+        ops.extend(unannounced.map(|action| Op { network: id, action: action.clone() }));
+        ops
     }
 
     async fn before(&mut self, kernel: &dyn Kernel, id: NetworkId, steps: &[Op]) -> Result<(), String> {
@@ -237,6 +240,10 @@ impl Subject for Networks {
     }
 
     async fn after(&mut self, id: NetworkId, failed: &[(Op, KernelError)]) -> Result<(), String> {
+        if let Some(state) = self.states.get_mut(&id) {
+            // What failed of it is not tried again: somebody may have said otherwise meanwhile.
+            state.unannounced.clear();
+        }
         match self.states.get(&id).and_then(NetworkState::desired) {
             Some(desired) => {
                 if failed.iter().any(|(op, _)| breaks(op)) {
@@ -292,7 +299,7 @@ impl Subject for Networks {
             | Action::AddPort(_) => true,
             // What is offered is set by whoever takes it.
             Action::SetPort(port) => !matches!(port.placement, Placement::Offered(_)),
-            // Too much does no harm; groups come and go with their members.
+            // Too much does no harm; groups come and go with their members, and what is announced is not kept.
             Action::DeleteNetwork
             | Action::DeleteGateway(_)
             | Action::DeleteVxlan
@@ -301,6 +308,7 @@ impl Subject for Networks {
             | Action::DeleteFlood(_)
             | Action::AddGroup { .. }
             | Action::DeleteGroup { .. }
+            | Action::Announce { .. }
             | Action::DeletePort(_)
             | Action::DeleteHalfMade(_) => false,
         }

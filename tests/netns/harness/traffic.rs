@@ -191,10 +191,10 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// Starts it.
+    /// Starts it, for both families.
     pub fn start(container: &Container, port: u16, text: &'static str) -> Self {
         let socket =
-            container.within(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a free port"));
+            container.within(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).expect("a free port"));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout can be set");
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = stop.clone();

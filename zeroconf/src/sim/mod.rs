@@ -196,7 +196,7 @@ impl Lan {
                     self.publish(at, facts);
                 }
                 Output::Contested(contest) => self.contests.push(contest),
-                Output::Look { .. } => {}
+                Output::Uncarried(_) | Output::Look { .. } => {}
                 Output::Send { to, bytes } => {
                     let message = read::decode(&bytes).expect("agents send what can be read").message;
                     let response = message.metadata.message_type == MessageType::Response;
