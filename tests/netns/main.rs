@@ -73,4 +73,5 @@ mod strangers;
 mod taking;
 mod unicast;
 mod versions;
+mod watching;
 mod zeroconf;
