@@ -10,7 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use super::CliError;
 use crate::cluster::Protocols;
 use crate::config::{Config, Flags, LogFormat, log_filter};
-use crate::logs::Limited;
+use crate::logs::{Journal, Limited};
 use crate::model::Means;
 use crate::privileges;
 
@@ -60,9 +60,10 @@ pub(super) fn start_log(config: &Config) {
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().and_then(|text| log_filter(&text).ok());
     let filter = from_environment.unwrap_or_else(|| EnvFilter::new(&config.log));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let lines = match config.log_format {
-        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    let lines = match (config.log_format, Journal::at_standard_error()) {
+        (LogFormat::Text, Some(journal)) => journal.boxed(),
+        (LogFormat::Text, None) => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        (LogFormat::Json, _) => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(lines).with(Limited).with(filter).init();
 }

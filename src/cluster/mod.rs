@@ -48,6 +48,7 @@ mod sim;
 mod slots;
 mod store;
 mod streams;
+mod telling;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -1,20 +1,11 @@
-//! Asking another node what happened there, and telling others what happened here: bytes and bounds. What an event means is the
-//! agent's business.
-//!
-//! No fact: nobody needs it, and there is much of it. A node is asked while somebody looks.
+//! What happened on a node, as it is told to others: bytes and bounds. What an event means is the agent's business.
 
-use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::timeout;
 
-use super::handle::Cluster;
-use super::streams;
 use super::v2;
 use super::wire::Question;
-use crate::model::{NodeId, NodeState};
 
 /// Asked: a [`v2::EventsWish`]; answered: a [`v2::EventsTold`].
 const EVENTS: u16 = 10;
@@ -23,8 +14,6 @@ const TOLD_MAX: u32 = 512;
 /// The longest texts that are taken of another node, in bytes.
 const WORD_MAX: usize = 64;
 const MESSAGE_MAX: usize = 2100;
-/// How long one may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// An event as nodes tell it each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +62,7 @@ pub enum Untold {
 
 /// Who tells of this node, once there is somebody.
 #[derive(Default)]
-pub(super) struct Teller(OnceLock<Arc<dyn Tell>>);
+pub(super) struct Teller(pub OnceLock<Arc<dyn Tell>>);
 
 impl Teller {
     /// What is answered to a question; `None` where it is another one.
@@ -94,7 +83,7 @@ impl Teller {
 }
 
 /// What another node answered; what is longer than it may be is cut, and control characters go: it is for people.
-fn read(answer: &[u8]) -> Option<Told> {
+pub(super) fn read(answer: &[u8]) -> Option<Told> {
     let v2::EventsTold { missed, more, events } = v2::unpack(answer)?;
     let plain = |text: String, most: usize| -> String {
         let mut left = most;
@@ -115,30 +104,9 @@ fn read(answer: &[u8]) -> Option<Told> {
     Some(Told { missed, more, events: events.into_iter().take(TOLD_MAX as usize).map(event).collect() })
 }
 
-impl Cluster {
-    /// Who tells others what happened on this node; the first that is named does.
-    pub fn tell_events(&self, teller: Arc<dyn Tell>) {
-        let _ = self.0.streams.teller.0.set(teller);
-    }
-
-    /// What happened on another node after its event `after`, no older than `since_ms` by its clock.
-    ///
-    /// # Errors
-    /// It is not alive, does not answer within two seconds, or cannot tell.
-    pub async fn fetch_events(&self, node: NodeId, after: u64, since_ms: u64) -> Result<Told, Untold> {
-        let found = self.view().borrow().nodes.get(&node).map(|node| (node.address, node.state));
-        let Some((address, NodeState::Alive)) = found else {
-            return Err(Untold::Silent("it is not alive".to_owned()));
-        };
-        let body = v2::pack(&v2::EventsWish { after, since_ms, most: TOLD_MAX });
-        let asked = self.0.streams.question(node, address, Question { number: EVENTS, body });
-        match timeout(PATIENCE, asked).await {
-            Ok(Ok(answer)) => read(&answer).ok_or_else(|| Untold::Silent(streams::no_answer().to_string())),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::Unsupported => Err(Untold::Older),
-            Ok(Err(error)) => Err(Untold::Silent(error.to_string())),
-            Err(_) => Err(Untold::Silent("it takes too long".to_owned())),
-        }
-    }
+/// What a node is asked.
+pub(super) fn question(after: u64, since_ms: u64) -> Question {
+    Question { number: EVENTS, body: v2::pack(&v2::EventsWish { after, since_ms, most: TOLD_MAX }) }
 }
 
 #[cfg(test)]

@@ -75,4 +75,5 @@ mod strangers;
 mod taking;
 mod unicast;
 mod versions;
+mod watching;
 mod zeroconf;

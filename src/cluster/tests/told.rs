@@ -1,6 +1,7 @@
 //! What a node says again after a restart, and what it says only when it is asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::*;
 use crate::model::{Found, Group, SeenHost, ZeroconfFact};
@@ -60,4 +61,42 @@ async fn a_node_says_which_of_its_endpoints_are_members_when_it_is_asked() {
     n3.shutdown().await;
     let answered = n1.fetch_members(net.id, nodes).await;
     assert_eq!(answered.keys().collect::<Vec<_>>(), [&n2.me()]);
+}
+
+/// Has one event.
+struct One;
+
+impl Tell for One {
+    fn tell(&self, after: u64, _: u64, _: usize) -> Told {
+        let event = ToldEvent {
+            seq: 7,
+            time_ms: 8,
+            kind: "alarm".to_owned(),
+            node: None,
+            network: None,
+            endpoint: None,
+            message: "look".to_owned(),
+        };
+        Told { events: (after < 7).then_some(event).into_iter().collect(), ..Told::default() }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_tells_what_happened_and_one_that_cannot_is_told_from_one_that_does_not_answer() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    all_see_each_other(&[&n1, &n2]).await;
+    n2.tell_events(Arc::new(One));
+    let told = n1.fetch_events(n2.me(), 0, 0).await.unwrap();
+    assert_eq!(told.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [7]);
+    assert_eq!(n1.fetch_events(n2.me(), 7, 0).await, Ok(Told::default()));
+    // A release that knows no such question answers as this one does to one of a later release.
+    let address = n1.view().borrow().nodes[&n2.me()].address;
+    let question = wire::Question { number: u16::MAX, body: bytes::Bytes::new() };
+    let refused = n1.0.streams.question(n2.me(), address, question).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::Unsupported, "{refused}");
+    n2.shutdown().await;
+    let silent = n1.fetch_events(n2.me(), 0, 0).await;
+    assert!(matches!(silent, Err(Untold::Silent(_))), "{silent:?}");
 }

@@ -3,6 +3,8 @@
 //! Owns: how many lines may come from one place, and that what was left out is said. Lines that say what somebody with
 //! the right to did are all written ([`AUDIT`]), and so is everything below `info`: whoever switches that on wants it.
 
+mod journal;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,8 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
+
+pub use journal::Journal;
 
 /// The target of lines that say what a caller with the right to did: none is left out.
 pub const AUDIT: &str = "lanmesh::audit";
