@@ -246,7 +246,7 @@ impl Cluster {
             view: view.clone(),
             settled: settled.clone(),
             joined: Joined::default(),
-            desk: Desk::default(),
+            loans: Desk::of_loans(),
             looks: Looks::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),

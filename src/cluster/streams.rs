@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
-use super::desk::Desk;
+use super::desk::{Desk, LoanRequest};
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -87,7 +87,7 @@ pub(super) struct Streams {
     /// Which of this node's endpoints are members of multicast groups.
     pub joined: Joined,
     /// What others want of this node's addresses.
-    pub desk: Desk,
+    pub loans: Desk<LoanRequest>,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
     /// Who changes something for the whole cluster: one after another.
