@@ -40,6 +40,7 @@ PURE = [
     "src/dns/limit.rs",
     "src/dns/shares.rs",
     "src/health",
+    "src/trace",
 ]
 
 IMPURE = re.compile(
@@ -67,6 +68,7 @@ ROOMS = {
     "privileges": set(),
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
     "health": {"cluster", "model"},
+    "trace": {"mesh", "model", "plan"},
     "cluster": {"clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "message", "model", "namespace", "zone"},
     "docker": {"api", "model"},
@@ -77,7 +79,7 @@ ROOMS = {
     "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges", "trace",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }

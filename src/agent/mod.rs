@@ -28,6 +28,7 @@ mod presence;
 mod problems;
 mod published;
 mod reach;
+mod seen;
 mod services;
 mod session;
 mod settings;
@@ -36,7 +37,11 @@ mod subnets;
 mod taking;
 #[cfg(test)]
 mod tests;
+mod trace;
+mod tracer;
 mod traits;
+mod trials;
+mod trying;
 mod unknown;
 mod zeroconf;
 

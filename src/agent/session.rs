@@ -18,6 +18,7 @@ use super::lending::Lender;
 use super::mdns_counts::MdnsCounts;
 use super::presence::Presence;
 use super::signs::Watched;
+use super::tracer::Tracer;
 use super::zeroconf::Zeroconf;
 use super::{Context, answers, drops, names, news, subnets, unknown, zeroconf};
 use crate::api::ApiError;
@@ -55,6 +56,8 @@ pub struct Session {
     pub manager: Fresh<Option<NodeId>>,
     /// What borrows addresses for this node.
     pub borrowing: Borrowing,
+    /// What looks at this node's parts of paths.
+    pub tracer: Tracer,
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
@@ -210,6 +213,14 @@ impl Session {
             events: context.events.clone(),
         };
         tasks.spawn(health.clone().watch(watched, stop.clone()));
+        let tracer = Tracer::new(
+            cluster.clone(),
+            context.kernel.clone(),
+            reconciler.clone(),
+            health.clone(),
+            context.config.vxlan_port,
+        );
+        tasks.spawn(tracer.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -221,6 +232,7 @@ impl Session {
             counted: Fresh::default(),
             manager: Fresh::default(),
             borrowing,
+            tracer,
             planned: Fresh::default(),
             context: context.clone(),
             started: Instant::now(),

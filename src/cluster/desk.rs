@@ -9,14 +9,17 @@ use lanmesh_ipam::AddrRange;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::model::{Loan, LoanNumber, NetworkId, NodeId};
+use crate::model::{Errand, Hop, Loan, LoanNumber, NetworkId, NodeId};
 
 /// How many requests about loans wait for the agent.
 const LOANS_WAITING: usize = 32;
 /// How long it may take over one.
 const LOAN_WITHIN: Duration = Duration::from_secs(3);
 
-/// What another node asks of this one's agent.
+/// How many errands of others wait for the agent, and how long it may take over one.
+const TRACES_WAITING: usize = 8;
+const TRACE_WITHIN: Duration = Duration::from_secs(6);
+/// What another node asks of this one's agent about loans.
 #[derive(Debug)]
 pub struct LoanRequest {
     /// Who asks, as its certificate says.
@@ -66,6 +69,15 @@ pub struct LoansHeld {
     pub borrowed: BTreeMap<LoanNumber, Loan>,
 }
 
+/// What another node asks of this one's agent about a path.
+#[derive(Debug)]
+pub struct TraceRequest {
+    /// What is to be looked at.
+    pub errand: Errand,
+    /// What was found.
+    pub answer: oneshot::Sender<Vec<Hop>>,
+}
+
 /// Where requests of one kind come in and the agent takes them.
 pub(super) struct Desk<R> {
     requests: mpsc::Sender<R>,
@@ -77,6 +89,13 @@ impl Desk<LoanRequest> {
     /// That of loans.
     pub fn of_loans() -> Self {
         Self::new(LOANS_WAITING, LOAN_WITHIN)
+    }
+}
+
+impl Desk<TraceRequest> {
+    /// That of errands.
+    pub fn of_traces() -> Self {
+        Self::new(TRACES_WAITING, TRACE_WITHIN)
     }
 }
 

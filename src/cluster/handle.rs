@@ -247,6 +247,7 @@ impl Cluster {
             settled: settled.clone(),
             joined: Joined::default(),
             loans: Desk::of_loans(),
+            traces: Desk::of_traces(),
             looks: Looks::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),

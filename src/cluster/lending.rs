@@ -55,8 +55,13 @@ impl Streams {
                 let wish: v2::LoanWish = v2::unpack(&question.body)?;
                 let (number, network) = (wish.number, NetworkId::from_bytes(wish.network));
                 let (subnet, wanted) = (wish.subnet()?, wish.wanted);
-                let told = self
-                    .ask_of_loans(peer, |answer| LoanWish::Lend { number, network, subnet, wanted, answer });
+                let told = self.ask_of_loans(peer, |answer| LoanWish::Lend {
+                    number,
+                    network,
+                    subnet,
+                    wanted,
+                    answer,
+                });
                 let told = told.await.unwrap_or_else(|| Err("it is busy".to_owned()));
                 let (range, why) = match told {
                     Ok(range) => (Some((range.first(), range.last())), String::new()),
@@ -278,7 +283,12 @@ impl Cluster {
         Ok(silent)
     }
 
-    async fn question<T: DeserializeOwned>(&self, node: NodeId, question: Question) -> io::Result<T> {
+    /// What a node answers to a question. Waits for as long as it takes: the caller has a deadline.
+    pub(super) async fn question<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        question: Question,
+    ) -> io::Result<T> {
         let address = self.view().borrow().nodes.get(&node).map(|node| node.address);
         let address = address.ok_or_else(|| io::Error::other("it is no node of the cluster"))?;
         let answer = self.0.streams.question(node, address, question).await?;

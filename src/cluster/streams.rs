@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
-use super::desk::{Desk, LoanRequest};
+use super::desk::{Desk, LoanRequest, TraceRequest};
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -88,6 +88,8 @@ pub(super) struct Streams {
     pub joined: Joined,
     /// What others want of this node's addresses.
     pub loans: Desk<LoanRequest>,
+    /// What others want this node to look at.
+    pub traces: Desk<TraceRequest>,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
     /// Who changes something for the whole cluster: one after another.
@@ -245,7 +247,10 @@ impl Streams {
     async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
         match self.joined.answer(question).or_else(|| self.looks.answer(question)) {
             Some(answer) => Some(answer),
-            None => self.answer_of_loans(peer, question).await,
+            None => match self.answer_of_loans(peer, question).await {
+                Some(answer) => Some(answer),
+                None => self.answer_of_traces(question).await,
+            },
         }
     }
 

@@ -5,6 +5,7 @@
 //! in a namespace that is mounted under our run directory, and the far ends of the veth pairs from there.
 
 mod apply;
+mod asking;
 mod bulk;
 mod capabilities;
 mod contract;
@@ -29,6 +30,7 @@ mod netns;
 mod nft;
 mod observe;
 mod own;
+mod packets;
 mod paths;
 mod port;
 mod ports;
@@ -39,6 +41,7 @@ mod room;
 mod routing;
 mod services;
 mod session;
+mod sight;
 mod signs;
 mod underlay;
 mod underlay_guard;

@@ -71,6 +71,7 @@ mod software;
 mod spoofing;
 mod strangers;
 mod taking;
+mod trace;
 mod unicast;
 mod versions;
 mod zeroconf;

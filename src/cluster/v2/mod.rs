@@ -16,6 +16,7 @@ mod look;
 mod message;
 mod record;
 mod seen;
+mod trace;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -30,6 +31,7 @@ pub(super) use message::{
 };
 pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, SettingValue};
 pub(super) use seen::{Seen, SeenKey};
+pub(super) use trace::{TraceErrand, Traced, TracedHop};
 
 /// A type of the wire that stands for a present one.
 pub(super) trait Stands<T>: Serialize + DeserializeOwned {
