@@ -481,7 +481,8 @@ mod tests {
             .filter(|key| !key.contains(' '))
             .collect();
         let unknown = parse("unknown = 1").unwrap_err().to_string();
-        let known: Vec<&str> = unknown.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
+        let known: Vec<&str> =
+            unknown.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
         assert!(known.len() > 10, "{unknown}");
         assert!(known.iter().all(|key| keys.contains(key)), "{known:?} are not all in {keys:?}");
         // Those that have no default say so.
@@ -489,7 +490,9 @@ mod tests {
             .lines()
             .filter(|line| !["#write_group", "#metrics"].iter().any(|key| line.starts_with(key)))
             .map(|line| match line.strip_prefix('#') {
-                Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => format!("{rest}\n"),
+                Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => {
+                    format!("{rest}\n")
+                }
                 _ => format!("{line}\n"),
             })
             .collect();

@@ -27,6 +27,7 @@ pub mod reconcile;
 pub mod rundir;
 pub mod runtimes;
 pub mod state;
+pub mod trace;
 
 // Rooms that are crates by themselves, under the names by which this one knows them.
 pub use lanmesh_mesh as mesh;

@@ -45,7 +45,7 @@ fn report(done: Result<(), CliError>, json: bool) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if json {
+            if json && !error.is_told() {
                 print(&error.report());
             }
             // Scripts rely on one line, whatever an error quotes.

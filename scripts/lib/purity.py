@@ -42,6 +42,7 @@ PURE = [
     "src/floating",
     "src/health",
     "src/metrics",
+    "src/trace",
 ]
 
 IMPURE = re.compile(
@@ -71,6 +72,7 @@ ROOMS = {
     "kernel": {"errno", "model", "namespace", "plan", "mesh"},
     "floating": {"kernel", "model"},
     "health": {"cluster", "model"},
+    "trace": {"mesh", "model", "plan"},
     "cluster": {"clock", "errno", "metrics", "model", "state", "mesh"},
     "dns": {"errno", "message", "metrics", "model", "namespace", "zone"},
     "docker": {"api", "model"},
@@ -81,7 +83,7 @@ ROOMS = {
     "reconcile": {"clock", "metrics", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "metrics", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "errno", "floating", "health", "reconcile", "rundir", "mdns", "privileges",
+        "local", "machine", "api", "errno", "floating", "health", "reconcile", "rundir", "mdns", "privileges", "trace",
     },
     "cli": {"beneath", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }

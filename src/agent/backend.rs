@@ -11,7 +11,7 @@ use crate::api::types::{
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
     LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer, ReconcileAnswer,
     RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
-    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
+    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::dns::without_resolvers;
@@ -130,6 +130,10 @@ impl Backend for Agent {
         };
         let operations = planned.as_ref().clone().map_err(ApiError::internal)?;
         Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
+    }
+
+    async fn trace(&self, query: TraceQuery) -> Answer<TraceAnswer> {
+        self.session().await?.trace(&query).await
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {

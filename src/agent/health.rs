@@ -12,7 +12,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::seen::Signs;
 use super::traits::PROBES;
+use super::trials::Trials;
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::clock::now_ms;
 use crate::cluster::{Cluster, ProbeKey};
@@ -35,13 +37,15 @@ const SINGLY: (usize, Duration) = (30, Duration::from_secs(60));
 pub struct Health(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
-    ways: Mutex<Ways>,
+    pub(super) ways: Mutex<Ways>,
     /// The networks whose sockets are open.
     sockets: Mutex<BTreeMap<NetworkId, Arc<ProbeSocket>>>,
     /// Something was heard that may change what is known, or a socket came or went.
     news: Notify,
     /// What on this machine keeps frames from passing (`signs`).
-    pub(super) signs: Mutex<Vec<Problem>>,
+    pub(super) signs: Mutex<Signs>,
+    /// The probes that were sent outside of the rounds (`trying`).
+    pub(super) trials: Trials,
     started: Instant,
     /// Which run of the agent this is, for whoever hears its probes.
     run: u64,
@@ -73,6 +77,7 @@ impl Default for Health {
             sockets: Mutex::default(),
             news: Notify::new(),
             signs: Mutex::default(),
+            trials: Trials::default(),
             started: Instant::now(),
             run: now_ms(),
         }))
@@ -98,7 +103,7 @@ impl Health {
         let clocks = health::clocks(view, &ways);
         ways.retain(|(key, way)| !(way.goal.encrypted && tunnels.contains(&key.peer)));
         let signs = lock(&self.0.signs).clone();
-        health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).chain(signs).collect()
+        health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).chain(signs.all()).collect()
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -161,7 +166,7 @@ impl Health {
         lock(&self.0.sockets).retain(|network, _| present.contains(network));
     }
 
-    fn ask(&self, view: &ClusterView, key: Option<&ProbeKey>, asks: &[Ask]) {
+    pub(super) fn ask(&self, view: &ClusterView, key: Option<&ProbeKey>, asks: &[Ask]) {
         let (Some(key), Some(me)) = (key, view.myself()) else { return };
         for ask in asks {
             let WayKey { peer, network } = ask.key;
@@ -267,7 +272,11 @@ impl Health {
         let mut ways = lock(&self.0.ways);
         match frame.kind {
             Kind::Ask => ways.heard(key, frame.run, frame.number, now),
-            Kind::Answer if frame.run == self.0.run => ways.answered(key, frame.number, now),
+            Kind::Answer if frame.run == self.0.run => {
+                if !self.0.trials.take(frame.number) {
+                    ways.answered(key, frame.number, now);
+                }
+            }
             Kind::Answer => return,
         }
         ways.clock(key, ahead);

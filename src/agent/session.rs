@@ -21,6 +21,7 @@ use super::metrics::{Meter, Metered};
 use super::presence::Presence;
 use super::routers::Routers;
 use super::signs::Watched;
+use super::tracer::Tracer;
 use super::zeroconf::Zeroconf;
 use super::{Context, drops, floating, nameless, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
@@ -67,6 +68,8 @@ pub struct Session {
     pub manager: Fresh<Option<NodeId>>,
     /// What borrows addresses for this node.
     pub borrowing: Borrowing,
+    /// What looks at this node's parts of paths.
+    pub tracer: Tracer,
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
@@ -245,6 +248,14 @@ impl Session {
             events: context.events.clone(),
         };
         tasks.spawn(health.clone().watch(watched, stop.clone()));
+        let tracer = Tracer::new(
+            cluster.clone(),
+            context.kernel.clone(),
+            reconciler.clone(),
+            health.clone(),
+            context.config.vxlan_port,
+        );
+        tasks.spawn(tracer.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -258,6 +269,7 @@ impl Session {
             meter: Arc::default(),
             manager: Fresh::default(),
             borrowing,
+            tracer,
             planned: Fresh::default(),
             context: context.clone(),
             started: Instant::now(),

@@ -14,7 +14,7 @@ use super::types::{
     EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
     NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RotateKeysRequest, RotateRequest,
     ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
-    TokenAnswer,
+    TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -42,6 +42,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What a full pass would change now. Changes nothing.
     fn plan(&self) -> impl Future<Output = Answer<PlanAnswer>> + Send;
+
+    /// What stands in the way between two ends.
+    fn trace(&self, query: TraceQuery) -> impl Future<Output = Answer<TraceAnswer>> + Send;
 
     /// Makes a cluster. The same again gives the same answer; `Conflict` when the node is in another one, or
     /// was made with another address or name.

@@ -22,7 +22,7 @@ use super::types::{
     DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest,
     NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer,
     RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
-    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, VersionAnswer,
+    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -201,6 +201,19 @@ impl Client {
         self.get("/v1/plan").await
     }
 
+    /// What stands in the way between two ends.
+    pub async fn trace(&self, query: &TraceQuery) -> Result<TraceAnswer> {
+        let TraceQuery { from, to, group, port } = query;
+        let mut path = format!("/v1/trace?from={}&to={}", encoded(from), encoded(to));
+        if let Some(group) = group {
+            path.push_str(&format!("&group={}", encoded(&group.ip().to_string())));
+        }
+        if let Some(port) = port {
+            path.push_str(&format!("&port={port}"));
+        }
+        self.get(&path).await
+    }
+
     /// Makes a cluster.
     pub async fn init(&self, request: &InitRequest) -> Result<TokenAnswer> {
         self.put("/v1/cluster", request).await
@@ -316,13 +329,7 @@ impl Client {
     ) -> Result<Vec<ServiceAnswer>> {
         let mut path = format!("/v1/networks/{network}/services");
         if let Some(filter) = filter {
-            path.push_str("?type=");
-            for byte in filter.to_string().bytes() {
-                match byte {
-                    b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' => path.push(byte.into()),
-                    other => path.push_str(&format!("%{other:02X}")),
-                }
-            }
+            path.push_str(&format!("?type={}", encoded(&filter.to_string())));
         }
         self.get(&path).await
     }
@@ -426,6 +433,18 @@ impl Client {
         let response = self.send(Method::GET, path, None).await?;
         Ok(EventStream { client: self.clone(), body: response.into_body(), read: BytesMut::new() })
     }
+}
+
+/// A text as a part of a query (RFC 3986 section 2.1).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'.' | b'_' => encoded.push(byte.into()),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
 }
 
 /// Events as they come.

@@ -25,7 +25,7 @@ use super::types::{
     InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer,
     PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer, RotateKeysRequest, RotateRequest,
     ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer,
-    VersionAnswer,
+    TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::model::NodeName;
 
@@ -57,6 +57,25 @@ const SERVICE_TYPE: &[QueryDoc] = &[QueryDoc {
     kind: QueryKind::Text,
     description: "Only services of this type: `_distcc._tcp`, or `_subtype._sub._distcc._tcp`.",
 }];
+
+const TRACE: &[QueryDoc] = &[
+    QueryDoc {
+        name: "from",
+        kind: QueryKind::Text,
+        description: "One end: an endpoint or a node, by its name (NETWORK/NAME where several have it) or an address of its.",
+    },
+    QueryDoc {
+        name: "to",
+        kind: QueryKind::Text,
+        description: "The other: an endpoint, a service, a node, a group's address, or `broadcast`.",
+    },
+    QueryDoc {
+        name: "group",
+        kind: QueryKind::Text,
+        description: "The group that is sent to, where `to` is one of its members.",
+    },
+    QueryDoc { name: "port", kind: QueryKind::Number, description: "The TCP or UDP port that it is for." },
+];
 
 const DRY_RUN: &[QueryDoc] =
     &[QueryDoc { name: "dry_run", kind: QueryKind::Flag, description: "Only say what would be done." }];
@@ -111,6 +130,11 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/plan", "What a full pass would change now").secret().costly(SECONDS, NOW),
             Shape::one::<PlanAnswer>(),
             |api, _| async move { api.backend.plan().await },
+        )
+        .without_body(
+            get("/v1/trace", "What stands in the way between two ends").query(TRACE).costly(SECONDS, NOW),
+            Shape::one::<TraceAnswer>(),
+            |api, call| async move { api.backend.trace(trace(&call)?).await },
         )
         .raw(
             get("/v1/events", "What happened, one event in a line").query(FOLLOW),
@@ -319,6 +343,19 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
                 api.backend.drain(call.param("name")?, call.param("endpoint")?, request).await
             },
         )
+}
+
+fn trace(call: &Call) -> Answer<TraceQuery> {
+    let end = |name: &str| {
+        let given: Option<String> = call.query(name, "a text")?;
+        given.filter(|text| !text.is_empty()).ok_or_else(|| ApiError::bad_field(name, "it is missing"))
+    };
+    Ok(TraceQuery {
+        from: end("from")?,
+        to: end("to")?,
+        group: call.query("group", "the address of a multicast group")?,
+        port: call.query("port", "a port")?,
+    })
 }
 
 /// A network as its caller may see it.

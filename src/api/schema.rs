@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::openapi::schema::{ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, SchemaType, Type};
 
-use crate::model::{NodeState, OptionValue};
+use crate::model::{NodeState, OptionValue, Weight};
 
 /// A string that is one of `values` as they are written in JSON.
 fn one_of<T: Serialize>(values: &[T]) -> Object {
@@ -14,6 +14,11 @@ fn one_of<T: Serialize>(values: &[T]) -> Object {
 /// The states of a node.
 pub fn node_state() -> Object {
     one_of(&[NodeState::Alive, NodeState::Suspect, NodeState::Dead, NodeState::Left])
+}
+
+/// How much something that is wrong says of a path.
+pub fn weight() -> Object {
+    one_of(&[Weight::Cause, Weight::Symptom, Weight::Vague, Weight::Aside])
 }
 
 /// An option of a network: one of its words, or a number or a text that may be left out.

@@ -11,6 +11,7 @@ mod paths;
 mod service_address;
 mod services;
 mod settings;
+mod trace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -28,6 +29,7 @@ pub use self::service_address::{
 };
 pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 pub use self::settings::{CarriedAnswer, LabelsRequest, SettingsRequest};
+pub use self::trace::{HopAnswer, TraceAnswer, TraceProblem, TraceQuery, WrongAnswer};
 use super::address::{AdvertiseAddr, ManagerAddr};
 use crate::model::{EndpointName, GroupAddr, NetworkName, NodeId, NodeIndex, NodeName, NodeState};
 

@@ -53,6 +53,9 @@ pub enum CliError {
     /// The command line cannot be so.
     #[error("{0}")]
     Usage(String),
+    /// What was looked at is not well, which has been printed for whoever wants JSON.
+    #[error("{0}")]
+    NotWell(String),
     /// Something else, said in full.
     #[error("{0}")]
     Other(String),
@@ -95,6 +98,11 @@ impl CliError {
             },
             _ => 1,
         }
+    }
+
+    /// Whether a program that asked for JSON has got one that says so.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::NotWell(_))
     }
 
     /// The same for programs.

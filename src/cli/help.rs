@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 47] = [
+const EXAMPLES: [(&str, &[&str]); 48] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -85,6 +85,14 @@ const EXAMPLES: [(&str, &[&str]); 47] = [
     ("service inspect", &["lanmesh service inspect buildnet web"]),
     ("service rm", &["lanmesh service rm buildnet web"]),
     ("whois", &["lanmesh whois 10.10.0.17", "lanmesh whois cc1"]),
+    (
+        "trace",
+        &[
+            "lanmesh trace cc1 cc2",
+            "lanmesh trace cc1 web --port 80",
+            "lanmesh trace cc1 buildnet --group 239.1.1.1",
+        ],
+    ),
     ("facts", &["lanmesh facts"]),
     ("multicast ls", &["lanmesh multicast ls", "lanmesh multicast ls buildnet"]),
     (

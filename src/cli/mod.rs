@@ -43,6 +43,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod token;
+mod trace;
 mod version;
 mod wanted;
 mod whois;
@@ -116,6 +117,8 @@ enum Command {
     Service(service::Command),
     /// Say what an address, a MAC or a name is
     Whois(whois::Args),
+    /// Show what stands in the way between two ends, hop by hop as the kernels of both nodes have it
+    Trace(trace::Args),
     /// Show what this node carries for the cluster, by kind and writer
     Facts,
     /// List multicast groups and their members
@@ -221,6 +224,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Endpoint(command) => endpoint::run(context, &command).await,
         Command::Service(command) => service::run(context, command).await,
         Command::Whois(args) => whois::run(context, &args).await,
+        Command::Trace(args) => trace::run(context, &args).await,
         Command::Facts => facts::run(context).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
         Command::Discover(args) => discover::run(context, &args).await,

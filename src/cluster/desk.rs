@@ -1,4 +1,4 @@
-//! Where what others ask about loans is handed to the agent, and its answer waited for.
+//! Where what others ask is handed to the agent, and its answer waited for: about loans, and what takes a look at the kernel.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +9,17 @@ use lanmesh_ipam::AddrRange;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::model::{Loan, LoanNumber, NetworkId, NodeId};
+use crate::model::{Errand, Hop, Loan, LoanNumber, NetworkId, NodeId};
 
-/// How many requests of others wait for the agent. Further ones are refused: they try elsewhere, or again.
-const WAITING: usize = 32;
-/// How long the agent may take. Whoever asks waits no longer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How many requests about loans wait for the agent.
+const LOANS_WAITING: usize = 32;
+/// How long it may take over one.
+const LOAN_WITHIN: Duration = Duration::from_secs(3);
 
-/// What another node asks of this one's agent.
+/// How many errands of others wait for the agent, and how long it may take over one.
+const TRACES_WAITING: usize = 8;
+const TRACE_WITHIN: Duration = Duration::from_secs(6);
+/// What another node asks of this one's agent about loans.
 #[derive(Debug)]
 pub struct LoanRequest {
     /// Who asks, as its certificate says.
@@ -66,29 +69,53 @@ pub struct LoansHeld {
     pub borrowed: BTreeMap<LoanNumber, Loan>,
 }
 
-/// Where the requests of others come in and the agent takes them.
-pub(super) struct Desk {
-    requests: mpsc::Sender<LoanRequest>,
-    taken: Mutex<Option<mpsc::Receiver<LoanRequest>>>,
+/// What another node asks of this one's agent about a path.
+#[derive(Debug)]
+pub struct TraceRequest {
+    /// What is to be looked at.
+    pub errand: Errand,
+    /// What was found.
+    pub answer: oneshot::Sender<Vec<Hop>>,
 }
 
-impl Default for Desk {
-    fn default() -> Self {
-        let (requests, taken) = mpsc::channel(WAITING);
-        Self { requests, taken: Mutex::new(Some(taken)) }
+/// Where requests of one kind come in and the agent takes them.
+pub(super) struct Desk<R> {
+    requests: mpsc::Sender<R>,
+    taken: Mutex<Option<mpsc::Receiver<R>>>,
+    within: Duration,
+}
+
+impl Desk<LoanRequest> {
+    /// That of loans.
+    pub fn of_loans() -> Self {
+        Self::new(LOANS_WAITING, LOAN_WITHIN)
     }
 }
 
-impl Desk {
+impl Desk<TraceRequest> {
+    /// That of errands.
+    pub fn of_traces() -> Self {
+        Self::new(TRACES_WAITING, TRACE_WITHIN)
+    }
+}
+
+impl<R> Desk<R> {
+    /// One at which so many requests wait for the agent (further ones are refused: they try elsewhere, or again), and which lets
+    /// it take so long over each.
+    pub fn new(waiting: usize, within: Duration) -> Self {
+        let (requests, taken) = mpsc::channel(waiting);
+        Self { requests, taken: Mutex::new(Some(taken)), within }
+    }
+
     /// What comes in; once, for the one who takes it.
-    pub fn requests(&self) -> Option<mpsc::Receiver<LoanRequest>> {
+    pub fn requests(&self) -> Option<mpsc::Receiver<R>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What the agent answers; `None` where it does not in time, or too many wait already.
-    pub async fn ask<T>(&self, from: NodeId, wish: impl FnOnce(oneshot::Sender<T>) -> LoanWish) -> Option<T> {
+    pub async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> R) -> Option<T> {
         let (sender, receiver) = oneshot::channel();
-        self.requests.try_send(LoanRequest { from, wish: wish(sender) }).ok()?;
-        timeout(ANSWER_WITHIN, receiver).await.ok()?.ok()
+        self.requests.try_send(request(sender)).ok()?;
+        timeout(self.within, receiver).await.ok()?.ok()
     }
 }

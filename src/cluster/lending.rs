@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::AddrRange;
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -55,8 +55,13 @@ impl Streams {
                 let wish: v2::LoanWish = v2::unpack(&question.body)?;
                 let (number, network) = (wish.number, NetworkId::from_bytes(wish.network));
                 let (subnet, wanted) = (wish.subnet()?, wish.wanted);
-                let told =
-                    self.desk.ask(peer, |answer| LoanWish::Lend { number, network, subnet, wanted, answer });
+                let told = self.ask_of_loans(peer, |answer| LoanWish::Lend {
+                    number,
+                    network,
+                    subnet,
+                    wanted,
+                    answer,
+                });
                 let told = told.await.unwrap_or_else(|| Err("it is busy".to_owned()));
                 let (range, why) = match told {
                     Ok(range) => (Some((range.first(), range.last())), String::new()),
@@ -77,17 +82,26 @@ impl Streams {
                 let (number, loan): (u64, v2::Loan) = v2::unpack(&question.body)?;
                 let Loan { network, range, .. } = loan.present()?;
                 let told =
-                    self.desk.ask(peer, |answer| LoanWish::Remember { number, network, range, answer });
+                    self.ask_of_loans(peer, |answer| LoanWish::Remember { number, network, range, answer });
                 Some(v2::pack(&told.await.unwrap_or(false)))
             }
             HELD => {
                 // First the ledger: what is borrowed after it is told is borrowed of nobody who is gone by it.
                 let ledger = self.link.with(|core, _| core.ledger().hash()).await.ok()?;
-                let borrowed = self.desk.ask(peer, LoanWish::Borrowed).await?;
+                let borrowed = self.ask_of_loans(peer, LoanWish::Borrowed).await?;
                 Some(v2::pack(&v2::LoansHeld { ledger, borrowed: v2::loans(&borrowed) }))
             }
             _ => None,
         }
+    }
+
+    /// What this node's agent answers to `from`; `None` where it does not in time, or too many wait already.
+    async fn ask_of_loans<T>(
+        &self,
+        from: NodeId,
+        wish: impl FnOnce(oneshot::Sender<T>) -> LoanWish,
+    ) -> Option<T> {
+        self.loans.ask(|answer| LoanRequest { from, wish: wish(answer) }).await
     }
 
     /// Ends loans of this node: of `to` alone, or whoever has them.
@@ -128,7 +142,7 @@ impl Streams {
 impl Cluster {
     /// What others ask of this node's agent; there is one who takes it.
     pub fn loan_requests(&self) -> Option<mpsc::Receiver<LoanRequest>> {
-        self.0.streams.desk.requests()
+        self.0.streams.loans.requests()
     }
 
     /// Lends a part of this node's block, or as the manager of a block that is no node's. Durable, and known to whoever
@@ -245,7 +259,7 @@ impl Cluster {
             answers.spawn(async move { (node, timeout(HELD_WITHIN, cluster.ask_loans_held(node)).await) });
         }
         // Its own like that of any other: after it was known who is gone.
-        let own = self.0.streams.desk.ask(self.me(), LoanWish::Borrowed).await;
+        let own = self.0.streams.ask_of_loans(self.me(), LoanWish::Borrowed).await;
         let mut silent = BTreeSet::new();
         let mut borrowed = own.unwrap_or_else(|| {
             silent.insert(self.me());
@@ -269,7 +283,12 @@ impl Cluster {
         Ok(silent)
     }
 
-    async fn question<T: DeserializeOwned>(&self, node: NodeId, question: Question) -> io::Result<T> {
+    /// What a node answers to a question. Waits for as long as it takes: the caller has a deadline.
+    pub(super) async fn question<T: DeserializeOwned>(
+        &self,
+        node: NodeId,
+        question: Question,
+    ) -> io::Result<T> {
         let address = self.view().borrow().nodes.get(&node).map(|node| node.address);
         let address = address.ok_or_else(|| io::Error::other("it is no node of the cluster"))?;
         let answer = self.0.streams.question(node, address, question).await?;

@@ -17,6 +17,7 @@ mod conversation;
 mod core;
 mod desk;
 mod driver;
+mod errands;
 mod error;
 mod event;
 mod facts;
@@ -61,7 +62,7 @@ mod version;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, parse_address};
-pub use desk::{LoanRequest, LoanWish, LoansHeld};
+pub use desk::{LoanRequest, LoanWish, LoansHeld, TraceRequest};
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
-use super::desk::Desk;
+use super::desk::{Desk, LoanRequest, TraceRequest};
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -89,7 +89,9 @@ pub(super) struct Streams {
     /// Which of this node's endpoints are members of multicast groups.
     pub joined: Joined,
     /// What others want of this node's addresses.
-    pub desk: Desk,
+    pub loans: Desk<LoanRequest>,
+    /// What others want this node to look at.
+    pub traces: Desk<TraceRequest>,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
     /// What tells others what happened here.
@@ -250,7 +252,10 @@ impl Streams {
         let known = self.joined.answer(question).or_else(|| self.looks.answer(question));
         match known.or_else(|| self.teller.answer(question)) {
             Some(answer) => Some(answer),
-            None => self.answer_of_loans(peer, question).await,
+            None => match self.answer_of_loans(peer, question).await {
+                Some(answer) => Some(answer),
+                None => self.answer_of_traces(question).await,
+            },
         }
     }
 

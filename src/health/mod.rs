@@ -1,7 +1,7 @@
 //! Whether frames pass between this node and each other node, in each network that both have endpoints in: both ways, and
 //! at their full size. That an agent answers says nothing of it: gossip goes another way.
 //!
-//! Owns: what is in a probe (`frame`), when which is sent and what follows from the answers (`ways`), and how that is said
+//! Owns: what is in a probe (`frame`), when which is sent and what follows from the answers (`ways`), the same for one way that is tried at once (`trial`), and how that is said
 //! (`say`). Pure: time and answers in, probes and sentences out. Does not own sockets (`kernel/probe.rs`, `agent/health.rs`).
 
 mod frame;
@@ -9,8 +9,10 @@ mod frame;
 #[doc(hidden)]
 pub mod fuzzing;
 mod say;
+mod trial;
 mod ways;
 
 pub use frame::{Frame, Kind, SHORTEST};
 pub use say::{Problem, Standing, clocks, problems, standing};
+pub use trial::Trial;
 pub use ways::{Ask, Change, Goal, Verdict, Way, WayKey, Ways};

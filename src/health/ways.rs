@@ -221,6 +221,17 @@ impl Ways {
         }
     }
 
+    /// The number of a probe that is sent outside of the rounds.
+    pub fn draw(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+
+    /// When a probe of the other node's was last heard.
+    pub fn heard_at(&self, key: WayKey) -> Option<Duration> {
+        self.states.get(&key)?.heard.map(|(_, at)| at)
+    }
+
     /// All ways.
     pub fn all(&self) -> impl Iterator<Item = (WayKey, Way)> {
         self.states.iter().map(|(key, state)| (*key, state.way))

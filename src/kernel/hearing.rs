@@ -79,7 +79,7 @@ impl Linux {
     /// The network is not there, or its bridge is down.
     pub async fn ask_for(&self, network: NetworkId, address: IpAddr, mac: Mac) -> Result<(), KernelError> {
         let ask = move || {
-            let (socket, bridge) = packets::on(BRIDGE, None)?;
+            let (socket, bridge) = packets::sender(BRIDGE)?;
             let from = Mac(bridge.addr().ok_or_else(|| io::Error::from(Errno::ENODEV))?);
             packets::send(&socket, &bridge, &discovery::question(address, mac, from))
         };
@@ -113,7 +113,7 @@ impl Linux {
     ) -> Result<(), KernelError> {
         let device = port.to_string();
         let send = move || {
-            let (socket, address) = packets::on(&device, None)?;
+            let (socket, address) = packets::sender(&device)?;
             frames.iter().try_for_each(|frame| packets::send(&socket, &address, frame))
         };
         let sent = self.inner.dir.netns(network)?.run(send).await?;
@@ -124,7 +124,7 @@ impl Linux {
 /// Tells the endpoints of the network in whose namespace the calling thread is that an address is at a MAC. The bridge itself
 /// keeps that off the VXLAN device, which suppresses neighbour discovery. Blocks.
 pub(super) fn announce(address: IpAddr, mac: Mac) -> io::Result<()> {
-    let (socket, bridge) = packets::on(BRIDGE, None)?;
+    let (socket, bridge) = packets::sender(BRIDGE)?;
     packets::send(&socket, &bridge, &discovery::announcement(address, mac))
 }
 

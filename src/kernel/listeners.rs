@@ -47,15 +47,31 @@ impl Linux {
     }
 }
 
-fn find(publication: &Publication) -> Option<Listens> {
-    let tables: [&str; 2] = match publication.transport {
+/// How many are named that listen at one port.
+const NAMED: usize = 8;
+
+/// What takes connections or datagrams at a port in the calling thread's namespace, such as `TCP 0.0.0.0:80`. Blocks.
+pub(super) fn at(port: u16) -> Vec<String> {
+    let of = |transport: Transport, name: &'static str| {
+        let sockets = all(transport).into_iter().filter(move |socket| socket.at.port() == port);
+        sockets.map(move |socket| format!("{name} {}", socket.at))
+    };
+    of(Transport::Tcp, "TCP").chain(of(Transport::Udp, "UDP")).take(NAMED).collect()
+}
+
+/// All that listen in the calling thread's namespace.
+fn all(transport: Transport) -> Vec<Socket> {
+    let tables: [&str; 2] = match transport {
         Transport::Tcp => ["tcp", "tcp6"],
         Transport::Udp => ["udp", "udp6"],
     };
     let sockets =
         tables.iter().filter_map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok());
-    let all: Vec<Socket> = sockets.flat_map(|text| listeners(&text, publication.transport)).collect();
-    let socket = all.into_iter().find(|socket| socket.is_hidden_by(publication))?;
+    sockets.flat_map(|text| listeners(&text, transport)).collect()
+}
+
+fn find(publication: &Publication) -> Option<Listens> {
+    let socket = all(publication.transport).into_iter().find(|socket| socket.is_hidden_by(publication))?;
     Some(Listens { at: socket.at, process: owner(socket.inode) })
 }
 

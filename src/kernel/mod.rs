@@ -5,6 +5,7 @@
 //! in a namespace that is mounted under our run directory, and the far ends of the veth pairs from there.
 
 mod apply;
+mod asking;
 mod bulk;
 mod capabilities;
 mod contract;
@@ -43,6 +44,7 @@ mod room;
 mod routing;
 mod services;
 mod session;
+mod sight;
 mod signs;
 mod traffic;
 mod underlay;

@@ -161,7 +161,8 @@ impl Entry {
     }
 }
 
-fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
+/// An address of a neighbour, or of a VTEP.
+pub(super) fn as_ip(address: &NeighbourAddress) -> Option<IpAddr> {
     match address {
         NeighbourAddress::Inet(v4) => Some((*v4).into()),
         NeighbourAddress::Inet6(v6) => Some((*v6).into()),
@@ -258,15 +259,16 @@ async fn port(
 }
 
 /// The other end of a port, and where it is.
-struct FarEnd {
-    link: Link,
+pub(super) struct FarEnd {
+    /// As it is there.
+    pub link: Link,
     index: u32,
     nsid: Option<i32>,
 }
 
 /// The other end of `near`; `None` if there is none any more. A runtime that was offered it takes it to a namespace of its own,
 /// maybe at this moment: then the near end says where it is now.
-async fn far_end(session: &Session, near: &Link) -> Result<Option<FarEnd>, Failure> {
+pub(super) async fn far_end(session: &Session, near: &Link) -> Result<Option<FarEnd>, Failure> {
     let mut place = (near.peer, near.peer_nsid);
     for _ in 0..MOVES {
         let (Some(index), nsid) = place else { return Ok(None) };

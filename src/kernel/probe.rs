@@ -6,14 +6,11 @@
 //! whether it is to be believed, is its reader's business.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{LinkAddr, bind};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
-use tokio::net::UdpSocket;
 
 use super::links::BRIDGE;
-use super::packets::{self, HEADER};
+use super::packets::{HEADER, PacketSocket};
 use super::{KernelError, Linux};
 use crate::model::{Mac, NetworkId};
 
@@ -26,11 +23,7 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// A socket on a network's bridge.
 #[derive(Debug)]
-pub struct ProbeSocket {
-    /// What the runtime waits with for any socket of datagrams.
-    socket: UdpSocket,
-    bridge: LinkAddr,
-}
+pub struct ProbeSocket(PacketSocket);
 
 /// Whether this process may open such sockets, and the kernel has them.
 pub fn can_probe() -> bool {
@@ -43,10 +36,11 @@ impl Linux {
     /// # Errors
     /// The network is not there, or the kernel refuses it.
     pub async fn probe_socket(&self, network: NetworkId) -> Result<ProbeSocket, KernelError> {
-        let failed = |source| KernelError::Refused { what: "open a socket for probes".to_owned(), source };
         let netns = self.inner.dir.netns(network)?;
-        let (socket, bridge) = netns.run(open).await?.map_err(failed)?;
-        Ok(ProbeSocket { socket: UdpSocket::from_std(socket.into()).map_err(failed)?, bridge })
+        let filter = Some(Vec::from(from_nodes()));
+        PacketSocket::open(&netns, BRIDGE, ETH_P_PROBE, filter, RECEIVE_BUFFER, "probes")
+            .await
+            .map(ProbeSocket)
     }
 }
 
@@ -57,7 +51,7 @@ impl ProbeSocket {
     /// The bridge is down or gone, or smaller than this. What only did not fit into a queue is lost, as any frame may be.
     pub fn send(&self, to: Mac, from: Mac, payload: &[u8]) -> io::Result<()> {
         let frame = [&to.0[..], &from.0, &ETH_P_PROBE.to_be_bytes(), payload].concat();
-        packets::send(&self.socket, &self.bridge, &frame)
+        self.0.send(&frame)
     }
 
     /// Waits for a frame: who sent it, and what is in it, in `buffer`. Cancel safe.
@@ -67,7 +61,7 @@ impl ProbeSocket {
     pub async fn receive<'a>(&self, buffer: &'a mut Vec<u8>) -> io::Result<(Mac, &'a [u8])> {
         loop {
             buffer.resize(FRAME_MAX, 0);
-            let length = self.socket.recv(buffer).await?;
+            let length = self.0.socket.recv(buffer).await?;
             buffer.truncate(length);
             if length >= HEADER {
                 break;
@@ -78,15 +72,6 @@ impl ProbeSocket {
         from.copy_from_slice(&header[6..12]);
         Ok((Mac(from), payload))
     }
-}
-
-/// Opens the socket in the calling thread's namespace, with the address of the bridge. Blocks.
-fn open() -> io::Result<(Socket, LinkAddr)> {
-    let (socket, bridge) = packets::on(BRIDGE, Some(ETH_P_PROBE))?;
-    socket.attach_filter(&from_nodes())?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    bind(socket.as_raw_fd(), &bridge)?;
-    Ok((socket, bridge))
 }
 
 /// A program of the classic BPF that lets frames through whose sender is a node's probe.

@@ -9,6 +9,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, Rout
 use super::links::Link;
 use super::session::Session;
 use super::{KernelError, Linux, Underlay, session};
+use crate::model::WayOut;
 
 /// How many nodes are asked for at most when an address is chosen.
 const TOWARDS: usize = 8;
@@ -49,6 +50,21 @@ impl Linux {
         self.inner.watcher.watch_underlay(mtus);
         let alone = if link.loopback { ETHERNET } else { link.mtu };
         Ok(Underlay { device: link.name, mtu: smallest.unwrap_or(alone) })
+    }
+
+    /// The way that packets from `from`, an address of this node, take to `to`: the interface that they leave by, and the largest that
+    /// it takes, or less where the route says so; `None` where none leads away from this machine.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn way_out(&self, from: IpAddr, to: IpAddr) -> Result<Option<WayOut>, KernelError> {
+        let session = self.inner.own_session().await?;
+        let failed = |failure: session::Failure| failure.doing(format!("look for the way to {to}"));
+        let mut ways = Ways::new(&session, from);
+        ways.follow(to).await.map_err(failed)?;
+        let (Some(mtu), Some(index)) = (ways.smallest, ways.mtus.keys().next()) else { return Ok(None) };
+        let device = session.link_at(*index).await.map_err(failed)?;
+        Ok(device.map(|device| WayOut { device: device.name, mtu }))
     }
 
     /// The address of interface `device` that takes the place of `lost`, which is not on this node any more: one of
@@ -111,7 +127,7 @@ impl<'a> Ways<'a> {
 }
 
 /// The interface that a route leads to, if it leads away from this machine.
-fn leads_to(route: &RouteMessage) -> Option<u32> {
+pub(super) fn leads_to(route: &RouteMessage) -> Option<u32> {
     let away = route.header.kind == RouteType::Unicast;
     let index = route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Oif(index) => Some(*index),

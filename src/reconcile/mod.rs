@@ -9,6 +9,7 @@
 //! passes have brought about is believed: a remote endpoint that comes or goes is one entry, and nothing is looked at for
 //! it. When a step fails, or the kernel says that something changed, belief in that part ends.
 
+mod compare;
 mod desire;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -44,6 +45,7 @@ use crate::state::State;
 
 use subjects::{Setup, Subjects};
 
+pub use compare::{Compared, ComparedMesh};
 pub use desire::{Offer, Publisher, World, is_settled, members, network_mtu, offers, vtep};
 pub use lost::{Lost, Outranked};
 pub use pass::{KeepError, vanished};

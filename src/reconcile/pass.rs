@@ -59,15 +59,20 @@ impl Reconciler {
     pub async fn dry_run(&self) -> Result<Vec<String>, KernelError> {
         let mut work = self.work().await;
         let work = &mut *work;
-        let basis = self.basis(work).await;
-        self.with_world(&basis, work, None, |subjects, world| {
-            subjects.rows().into_iter().for_each(|row| row.follow(world));
-        });
+        self.follow_alone(work).await;
         let mut lines = Vec::new();
         for row in work.subjects.rows() {
             lines.extend(row.dry_run(&*self.0.kernel).await?);
         }
         Ok(lines)
+    }
+
+    /// Lets every subject take up what is new, and leaves the rest to the next pass.
+    pub(super) async fn follow_alone(&self, work: &mut Work) {
+        let basis = self.basis(work).await;
+        self.with_world(&basis, work, None, |subjects, world| {
+            subjects.rows().into_iter().for_each(|row| row.follow(world));
+        });
     }
 
     /// Gives an endpoint that is not yet kept its interface, and its network a place on this node where it has

@@ -73,6 +73,7 @@ mod software;
 mod spoofing;
 mod strangers;
 mod taking;
+mod trace;
 mod unicast;
 mod versions;
 mod watching;

@@ -166,6 +166,22 @@ impl Backend for Fake {
         Ok(PlanAnswer { text: "add x\n".into(), operations: vec!["add x".into()] })
     }
 
+    async fn trace(&self, query: TraceQuery) -> Answer<TraceAnswer> {
+        let wrong = WrongAnswer { what: "a".into(), hint: "b".into(), weight: Weight::Symptom };
+        Ok(TraceAnswer {
+            from: query.from,
+            to: query.to,
+            ok: false,
+            hops: vec![HopAnswer {
+                node: "n1".into(),
+                part: "fdb".into(),
+                found: "none".into(),
+                wrong: vec![wrong],
+            }],
+            problem: Some(TraceProblem { what: "a".into(), hint: "b".into() }),
+        })
+    }
+
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
         let mut inner = self.inner.lock().unwrap();
         match &inner.init {

@@ -154,6 +154,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/endpoints", "/v1/endpoints", ""),
     ("get", "/v1/networks/{name}/multicast", "/v1/networks/net/multicast", ""),
     ("get", "/v1/multicast", "/v1/multicast", ""),
+    ("get", "/v1/trace", "/v1/trace?from=a&to=b&port=80&group=239.1.1.1", ""),
     ("get", "/v1/networks/{name}/services", "/v1/networks/net/services?type=_distcc._tcp", ""),
     ("get", "/v1/desired", "/v1/desired", ""),
     (

@@ -305,6 +305,23 @@ fn what_is_told_of_events_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn each_question_about_a_path_has_the_bytes_it_always_had() {
+    let errand = TraceErrand {
+        network: *NET.as_bytes(),
+        here: Some("c1".into()),
+        node: [1; 16],
+        there: Some("c2".into()),
+        cast: 2,
+        group: Some([239, 1, 1, 1].into()),
+        inward: true,
+        port: Some(80),
+    };
+    let wrong = vec![("what".into(), "hint".into(), 1)];
+    let found = Traced { hops: vec![TracedHop { part: "fdb".into(), found: "none".into(), wrong }] };
+    assert_snapshot!(lines(&[("errand", hex(&errand)), ("found", hex(&found))]));
+}
+
+#[test]
 fn each_question_about_loans_has_the_bytes_it_always_had() {
     let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
     let loan = Loan::of(&present);

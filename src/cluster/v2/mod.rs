@@ -18,6 +18,7 @@ mod message;
 mod record;
 mod seen;
 mod told;
+mod trace;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -34,6 +35,7 @@ pub(super) use message::{
 pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, SettingValue};
 pub(super) use seen::{Seen, SeenKey};
 pub(super) use told::{Event, EventsTold, EventsWish};
+pub(super) use trace::{TraceErrand, Traced, TracedHop};
 
 /// A type of the wire that stands for a present one.
 pub(super) trait Stands<T>: Serialize + DeserializeOwned {

@@ -77,6 +77,11 @@ impl Mesh {
         }
     }
 
+    /// The mesh as it should be; `None`: not at all.
+    pub fn wants(&self) -> Option<&DesiredMesh> {
+        self.want.as_ref()
+    }
+
     /// The paths through the mesh as it is; `None` while it is not.
     pub fn paths(&self, view: &ClusterView) -> Option<Paths> {
         let applied = self.applied.as_ref()?;

@@ -79,7 +79,8 @@ impl Networks {
         }
     }
 
-    fn desired(&self, id: NetworkId) -> Option<&DesiredNetwork> {
+    /// A network as it should be; `None`: not at all.
+    pub fn desired(&self, id: NetworkId) -> Option<&DesiredNetwork> {
         self.states.get(&id)?.desired()
     }
 }
