@@ -1,7 +1,6 @@
 //! What the kernel counted that keeps packets out, found out once for all who ask.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use crate::kernel::{DropKind, Linux, PortDrops, Refused};
 use crate::model::NetworkId;
@@ -16,14 +15,11 @@ pub struct Counted {
     pub drops: BTreeMap<NetworkId, BTreeMap<PortName, PortDrops>>,
     /// DNS queries that were too many, by network and port.
     pub queries: BTreeMap<NetworkId, BTreeMap<PortName, u64>>,
-    /// How long it took to find that out.
-    pub took: Duration,
 }
 
 impl Counted {
     /// Asks the kernel. A network that goes just now has nothing to say.
     pub async fn find(kernel: Linux, networks: BTreeSet<NetworkId>) -> Self {
-        let began = Instant::now();
         let refused = kernel.refused().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "what was refused is not counted");
             Refused::default()
@@ -33,7 +29,6 @@ impl Counted {
             found.drops.insert(network, kernel.port_drops(network).await.unwrap_or_default());
             found.queries.insert(network, kernel.queries_dropped(network).await.unwrap_or_default());
         }
-        found.took = began.elapsed();
         found
     }
 

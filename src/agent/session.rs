@@ -35,10 +35,9 @@ use crate::model::{NodeId, NodeIndex, NodeName};
 use crate::multicast;
 use crate::reconcile::{self, Reconciler, SeenUnderlay, Settings, remembered_keys, vanished, vteps};
 
-/// How old what the kernel counted may be: so much, or so many times as long as it takes to count it, up to this.
+/// How old what the kernel counted may be, and how much older for each port: thirteen counters are to be read for each.
 const COUNTERS_AGE: Duration = Duration::from_millis(200);
-const COUNTERS_SHARE: u32 = 200;
-const COUNTERS_AGE_MAX: Duration = Duration::from_secs(10);
+const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(10);
 /// How long it is waited for what is newer, and for what the kernel says first.
 const COUNTERS_PATIENCE: Duration = Duration::from_millis(10);
 const FIRST_PATIENCE: Duration = Duration::from_millis(500);
@@ -322,14 +321,14 @@ impl Session {
     }
 
     /// What the kernel counted, and how old that is. Does not wait for a kernel that hangs, and waits hardly where something is
-    /// known. To ask anew takes a small part of the time, however much there is to count.
+    /// known. To ask anew takes a small part of the time, however many ports there are.
     pub async fn counted(&self) -> (Arc<Counted>, Duration) {
         let last = self.counted.last();
-        let (took, patience) = match &last {
-            Some(last) => (last.took, COUNTERS_PATIENCE),
-            None => (Duration::ZERO, FIRST_PATIENCE),
+        let (ports, patience) = match &last {
+            Some(last) => (last.drops.values().map(BTreeMap::len).sum(), COUNTERS_PATIENCE),
+            None => (0, FIRST_PATIENCE),
         };
-        let age = COUNTERS_AGE.max(took * COUNTERS_SHARE).min(COUNTERS_AGE_MAX);
+        let age = COUNTERS_AGE + COUNTERS_AGE_OF_PORT * u32::try_from(ports).unwrap_or(u32::MAX);
         let count = || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone());
         let found = self.counted.get(age, patience, count).await;
         found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))

@@ -205,9 +205,7 @@ impl Watcher {
             };
             found.retain(|event| is_shown(event, me.as_ref(), tells));
         }
-        // Stable: what one node tells stays in its order wherever its clock does not go back.
-        found.sort_by_key(|event| event.time_ms);
-        (found, view.nodes.len())
+        (by_time(found), view.nodes.len())
     }
 
     /// What is new on this node, which is called `me` in its cluster.
@@ -234,10 +232,13 @@ impl Watcher {
                         cursor.after = 0;
                     }
                 }
-                for event in told.events.into_iter().filter(|event| event.seq > cursor.after) {
-                    found.push(as_event(event, name));
+                for event in told.events {
+                    // Nothing twice, whatever it says.
+                    if event.seq > cursor.after {
+                        cursor.after = event.seq;
+                        found.push(as_event(event, name));
+                    }
                 }
-                cursor.after = found.iter().map(|event| event.seq).fold(cursor.after, u64::max);
             }
             Err(untold) => {
                 let text = match &untold {
@@ -273,6 +274,20 @@ async fn fetch(cluster: &Cluster, node: NodeId, after: u64, since_ms: u64) -> Re
         all.events.extend(next.events);
     }
     Ok(all)
+}
+
+/// The events of all nodes by time; those of one node, which are given in the order of its numbers, stay in it, also where its
+/// clock went back.
+fn by_time(events: Vec<Event>) -> Vec<Event> {
+    let mut latest: BTreeMap<Option<NodeName>, u64> = BTreeMap::new();
+    let timed = events.into_iter().map(|event| {
+        let latest = latest.entry(event.told_by.clone()).or_default();
+        *latest = event.time_ms.max(*latest);
+        (*latest, event)
+    });
+    let mut timed: Vec<(u64, Event)> = timed.collect();
+    timed.sort_by_key(|(time, _)| *time);
+    timed.into_iter().map(|(_, event)| event).collect()
 }
 
 fn lagged(node: Option<&NodeName>, seq: u64, text: &str) -> Event {
@@ -341,6 +356,21 @@ mod tests {
         {
             assert_eq!(count(kind, None, &all), 3, "{kind:?}: each has its own");
         }
+    }
+
+    #[test]
+    fn events_of_all_nodes_come_by_time_and_those_of_one_as_it_numbered_them() {
+        let event = |told_by: &str, seq, time_ms| Event {
+            seq,
+            time_ms,
+            told_by: Some(name(told_by)),
+            ..lagged(None, 0, "")
+        };
+        let found = [event("n1", 1, 50), event("n1", 2, 10), event("n2", 1, 20), event("n2", 2, 60)];
+        let order = by_time(found.to_vec());
+        let order: Vec<_> =
+            order.iter().map(|event| (event.told_by.as_ref().unwrap().as_str(), event.seq)).collect();
+        assert_eq!(order, [("n2", 1), ("n1", 1), ("n1", 2), ("n2", 2)]);
     }
 
     #[test]

@@ -23,6 +23,9 @@ const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLA_F_NESTED: u16 = 0x8000;
 /// How often a dump is begun anew because something changed meanwhile.
 const ATTEMPTS: usize = 5;
+/// How many datagrams a dump has at most; one holds some hundred entries. There are dumps that never end: that of a bridge's MDB
+/// begins anew for ever where a group has so many ports (some 800) that they do not fit a message.
+const DATAGRAMS: usize = 1 << 16;
 
 /// A message without its header.
 pub(super) struct Message {
@@ -130,7 +133,7 @@ fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Opt
     socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
     let mut found = Vec::new();
     let mut buffer = Vec::with_capacity(64 * 1024);
-    loop {
+    for _ in 0..DATAGRAMS {
         buffer.clear();
         socket.recv(&mut buffer, 0)?;
         for (header, message) in Messages(&buffer) {
@@ -148,10 +151,11 @@ fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Opt
             }
         }
     }
+    Err(io::Error::other("the kernel does not come to the end of its list"))
 }
 
 /// Shows `note` everything that the kernel lists when `request` is made a dump, of the types `answers`. Of a list that
-/// changes while it is read some may come twice, or not. No more than `most` bytes are read.
+/// changes while it is read some may come twice, or not. No more than `most` bytes are read, nor [`DATAGRAMS`].
 ///
 /// # Errors
 /// There is more, or the kernel refuses.
@@ -178,7 +182,7 @@ fn read_each(
     socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
     let mut buffer = Vec::with_capacity(64 * 1024);
     let mut total = 0;
-    loop {
+    for _ in 0..DATAGRAMS {
         buffer.clear();
         socket.recv(&mut buffer, 0)?;
         total += buffer.len();
@@ -197,6 +201,7 @@ fn read_each(
             }
         }
     }
+    Err(io::Error::other("the kernel does not come to the end of its list"))
 }
 
 fn open(protocol: isize) -> io::Result<Socket> {

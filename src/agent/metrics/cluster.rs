@@ -7,7 +7,7 @@ use super::super::session::Session;
 use crate::api::types::{PathsAnswer, ProblemAnswer};
 use crate::health::{Verdict, Way, WayKey};
 use crate::metrics::{Collect, Page};
-use crate::model::{ClusterView, NetworkId};
+use crate::model::{ClusterView, NetworkId, ServiceName};
 
 /// What is told of it.
 pub struct OfCluster<'a> {
@@ -114,7 +114,7 @@ impl OfCluster<'_> {
         for (node, endpoints) in network.endpoints.iter().filter(|(node, _)| self.view.is_up(node)) {
             let draining = network.draining.get(node);
             for endpoint in endpoints.values() {
-                let service = endpoint.service.as_ref().map(|service| service.as_str());
+                let service = endpoint.service.as_ref().map(ServiceName::as_str);
                 let Some(states) = service.and_then(|service| found.get_mut(service)) else { continue };
                 let is_draining = draining.is_some_and(|names| names.contains(&endpoint.name));
                 states[usize::from(is_draining)] += 1;
