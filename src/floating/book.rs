@@ -215,10 +215,20 @@ impl Book {
         around: Around<'_>,
         now: Duration,
     ) -> Option<Mac> {
-        if !around.permits(name, said.address, said.mac) {
+        if said.how == How::Tried {
             let own = around.own(name)?;
             let holder = around.given.holder(said.address).filter(|holder| *holder != own.mac);
-            return holder.filter(|_| said.how == How::Tried && !around.is_free());
+            // An announcement follows if it is free (RFC 5227 section 2.3): nothing moves by that alone.
+            if said.address.is_ipv4() {
+                return holder;
+            }
+            // By duplicate detection it does, where it may, since nothing follows.
+            if holder.is_some() && !around.is_free() {
+                return holder;
+            }
+        }
+        if !around.permits(name, said.address, said.mac) {
+            return None;
         }
         if let Some((_, until)) = self.lost.remove(&said.address).filter(|(endpoint, _)| endpoint == name)
             && said.how == How::Used

@@ -38,7 +38,8 @@ pub struct Said {
 pub enum How {
     /// To all, unasked: gratuitous ARP (RFC 5227 section 1.1), an unsolicited advertisement (RFC 4861 section 7.2.6).
     Announced,
-    /// Somebody wants to have it and asks whether another has: duplicate detection (RFC 4862 section 5.4).
+    /// Somebody wants to have it and asks whether another has: an ARP probe (RFC 5227 section 2.1.1), after which it is announced;
+    /// duplicate detection (RFC 4862 section 5.4), after which it mostly is not.
     Tried,
     /// In passing: as the sender of a question, or in an answer.
     Used,
@@ -63,8 +64,12 @@ fn read_arp(packet: &[u8]) -> Option<Said> {
     let address = |at: usize| Some(Ipv4Addr::from(*packet.get(at..)?.first_chunk::<4>()?));
     let mac = Mac(*packet.get(8..)?.first_chunk()?);
     let (sender, target) = (address(14)?, address(24)?);
-    let how = if sender == target { How::Announced } else { How::Used };
-    Some(Said { address: sender.into(), mac, how })
+    let (address, how) = match sender {
+        Ipv4Addr::UNSPECIFIED => (target, How::Tried),
+        _ if sender == target => (sender, How::Announced),
+        _ => (sender, How::Used),
+    };
+    Some(Said { address: address.into(), mac, how })
 }
 
 fn read_discovery(sender: Mac, packet: &[u8]) -> Option<Said> {
@@ -207,8 +212,10 @@ mod tests {
     }
 
     #[test]
-    fn a_question_says_nothing_of_what_it_asks_for() {
-        assert_eq!(read(&question([10, 0, 0, 200].into(), MAC, BRIDGE)), None);
+    fn a_question_does_not_say_that_who_is_asked_has_it() {
+        let address = [10, 0, 0, 200].into();
+        let probed = read(&question(address, MAC, BRIDGE));
+        assert_eq!(probed, Some(Said { address, mac: BRIDGE, how: How::Tried }));
         let asked = read(&question("fd00::200".parse().unwrap(), MAC, BRIDGE)).unwrap();
         assert_eq!((asked.address, asked.how), (BRIDGE.link_local().ip().into(), How::Used));
     }

@@ -1,6 +1,6 @@
 //! Addresses that move by themselves from an endpoint to one on another node: by an announcement by hand, and by keepalived.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use nix::sys::socket::{LinkAddr, bind, send};
 use serde_json::Value;
 
 use crate::harness::{
-    Container, LATER, Place, Program, Responder, SOON, lab, need, ping, slowness, wait_until,
+    Capture, Container, LATER, Place, Program, Responder, SOON, lab, need, ping, slowness, wait_until,
 };
 use crate::spoofing::{ALL_NODES, BROADCAST, ICMPV6, IPV6, arp, discovery, ethernet, group, inject, ipv6};
 
@@ -192,7 +192,7 @@ fn keepalived(container: &Container, name: &str, priority: u8, directory: &std::
 
 #[test]
 fn keepalived_works_in_a_guarded_network_and_everything_else_stays_guarded() {
-    need!("keepalived", "python3");
+    need!("keepalived", "python3", "tcpdump");
     let lab = lab!(3).cluster();
     lab.network("kept", &["--subnet", "10.90.0.0/24", "--subnet", "fd00:90::/64"]);
     let [a, b, o] = ["a", "b", "o"].map(Container::named);
@@ -254,6 +254,10 @@ fn keepalived_works_in_a_guarded_network_and_everything_else_stays_guarded() {
         let line = text.lines().find(|line| line.contains(&format!("{taken}/"))).unwrap_or_default();
         if line.contains("dadfailed") { Ok(()) } else { Err(text) }
     });
+    let probed: Ipv4Addr = crate::unicast::address(&own, 0).parse().expect("IPv4");
+    let answers = Capture::within(&o, "eth0", &format!("arp[14:4] = {:#x}", u32::from(probed)));
+    inject(&o, &ethernet(BROADCAST, theirs, [8, 6], &arp(theirs, Ipv4Addr::UNSPECIFIED, probed)));
+    assert!(answers.count() > 0, "nobody says that {probed} is in use");
     let own_address = crate::unicast::address(&observer, 1);
     ping(&a, &own_address).expect("its own address is as it was");
 }

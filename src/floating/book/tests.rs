@@ -253,6 +253,12 @@ fn who_tries_an_address_that_another_was_given_learns_whose_it_is() {
     assert_eq!(scene.say("a", "10.0.0.11", mac, How::Tried, AT), None, "it is its own");
     assert_eq!(scene.say("a", "10.0.0.99", mac, How::Tried, AT), None, "nobody has it");
     assert_eq!(scene.say("a", "10.0.0.21", mac, How::Used, AT), None, "it does not ask");
+    // ARP is answered wherever it is, and an announcement decides; duplicate detection is one where it may be.
+    let mut scene = Scene::new(SpoofingMode::Allow);
+    assert_eq!(scene.say("a", "10.0.0.21", mac, How::Tried, AT), Some(endpoint("far", 21).mac));
+    assert_eq!(scene.say("a", "10.0.0.99", mac, How::Tried, AT), None);
+    assert_eq!(scene.say("a", "fd00::99", mac, How::Tried, AT), None);
+    assert_eq!((scene.sequence("10.0.0.99"), scene.sequence("fd00::99")), (None, Some(1)));
 }
 
 #[test]

@@ -175,7 +175,8 @@ fn solicited() -> Vec<Expression> {
 
 /// The rules by which is heard what an endpoint says of what it may have beside its own.
 fn also_heard(guard: &PortGuard) -> Vec<Rule> {
-    let mut rules = Vec::new();
+    // And whether another has an address, which the bridge neither answers for other nodes nor asks there.
+    let mut rules = vec![hear([is(ETH_P_ARP), at(14, &Ipv4Addr::UNSPECIFIED.octets())])];
     for address in &guard.also.addresses {
         if let Some(v4) = octets_v4(address) {
             rules.push(hear([is(ETH_P_ARP), at(14, &v4)]));
