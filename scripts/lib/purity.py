@@ -39,6 +39,7 @@ PURE = [
     "src/dns/forward/cache.rs",
     "src/dns/limit.rs",
     "src/dns/shares.rs",
+    "src/capture",
     "src/health",
     "src/trace",
 ]
@@ -66,22 +67,23 @@ ROOMS = {
     "config": {"cluster", "errno", "model", "mesh"},
     "namespace": {"errno"},
     "privileges": set(),
-    "kernel": {"errno", "model", "namespace", "plan", "mesh"},
+    "capture": {"model"},
+    "kernel": {"capture", "clock", "errno", "model", "namespace", "plan", "mesh"},
     "health": {"cluster", "model"},
     "trace": {"mesh", "model", "plan"},
-    "cluster": {"clock", "errno", "model", "state", "mesh"},
+    "cluster": {"capture", "clock", "errno", "model", "state", "mesh"},
     "dns": {"errno", "message", "model", "namespace", "zone"},
     "docker": {"api", "model"},
     "runtimes": {"api", "beneath", "config", "dns", "docker", "model", "namespace"},
     "mdns": {"namespace", "zeroconf"},
     "local": {"model", "namespace", "state"},
-    "api": {"clock", "errno", "logs", "model", "config"},
+    "api": {"capture", "clock", "errno", "logs", "model", "config"},
     "reconcile": {"clock", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges", "trace",
+        "local", "machine", "api", "health", "reconcile", "rundir", "mdns", "privileges", "trace", "capture",
     },
-    "cli": {"beneath", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
+    "cli": {"beneath", "capture", "clock", "cluster", "errno", "logs", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
 }
 
 

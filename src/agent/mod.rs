@@ -8,6 +8,8 @@ mod answers;
 mod attach;
 mod backend;
 mod borrowing;
+mod captures;
+mod capturing;
 mod cleanup;
 mod contests;
 mod drops;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
+use super::captures::Captures;
 use super::fresh::Fresh;
 use super::health::{Health, Sources};
 use super::lending::Lender;
@@ -56,6 +57,8 @@ pub struct Session {
     pub manager: Fresh<Option<NodeId>>,
     /// What borrows addresses for this node.
     pub borrowing: Borrowing,
+    /// What is listened to.
+    pub captures: Captures,
     /// What looks at this node's parts of paths.
     pub tracer: Tracer,
     /// What a full pass would do.
@@ -221,6 +224,8 @@ impl Session {
             context.config.vxlan_port,
         );
         tasks.spawn(tracer.clone().serve(stop.clone()));
+        let captures = Captures::new(context.kernel.clone(), cluster.clone());
+        tasks.spawn(captures.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -232,6 +237,7 @@ impl Session {
             counted: Fresh::default(),
             manager: Fresh::default(),
             borrowing,
+            captures,
             tracer,
             planned: Fresh::default(),
             context: context.clone(),

@@ -43,6 +43,12 @@ impl Shape {
         Self { media: "application/x-ndjson", ..Self::one::<T>() }
     }
 
+    /// Bytes of this kind.
+    pub(super) fn binary(media: &'static str) -> Self {
+        let schema = RefOr::T(Schema::Object(Object::with_type(Type::String)));
+        Self { schema, media, components: Vec::new() }
+    }
+
     /// Some JSON object.
     pub(super) fn any_object() -> Self {
         let schema = RefOr::T(Schema::Object(Object::with_type(Type::Object)));

@@ -174,16 +174,18 @@ impl<B: Backend> Table<B> {
     }
 
     /// Adds a route that answers with something other than one JSON document.
-    pub(super) fn raw<F>(self, route: Route, answer: Shape, handler: F) -> Self
+    pub(super) fn raw<F, Fut>(self, route: Route, answer: Shape, handler: F) -> Self
     where
-        F: Fn(Arc<Api<B>>, Call) -> Answer<Response> + Clone + Send + Sync + 'static,
+        F: Fn(Arc<Api<B>>, Call) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Answer<Response>> + Send + 'static,
     {
         self.add(route, None, answer, move |route, api, request| {
             let handler = handler.clone();
             async move {
                 let (mut parts, _) = request.into_parts();
                 let peer = route.admit(&parts, &api.access)?;
-                handler(api, Call::read(&mut parts, peer, route.known()).await?)
+                let call = Call::read(&mut parts, peer, route.known()).await?;
+                handler(api, call).await
             }
         })
     }

@@ -4,6 +4,7 @@
 //! Does not own: routes, permissions, or what the agent does with a request. Requests refuse unknown fields;
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
+mod capture;
 mod desired;
 mod network;
 mod paths;
@@ -21,6 +22,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::capture::{CapturePart, CaptureQuery};
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
 pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};
 pub use self::paths::{PathState, PathsAnswer, ProblemAnswer};

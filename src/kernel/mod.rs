@@ -8,6 +8,7 @@ mod apply;
 mod asking;
 mod bulk;
 mod capabilities;
+mod capture;
 mod contract;
 mod counts;
 mod error;
@@ -69,6 +70,7 @@ use crate::plan::{
 };
 
 pub use capabilities::Capability;
+pub use capture::CaptureSocket;
 pub use contract::{Can, Kernel};
 pub use error::KernelError;
 pub use fake::Fake;
