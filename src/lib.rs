@@ -5,6 +5,7 @@
 pub mod agent;
 pub mod api;
 pub mod beneath;
+pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::stream::BoxStream;
+
 use super::session::{Join, Session};
 use super::{Agent, answers, cleanup, find, reach, services};
 use crate::api::types::{
-    AgentState, AttachAnswer, AttachRequest, CarriedAnswer, Check, ClusterAnswer, DesiredDocument,
-    DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer, ReconcileAnswer,
-    RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
-    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
+    AgentState, AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, Check, ClusterAnswer,
+    DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
+    KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
+    ReconcileAnswer, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
+    TraceAnswer, TraceQuery,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::dns::without_resolvers;
@@ -134,6 +137,10 @@ impl Backend for Agent {
 
     async fn trace(&self, query: TraceQuery) -> Answer<TraceAnswer> {
         self.session().await?.trace(&query).await
+    }
+
+    async fn capture(&self, query: CaptureQuery) -> Answer<BoxStream<'static, CapturePart>> {
+        self.session().await?.capture(&query).await
     }
 
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {

@@ -9,6 +9,8 @@ mod answers;
 mod attach;
 mod backend;
 mod borrowing;
+mod captures;
+mod capturing;
 mod cleanup;
 mod contests;
 mod counted;

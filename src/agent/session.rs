@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
+use super::captures::Captures;
 use super::counted::Counted;
 use super::floating::Floating;
 use super::fresh::Fresh;
@@ -67,6 +68,8 @@ pub struct Session {
     pub manager: Fresh<Option<NodeId>>,
     /// What borrows addresses for this node.
     pub borrowing: Borrowing,
+    /// What is listened to.
+    pub captures: Captures,
     /// What looks at this node's parts of paths.
     pub tracer: Tracer,
     /// What a full pass would do.
@@ -255,6 +258,8 @@ impl Session {
             context.config.vxlan_port,
         );
         tasks.spawn(tracer.clone().serve(stop.clone()));
+        let captures = Captures::new(context.kernel.clone(), cluster.clone());
+        tasks.spawn(captures.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -268,6 +273,7 @@ impl Session {
             meter: Arc::default(),
             manager: Fresh::default(),
             borrowing,
+            captures,
             tracer,
             planned: Fresh::default(),
             context: context.clone(),

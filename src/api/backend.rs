@@ -7,14 +7,16 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::stream::BoxStream;
+
 use super::error::ApiError;
 use super::events::{EventLog, Watch, Watched};
 use super::types::{
-    AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
-    EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
-    NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RotateKeysRequest, RotateRequest,
-    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
-    TokenAnswer, TraceAnswer, TraceQuery,
+    AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredDocument,
+    DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RotateKeysRequest,
+    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter,
+    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -45,6 +47,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What stands in the way between two ends.
     fn trace(&self, query: TraceQuery) -> impl Future<Output = Answer<TraceAnswer>> + Send;
+
+    /// Frames of an endpoint or a network, as a file of libpcap's, part by part; the last is [`CapturePart::End`].
+    fn capture(
+        &self,
+        query: CaptureQuery,
+    ) -> impl Future<Output = Answer<BoxStream<'static, CapturePart>>> + Send;
 
     /// Makes a cluster. The same again gives the same answer; `Conflict` when the node is in another one, or
     /// was made with another address or name.

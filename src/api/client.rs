@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, TE};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
@@ -17,12 +17,14 @@ use tokio::net::UnixStream;
 
 use super::error::{ApiError, ErrorBody};
 use super::events::Event;
+use super::routes::{LOST, WHY};
 use super::types::{
-    AttachAnswer, AttachRequest, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument, DoctorAnswer,
-    DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest,
-    NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer,
-    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
-    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
+    AttachAnswer, AttachRequest, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument,
+    DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
+    RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
+    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
+    VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -115,7 +117,8 @@ impl Client {
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(error))?;
         // Ends by itself when the answer has been read or dropped.
         tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header(HOST, "lanmesh");
+        let mut request =
+            Request::builder().method(method).uri(path).header(HOST, "lanmesh").header(TE, "trailers");
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
@@ -212,6 +215,20 @@ impl Client {
             path.push_str(&format!("&port={port}"));
         }
         self.get(&path).await
+    }
+
+    /// Frames of an endpoint or a network, as a file of libpcap's.
+    pub async fn capture(&self, query: &CaptureQuery) -> Result<CaptureStream> {
+        let CaptureQuery { of, filter, snaplen, count, seconds } = query;
+        let mut path = format!("/v1/capture?of={}&snaplen={snaplen}", encoded(of));
+        path.push_str(&format!("&filter={}", encoded(&filter.to_string())));
+        for (name, value) in [("count", count), ("seconds", seconds)] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{name}={value}"));
+            }
+        }
+        let response = self.send(Method::GET, &path, None).await?;
+        Ok(CaptureStream { client: self.clone(), body: response.into_body(), lost: 0, why: None })
     }
 
     /// Makes a cluster.
@@ -445,6 +462,35 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
+}
+
+/// A capture as it comes.
+#[derive(Debug)]
+pub struct CaptureStream {
+    client: Client,
+    body: Incoming,
+    /// How many frames were lost; known when it has ended.
+    pub lost: u64,
+    /// Why it ended, where nobody asked for that.
+    pub why: Option<String>,
+}
+
+impl CaptureStream {
+    /// The next bytes of the file; `None` at its end.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(frame) = self.body.frame().await {
+            match frame.map_err(|error| self.client.broken(error))?.into_data() {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(other) => {
+                    let trailers = other.into_trailers().unwrap_or_default();
+                    let text = |name: &str| Some(trailers.get(name)?.to_str().ok()?.to_owned());
+                    self.lost = text(LOST).and_then(|lost| lost.parse().ok()).unwrap_or(0);
+                    self.why = text(WHY);
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Events as they come.

@@ -43,8 +43,8 @@ impl Shape {
         Self { media: "application/x-ndjson", ..Self::one::<T>() }
     }
 
-    /// Text of this kind.
-    pub(super) fn text(media: &'static str) -> Self {
+    /// Text or bytes of this kind.
+    pub(super) fn of_media(media: &'static str) -> Self {
         let schema = RefOr::T(Schema::Object(Object::with_type(Type::String)));
         Self { schema, media, components: Vec::new() }
     }

@@ -8,9 +8,13 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::Uri;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, TRAILER};
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use futures_util::stream::{self, Stream};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 
 use super::backend::{Answer, Backend};
 use super::call::Call;
@@ -21,12 +25,14 @@ use super::events::{Event, EventKind, Watch};
 use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
-    AttachRequest, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer,
-    InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer,
-    PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer, RotateKeysRequest, RotateRequest,
-    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer,
-    TraceAnswer, TraceQuery, VersionAnswer,
+    AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
+    EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
+    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer, RotateKeysRequest,
+    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer,
+    TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
+use crate::capture::{FilterError, SNAPLEN};
+use crate::logs::AUDIT;
 use crate::model::NodeName;
 
 const FOLLOW: &[QueryDoc] = &[
@@ -77,6 +83,29 @@ const TRACE: &[QueryDoc] = &[
     QueryDoc { name: "port", kind: QueryKind::Number, description: "The TCP or UDP port that it is for." },
 ];
 
+const CAPTURE: &[QueryDoc] = &[
+    QueryDoc {
+        name: "of",
+        kind: QueryKind::Text,
+        description: "An endpoint of any node (NETWORK/NAME where several have it), or a network: what comes into it on this node.",
+    },
+    QueryDoc {
+        name: "filter",
+        kind: QueryKind::Text,
+        description: "Only such frames: words of pcap-filter(7).",
+    },
+    QueryDoc {
+        name: "snaplen",
+        kind: QueryKind::Number,
+        description: "How many bytes of each are kept; 65535 by default.",
+    },
+    QueryDoc { name: "count", kind: QueryKind::Number, description: "After how many frames it ends." },
+    QueryDoc { name: "seconds", kind: QueryKind::Number, description: "After how many seconds it ends." },
+];
+
+/// What a file of libpcap's is called.
+const PCAP: &str = "application/vnd.tcpdump.pcap";
+
 const DRY_RUN: &[QueryDoc] =
     &[QueryDoc { name: "dry_run", kind: QueryKind::Flag, description: "Only say what would be done." }];
 
@@ -85,6 +114,13 @@ const DRY_RUN: &[QueryDoc] =
 const MINUTES: Duration = Duration::from_secs(300);
 const SECONDS: Duration = Duration::from_secs(2);
 const NOW: Duration = Duration::ZERO;
+
+/// The fewest bytes of a frame that are kept.
+const SNAPLEN_MIN: u32 = 64;
+/// What stands behind a capture: how many frames were lost, and why it ended where nobody asked for that.
+pub(super) const LOST: &str = "x-lanmesh-lost";
+pub(super) const WHY: &str = "x-lanmesh-ended";
+const TRAILERS: &str = "x-lanmesh-lost, x-lanmesh-ended";
 
 /// How many times as large as other bodies a whole desired state may be.
 const DESIRED_BODY_FACTOR: usize = 16;
@@ -140,6 +176,11 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/events", "What happened, one event in a line").query(FOLLOW),
             Shape::lines::<Event>(),
             events,
+        )
+        .raw(
+            get("/v1/capture", "Frames of an endpoint or a network, as they come").secret().query(CAPTURE),
+            Shape::of_media(PCAP),
+            |api, call| async move { capture(&api, &call).await },
         )
         .without_body(
             get("/v1/desired", "What this node is to have"),
@@ -343,6 +384,43 @@ fn networks<B: Backend>(table: Table<B>) -> Table<B> {
                 api.backend.drain(call.param("name")?, call.param("endpoint")?, request).await
             },
         )
+}
+
+async fn capture<B: Backend>(api: &Arc<Api<B>>, call: &Call) -> Answer<Response> {
+    let of: Option<String> = call.query("of", "a name")?;
+    let filter: String = call.query("filter", "a text")?.unwrap_or_default();
+    let snaplen: Option<u32> = call.query("snaplen", "a number of bytes")?;
+    let query = CaptureQuery {
+        of: of.filter(|of| !of.is_empty()).ok_or_else(|| ApiError::bad_field("of", "it is missing"))?,
+        filter: filter
+            .parse()
+            .map_err(|error: FilterError| ApiError::bad_field("filter", error.to_string()))?,
+        snaplen: snaplen.unwrap_or(SNAPLEN).clamp(SNAPLEN_MIN, SNAPLEN),
+        count: call.query("count", "a number")?,
+        seconds: call.query("seconds", "a number")?,
+    };
+    tracing::info!(target: AUDIT, of = query.of, peer = %call.peer, "captures");
+    let parts = api.backend.capture(query).await?;
+    let parts = parts.take_until(api.stopping.clone().cancelled_owned());
+    let frames = parts.map(|part| {
+        Ok::<_, Infallible>(match part {
+            CapturePart::Bytes(bytes) => Frame::data(bytes),
+            CapturePart::End { lost, why } => Frame::trailers(ending(lost, why)),
+        })
+    });
+    let headers = [(CONTENT_TYPE, PCAP), (CACHE_CONTROL, "no-store"), (TRAILER, TRAILERS)];
+    Ok((headers, Body::new(StreamBody::new(frames))).into_response())
+}
+
+/// How a capture ended, behind it.
+fn ending(lost: u64, why: Option<String>) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(LOST, HeaderValue::from(lost));
+    // What no header may have in it is nothing that helps.
+    if let Some(why) = why.and_then(|why| HeaderValue::from_str(&why).ok()) {
+        trailers.insert(WHY, why);
+    }
+    trailers
 }
 
 fn trace(call: &Call) -> Answer<TraceQuery> {

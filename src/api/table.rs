@@ -195,7 +195,7 @@ impl<B: Backend> Table<B> {
         F: Fn(Arc<Api<B>>) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Answer<Arc<String>>> + Send + 'static,
     {
-        self.add(route, None, Shape::text(media), move |route, api, request| {
+        self.add(route, None, Shape::of_media(media), move |route, api, request| {
             let handler = handler.clone();
             async move {
                 let (mut parts, _) = request.into_parts();

@@ -4,6 +4,7 @@
 //! Does not own: routes, permissions, or what the agent does with a request. Requests refuse unknown fields;
 //! answers may gain some, so whoever reads them must skip what it does not know.
 
+mod capture;
 mod desired;
 mod endpoint;
 mod network;
@@ -20,6 +21,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use self::capture::{CapturePart, CaptureQuery};
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
 pub use self::endpoint::{AttachAnswer, AttachRequest, EndpointAnswer};
 pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};

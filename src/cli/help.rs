@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 48] = [
+const EXAMPLES: [(&str, &[&str]); 49] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -92,6 +92,10 @@ const EXAMPLES: [(&str, &[&str]); 48] = [
             "lanmesh trace cc1 web --port 80",
             "lanmesh trace cc1 buildnet --group 239.1.1.1",
         ],
+    ),
+    (
+        "capture",
+        &["lanmesh capture cc1 --count 20 --write cc1.pcap", "lanmesh capture buildnet udp port 5353"],
     ),
     ("facts", &["lanmesh facts"]),
     ("multicast ls", &["lanmesh multicast ls", "lanmesh multicast ls buildnet"]),

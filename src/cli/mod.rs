@@ -7,6 +7,7 @@
 mod agent;
 mod all_in_one;
 mod attach;
+mod capture;
 mod cleanup;
 mod cni;
 mod desired;
@@ -119,6 +120,8 @@ enum Command {
     Whois(whois::Args),
     /// Show what stands in the way between two ends, hop by hop as the kernels of both nodes have it
     Trace(trace::Args),
+    /// Write the frames of an endpoint or a network as pcap
+    Capture(capture::Args),
     /// Show what this node carries for the cluster, by kind and writer
     Facts,
     /// List multicast groups and their members
@@ -225,6 +228,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Service(command) => service::run(context, command).await,
         Command::Whois(args) => whois::run(context, &args).await,
         Command::Trace(args) => trace::run(context, &args).await,
+        Command::Capture(args) => capture::run(context, &args).await,
         Command::Facts => facts::run(context).await,
         Command::Multicast(command) => multicast::run(context, &command).await,
         Command::Discover(args) => discover::run(context, &args).await,

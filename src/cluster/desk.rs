@@ -9,7 +9,8 @@ use lanmesh_ipam::AddrRange;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::model::{Errand, Hop, Loan, LoanNumber, NetworkId, NodeId};
+use crate::capture::{Filter, Packet};
+use crate::model::{EndpointName, Errand, Hop, Loan, LoanNumber, NetworkId, NodeId};
 
 /// How many requests about loans wait for the agent.
 const LOANS_WAITING: usize = 32;
@@ -19,6 +20,10 @@ const LOAN_WITHIN: Duration = Duration::from_secs(3);
 /// How many errands of others wait for the agent, and how long it may take over one.
 const TRACES_WAITING: usize = 8;
 const TRACE_WITHIN: Duration = Duration::from_secs(6);
+/// How many polls of captures wait for the agent, and how long it may take over one.
+const CAPTURES_WAITING: usize = 16;
+const CAPTURE_WITHIN: Duration = Duration::from_secs(4);
+
 /// What another node asks of this one's agent about loans.
 #[derive(Debug)]
 pub struct LoanRequest {
@@ -78,6 +83,48 @@ pub struct TraceRequest {
     pub answer: oneshot::Sender<Vec<Hop>>,
 }
 
+/// What somebody wants to listen to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaptureSpec {
+    /// In which network.
+    pub network: NetworkId,
+    /// At which endpoint; `None`: whatever comes into the network on that node.
+    pub endpoint: Option<EndpointName>,
+    /// Which frames.
+    pub filter: Filter,
+    /// How many bytes of each, at most.
+    pub snaplen: u32,
+}
+
+/// What came of it, since it was last asked for.
+#[derive(Debug, Default)]
+pub struct Captured {
+    /// The frames.
+    pub packets: Vec<Packet>,
+    /// How many were lost.
+    pub lost: u64,
+    /// Why there will be no more, if so.
+    pub end: Option<String>,
+}
+
+impl Captured {
+    /// That there will be no more.
+    pub fn ended(why: impl Into<String>) -> Self {
+        Self { end: Some(why.into()), ..Self::default() }
+    }
+}
+
+/// What another node asks of this one's agent about a capture.
+#[derive(Debug)]
+pub struct CaptureRequest {
+    /// Who asks, as its certificate says, and the number that it has drawn.
+    pub key: (NodeId, u64),
+    /// What is to be listened to.
+    pub spec: CaptureSpec,
+    /// What came.
+    pub answer: oneshot::Sender<Captured>,
+}
+
 /// Where requests of one kind come in and the agent takes them.
 pub(super) struct Desk<R> {
     requests: mpsc::Sender<R>,
@@ -96,6 +143,13 @@ impl Desk<TraceRequest> {
     /// That of errands.
     pub fn of_traces() -> Self {
         Self::new(TRACES_WAITING, TRACE_WITHIN)
+    }
+}
+
+impl Desk<CaptureRequest> {
+    /// That of captures.
+    pub fn of_captures() -> Self {
+        Self::new(CAPTURES_WAITING, CAPTURE_WITHIN)
     }
 }
 

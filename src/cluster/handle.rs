@@ -243,6 +243,7 @@ impl Cluster {
             joined: Joined::default(),
             loans: Desk::of_loans(),
             traces: Desk::of_traces(),
+            captures: Desk::of_captures(),
             looks: Looks::default(),
             teller: Teller::default(),
             changing: tokio::sync::Mutex::default(),

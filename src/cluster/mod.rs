@@ -11,6 +11,7 @@
 //! [`ClusterView`]: crate::model::ClusterView
 
 mod authority;
+mod captures;
 mod changes;
 mod config;
 mod conversation;
@@ -62,7 +63,7 @@ mod version;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, parse_address};
-pub use desk::{LoanRequest, LoanWish, LoansHeld, TraceRequest};
+pub use desk::{CaptureRequest, CaptureSpec, Captured, LoanRequest, LoanWish, LoansHeld, TraceRequest};
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
-use super::desk::{Desk, LoanRequest, TraceRequest};
+use super::desk::{CaptureRequest, Desk, LoanRequest, TraceRequest};
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -92,6 +92,8 @@ pub(super) struct Streams {
     pub loans: Desk<LoanRequest>,
     /// What others want this node to look at.
     pub traces: Desk<TraceRequest>,
+    /// What others want to listen to here.
+    pub captures: Desk<CaptureRequest>,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
     /// What tells others what happened here.
@@ -254,7 +256,10 @@ impl Streams {
             Some(answer) => Some(answer),
             None => match self.answer_of_loans(peer, question).await {
                 Some(answer) => Some(answer),
-                None => self.answer_of_traces(question).await,
+                None => match self.answer_of_traces(question).await {
+                    Some(answer) => Some(answer),
+                    None => self.answer_of_captures(peer, question).await,
+                },
             },
         }
     }

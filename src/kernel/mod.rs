@@ -8,6 +8,7 @@ mod apply;
 mod asking;
 mod bulk;
 mod capabilities;
+mod capture;
 mod contract;
 mod counts;
 mod discovery;
@@ -74,6 +75,7 @@ use crate::plan::{
 };
 
 pub use capabilities::Capability;
+pub use capture::CaptureSocket;
 pub use contract::{Can, Kernel};
 pub use discovery::{How, Said};
 pub use error::KernelError;

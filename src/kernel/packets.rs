@@ -27,14 +27,15 @@ impl PacketSocket {
     /// Opens one in a namespace; `what` it is for, in errors.
     pub async fn open(
         netns: &Netns,
-        device: &'static str,
+        device: impl Into<String>,
         ether_type: u16,
         filter: Option<Vec<SockFilter>>,
         buffer: usize,
         what: &str,
     ) -> Result<Self, KernelError> {
         let failed = |source| KernelError::Refused { what: format!("open a socket for {what}"), source };
-        let opened = netns.run(move || on_link(device, ether_type, filter.as_deref(), buffer)).await?;
+        let device = device.into();
+        let opened = netns.run(move || on_link(&device, ether_type, filter.as_deref(), buffer)).await?;
         let (socket, link) = opened.map_err(failed)?;
         Ok(Self { socket: UdpSocket::from_std(socket.into()).map_err(failed)?, link })
     }

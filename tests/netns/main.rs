@@ -10,6 +10,7 @@ mod alone;
 mod attach;
 mod avahi;
 mod broadcast;
+mod capture;
 mod carried;
 mod cleanup;
 mod clusters;

@@ -218,7 +218,7 @@ fn each_fault_on_a_way_has_its_sentence_and_what_is_well_has_none() {
         &|| {
             ["input", "output"]
                 .iter()
-                .for_each(|at| run(two, &dropped(at).replace("fault", &format!("fault{at}"))))
+                .for_each(|at| run(two, &dropped(at).replace("fault", &format!("fault{at}"))));
         },
         &["nothing arrives from node n2", "port 4789"],
         &|| ["input", "output"].iter().for_each(|at| run(two, &format!("nft delete table ip fault{at}"))),
@@ -263,7 +263,7 @@ fn each_fault_on_a_way_has_its_sentence_and_what_is_well_has_none() {
     );
     lab.node(3).kill();
     fault(one, &["c1", "c3"], &nothing, &["the agent of node n3 does not answer"], &|| {
-        lab.node(3).start_and_wait()
+        lab.node(3).start_and_wait();
     });
     wait_ok(one, &["c1", "c3"]);
     clock(&scene);
@@ -436,14 +436,14 @@ fn containers(scene: &Scene) {
             inside(
                 far,
                 &format!("ip address add 10.95.0.200/24 dev eth0; ip address del {there}/24 dev eth0"),
-            )
+            );
         },
         &["endpoint c2 lacks its address", there, "in its container"],
         &|| {
             inside(
                 far,
                 &format!("ip address del 10.95.0.200/24 dev eth0; ip address add {there}/24 dev eth0"),
-            )
+            );
         },
     );
     let own = here.ip_json("link show dev eth0")[0]["address"].as_str().expect("a MAC").to_owned();
@@ -479,7 +479,7 @@ fn containers(scene: &Scene) {
                 &format!(
                     "ip link add v0 type veth peer name v1; ip link set v0 up; ip route replace {there}/32 dev v0"
                 ),
-            )
+            );
         },
         &["leaves its container by v0, and not by eth0"],
         &|| inside(here, "ip link del v0"),
@@ -488,7 +488,10 @@ fn containers(scene: &Scene) {
         one,
         way,
         &|| {
-            inside(here, &format!("ip neigh replace {there} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"))
+            inside(
+                here,
+                &format!("ip neigh replace {there} lladdr 02:00:00:00:00:01 dev eth0 nud permanent"),
+            );
         },
         &["the container of endpoint c1 takes 02:00:00:00:00:01 for the MAC of", there],
         &|| inside(here, &format!("ip neigh del {there} dev eth0")),

@@ -134,6 +134,28 @@ impl Session {
         Ok(ends)
     }
 
+    /// What somebody wants to listen to: an endpoint, with its node, or a network.
+    pub async fn listened_to(
+        &self,
+        of: &str,
+    ) -> Result<(NetworkId, Option<(NodeId, EndpointName)>), ApiError> {
+        let view = self.view();
+        let known = self.known(&view).await;
+        match known.meant(of, "of") {
+            Ok(Meant::Endpoints(places)) => {
+                let place = known.one_network(&places, "of")?;
+                Ok((place.network, Some((place.node, place.endpoint.name))))
+            }
+            other => match of.parse().ok().and_then(|name| find::find_network(&view, &name)) {
+                Some(network) => Ok((network.spec.id, None)),
+                None => Err(other.err().unwrap_or_else(|| {
+                    ApiError::bad_field("of", "only endpoints and networks can be listened to")
+                        .hint("`lanmesh endpoint ls` shows the endpoints")
+                })),
+            },
+        }
+    }
+
     async fn known<'a>(&self, view: &'a ClusterView) -> Known<'a> {
         let networks = view.networks.values().map(|network| async move {
             let found = self.endpoints_of(network).await;

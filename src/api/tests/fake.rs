@@ -182,6 +182,16 @@ impl Backend for Fake {
         })
     }
 
+    async fn capture(
+        &self,
+        query: CaptureQuery,
+    ) -> Answer<futures_util::stream::BoxStream<'static, CapturePart>> {
+        use futures_util::StreamExt;
+        let bytes = CapturePart::Bytes(crate::capture::header(query.snaplen).into());
+        let end = CapturePart::End { lost: 7, why: Some("gone".into()) };
+        Ok(futures_util::stream::iter([bytes, end]).boxed())
+    }
+
     async fn init(&self, request: InitRequest) -> Answer<TokenAnswer> {
         let mut inner = self.inner.lock().unwrap();
         match &inner.init {

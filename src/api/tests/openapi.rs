@@ -154,6 +154,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/endpoints", "/v1/endpoints", ""),
     ("get", "/v1/networks/{name}/multicast", "/v1/networks/net/multicast", ""),
     ("get", "/v1/multicast", "/v1/multicast", ""),
+    ("get", "/v1/capture", "/v1/capture?of=a&filter=udp&count=1", ""),
     ("get", "/v1/trace", "/v1/trace?from=a&to=b&port=80&group=239.1.1.1", ""),
     ("get", "/v1/networks/{name}/services", "/v1/networks/net/services?type=_distcc._tcp", ""),
     ("get", "/v1/desired", "/v1/desired", ""),
@@ -193,6 +194,20 @@ async fn every_documented_call_is_answered_as_documented() {
         }
         if content.get(crate::metrics::CONTENT_TYPE).is_some() {
             assert_eq!(served.client.metrics().await.unwrap(), "# TYPE a gauge\na 1\n");
+            continue;
+        }
+        if content.get("application/vnd.tcpdump.pcap").is_some() {
+            let query = crate::api::types::CaptureQuery {
+                of: "a".into(),
+                filter: "udp port 53".parse().unwrap(),
+                snaplen: 96,
+                count: Some(1),
+                seconds: None,
+            };
+            let mut capture = served.client.capture(&query).await.unwrap();
+            assert_eq!(capture.next().await.unwrap().unwrap(), crate::capture::header(96));
+            assert_eq!(capture.next().await.unwrap(), None);
+            assert_eq!((capture.lost, capture.why.as_deref()), (7, Some("gone")));
             continue;
         }
         if let Some(request) = documented.get("requestBody") {

@@ -322,6 +322,19 @@ fn each_question_about_a_path_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn each_question_about_a_capture_has_the_bytes_it_always_had() {
+    let ask = CaptureAsk {
+        number: 300,
+        network: *NET.as_bytes(),
+        endpoint: Some("c1".into()),
+        filter: "udp".into(),
+        snaplen: 96,
+    };
+    let captured = Captured { packets: vec![(1_000_001, 60, vec![7, 8])], lost: 3, end: "gone".into() };
+    assert_snapshot!(lines(&[("ask", hex(&ask)), ("captured", hex(&captured))]));
+}
+
+#[test]
 fn each_question_about_loans_has_the_bytes_it_always_had() {
     let present = PresentLoan { network: NET, range: "10.0.0.20-10.0.0.23".parse().unwrap(), to: NODE };
     let loan = Loan::of(&present);

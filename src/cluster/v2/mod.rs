@@ -7,6 +7,7 @@
 //! Everything is encoded by postcard's wire format. A value of a fact, a claim or a record may be longer than what is
 //! read here: what follows is a later version's, carried along and not looked at. Keys may not.
 
+mod capture;
 mod claim;
 mod fact;
 mod floating;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(super) use capture::{CaptureAsk, Captured};
 pub(super) use claim::Claim;
 pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
 pub(super) use floating::{Also, Floating, FloatingKey};
