@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::answers;
+use super::{answers, each};
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::Cluster;
 use crate::floating::{Around, Book, Given, News, OF_ENDPOINT, OF_NETWORK, Question};
@@ -49,47 +48,24 @@ pub struct Floating {
 
 impl Floating {
     /// Keeps at it until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut running: BTreeMap<NetworkId, CancellationToken> = BTreeMap::new();
-        let tasks = TaskTracker::new();
-        loop {
-            let present = self.present.borrow_and_update().clone();
-            running.retain(|id, token| {
-                let stays = present.contains(id);
-                if !stays {
-                    token.cancel();
-                    if let Err(error) = self.state.delete(&kept_at(*id)) {
-                        tracing::warn!(network = %id, %error, "cannot forget which addresses were where");
-                    }
-                }
-                stays
-            });
-            for id in present {
-                running.entry(id).or_insert_with(|| {
-                    let token = stop.child_token();
-                    let network = Network {
-                        id,
-                        cluster: self.cluster.clone(),
-                        kernel: self.kernel.clone(),
-                        state: self.state.clone(),
-                        events: self.events.clone(),
-                        started: Instant::now(),
-                    };
-                    let ending = token.clone();
-                    tasks.spawn(async move { ending.run_until_cancelled(network.run()).await });
-                    token
-                });
+    pub async fn run(self, stop: CancellationToken) {
+        let begin = |id| {
+            let network = Network {
+                id,
+                cluster: self.cluster.clone(),
+                kernel: self.kernel.clone(),
+                state: self.state.clone(),
+                events: self.events.clone(),
+                started: Instant::now(),
+            };
+            network.run()
+        };
+        let gone = |id| {
+            if let Err(error) = self.state.delete(&kept_at(id)) {
+                tracing::warn!(network = %id, %error, "cannot forget which addresses were where");
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                // An error means that the reconciler is gone, and this is about to be stopped.
-                changed = self.present.changed() => if changed.is_err() { break },
-            }
-        }
-        drop(running);
-        stop.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
+        };
+        each::network(self.present.clone(), &stop, begin, gone).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod cleanup;
 mod contests;
 mod counted;
 mod drops;
+mod each;
 mod errors;
 mod find;
 mod floating;

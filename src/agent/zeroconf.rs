@@ -9,10 +9,9 @@ use ipnetwork::IpNetwork;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::contests;
 use super::mdns_counts::MdnsCounts;
+use super::{contests, each};
 use crate::api::EventLog;
 use crate::cluster::{Cluster, Look};
 use crate::kernel::{BRIDGE, Linux, STAYS_MARK};
@@ -53,48 +52,25 @@ pub struct Zeroconf {
 
 impl Zeroconf {
     /// Keeps at it until `stop`; then no socket is left.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut running: BTreeMap<NetworkId, CancellationToken> = BTreeMap::new();
-        let tasks = TaskTracker::new();
-        loop {
-            let present = self.present.borrow_and_update().clone();
-            running.retain(|id, token| {
-                let stays = present.contains(id);
-                if !stays {
-                    token.cancel();
-                    if let Err(error) = self.state.delete(&kept_at(*id)) {
-                        tracing::warn!(network = %id, %error, "cannot forget what mDNS brought to light");
-                    }
-                }
-                stays
-            });
-            for id in present {
-                running.entry(id).or_insert_with(|| {
-                    let token = stop.child_token();
-                    let network = Network {
-                        id,
-                        cluster: self.cluster.clone(),
-                        kernel: self.kernel.clone(),
-                        tally: self.tally.clone(),
-                        state: self.state.clone(),
-                        events: self.events.clone(),
-                        started: Instant::now(),
-                    };
-                    let ending = token.clone();
-                    tasks.spawn(async move { ending.run_until_cancelled(network.run()).await });
-                    token
-                });
+    pub async fn run(self, stop: CancellationToken) {
+        let begin = |id| {
+            let network = Network {
+                id,
+                cluster: self.cluster.clone(),
+                kernel: self.kernel.clone(),
+                tally: self.tally.clone(),
+                state: self.state.clone(),
+                events: self.events.clone(),
+                started: Instant::now(),
+            };
+            network.run()
+        };
+        let gone = |id| {
+            if let Err(error) = self.state.delete(&kept_at(id)) {
+                tracing::warn!(network = %id, %error, "cannot forget what mDNS brought to light");
             }
-            tokio::select! {
-                () = stop.cancelled() => break,
-                // An error means that the reconciler is gone, and this is about to be stopped.
-                changed = self.present.changed() => if changed.is_err() { break },
-            }
-        }
-        drop(running);
-        stop.cancelled().await;
-        tasks.close();
-        tasks.wait().await;
+        };
+        each::network(self.present.clone(), &stop, begin, gone).await;
     }
 }
 
