@@ -471,35 +471,6 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_the_packages_says_every_key_and_its_default() {
-        let text = include_str!("../packaging/lanmesh.toml");
-        assert_eq!(parse(text).unwrap(), Config::default());
-        let keys: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
-            .map(|(key, _)| key)
-            .filter(|key| !key.contains(' '))
-            .collect();
-        let unknown = parse("unknown = 1").unwrap_err().to_string();
-        let known: Vec<&str> =
-            unknown.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
-        assert!(known.len() > 10, "{unknown}");
-        assert!(known.iter().all(|key| keys.contains(key)), "{known:?} are not all in {keys:?}");
-        // Those that have no default say so.
-        let with_all: String = text
-            .lines()
-            .filter(|line| !["#write_group", "#metrics"].iter().any(|key| line.starts_with(key)))
-            .map(|line| match line.strip_prefix('#') {
-                Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => {
-                    format!("{rest}\n")
-                }
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        assert_eq!(parse(&with_all).unwrap(), Config::default());
-    }
-
-    #[test]
     fn every_key_is_taken_as_it_is_written() {
         let config = parse(
             r#"

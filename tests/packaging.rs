@@ -1,9 +1,11 @@
-//! What is shipped for others to read: that rules and dashboard name metrics that there are, and that Prometheus takes them.
+//! What is shipped for others to read: that rules and dashboard name metrics that there are, that Prometheus takes them, and that
+//! the configuration says every key.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lanmesh::config::{Config, ConfigError};
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -96,4 +98,36 @@ fn prometheus_takes_the_rules_and_they_tell_what_they_should_and_nothing_else() 
         let output = output.expect("promtool can be run");
         assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::from_toml(Path::new("lanmesh.toml"), text)
+}
+
+#[test]
+fn the_file_of_the_packages_says_every_key_and_its_default() {
+    let text = read("packaging/lanmesh.toml");
+    assert_eq!(parse(&text).unwrap(), Config::default());
+    let keys: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('#')?.split_once(" = "))
+        .map(|(key, _)| key)
+        .filter(|key| !key.contains(' '))
+        .collect();
+    let unknown = parse("unknown = 1").unwrap_err().to_string();
+    let known: Vec<&str> = unknown.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
+    assert!(known.len() > 10, "{unknown}");
+    assert!(known.iter().all(|key| keys.contains(key)), "{known:?} are not all in {keys:?}");
+    // Those that have no default say so.
+    let with_all: String = text
+        .lines()
+        .filter(|line| !["#write_group", "#metrics"].iter().any(|key| line.starts_with(key)))
+        .map(|line| match line.strip_prefix('#') {
+            Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => {
+                format!("{rest}\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert_eq!(parse(&with_all).unwrap(), Config::default());
 }
