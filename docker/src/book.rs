@@ -68,6 +68,11 @@ impl Book {
         self.networks.get(id)?.as_ref()
     }
 
+    /// Whether there are networks of lanmesh beside the one with this id of Docker's.
+    pub fn has_others(&self, id: &str) -> bool {
+        self.networks.iter().any(|(there, entry)| there != id && entry.is_some())
+    }
+
     /// Whether it is known whose the network with this id of Docker's is.
     pub fn knows(&self, id: &str) -> bool {
         self.networks.contains_key(id)
@@ -121,7 +126,7 @@ impl Book {
         self.endpoints.remove(id)
     }
 
-    /// Whether multicast leaves the container by this endpoint: by its first one. A route twice is an error for Docker.
+    /// Whether multicast leaves the container by this endpoint: by the first that asks. A route twice is an error for Docker.
     pub fn take_multicast(&mut self, namespace: &str, endpoint: &str) -> bool {
         if let Some(first) = self.multicast.get(namespace) {
             return first == endpoint;

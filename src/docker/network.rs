@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use lanmesh_docker::book::{EndpointEntry, NetworkEntry};
+use lanmesh_docker::engine::{Container, Network};
 use lanmesh_docker::options::{IpamOptions, NetworkWish, allocated};
 use lanmesh_docker::protocol::{
     Allocated, CreateEndpoint, CreateNetwork, Created, CreatedInterface, DeleteNetwork, InterfaceName, Join,
@@ -13,7 +14,7 @@ use lanmesh_docker::protocol::{
 };
 use lanmesh_docker::tokens::usual;
 
-use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
+use super::driver::{Answer, Driver, Nothing, entry_of, ifname, is_conflict};
 use crate::api::ranges::Ranges;
 use crate::api::types::{AttachRequest, EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
 use crate::model::{EndpointName, NetworkName, NodeName};
@@ -263,8 +264,7 @@ impl Driver {
         let spec = self.expect(&network).await?;
         let gateway =
             |v6: bool| spec.gateways.iter().copied().find(|gateway| routes && gateway.is_ipv6() == v6);
-        let elsewhere = self.told_elsewhere(&call.sandbox_key, &(network.clone(), name.clone())).await?;
-        let multicast = !elsewhere && self.book().take_multicast(&call.sandbox_key, &call.endpoint_id);
+        let multicast = self.takes_multicast(&call, &(network.clone(), name.clone())).await?;
         let destination = TO_ALL.parse().map_err(|error| format!("{error}"))?;
         let static_routes = multicast.then_some(StaticRoute { destination, route_type: 1 });
         Ok(Joined {
@@ -274,6 +274,36 @@ impl Driver {
             static_routes: static_routes.into_iter().collect(),
             disable_gateway_service: routes,
         })
+    }
+
+    /// Whether multicast leaves the container by this endpoint.
+    ///
+    /// One that starts in several networks is joined to them in no order: then it is the first by name, as Docker itself puts
+    /// them. One that comes later leaves it where it is.
+    async fn takes_multicast(&self, call: &Join, here: &(NetworkName, EndpointName)) -> Answer<bool> {
+        if self.told_elsewhere(&call.sandbox_key, here).await? || !self.is_first(call).await? {
+            return Ok(false);
+        }
+        Ok(self.book().take_multicast(&call.sandbox_key, &call.endpoint_id))
+    }
+
+    /// Whether no other network of ours that the container is in comes before this one by its name. So if it is not known.
+    async fn is_first(&self, call: &Join) -> Answer<bool> {
+        if !self.book().has_others(&call.network_id) {
+            return Ok(true);
+        }
+        let Some((here, container)) = self.container_of(call).await? else { return Ok(true) };
+        let networks = self.engine.networks().await.map_err(|error| error.to_string())?;
+        Ok(first_of_ours(&container, &networks).is_none_or(|first| first == here.name))
+    }
+
+    /// The network as Docker has it, and who is being joined to it.
+    async fn container_of(&self, call: &Join) -> Answer<Option<(Network, Container)>> {
+        let there = self.engine.network(&call.network_id).await.map_err(|error| error.to_string())?;
+        let Some(occupant) = there.occupant(&call.endpoint_id) else { return Ok(None) };
+        let containers = self.engine.containers().await.map_err(|error| error.to_string())?;
+        let found = containers.into_iter().find(|container| container.name() == occupant.name);
+        Ok(found.map(|container| (there, container)))
     }
 
     /// Whether the container with this namespace is known to be in another network already: from before the plugin's start too.
@@ -296,12 +326,7 @@ impl Driver {
 
     /// Attaches an endpoint under the name of its container, which is known by now, at the addresses that it has.
     async fn rename(&self, call: &Join, entry: &EndpointEntry) -> Answer<EndpointName> {
-        let there = self.engine.network(&call.network_id).await.map_err(|error| error.to_string())?;
-        let Some(occupant) = there.occupant(&call.endpoint_id) else { return Ok(entry.name.clone()) };
-        let containers = self.engine.containers().await.map_err(|error| error.to_string())?;
-        let Some(container) = containers.iter().find(|container| container.name() == occupant.name) else {
-            return Ok(entry.name.clone());
-        };
+        let Some((there, container)) = self.container_of(call).await? else { return Ok(entry.name.clone()) };
         let is_it = |name: &str, id: &str| id == call.network_id || name == there.name;
         let aliases = container.membership(is_it).map(|there| there.aliases.clone()).unwrap_or_default();
         let identity = container.identity(&aliases).map_err(|error| error.to_string())?;
@@ -328,6 +353,12 @@ impl Driver {
         }
         Ok(Nothing {})
     }
+}
+
+/// The network of ours that the container is in and that is first by its name.
+pub(super) fn first_of_ours<'c>(container: &'c Container, networks: &[Network]) -> Option<&'c str> {
+    let ours = |name: &str| networks.iter().any(|there| there.name == name && entry_of(there).is_some());
+    container.network_settings.networks.keys().map(String::as_str).find(|name| ours(name))
 }
 
 /// An error where a network that exists is not as was asked for.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use lanmesh_docker::engine::Container;
+use lanmesh_docker::engine::{Container, Network};
 
 use super::driver::ifname;
+use super::network::first_of_ours;
 use super::reconcile::sort;
 use crate::model::{EndpointName, NetworkName};
 
@@ -39,4 +40,23 @@ fn an_endpoint_whose_address_no_container_has_is_missing_and_the_one_of_its_name
     let found = sort(&ours, &containers);
     assert_eq!(found.held, BTreeMap::from([(key("a"), "2".to_owned())]));
     assert_eq!(found.missing, [key("b"), key("c")].into());
+}
+
+#[test]
+fn the_first_of_a_containers_networks_is_so_by_its_name_and_one_of_ours() {
+    let networks: Vec<Network> = serde_json::from_value(serde_json::json!([
+        {"Name": "own", "Id": "1", "IPAM": {"Options": {"network": "own"}}},
+        {"Name": "a-bridge", "Id": "2"},
+        {"Name": "adopted", "Id": "3", "IPAM": {"Options": {"network": "buildnet"}}},
+    ]))
+    .unwrap();
+    let container = |names: &[&str]| -> Container {
+        let there: BTreeMap<_, _> = names.iter().map(|name| (*name, serde_json::json!({}))).collect();
+        serde_json::from_value(serde_json::json!({"Id": "1", "NetworkSettings": {"Networks": there}}))
+            .unwrap()
+    };
+    let first = |names: &[&str]| first_of_ours(&container(names), &networks).map(ToOwned::to_owned);
+    assert_eq!(first(&["own", "adopted", "a-bridge"]), Some("adopted".to_owned()));
+    assert_eq!(first(&["own", "a-bridge"]), Some("own".to_owned()));
+    assert_eq!(first(&["a-bridge", "gone"]), None);
 }
