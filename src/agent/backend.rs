@@ -12,7 +12,7 @@ use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, Check, ClusterAnswer,
     DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
     KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RecoverRequest, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    ReconcileAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
     ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
     TraceAnswer, TraceQuery,
 };
@@ -101,7 +101,7 @@ impl Backend for Agent {
     async fn doctor(&self) -> Answer<DoctorAnswer> {
         let config = &self.context.config;
         let (kernel, run_dir) = (self.context.kernel.clone(), config.run_dir.clone());
-        let resolv_conf = config.resolv_conf.clone();
+        let resolv_conf = self.context.configured.borrow().resolv_conf.clone();
         let find = || {
             let (kernel, run_dir, resolv_conf) = (kernel.clone(), run_dir.clone(), resolv_conf.clone());
             async move {
@@ -195,6 +195,10 @@ impl Backend for Agent {
         };
         let session = self.enter(Session::join(&self.context, join).await?).await;
         cluster(&session, &session.view()).await
+    }
+
+    async fn reload(&self) -> Answer<ReloadAnswer> {
+        self.reloader.reload(self).await
     }
 
     async fn reclaim(&self) -> Answer<ClusterAnswer> {

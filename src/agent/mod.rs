@@ -37,6 +37,7 @@ mod presence;
 mod problems;
 mod published;
 mod reach;
+mod reload;
 mod routers;
 mod seen;
 mod services;
@@ -61,15 +62,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Instant;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{
-    Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve, serve_metrics,
+    Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve,
 };
 use crate::cluster::{adopt, settle_here};
-use crate::config::Config;
+use crate::config::{Config, Flags};
 use crate::kernel::{Capability, KernelConfig, KernelError, Linux};
 use crate::logs;
 use crate::machine;
@@ -80,6 +81,7 @@ use crate::state::{Journal, State, StateError};
 use fresh::Fresh;
 use notify::Notify;
 use out::Out;
+use reload::Reloader;
 use session::Session;
 use watching::Watchers;
 
@@ -113,19 +115,34 @@ pub enum AgentError {
 /// What every part of the agent may use.
 #[derive(Clone)]
 struct Context {
+    /// What the agent was started with.
     config: Arc<Config>,
+    /// The same with what was changed since: for what may change.
+    configured: watch::Sender<Arc<Config>>,
     state: State,
     kernel: Linux,
     events: EventLog,
+}
+
+/// What the agent is started with.
+#[derive(Debug, Default)]
+pub struct Startup {
+    /// What it is told.
+    pub config: Config,
+    /// Where that came from, and comes from when it is read again.
+    pub flags: Flags,
+    /// The way to what is let into the log.
+    pub log: logs::Filter,
 }
 
 /// Runs the agent until SIGTERM or SIGINT. What is in the kernel stays there and goes on forwarding.
 ///
 /// # Errors
 /// The agent could not start; what was in the kernel is as it was.
-pub async fn run(config: Config) -> Result<(), AgentError> {
+pub async fn run(startup: Startup) -> Result<(), AgentError> {
+    let Startup { config, flags, log } = startup;
     let stop = CancellationToken::new();
-    stop_on_signals(&stop)?;
+    let hangup = stop_on_signals(&stop)?;
     let access =
         Access { owner: nix::unistd::geteuid().as_raw(), write_group: config.write_group, read: config.read };
     tokio::spawn(logs::report());
@@ -133,16 +150,16 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     // First of all: a second agent with the same run directory must not get as far as the kernel, whatever its socket.
     let _run_dir = RunDir::take(&config.run_dir, &config.socket)?;
     let socket = Socket::bind(&config.socket, &access)?;
-    let agent = Agent::start(config).await?;
+    let notify = Arc::new(Notify::from_environment());
+    let mut agent = Agent::start(config).await?;
+    agent.reloader = Arc::new(Reloader::new(flags, log, notify.clone(), stop.clone()));
     let events = agent.context.events.clone();
     events.publish(EventKind::AgentStarted, EventObject::default(), "the agent serves");
     tracing::info!(socket = %socket.path().display(), "ready");
-    let notify = Notify::from_environment();
     notify.ready();
     let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
-    if let Some(address) = agent.context.config.metrics {
-        tokio::spawn(serve_metrics(address, Arc::new(agent.clone()), stop.clone()));
-    }
+    agent.reloader.serve_metrics(&agent, agent.context.config.metrics).await;
+    tokio::spawn(stop.clone().run_until_cancelled_owned(reload::at_hangups(hangup, agent.clone())));
     // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
     let alive = async || drop(agent.session.read().await);
     tokio::join!(serving, notify.watch(stop, alive));
@@ -152,29 +169,27 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     Ok(())
 }
 
-fn stop_on_signals(stop: &CancellationToken) -> Result<(), AgentError> {
+/// Cancels `stop` at SIGTERM and SIGINT. Gives the hangups, which end nothing either from now on.
+fn stop_on_signals(stop: &CancellationToken) -> Result<Signal, AgentError> {
     let of = |kind| signal(kind).map_err(AgentError::Signals);
     let (mut terminate, mut interrupt) = (of(SignalKind::terminate())?, of(SignalKind::interrupt())?);
-    // Others send these to daemons out of habit (log rotation, a terminal that closes), and would end it.
-    let (mut hangup, mut one, mut two) =
-        (of(SignalKind::hangup())?, of(SignalKind::user_defined1())?, of(SignalKind::user_defined2())?);
+    // Others send these to daemons out of habit, and would end it.
+    let (mut one, mut two) = (of(SignalKind::user_defined1())?, of(SignalKind::user_defined2())?);
+    let hangup = of(SignalKind::hangup())?;
     let stop = stop.clone();
     tokio::spawn(async move {
         loop {
             let name = tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => "SIGHUP",
                 _ = one.recv() => "SIGUSR1",
                 _ = two.recv() => "SIGUSR2",
             };
-            tracing::info!(
-                "{name} means nothing here: a changed configuration is read by a restart, which no packet notices"
-            );
+            tracing::info!("{name} means nothing here: SIGHUP has a changed configuration read");
         }
         stop.cancel();
     });
-    Ok(())
+    Ok(hangup)
 }
 
 /// The agent, as the socket sees it. Clones share it.
@@ -192,6 +207,7 @@ struct Agent {
     /// The page of metrics.
     metrics: Fresh<String>,
     watchers: Watchers,
+    reloader: Arc<Reloader>,
     /// What keeps the events, where they can be kept.
     journal: Option<Journal>,
     started: Instant,
@@ -208,7 +224,9 @@ impl Agent {
             queries_per_s: config.dns_rate,
         })?;
         let (events, journal) = past::open(&config.data_dir);
-        let context = Context { config: Arc::new(config), state, kernel, events };
+        let config = Arc::new(config);
+        let configured = watch::Sender::new(config.clone());
+        let context = Context { config, configured, state, kernel, events };
         let out = Out::load(&context.state)?;
         let aside = out.as_ref().is_some_and(Out::is_aside);
         if let Some(out) = out.as_ref().filter(|_| aside) {
@@ -229,6 +247,7 @@ impl Agent {
             metrics: Fresh::default(),
             journal,
             watchers: Watchers::default(),
+            reloader: Arc::default(),
             started: Instant::now(),
         };
         if let Some(session) = session {

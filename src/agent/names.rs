@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::dns::{Dns, Served};
 use crate::kernel::Linux;
 use crate::model::{ClusterView, NetworkId, NetworkSpec};
@@ -24,6 +25,8 @@ pub struct Serving {
     pub view: watch::Receiver<Arc<ClusterView>>,
     /// The networks that this node has.
     pub present: watch::Receiver<BTreeSet<NetworkId>>,
+    /// What the configuration says now.
+    pub config: watch::Receiver<Arc<Config>>,
     /// What the networks are that are served.
     pub specs: BTreeMap<NetworkId, Arc<NetworkSpec>>,
 }
@@ -44,15 +47,26 @@ impl Serving {
             let all_serve = self.serve().await;
             let retry = if all_serve { Duration::MAX } else { RETRY };
             let (present, view, specs) = (&mut self.present, &mut self.view, &self.specs);
+            let config = &mut self.config;
+            let mut is_read = false;
             // What a network's name server does may be set while it runs.
             let set = view.wait_for(|view| specs.iter().any(|(id, spec)| is_other(view, id, spec)));
             tokio::select! {
                 // An error means that the reconciler is gone, and this is about to be stopped.
                 changed = present.changed() => if changed.is_err() { return },
                 set = set => if set.is_err() { return },
+                read = config.changed() => if read.is_err() { return } else { is_read = true },
                 () = tokio::time::sleep(retry) => {}
             }
+            if is_read {
+                self.configure().await;
+            }
         }
+    }
+
+    async fn configure(&mut self) {
+        let config = self.config.borrow_and_update().clone();
+        self.dns.configure(config.dns_ttl, config.resolv_conf.clone()).await;
     }
 
     /// Whether every network that is there has its name server.

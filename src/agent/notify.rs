@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use nix::time::ClockId;
 use tokio_util::sync::CancellationToken;
 
 /// The way to the service manager, if there is one.
@@ -59,6 +60,13 @@ impl Notify {
         self.send("READY=1\nSTATUS=serving");
     }
 
+    /// The agent reads its configuration again; [`Notify::ready`] says that it has.
+    pub fn reloading(&self) {
+        // What tells this reload from one before, for a unit of Type=notify-reload.
+        let usec = ClockId::CLOCK_MONOTONIC.now().map_or(0, |now| Duration::from(now).as_micros());
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+    }
+
     /// The agent stops, as it was told.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=stopping; the networks go on");
@@ -94,9 +102,10 @@ mod tests {
             let to = Some(Notify::connect(&name).expect("is an address"));
             let notify = Notify { to, watchdog: None };
             notify.ready();
+            notify.reloading();
             notify.stopping();
             let mut buffer = [0; 128];
-            for begin in ["READY=1\n", "STOPPING=1\n"] {
+            for begin in ["READY=1\n", "RELOADING=1\nMONOTONIC_USEC=", "STOPPING=1\n"] {
                 let length = socket.recv(&mut buffer).expect("a message");
                 assert!(buffer[..length].starts_with(begin.as_bytes()), "{:?}", &buffer[..length]);
             }

@@ -187,12 +187,16 @@ impl Session {
         let presence = Presence::default();
         let told = (presence.clone(), context.config.detect);
         tasks.spawn(news::tell(context.events.clone(), cluster.clone(), happenings, told, stop.clone()));
-        let dns = Dns::new(dns_config(context, cluster.id()), cluster.view());
+        // Seen before it is used: what changes from now on is followed.
+        let mut configured = context.configured.subscribe();
+        let now = configured.borrow_and_update().clone();
+        let dns = Dns::new(dns_config(&now, cluster.id()), cluster.view());
         let served = names::Serving {
             dns: dns.clone(),
             kernel: context.kernel.clone(),
             view: cluster.view(),
             present: reconciler.present(),
+            config: configured,
             specs: BTreeMap::new(),
         };
         tasks.spawn(served.run(stop.clone()));
@@ -387,8 +391,8 @@ fn patience(context: &Context) -> Duration {
     context.config.detect.max(Duration::from_secs(2))
 }
 
-fn dns_config(context: &Context, cluster: &str) -> DnsConfig {
-    let Config { dns_ttl, dns_rate, resolv_conf, .. } = &*context.config;
+fn dns_config(config: &Config, cluster: &str) -> DnsConfig {
+    let Config { dns_ttl, dns_rate, resolv_conf, .. } = config;
     DnsConfig {
         ttl: *dns_ttl,
         resolv_conf: resolv_conf.clone(),

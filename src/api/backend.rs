@@ -14,7 +14,7 @@ use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, RotateKeysRequest,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest,
     RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter,
     SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
@@ -60,6 +60,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Joins a cluster. The same again gives the same answer; `Conflict` when the node is in another one.
     fn join(&self, request: JoinRequest) -> impl Future<Output = Answer<ClusterAnswer>> + Send;
+
+    /// Reads the agent's configuration again. Answers also without a cluster; `BadRequest` with what is wrong in the file, and
+    /// nothing was changed.
+    fn reload(&self) -> impl Future<Output = Answer<ReloadAnswer>> + Send;
 
     /// Goes on as the node that stepped aside for another run of itself, and makes this machine its own; the same again
     /// gives the same answer. `Unavailable` on a node that belongs to no cluster for another reason.

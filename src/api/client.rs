@@ -21,7 +21,7 @@ use super::routes::{LOST, WHY};
 use super::types::{
     AttachAnswer, AttachRequest, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadAnswer, ReloadRequest,
     RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
     ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
     VersionAnswer,
@@ -239,6 +239,11 @@ impl Client {
     /// Joins a cluster.
     pub async fn join(&self, request: &JoinRequest) -> Result<ClusterAnswer> {
         self.put("/v1/cluster/membership", request).await
+    }
+
+    /// Has the agent read its configuration again.
+    pub async fn reload(&self) -> Result<ReloadAnswer> {
+        self.put("/v1/configuration", &ReloadRequest {}).await
     }
 
     /// Goes on as the node that stepped aside, on the agent's machine.

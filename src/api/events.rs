@@ -17,6 +17,8 @@ use crate::model::{EndpointName, NetworkName, NodeName};
 pub enum EventKind {
     /// The agent began to serve.
     AgentStarted,
+    /// The agent read its configuration again, or could not.
+    AgentConfigured,
     /// A node was given an index.
     NodeAdded,
     /// A node's address, or what membership says of it, changed.

@@ -27,7 +27,7 @@ use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
     EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
-    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, RemovedAnswer, RotateKeysRequest,
+    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadRequest, RemovedAnswer, RotateKeysRequest,
     RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer,
     TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
@@ -161,6 +161,10 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/doctor", "What this machine can do").costly(MINUTES, SECONDS),
             Shape::one::<DoctorAnswer>(),
             |api, _| async move { api.backend.doctor().await },
+        )
+        .with_body(
+            put("/v1/configuration", "Read the agent's configuration again"),
+            |api, _, _: ReloadRequest| async move { api.backend.reload().await },
         )
         .without_body(
             get("/v1/plan", "What a full pass would change now").secret().costly(SECONDS, NOW),

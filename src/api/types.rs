@@ -266,6 +266,24 @@ pub struct RotateKeysRequest {
 #[serde(deny_unknown_fields)]
 pub struct ReclaimRequest {}
 
+/// `PUT /v1/configuration`: an empty object.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReloadRequest {}
+
+/// What a configuration that was read again says otherwise than before, by its keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReloadAnswer {
+    /// The file.
+    pub file: String,
+    /// These hold now.
+    pub changed: Vec<String>,
+    /// These hold from the next start of the agent on.
+    pub restart: Vec<String>,
+    /// These hold as the agent's environment says (`log`, where RUST_LOG is set), whatever is in the file.
+    pub overruled: Vec<String>,
+}
+
 /// `PUT /v1/manager`: make this node the manager. It makes a new CA and a new token; nodes that are in stay in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

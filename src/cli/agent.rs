@@ -8,9 +8,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::CliError;
+use crate::agent::Startup;
 use crate::cluster::Protocols;
 use crate::config::{Config, Flags, LogFormat, log_filter};
-use crate::logs::{Journal, Limited};
+use crate::logs::{Filter, Journal, Limited};
 use crate::model::Means;
 use crate::privileges;
 
@@ -38,9 +39,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
     let Args { config, data_dir, run_dir, protocols, unknown_kind, without } = args;
-    let config =
-        Config::load(&Flags { config, data_dir, run_dir, socket, protocols, unknown_kind, without })?;
-    start_log(&config);
+    let flags = Flags { config, data_dir, run_dir, socket, protocols, unknown_kind, without };
+    let config = Config::load(&flags)?;
+    let log = start_log(&config);
     // Before there is a second thread.
     privileges::settle(config.write_group)?;
     if let Some(lacking) = privileges::lacking() {
@@ -50,20 +51,22 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?
-        .block_on(crate::agent::run(config))?;
+        .block_on(crate::agent::run(Startup { config, flags, log }))?;
     Ok(())
 }
 
-/// Begins to write the log, as the configuration says.
-pub(super) fn start_log(config: &Config) {
+/// Begins to write the log, as the configuration says; gives the way to change that.
+pub(super) fn start_log(config: &Config) -> Filter {
     // The configuration was checked; RUST_LOG goes before it only if it is good as well.
     let from_environment = std::env::var(EnvFilter::DEFAULT_ENV).ok().and_then(|text| log_filter(&text).ok());
-    let filter = from_environment.unwrap_or_else(|| EnvFilter::new(&config.log));
+    let overruled = from_environment.is_some();
+    let (filter, way) = Filter::layer(from_environment.unwrap_or_else(|| EnvFilter::new(&config.log)));
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let lines = match (config.log_format, Journal::at_standard_error()) {
         (LogFormat::Text, Some(journal)) => journal.boxed(),
         (LogFormat::Text, None) => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         (LogFormat::Json, _) => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines).with(Limited).with(filter).init();
+    tracing_subscriber::registry().with(filter).with(lines).with(Limited).init();
+    if overruled { way.fixed() } else { way }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lanmesh_docker::engine::Info;
 
 use super::CliError;
+use crate::agent::Startup;
 use crate::api::address::{AdvertiseAddr, ManagerAddr};
 use crate::api::client::Client;
 use crate::api::types::{InitRequest, JoinRequest};
@@ -95,13 +96,14 @@ impl Args {
 /// Is agent and plugin until both are told to stop.
 pub(super) fn run(args: &Args, settings: Settings) -> Result<(), CliError> {
     let (entry, name) = (args.entry()?, given::<NodeName>("NAME", &args.name)?);
-    let config = Config::load(&Flags {
+    let flags = Flags {
         data_dir: Some(args.data_dir.clone()),
         run_dir: settings.agent.parent().map(PathBuf::from),
         socket: Some(settings.agent.clone()),
         ..Flags::default()
-    })?;
-    super::agent::start_log(&config);
+    };
+    let config = Config::load(&flags)?;
+    let log = super::agent::start_log(&config);
     if let Err(error) = privileges::open_settings() {
         tracing::warn!("the kernel's network settings stay as Docker has closed them: {error}");
     }
@@ -118,7 +120,7 @@ pub(super) fn run(args: &Args, settings: Settings) -> Result<(), CliError> {
     };
     runtime.block_on(async {
         let entering = tokio::spawn(newcomer.enter());
-        let agent = async { crate::agent::run(config).await.map_err(CliError::from) };
+        let agent = async { crate::agent::run(Startup { config, flags, log }).await.map_err(CliError::from) };
         let plugin = async { docker::run(settings).await.map_err(|source| CliError::Io { what, source }) };
         let ended = tokio::try_join!(agent, plugin);
         entering.abort();

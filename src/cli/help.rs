@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 49] = [
+const EXAMPLES: [(&str, &[&str]); 50] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -19,6 +19,7 @@ const EXAMPLES: [(&str, &[&str]); 49] = [
     ),
     ("leave", &["lanmesh leave"]),
     ("reclaim", &["lanmesh reclaim"]),
+    ("reload", &["lanmesh reload"]),
     ("token show", &["lanmesh token show"]),
     ("token rotate", &["lanmesh token rotate"]),
     ("manager recover", &["lanmesh manager recover"]),

@@ -36,6 +36,7 @@ mod output;
 mod plan;
 mod programs;
 mod reclaim;
+mod reload;
 mod run;
 mod secret;
 mod service;
@@ -92,6 +93,8 @@ enum Command {
     Leave,
     /// Go on here as the node that stepped aside for a copy of itself, and make this machine its own
     Reclaim,
+    /// Have the agent read its configuration again
+    Reload,
     /// Show or replace the token that admits nodes
     #[command(subcommand)]
     Token(token::Command),
@@ -218,6 +221,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Join(args) => join::run(context, args).await,
         Command::Leave => leave::run(context).await,
         Command::Reclaim => reclaim::run(context).await,
+        Command::Reload => reload::run(context).await,
         Command::Token(command) => token::run(context, &command).await,
         Command::Manager(command) => manager::run(context, &command).await,
         Command::Node(command) => node::run(context, &command).await,

@@ -76,6 +76,7 @@ async fn every_command_works_as_text_and_as_json_and_again() {
             "events --since 0",
             "version",
             "network rm net",
+            "reload",
             "reclaim",
             "leave",
         ] {

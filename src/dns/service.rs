@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +27,8 @@ pub struct Dns(Arc<Inner>);
 
 struct Inner {
     config: DnsConfig,
+    /// In seconds, for networks that say nothing else.
+    ttl: AtomicU32,
     view: watch::Receiver<Arc<ClusterView>>,
     counting: Arc<Counting>,
     forwarder: Forwarder,
@@ -64,7 +68,9 @@ impl Identity {
 struct Answering {
     handler: Arc<Handler>,
     source: Source,
-    /// In seconds.
+    /// In seconds, where the network says it.
+    own_ttl: Option<u32>,
+    /// With which its zone was made.
     ttl: u32,
     serial: u32,
     lost: Vec<LostName>,
@@ -94,6 +100,7 @@ impl Dns {
         let forwarder =
             Forwarder::new(config.resolv_conf.clone(), config.limits.forwarded, config.limits.cached);
         Self(Arc::new(Inner {
+            ttl: AtomicU32::new(in_seconds(config.ttl)),
             config,
             view,
             counting: Arc::default(),
@@ -163,6 +170,17 @@ impl Dns {
         failed
     }
 
+    /// Takes what the configuration says now: how long answers may be kept, and where names from outside are asked for. Names are
+    /// answered all the while.
+    pub async fn configure(&self, ttl: Duration, resolv_conf: PathBuf) {
+        self.0.forwarder.follow(resolv_conf).await;
+        self.0.ttl.store(in_seconds(ttl), Ordering::Relaxed);
+        let ids: Vec<NetworkId> = self.answering().keys().copied().collect();
+        for id in ids {
+            self.refresh(id).await;
+        }
+    }
+
     /// The networks that have a name server.
     pub async fn serving(&self) -> Vec<NetworkId> {
         self.0.running.lock().await.servers.keys().copied().collect()
@@ -195,9 +213,7 @@ impl Dns {
         let DnsConfig { port, limits, .. } = &self.0.config;
         let view = self.0.view.borrow().clone();
         let source = Source::of(&view, id).ok_or(DnsError::Unknown(id))?;
-        // RFC 2181 section 8: a TTL has 31 bits.
-        let ttl = u32::try_from(self.0.config.ttl.as_secs()).unwrap_or(u32::MAX);
-        let ttl = served.ttl.unwrap_or(ttl).min(u32::MAX >> 1);
+        let ttl = self.ttl_of(served.ttl);
         let zone =
             build(view, id, self.0.config.cluster.clone(), ttl, 1).await.ok_or(DnsError::Unknown(id))?;
         let lost = zone.lost().to_vec();
@@ -208,11 +224,16 @@ impl Dns {
         let server =
             Server::start(handler.clone(), &served.namespace, &served.gateways, *port, limits, workers)
                 .await?;
-        self.answering().insert(id, Answering { handler, source, ttl, serial: 1, lost });
+        self.answering().insert(id, Answering { handler, source, own_ttl: served.ttl, ttl, serial: 1, lost });
         self.tell_lost();
         // What changed meanwhile.
         self.refresh(id).await;
         Ok(server)
+    }
+
+    fn ttl_of(&self, own: Option<u32>) -> u32 {
+        // RFC 2181 section 8: a TTL has 31 bits.
+        own.unwrap_or_else(|| self.0.ttl.load(Ordering::Relaxed)).min(u32::MAX >> 1)
     }
 
     /// Keeps the zones as the view is.
@@ -235,16 +256,17 @@ impl Dns {
         let view = self.0.view.borrow().clone();
         let Some(source) = Source::of(&view, id) else { return };
         let (ttl, serial) = match self.answering().get(&id) {
-            Some(answering) if answering.source != source => {
-                (answering.ttl, answering.serial.wrapping_add(1))
-            }
-            _ => return,
+            Some(answering) => match self.ttl_of(answering.own_ttl) {
+                ttl if answering.source == source && answering.ttl == ttl => return,
+                ttl => (ttl, answering.serial.wrapping_add(1)),
+            },
+            None => return,
         };
         let Some(zone) = build(view, id, self.0.config.cluster.clone(), ttl, serial).await else { return };
         if let Some(answering) = self.answering().get_mut(&id) {
             answering.lost = zone.lost().to_vec();
             answering.handler.set_zone(zone);
-            (answering.source, answering.serial) = (source, serial);
+            (answering.source, answering.ttl, answering.serial) = (source, ttl, serial);
         }
         self.tell_lost();
     }
@@ -264,6 +286,10 @@ impl Dns {
     fn answering(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Answering>> {
         self.0.answering.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn in_seconds(ttl: Duration) -> u32 {
+    u32::try_from(ttl.as_secs()).unwrap_or(u32::MAX)
 }
 
 async fn build(

@@ -4,6 +4,7 @@
 //! the right to did are all written ([`AUDIT`]), and so is everything below `info`: whoever switches that on wants it.
 
 mod journal;
+mod level;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 pub use journal::Journal;
+pub use level::Filter;
 
 /// The target of lines that say what a caller with the right to did: none is left out.
 pub const AUDIT: &str = "lanmesh::audit";

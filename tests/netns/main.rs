@@ -61,6 +61,7 @@ mod proxy;
 mod prune;
 mod published;
 mod recovery;
+mod reload;
 mod resolvers;
 mod roles;
 mod rolling;

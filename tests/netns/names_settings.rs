@@ -15,7 +15,8 @@ fn dig(client: &Container, question: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn wait_dig(client: &Container, question: &[&str], expected: &str) {
+/// Waits until dig prints what is expected, asked at [`GATEWAY`].
+pub fn wait_dig(client: &Container, question: &[&str], expected: &str) {
     wait_until(&format!("{question:?} is answered with {expected}"), SOON, || {
         let answer = dig(client, question);
         if answer.contains(expected) { Ok(()) } else { Err(answer) }

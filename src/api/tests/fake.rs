@@ -207,6 +207,11 @@ impl Backend for Fake {
         Ok(self.status().await?.cluster.unwrap())
     }
 
+    async fn reload(&self) -> Answer<ReloadAnswer> {
+        let (file, changed) = ("/etc/lanmesh/lanmesh.toml".to_owned(), vec!["log".to_owned()]);
+        Ok(ReloadAnswer { file, changed, restart: vec!["port".to_owned()], ..ReloadAnswer::default() })
+    }
+
     async fn reclaim(&self) -> Answer<ClusterAnswer> {
         self.status().await?.cluster.ok_or_else(|| ApiError::unavailable("this node is in no cluster"))
     }

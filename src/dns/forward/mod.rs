@@ -102,6 +102,11 @@ impl Forwarder {
         }))
     }
 
+    /// Asks those that another file names, from now on.
+    pub async fn follow(&self, resolv_conf: PathBuf) {
+        self.0.servers.follow(resolv_conf).await;
+    }
+
     /// Says which addresses our own servers have, and which subnets' reverse names are ours.
     pub fn set_ours(&self, addresses: BTreeSet<IpAddr>, subnets: Vec<IpNetwork>) {
         let new = Ours { addresses, subnets };

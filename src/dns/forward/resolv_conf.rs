@@ -84,12 +84,12 @@ type Stamp = Option<(SystemTime, u64, u64)>;
 /// A `resolv.conf` that is read again when it has changed.
 #[derive(Debug)]
 pub(super) struct Followed {
-    path: PathBuf,
     read: Mutex<Read>,
 }
 
 #[derive(Debug, Default)]
 struct Read {
+    path: PathBuf,
     looked: Option<Instant>,
     stamp: Stamp,
     servers: Vec<SocketAddr>,
@@ -99,7 +99,15 @@ struct Read {
 
 impl Followed {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, read: Mutex::default() }
+        Self { read: Mutex::new(Read { path, ..Read::default() }) }
+    }
+
+    /// Follows another file from now on. Until it names servers those of the one before are asked.
+    pub async fn follow(&self, path: PathBuf) {
+        let mut read = self.read.lock().await;
+        if read.path != path {
+            (read.path, read.stamp, read.looked) = (path, None, None);
+        }
     }
 
     /// The servers it names now, or named at the last look within the last second; and how often they had become others
@@ -107,44 +115,46 @@ impl Followed {
     pub async fn servers(&self) -> (Vec<SocketAddr>, u64) {
         let mut read = self.read.lock().await;
         if read.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
-            self.look(&mut read).await;
+            read.look().await;
             read.looked = Some(Instant::now());
         }
         (read.servers.clone(), read.changes)
     }
+}
 
-    async fn look(&self, read: &mut Read) {
+impl Read {
+    async fn look(&mut self) {
         let stamp = match tokio::fs::metadata(&self.path).await {
             // Anything else may be waited for without end: a FIFO.
             Ok(metadata) if !metadata.is_file() => return,
             Ok(metadata) => metadata.modified().ok().map(|time| (time, metadata.len(), metadata.ino())),
             Err(_) => None,
         };
-        if stamp.is_some() && stamp == read.stamp {
+        if stamp.is_some() && stamp == self.stamp {
             return;
         }
         match tokio::fs::read_to_string(&self.path).await {
             // While it is being replaced it may be empty or not be there: what was in it holds until it is again.
-            Ok(text) if text.is_empty() => read.stamp = None,
+            Ok(text) if text.is_empty() => self.stamp = None,
             Ok(text) => {
                 let Named { servers, elsewhere } = name_servers(&text, link_here);
-                if servers != read.servers || read.changes == 0 {
-                    read.changes += 1;
+                if servers != self.servers || self.changes == 0 {
+                    self.changes += 1;
                     if servers.is_empty() {
                         let path = self.path.display();
                         tracing::warn!(%path, "no server is named that can be asked: names from outside are not answered");
                     }
                 }
-                read.servers = servers;
+                self.servers = servers;
                 // A link may come without a change of the file.
                 let settled = |(time, ..): &(SystemTime, u64, u64)| {
                     !elsewhere && time.elapsed().is_ok_and(|age| age >= FRESH)
                 };
-                read.stamp = stamp.filter(settled);
+                self.stamp = stamp.filter(settled);
             }
             Err(error) => {
                 tracing::debug!(path = %self.path.display(), %error, "no resolver configuration");
-                read.stamp = None;
+                self.stamp = None;
             }
         }
     }

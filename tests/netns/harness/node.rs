@@ -157,13 +157,7 @@ impl Node {
         command.args(["--pdeathsig", "KILL", "--"]).args(wrapper);
         command.arg(LANMESH).arg("agent").arg("--data-dir").arg(&self.data_dir);
         command.arg("--run-dir").arg(&self.run_dir).arg("--socket").arg(self.socket());
-        let mut config = self.config.borrow().clone();
-        if slowness() > 1 {
-            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
-        }
-        if !config.is_empty() {
-            let path = self.run_dir.join("agent.toml");
-            std::fs::write(&path, config).expect("the run directory is ours");
+        if let Some(path) = self.write_config() {
             command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -171,6 +165,19 @@ impl Node {
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
+    }
+
+    /// Writes the file with the configuration, if there is any to write.
+    pub fn write_config(&self) -> Option<PathBuf> {
+        let mut config = self.config.borrow().clone();
+        if slowness() > 1 {
+            config.push_str(&format!("detect_ms = {}\n", 2000 * slowness()));
+        }
+        let path = self.run_dir.join("agent.toml");
+        (!config.is_empty()).then(|| {
+            std::fs::write(&path, config).expect("the run directory is ours");
+            path
+        })
     }
 
     /// Sets the configuration with which the agent is started from now on.

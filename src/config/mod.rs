@@ -2,6 +2,8 @@
 //!
 //! Owns the keys, their defaults and their limits. Does not own what they bring about.
 
+mod reload;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use crate::cluster::Protocols;
 use crate::errno::InWords;
 use crate::mesh::MAX_LIVE;
 use crate::model::{DNS_TTL_MAX, Means};
+
+pub use reload::Reload;
 
 /// What `dns_rate` may be: a client that finds its way sends some queries at once.
 const DNS_RATES: RangeInclusive<i64> = 100..=1_000_000;
