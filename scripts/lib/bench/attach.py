@@ -36,13 +36,19 @@ class Lanmesh:
 
 
 class Plugin:
-    """Attaches by a call of the CNI bridge plugin (CNI specification 0.4.0)."""
+    """Attaches by a call of a CNI plugin (CNI specification 0.4.0)."""
 
-    def __init__(self, directory, scratch):
+    def __init__(self, directory, program, config):
         self.directory = directory
+        self.program = program
+        self.config = json.dumps({"cniVersion": "0.4.0", "name": "bench", **config})
+
+    @classmethod
+    def bridge(cls, directory, scratch):
+        """The reference plugin for a bridge, with addresses by that for one host."""
         ipam = {"type": "host-local", "subnet": "10.99.0.0/16", "dataDir": scratch}
-        config = {"cniVersion": "0.4.0", "name": "bench", "type": "bridge", "bridge": "cni0", "isGateway": True}
-        self.config = json.dumps({**config, "ipam": ipam})
+        config = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": ipam}
+        return cls(directory, f"{directory}/bridge", config)
 
     def call(self, command, name):
         environment = {
@@ -54,7 +60,7 @@ class Plugin:
             "PATH": os.environ["PATH"],
         }
         done = subprocess.run(
-            [f"{self.directory}/bridge"], input=self.config, env=environment, capture_output=True, text=True
+            [self.program], input=self.config, env=environment, capture_output=True, text=True
         )
         if done.returncode != 0:
             sys.exit(f"CNI {command}: {done.stdout}{done.stderr}")
@@ -76,9 +82,8 @@ def timed(work, name):
     return (time.perf_counter() - begin) * 1000
 
 
-def main():
-    path, network, rounds, directory, scratch, prefix, *counts = sys.argv[1:]
-    sides = {"o": Lanmesh(path, network), "p": Plugin(directory, scratch)}
+def compare(sides, prefix, rounds, counts):
+    """Times both of `sides`, which are o and p, with so many endpoints on each; prints a line for each count."""
     there = 0
     for count in sorted(map(int, counts)):
         for i in range(there, count):
@@ -88,7 +93,7 @@ def main():
                 side.add(name)
         there = max(there, count)
         times = {(letter, what): [] for letter in sides for what in ("add", "delete")}
-        for i in range(int(rounds)):
+        for i in range(rounds):
             # Whoever comes first in one round comes last in the next.
             for letter in sorted(sides, reverse=i % 2 == 1):
                 name = f"{prefix}-{letter}t{i}"
@@ -98,6 +103,12 @@ def main():
                 namespace("delete", name)
         order = (("o", "add"), ("p", "add"), ("o", "delete"), ("p", "delete"))
         print(count, *(f"{statistics.median(times[key]):.1f}" for key in order), flush=True)
+
+
+def main():
+    path, network, rounds, directory, scratch, prefix, *counts = sys.argv[1:]
+    sides = {"o": Lanmesh(path, network), "p": Plugin.bridge(directory, scratch)}
+    compare(sides, prefix, int(rounds), counts)
 
 
 if __name__ == "__main__":
