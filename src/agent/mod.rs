@@ -57,6 +57,7 @@ mod unknown;
 mod watching;
 mod zeroconf;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -66,9 +67,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, RwLock, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{
-    Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve,
-};
+use crate::api::{Access, ApiError, BindError, EventKind, EventLog, EventObject, Limits, Socket, serve};
 use crate::cluster::{adopt, settle_here};
 use crate::config::{Config, Flags};
 use crate::kernel::{Capability, KernelConfig, KernelError, Linux};
@@ -133,6 +132,8 @@ pub struct Startup {
     pub flags: Flags,
     /// The way to what is let into the log.
     pub log: logs::Filter,
+    /// The socket, where whoever started the agent opened it.
+    pub socket: Option<UnixListener>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT. What is in the kernel stays there and goes on forwarding.
@@ -140,7 +141,7 @@ pub struct Startup {
 /// # Errors
 /// The agent could not start; what was in the kernel is as it was.
 pub async fn run(startup: Startup) -> Result<(), AgentError> {
-    let Startup { config, flags, log } = startup;
+    let Startup { config, flags, log, socket } = startup;
     let stop = CancellationToken::new();
     let hangup = stop_on_signals(&stop)?;
     let access =
@@ -149,7 +150,10 @@ pub async fn run(startup: Startup) -> Result<(), AgentError> {
     let limits = Limits { max_body: config.max_body, ..Limits::default() };
     // First of all: a second agent with the same run directory must not get as far as the kernel, whatever its socket.
     let _run_dir = RunDir::take(&config.run_dir, &config.socket)?;
-    let socket = Socket::bind(&config.socket, &access)?;
+    let socket = match socket {
+        Some(passed) => Socket::passed(passed, &config.socket, &access)?,
+        None => Socket::bind(&config.socket, &access)?,
+    };
     let notify = Arc::new(Notify::from_environment());
     let mut agent = Agent::start(config).await?;
     agent.reloader = Arc::new(Reloader::new(flags, log, notify.clone(), stop.clone()));

@@ -80,7 +80,8 @@ impl Reloader {
 
     async fn read(&self, metrics: &mut Option<Metrics>, agent: &Agent) -> Answer<ReloadAnswer> {
         let Some(file) = self.flags.config.as_ref().map(|path| path.display().to_string()) else {
-            let message = "the agent was started without a configuration file: there is nothing to read again";
+            let message =
+                "the agent was started without a configuration file: there is nothing to read again";
             return Err(ApiError::conflict(message).hint("start it with `lanmesh agent --config FILE`"));
         };
         // It looks up a group too, which may ask another machine.
@@ -88,7 +89,9 @@ impl Reloader {
         let read = tokio::task::spawn_blocking(move || Config::load(&flags)).await;
         let read = read
             .map_err(|_| ApiError::internal("reading the configuration failed inside the agent"))?
-            .map_err(|error| ApiError::new(ErrorKind::BadRequest, error.to_string()).hint("nothing was changed"))?;
+            .map_err(|error| {
+                ApiError::new(ErrorKind::BadRequest, error.to_string()).hint("nothing was changed")
+            })?;
         let before = agent.context.configured.borrow().clone();
         let (now, reload) = before.reloaded(&read);
         if now.log != before.log && !self.log.is_fixed() {

@@ -14,9 +14,9 @@ use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest,
-    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter,
-    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, ReloadAnswer,
+    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
+    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 

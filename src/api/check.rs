@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::ranges::Ranges;
 use super::types::{
     AttachRequest, DesiredDocument, DrainRequest, InitRequest, JoinRequest, LabelsRequest, NetworkAnswer,
-    NetworkRequest, ReclaimRequest, RecoverRequest, ReloadRequest, RotateKeysRequest, RotateRequest, ServiceAddressRequest,
-    ServiceRequest, SettingsRequest,
+    NetworkRequest, ReclaimRequest, RecoverRequest, ReloadRequest, RotateKeysRequest, RotateRequest,
+    ServiceAddressRequest, ServiceRequest, SettingsRequest,
 };
 use crate::model::{
     AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, PUBLICATIONS_MAX, Placement,

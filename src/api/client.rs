@@ -21,10 +21,10 @@ use super::routes::{LOST, WHY};
 use super::types::{
     AttachAnswer, AttachRequest, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadAnswer, ReloadRequest,
-    RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
-    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
-    VersionAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
+    ReloadAnswer, ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
+    TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 

@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
+use listenfd::ListenFd;
 use nix::fcntl::{Flock, FlockArg};
+use rustix::io::{FdFlags, fcntl_setfd};
 use tokio::net::UnixListener;
 
 use super::access::Access;
@@ -22,6 +24,17 @@ pub enum BindError {
     /// Something else has the name.
     #[error("{0} is there and is not a socket: remove it, or give another --socket")]
     NotASocket(PathBuf),
+    /// What was passed on is not what the configuration means.
+    #[error(
+        "the service manager passed on {passed}, and the configuration has {path}: make ListenStream= of its lanmesh.socket and \
+         `socket` of the configuration the same"
+    )]
+    Elsewhere {
+        /// The socket of the configuration.
+        path: PathBuf,
+        /// What was passed on.
+        passed: String,
+    },
     /// The path does not fit (unix(7): 107 bytes).
     #[error("the path {0} is too long for a socket (107 bytes at most): give a shorter --socket")]
     TooLong(PathBuf),
@@ -38,15 +51,51 @@ pub enum BindError {
     },
 }
 
-/// An open socket. Dropping it removes the file.
+/// An open socket. Dropping it removes the file, unless somebody else opened it.
 #[derive(Debug)]
 pub struct Socket {
     pub(super) listener: UnixListener,
     path: PathBuf,
+    /// Where it is ours to remove.
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
     inode: u64,
     /// Held as long as the socket is ours, so that two agents that start at once cannot both replace a stale
     /// one. The file stays: removing it would let a third agent lock another one of the same name.
     _lock: Flock<File>,
+}
+
+/// Sockets that whoever started this process opened for it (sd_listen_fds(3)), and none that is meant for another. To be asked once,
+/// while there is no second thread: what says so is taken out of the environment, so that no program that is started takes them for its
+/// own.
+///
+/// # Errors
+/// There is something else than one socket of our kind.
+pub fn passed_on() -> io::Result<Option<net::UnixListener>> {
+    let mut passed = ListenFd::from_env();
+    match passed.len() {
+        0 => return Ok(None),
+        1 => {}
+        count => return Err(io::Error::other(format!("{count} sockets were passed on, and one is served"))),
+    }
+    let listener = passed.take_unix_listener(0)?;
+    if let Some(listener) = &listener {
+        // It came without: a program that is started and outlives the agent would keep it.
+        fcntl_setfd(listener, FdFlags::CLOEXEC)?;
+    }
+    Ok(listener)
+}
+
+/// The mode of the file with these rules.
+fn mode(access: &Access) -> u32 {
+    match (access.read, access.write_group) {
+        (ReadAccess::Anyone, _) => 0o666,
+        (ReadAccess::Group, Some(_)) => 0o660,
+        (ReadAccess::Group, None) => 0o600,
+    }
 }
 
 impl Socket {
@@ -81,20 +130,38 @@ impl Socket {
         let private = tempfile::Builder::new().prefix(".lm").rand_bytes(4).tempdir_in(dir).map_err(failed)?;
         let made = private.path().join("s");
         let listener = net::UnixListener::bind(&made).map_err(failed)?;
-        let mode = match (access.read, access.write_group) {
-            (ReadAccess::Anyone, _) => 0o666,
-            (ReadAccess::Group, Some(_)) => 0o660,
-            (ReadAccess::Group, None) => 0o600,
-        };
         if let Some(group) = access.write_group {
             std::os::unix::fs::chown(&made, None, Some(group)).map_err(failed)?;
         }
-        fs::set_permissions(&made, Permissions::from_mode(mode)).map_err(failed)?;
+        fs::set_permissions(&made, Permissions::from_mode(mode(access))).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = UnixListener::from_std(listener).map_err(failed)?;
         let inode = fs::symlink_metadata(&made).map_err(failed)?.ino();
         fs::rename(&made, path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), inode, _lock: lock })
+        Ok(Self { listener, path: path.to_owned(), own: Some(Own { inode, _lock: lock }) })
+    }
+
+    /// Takes a socket that was passed on and has to be at `path`, and opens it to others as the rules say. Its file stays when the
+    /// agent ends: whoever connects waits for the next.
+    pub fn passed(listener: net::UnixListener, path: &Path, access: &Access) -> Result<Self, BindError> {
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
+        let address = listener.local_addr().map_err(failed)?;
+        if address.as_pathname() != Some(path) {
+            let passed =
+                address.as_pathname().map_or("one without a path".to_owned(), |at| at.display().to_string());
+            return Err(BindError::Elsewhere { path: path.to_owned(), passed });
+        }
+        let found = fs::symlink_metadata(path).map_err(failed)?;
+        // Only what is otherwise: whoever opened it may have left us no right to more.
+        if let Some(group) = access.write_group.filter(|group| *group != found.gid()) {
+            std::os::unix::fs::chown(path, None, Some(group)).map_err(failed)?;
+        }
+        if found.mode() & 0o7777 != mode(access) {
+            fs::set_permissions(path, Permissions::from_mode(mode(access))).map_err(failed)?;
+        }
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), own: None })
     }
 
     /// Where it is.
@@ -123,10 +190,11 @@ fn refuse_unless_stale(path: &Path) -> Result<(), BindError> {
 }
 
 impl Socket {
-    /// Takes the file away, so that nobody finds the socket any more.
+    /// Takes the file away, so that nobody finds the socket any more; not one that was passed on, at which the next agent will listen.
     pub(super) fn unlink(&self) {
+        let Some(own) = &self.own else { return };
         // Only our own file: someone may have put another in its place.
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == own.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -172,6 +240,25 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("reads"), "mine");
         let path = dir.path().join("x".repeat(120));
         assert!(matches!(Socket::bind(&path, &ACCESS), Err(BindError::TooLong(_))));
+    }
+
+    #[tokio::test]
+    async fn one_that_was_passed_on_is_opened_as_the_rules_say_and_stays_and_another_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("s");
+        let passed = net::UnixListener::bind(&path).expect("binds");
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("is ours");
+        let other = dir.path().join("o");
+        let error = Socket::passed(passed.try_clone().expect("a descriptor"), &other, &ACCESS)
+            .expect_err("is not there");
+        for part in [path.to_str(), other.to_str(), Some("ListenStream=")] {
+            assert!(error.to_string().contains(part.expect("is text")), "{error}");
+        }
+        let socket =
+            Socket::passed(passed.try_clone().expect("a descriptor"), &path, &ACCESS).expect("is it");
+        assert_eq!(fs::metadata(&path).expect("is there").mode() & 0o777, 0o666);
+        drop(socket);
+        assert!(net::UnixStream::connect(&path).is_ok(), "whoever has it passes it on again");
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
 pub use events::{Event, EventKind, EventLog, EventObject, Watch, Watched};
-pub use listener::{BindError, Socket};
+pub use listener::{BindError, Socket, passed_on};
 pub use scrape::serve_metrics;
 pub use server::{Limits, serve};
 

@@ -27,9 +27,9 @@ use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
     EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
-    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadRequest, RemovedAnswer, RotateKeysRequest,
-    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer,
-    TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
+    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadRequest, RemovedAnswer,
+    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
+    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::capture::{FilterError, SNAPLEN};
 use crate::logs::AUDIT;

@@ -9,6 +9,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use super::CliError;
 use crate::agent::Startup;
+use crate::api::passed_on;
 use crate::cluster::Protocols;
 use crate::config::{Config, Flags, LogFormat, log_filter};
 use crate::logs::{Filter, Journal, Limited};
@@ -42,7 +43,9 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
     let flags = Flags { config, data_dir, run_dir, socket, protocols, unknown_kind, without };
     let config = Config::load(&flags)?;
     let log = start_log(&config);
-    // Before there is a second thread.
+    // Both before there is a second thread.
+    let socket = passed_on()
+        .map_err(|source| CliError::Io { what: "cannot take what was passed on".to_owned(), source })?;
     privileges::settle(config.write_group)?;
     if let Some(lacking) = privileges::lacking() {
         tracing::warn!("this agent lacks {lacking}: what needs it fails");
@@ -51,7 +54,7 @@ pub(super) fn run(args: Args, socket: Option<PathBuf>) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|source| CliError::Io { what: "cannot start".to_owned(), source })?
-        .block_on(crate::agent::run(Startup { config, flags, log }))?;
+        .block_on(crate::agent::run(Startup { config, flags, log, socket }))?;
     Ok(())
 }
 

@@ -120,7 +120,9 @@ pub(super) fn run(args: &Args, settings: Settings) -> Result<(), CliError> {
     };
     runtime.block_on(async {
         let entering = tokio::spawn(newcomer.enter());
-        let agent = async { crate::agent::run(Startup { config, flags, log }).await.map_err(CliError::from) };
+        let agent = async {
+            crate::agent::run(Startup { config, flags, log, socket: None }).await.map_err(CliError::from)
+        };
         let plugin = async { docker::run(settings).await.map_err(|source| CliError::Io { what, source }) };
         let ended = tokio::try_join!(agent, plugin);
         entering.abort();

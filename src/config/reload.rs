@@ -43,7 +43,11 @@ impl Config {
             unknown_kind: _,
             without: _,
         } = read;
-        let mut takes = |key, differs| if differs { reload.changed.push(key) };
+        let mut takes = |key, differs| {
+            if differs {
+                reload.changed.push(key)
+            }
+        };
         takes("log", self.log != *log);
         takes("dns_ttl_s", self.dns_ttl != *dns_ttl);
         takes("metrics", self.metrics != *metrics);
@@ -52,7 +56,11 @@ impl Config {
         now.dns_ttl = *dns_ttl;
         now.metrics = *metrics;
         now.resolv_conf.clone_from(resolv_conf);
-        let mut waits = |key, differs| if differs { reload.restart.push(key) };
+        let mut waits = |key, differs| {
+            if differs {
+                reload.restart.push(key)
+            }
+        };
         waits("data_dir", self.data_dir != *data_dir);
         waits("run_dir", self.run_dir != *run_dir);
         waits("socket", self.socket != *socket);

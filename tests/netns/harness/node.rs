@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
-use std::os::unix::net::UnixStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -148,6 +149,17 @@ impl Node {
 
     /// The same, under another program such as `["faketime", "+1h"]`.
     pub fn start_under(&self, wrapper: &[&str]) {
+        self.launch(wrapper, Stdio::null());
+    }
+
+    /// Starts the agent with a socket that is open already, as a service manager passes it on: descriptor 3.
+    pub fn start_with(&self, socket: &UnixListener) {
+        let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+        let socket = OwnedFd::from(socket.try_clone().expect("a descriptor is free"));
+        self.launch(&["sh", "-c", script, "sh"], socket.into());
+    }
+
+    fn launch(&self, wrapper: &[&str], stdin: Stdio) {
         assert!(self.agent.borrow().is_none(), "the agent of {} runs already", self.name);
         std::fs::create_dir_all(&self.run_dir).expect("the run directory can be made");
         let log =
@@ -161,7 +173,7 @@ impl Node {
             command.arg("--config").arg(path);
         }
         command.env("RUST_LOG", "lanmesh=debug").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-        command.stdin(Stdio::null()).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
+        command.stdin(stdin).stdout(log.try_clone().expect("a descriptor is free")).stderr(log);
         // A group of its own, so that a wrapper and what it started end together.
         command.process_group(0);
         *self.agent.borrow_mut() = Some(command.spawn().expect("the agent can be started"));
@@ -265,6 +277,13 @@ impl Node {
     /// The `lanmesh` command, speaking to this node's agent.
     pub fn lanmesh<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Reply {
         self.command_with(LANMESH, arguments)
+    }
+
+    /// Begins the command and does not wait for it.
+    pub fn begin(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(LANMESH);
+        command.env("LANMESH_SOCKET", self.socket()).args(arguments).stdout(Stdio::null());
+        command.spawn().expect("the command can be run")
     }
 
     /// The same with another path to the command.
