@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 50] = [
+const EXAMPLES: [(&str, &[&str]); 51] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -126,6 +126,7 @@ const EXAMPLES: [(&str, &[&str]); 50] = [
         &["lanmesh cni install buildnet", "lanmesh cni install buildnet --prefix 10- --default-gateway"],
     ),
     ("netavark install", &["lanmesh netavark install"]),
+    ("resolve", &["lanmesh resolve", "lanmesh resolve buildnet", "lanmesh resolve --undo"]),
     ("cleanup", &["lanmesh cleanup --dry-run", "lanmesh cleanup"]),
     ("status", &["lanmesh status", "lanmesh status --verbose"]),
     ("metrics", &["lanmesh metrics"]),

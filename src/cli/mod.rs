@@ -37,6 +37,7 @@ mod plan;
 mod programs;
 mod reclaim;
 mod reload;
+mod resolve;
 mod run;
 mod secret;
 mod service;
@@ -151,6 +152,8 @@ enum Command {
     /// Let podman use networks by netavark
     #[command(subcommand)]
     Netavark(netavark::Command),
+    /// Let this machine's own resolver ask the networks that the machine is in for their names
+    Resolve(resolve::Args),
     /// Remove what former agents left in the kernel
     Cleanup(cleanup::Args),
     /// Show how the agent is
@@ -243,6 +246,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Docker(command) => docker::run(context, &command).await,
         Command::Cni(command) => cni::run(context, &command).await,
         Command::Netavark(command) => netavark::run(context, command).await,
+        Command::Resolve(args) => resolve::run(context, &args).await,
         Command::Status(args) => status::run(context, &args).await,
         Command::Metrics => metrics::run(context).await,
         Command::Events(args) => events::run(context, &args).await,

@@ -63,6 +63,7 @@ mod prune;
 mod published;
 mod recovery;
 mod reload;
+mod resolve;
 mod resolvers;
 mod roles;
 mod rolling;
