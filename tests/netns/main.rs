@@ -61,6 +61,7 @@ mod privileges;
 mod proxy;
 mod prune;
 mod published;
+mod readme;
 mod recovery;
 mod reload;
 mod resolve;
