@@ -4,6 +4,7 @@
 //! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
 
 mod advertised;
+mod bucket;
 mod claims;
 mod endpoint;
 mod floating;
@@ -33,6 +34,7 @@ mod words;
 pub mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
+pub use bucket::{Bucket, Moment, Rate};
 pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
 pub use floating::{Also, Floating, FloatingKey, Floatings};
