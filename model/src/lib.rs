@@ -58,7 +58,7 @@ pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges,
 pub use setting::{
     AddedSubnet, AddressPlan, LABEL_VALUE_MAX, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value,
 };
-pub use trace::{Cast, Errand, Hop, Inside, PortEnds, WayOut, Weight, Wrong};
+pub use trace::{Cast, Errand, Hop, Inside, Leaving, PortEnds, WayOut, Weight, Wrong};
 pub use view::{ClusterView, NetworkView, Services};
 pub use vni::{Vni, VniError};
 pub use words::{Word, WordError};
