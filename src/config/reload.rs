@@ -45,7 +45,7 @@ impl Config {
         } = read;
         let mut takes = |key, differs| {
             if differs {
-                reload.changed.push(key)
+                reload.changed.push(key);
             }
         };
         takes("log", self.log != *log);
@@ -58,7 +58,7 @@ impl Config {
         now.resolv_conf.clone_from(resolv_conf);
         let mut waits = |key, differs| {
             if differs {
-                reload.restart.push(key)
+                reload.restart.push(key);
             }
         };
         waits("data_dir", self.data_dir != *data_dir);
