@@ -11,6 +11,7 @@ mod backend;
 mod borrowing;
 mod captures;
 mod capturing;
+mod changes;
 mod cleanup;
 mod contests;
 mod counted;
@@ -28,9 +29,11 @@ mod nameless;
 mod names;
 mod networks;
 mod news;
+mod node_paths;
 mod notify;
 mod others;
 mod out;
+mod page;
 mod past;
 mod place;
 mod presence;
@@ -54,6 +57,7 @@ mod trials;
 mod trying;
 mod unknown;
 mod watching;
+mod ways_of;
 mod zeroconf;
 
 use std::path::PathBuf;
@@ -142,6 +146,9 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
     if let Some(address) = agent.context.config.metrics {
         tokio::spawn(serve_metrics(address, Arc::new(agent.clone()), stop.clone()));
+    }
+    if let Some(address) = agent.context.config.ui {
+        tokio::spawn(page::serve(address, agent.context.config.clone(), stop.clone()));
     }
     // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
     let alive = async || drop(agent.session.read().await);
