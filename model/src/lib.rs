@@ -4,6 +4,7 @@
 //! one valid. Does not own: any I/O, any rule about addresses (`lanmesh_ipam`), any kernel type.
 
 mod advertised;
+mod bucket;
 mod claims;
 mod endpoint;
 mod floating;
@@ -33,6 +34,7 @@ mod words;
 pub mod zeroconf;
 
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
+pub use bucket::{Bucket, Moment, Rate};
 pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
 pub use floating::{Also, Floating, FloatingKey, Floatings};
@@ -56,7 +58,7 @@ pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges,
 pub use setting::{
     AddedSubnet, AddressPlan, LABEL_VALUE_MAX, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value,
 };
-pub use trace::{Cast, Errand, Hop, Inside, PortEnds, WayOut, Weight, Wrong};
+pub use trace::{Cast, Errand, Hop, Inside, Leaving, PortEnds, WayOut, Weight, Wrong};
 pub use view::{ClusterView, NetworkView, Services};
 pub use vni::{Vni, VniError};
 pub use words::{Word, WordError};

@@ -99,11 +99,26 @@ pub struct PortEnds {
     pub far_up: Option<bool>,
 }
 
+/// Where what a container sends to an address goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// No route leads there.
+    #[default]
+    Nowhere,
+    /// It leaves by the interface of this name.
+    By(String),
+    /// The address is the container's own, and it stays in it.
+    Stays {
+        /// Whether the loopback device is up, by which it comes back.
+        loopback_up: bool,
+    },
+}
+
 /// What a container's namespace says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// By which interface what is sent to the other end leaves; `None` where no route leads there.
-    pub leaves_by: Option<String>,
+    /// Where what is sent to the other end goes.
+    pub leaves: Leaving,
     /// The MAC that it has noted for the other end, where that is one of its neighbours.
     pub knows: Option<Mac>,
     /// What takes connections or datagrams at the port that was asked for, such as `TCP 0.0.0.0:80`.

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Also, Endpoint, EndpointName, Floatings, Group, Loan, LoanNumber, Loans, NetworkId, NetworkName,
-    NetworkSpec, Node, NodeId, NodeName, PublishMode, ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
+    Also, Endpoint, EndpointName, Floating, FloatingKey, Floatings, Group, Loan, LoanNumber, Loans, Mac,
+    NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, NodeState, PublishMode, ServiceName,
+    ServiceSpec, ZeroconfFact, ZeroconfKey,
 };
 
 /// A network as this node knows it.
@@ -70,6 +71,28 @@ impl ClusterView {
     /// The nodes that answer but for the observer.
     pub fn others_up(&self) -> impl Iterator<Item = &Node> {
         self.up().filter(|node| node.id != self.me)
+    }
+
+    /// Which node's word counts of where an address or a MAC is that was given to no endpoint, and what it says.
+    pub fn floating(&self, network: &NetworkId, key: &FloatingKey) -> Option<(NodeId, &Floating)> {
+        let counts = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.state != NodeState::Left);
+        let said = self.networks.get(network)?.floating.iter().filter(|(node, _)| counts(node));
+        let said = said.filter_map(|(node, said)| Some((*node, said.get(key)?)));
+        said.max_by_key(|(node, floating)| floating.rank(*node))
+    }
+
+    /// The addresses, with their MACs, that are at an endpoint of a node although they were not given to it.
+    pub fn floating_at(&self, network: &NetworkId, node: &NodeId, name: &EndpointName) -> Vec<(IpAddr, Mac)> {
+        let said = self.networks.get(network).and_then(|network| network.floating.get(node));
+        let its =
+            said.into_iter().flat_map(|said| said.iter()).filter(|(_, floating)| floating.endpoint == *name);
+        its.filter_map(|(key, floating)| match key {
+            FloatingKey::Address(address) => Some((*address, floating.mac, self.floating(network, key)?.0)),
+            FloatingKey::Mac(_) => None,
+        })
+        .filter(|(_, _, right)| right == node)
+        .map(|(address, mac, _)| (address, mac))
+        .collect()
     }
 
     /// The node with this name.

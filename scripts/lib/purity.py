@@ -64,7 +64,7 @@ ROOMS = {
     "beneath": set(),
     "errno": set(),
     "fault": set(),
-    "logs": set(),
+    "logs": {"model"},
     "machine": set(),
     "metrics": set(),
     "rundir": {"errno"},

@@ -17,8 +17,8 @@ use crate::kernel::{Capability, PortDrops};
 use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, FloatingKey, Floatings, Group, GroupMember, NetworkId, NetworkSpec,
-    NetworkView, Node, NodeId, NodeName, NodeState, Placement, ServiceSpec, Traffic,
+    ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkId, NetworkSpec, NetworkView, Node,
+    NodeId, NodeName, NodeState, Placement, ServiceSpec, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
@@ -143,26 +143,6 @@ fn is_draining(view: &ClusterView, network: &NetworkSpec, at: &NodeId, endpoint:
     draining.is_some_and(|names| names.contains(&endpoint.name))
 }
 
-/// The addresses that are at an endpoint of the node `at` although it was not given them, and by the word of no other node are
-/// elsewhere now.
-fn floating(view: &ClusterView, network: &NetworkSpec, at: &NodeId, name: &EndpointName) -> Vec<IpAddr> {
-    let Some(network) = view.networks.get(&network.id) else { return Vec::new() };
-    let counts = |node: &NodeId| view.nodes.get(node).is_some_and(|node| node.state != NodeState::Left);
-    let rank = |key: &FloatingKey, node: &NodeId, said: &Floatings| Some(said.get(key)?.rank(*node));
-    let is_right = |key: &FloatingKey| {
-        let ranks = network.floating.iter().filter(|(node, _)| counts(node));
-        ranks.filter_map(|(node, said)| rank(key, node, said)).max().is_some_and(|(_, node)| node == *at)
-    };
-    let said = network.floating.get(at).into_iter().flat_map(|said| said.iter());
-    let its = said.filter(|(_, floating)| floating.endpoint == *name).map(|(key, _)| key);
-    its.filter(|key| is_right(key))
-        .filter_map(|key| match key {
-            FloatingKey::Address(address) => Some(*address),
-            FloatingKey::Mac(_) => None,
-        })
-        .collect()
-}
-
 /// An endpoint of the node `at`.
 pub fn endpoint(
     view: &ClusterView,
@@ -196,7 +176,11 @@ pub fn endpoint(
         publish: Vec::new(),
         also_addresses: also.addresses.into_iter().collect(),
         also_macs: also.macs.into_iter().collect(),
-        floating: floating(view, network, at, &endpoint.name),
+        floating: view
+            .floating_at(&network.id, at, &endpoint.name)
+            .into_iter()
+            .map(|(address, _)| address)
+            .collect(),
         multicast_router: also.routes,
         owner: None,
     })

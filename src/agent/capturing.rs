@@ -121,10 +121,11 @@ impl Session {
         if let Some(why) = &first.end {
             return Err(ApiError::unavailable(why.clone()).hint("run it on that node"));
         }
-        let until = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let until =
+            seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds.into())));
         let running = Running {
             source,
-            left: *count,
+            left: count.map(Into::into),
             until,
             lost: 0,
             first: Some(first),

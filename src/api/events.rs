@@ -61,15 +61,12 @@ pub enum EventKind {
 pub struct EventObject {
     /// The node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub node: Option<NodeName>,
     /// The network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub network: Option<NetworkName>,
     /// The endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
 }
 
@@ -88,7 +85,6 @@ pub struct Event {
     pub message: String,
     /// The node that tells it, whose `seq` this is; absent where this node's own are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub told_by: Option<NodeName>,
 }
 

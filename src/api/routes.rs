@@ -412,8 +412,8 @@ async fn capture<B: Backend>(api: &Arc<Api<B>>, call: &Call) -> Answer<Response>
             .parse()
             .map_err(|error: FilterError| ApiError::bad_field("filter", error.to_string()))?,
         snaplen: snaplen.unwrap_or(SNAPLEN).clamp(SNAPLEN_MIN, SNAPLEN),
-        count: call.query("count", "a number")?,
-        seconds: call.query("seconds", "a number")?,
+        count: call.query("count", "a number from 1 on")?,
+        seconds: call.query("seconds", "a number from 1 on")?,
     };
     tracing::info!(target: AUDIT, of = query.of, peer = %call.peer, "captures");
     let parts = api.backend.capture(query).await?;
@@ -448,7 +448,7 @@ fn trace(call: &Call) -> Answer<TraceQuery> {
         from: end("from")?,
         to: end("to")?,
         group: call.query("group", "the address of a multicast group")?,
-        port: call.query("port", "a port")?,
+        port: call.query("port", "a port from 1 on")?,
     })
 }
 

@@ -66,16 +66,12 @@ pub struct ClusterAnswer {
     /// The cluster's id.
     pub id: String,
     /// This node's name.
-    #[schema(value_type = String)]
     pub name: NodeName,
     /// This node's id.
-    #[schema(value_type = String)]
     pub node_id: NodeId,
     /// This node's place in the address plans.
-    #[schema(value_type = u32)]
     pub index: NodeIndex,
     /// Where this node listens for the others.
-    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Whether this node hands out indexes.
     pub manager: bool,
@@ -156,7 +152,6 @@ pub struct StatusAnswer {
     /// What mDNS counted in each network of this node since it has it: packets received and sent, and those dropped by
     /// reason.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
     /// Where the agent shows its page, IP:PORT; absent where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -216,11 +211,9 @@ pub struct PlanAnswer {
 pub struct InitRequest {
     /// Where the other nodes reach this one: IP or IP:PORT; by default the address by which it would send elsewhere.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub advertise: Option<AdvertiseAddr>,
     /// This node's name; by default its host name.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub name: Option<NodeName>,
 }
 
@@ -288,19 +281,15 @@ pub struct JoinRequest {
     /// The token that `init` gave.
     pub token: String,
     /// Where the manager listens: HOST or HOST:PORT.
-    #[schema(value_type = String)]
     pub manager: ManagerAddr,
     /// Where the other nodes reach this one; by default the address this node reaches the manager from.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub advertise: Option<AdvertiseAddr>,
     /// This node's name; by default its host name.
     #[serde(default)]
-    #[schema(value_type = Option<String>)]
     pub name: Option<NodeName>,
     /// The index to ask for; by default the lowest that is free.
     #[serde(default)]
-    #[schema(value_type = Option<u32>)]
     pub index: Option<NodeIndex>,
 }
 
@@ -315,16 +304,12 @@ pub struct RemovedAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeAnswer {
     /// Its name.
-    #[schema(value_type = String)]
     pub name: NodeName,
     /// Its id.
-    #[schema(value_type = String)]
     pub id: NodeId,
     /// Its place in the address plans.
-    #[schema(value_type = u32)]
     pub index: NodeIndex,
     /// Where it listens for the cluster, IP:PORT.
-    #[schema(value_type = String)]
     pub address: SocketAddr,
     /// Whether it answers.
     #[schema(schema_with = super::schema::node_state)]
@@ -334,12 +319,10 @@ pub struct NodeAnswer {
     /// It hands out indexes.
     pub manager: bool,
     /// Where its VXLAN packets come from.
-    #[schema(value_type = String)]
     pub vtep: IpAddr,
     /// The largest packet its underlay carries, in bytes.
     pub underlay_mtu: u32,
     /// The networks it takes part in.
-    #[schema(value_type = Vec<String>)]
     pub networks: Vec<NetworkName>,
     /// What it tells of itself (`kernel`, `os`, `arch`, `version`, `protocol`, `probes`), and what operators say of it.
     #[serde(default)]
@@ -359,7 +342,6 @@ pub struct NodeAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeMesh {
     /// Its address, reachable from every node, and from those alone.
-    #[schema(value_type = String)]
     pub address: Ipv6Addr,
     /// Its public key, in base64.
     pub public_key: String,
@@ -381,7 +363,6 @@ pub struct ServiceRequest {
     pub kind: String,
     /// Subtypes to browse for, such as `_printer`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub subtypes: BTreeSet<String>,
     /// The port it listens on.
     pub port: u16,
@@ -410,14 +391,11 @@ pub enum EndpointState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupAnswer {
     /// The network's name.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// The group's address.
-    #[schema(value_type = String)]
     pub group: GroupAddr,
     /// The only sender that these members want to hear; without it, anybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub source: Option<IpAddr>,
     /// Where it is joined, by node.
     pub members: Vec<MemberAnswer>,
@@ -443,11 +421,9 @@ pub struct TrafficAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberAnswer {
     /// The node that it is on.
-    #[schema(value_type = String)]
     pub node: NodeName,
     /// Which endpoint it is. Each node knows its own; of a node that does not say so in time it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
     /// What went to its node from endpoints of the node that is asked; not told apart by source.
     #[serde(default, skip_serializing_if = "Option::is_none")]

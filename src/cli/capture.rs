@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use super::{CliError, Context};
@@ -20,10 +21,10 @@ pub(super) struct Args {
     write: Option<PathBuf>,
     /// End after so many frames
     #[arg(long, short, value_name = "N")]
-    count: Option<u64>,
+    count: Option<NonZeroU64>,
     /// End after so many seconds
     #[arg(long, value_name = "N")]
-    seconds: Option<u64>,
+    seconds: Option<NonZeroU64>,
     /// Keep so many bytes of each frame
     #[arg(long, short, value_name = "BYTES", default_value_t = SNAPLEN, value_parser = clap::value_parser!(u32).range(64..=i64::from(SNAPLEN)))]
     snaplen: u32,

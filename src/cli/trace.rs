@@ -1,5 +1,7 @@
 //! `lanmesh trace`: what stands in the way between two ends.
 
+use std::num::NonZeroU16;
+
 use super::{CliError, Context, output};
 use crate::api::types::{HopAnswer, TraceAnswer, TraceQuery};
 use crate::model::GroupAddr;
@@ -12,7 +14,7 @@ pub(super) struct Args {
     to: String,
     /// The TCP or UDP port that it is for: whether something listens there
     #[arg(long)]
-    port: Option<u16>,
+    port: Option<NonZeroU16>,
     /// The multicast group that FROM sends to, and TO has joined
     #[arg(long, value_name = "ADDRESS")]
     group: Option<GroupAddr>,

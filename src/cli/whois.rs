@@ -20,6 +20,7 @@ pub(super) struct Args {
 /// Something that is called so, or has that address.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Known {
+    /// `floating`: an endpoint where the address is now that was given to none. `also`: one where it may be.
     what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<String>,
@@ -55,16 +56,22 @@ impl Question {
     }
 
     fn endpoint(&self, endpoint: &EndpointAnswer) -> Option<Known> {
-        let is_its = match self {
-            Self::Address(asked) => endpoint.addresses.iter().any(|address| address.ip() == *asked),
-            Self::Mac(asked) => endpoint.mac == *asked,
+        let (its, floating, also) = match self {
+            Self::Address(asked) => (
+                endpoint.addresses.iter().any(|address| address.ip() == *asked),
+                endpoint.floating.contains(asked),
+                endpoint.also_addresses.contains(asked),
+            ),
+            Self::Mac(asked) => (endpoint.mac == *asked, false, endpoint.also_macs.contains(asked)),
             Self::Name(asked) => {
                 let alias = endpoint.aliases.iter().any(|alias| alias.as_str() == asked);
-                endpoint.name.as_str() == asked || alias || is_slot(endpoint, asked)
+                (endpoint.name.as_str() == asked || alias || is_slot(endpoint, asked), false, false)
             }
         };
-        is_its.then(|| Known {
-            what: "endpoint",
+        let what = [(its, "endpoint"), (floating, "floating"), (also, "also")];
+        let (_, what) = what.into_iter().find(|(is_so, _)| *is_so)?;
+        Some(Known {
+            what,
             network: Some(endpoint.network.to_string()),
             name: endpoint.name.to_string(),
             node: Some(endpoint.node.to_string()),

@@ -1,33 +1,27 @@
 //! How much one client may ask. Pure: the time is passed in.
 //!
-//! A token bucket per client, which is an endpoint by its first address, whatever others it has. It is only held against a client while somebody else asks too: whoever is alone hurts
-//! nobody, and may have all that the machine gives.
+//! A token bucket per client, which is an endpoint by its first address, whatever others it has. It is only held against a client
+//! while somebody else asks too: whoever is alone hurts nobody, and may have all that the machine gives.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::config::Limits;
+use crate::model::{Bucket, Rate};
 
 /// For how long a client counts as being there after its last query: longer than the five seconds after which it asks
 /// again, as in the kernel (`kernel/queries.rs`).
 const PRESENT: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    tokens: f64,
-    filled: Instant,
-}
-
 /// The buckets of one network's clients.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    rate: f64,
-    burst: f64,
+    rate: Rate,
     most: usize,
-    buckets: HashMap<IpAddr, Bucket>,
+    buckets: HashMap<IpAddr, Bucket<Instant>>,
     /// For those that find no room: they share one.
-    shared: Option<Bucket>,
+    shared: Option<Bucket<Instant>>,
     /// Who asked last, and who did before that is somebody else.
     last: Option<(IpAddr, Instant)>,
     other: Option<(IpAddr, Instant)>,
@@ -36,8 +30,7 @@ pub(super) struct Limiter {
 impl Limiter {
     pub fn new(limits: &Limits) -> Self {
         Self {
-            rate: f64::from(limits.rate),
-            burst: f64::from(limits.burst.max(1)),
+            rate: Rate { burst: f64::from(limits.burst.max(1)), per_second: f64::from(limits.rate) },
             most: limits.clients,
             buckets: HashMap::new(),
             shared: None,
@@ -55,31 +48,16 @@ impl Limiter {
         }
         let alone = self.other.is_none_or(|(_, when)| now.saturating_duration_since(when) > PRESENT);
         if !self.buckets.contains_key(&client) && self.buckets.len() >= self.most {
-            self.forget_the_quiet(now);
+            // Nothing is held against the quiet.
+            self.buckets.retain(|_, bucket| !bucket.is_full(self.rate, now));
         }
-        let (rate, burst) = (self.rate, self.burst);
-        let new = Bucket { tokens: burst, filled: now };
+        let new = Bucket::full(self.rate, now);
         let bucket = if self.buckets.len() < self.most || self.buckets.contains_key(&client) {
             self.buckets.entry(client).or_insert(new)
         } else {
             self.shared.get_or_insert(new)
         };
-        let passed = now.saturating_duration_since(bucket.filled).as_secs_f64();
-        bucket.tokens = (bucket.tokens + passed * rate).min(burst);
-        bucket.filled = now;
-        let admitted = bucket.tokens >= 1.0;
-        if admitted {
-            bucket.tokens -= 1.0;
-        }
-        admitted || alone
-    }
-
-    /// Drops the buckets that have filled up again: nothing is held against their clients.
-    fn forget_the_quiet(&mut self, now: Instant) {
-        let (rate, burst) = (self.rate, self.burst);
-        self.buckets.retain(|_, bucket| {
-            bucket.tokens + now.saturating_duration_since(bucket.filled).as_secs_f64() * rate < burst
-        });
+        bucket.take(self.rate, now) || alone
     }
 }
 

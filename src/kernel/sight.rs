@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourState};
-use netlink_packet_route::route::RouteFlags;
+use netlink_packet_route::route::{RouteFlags, RouteType};
 
 use super::links::BRIDGE;
 use super::observe::{as_ip, far_end};
@@ -12,7 +12,7 @@ use super::room::Room;
 use super::session::Session;
 use super::underlay::leads_to;
 use super::{ClientPlace, KernelError, Linux, listeners, session};
-use crate::model::{EndpointName, Inside, Mac, NetworkId, PortEnds};
+use crate::model::{EndpointName, Inside, Leaving, Mac, NetworkId, PortEnds};
 use crate::plan::PortName;
 
 impl Linux {
@@ -60,9 +60,12 @@ impl Linux {
             let session = Session::open(&netns).await?;
             let failed = |failure: session::Failure| failure.doing(format!("look for the way to {to}"));
             let way = session.way(from, to, RouteFlags::empty()).await.map_err(failed)?;
-            if let Some(index) = way.as_ref().and_then(leads_to) {
+            if way.as_ref().is_some_and(|way| way.header.kind == RouteType::Local) {
+                let loopback = session.link_named("lo").await.map_err(failed)?;
+                inside.leaves = Leaving::Stays { loopback_up: loopback.is_some_and(|lo| lo.up) };
+            } else if let Some(index) = way.as_ref().and_then(leads_to) {
                 let link = session.link_at(index).await.map_err(failed)?;
-                inside.leaves_by = link.map(|link| link.name);
+                inside.leaves = link.map_or(Leaving::Nowhere, |link| Leaving::By(link.name));
                 inside.knows = neighbour(&session, index, to).await.map_err(failed)?;
             }
         }

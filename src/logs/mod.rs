@@ -16,6 +16,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
+use crate::model::{Bucket, Rate};
+
 pub use journal::Journal;
 
 /// The target of lines that say what a caller with the right to did: none is left out.
@@ -24,8 +26,7 @@ pub const AUDIT: &str = "lanmesh::audit";
 const REPORT: &str = "lanmesh::left_out";
 
 /// So many lines of one place are written at once after a quiet time, and so many a second on average.
-const BURST: f64 = 30.0;
-const PER_SECOND: f64 = 1.0;
+const RATE: Rate = Rate { burst: 30.0, per_second: 1.0 };
 /// How often it is said what was left out.
 const EVERY: Duration = Duration::from_secs(10);
 /// So much of a line's text stands for those that are left out, in bytes.
@@ -74,8 +75,7 @@ struct LeftOut {
 
 #[derive(Debug)]
 struct Site {
-    tokens: f64,
-    filled: Instant,
+    bucket: Bucket<Instant>,
     of: &'static str,
     like: String,
     left_out: u64,
@@ -89,20 +89,15 @@ impl Sites {
     fn admit(&mut self, event: &Event<'_>, now: Instant) -> bool {
         let of = event.metadata();
         let site = self.0.entry(of.callsite()).or_insert_with(|| Site {
-            tokens: BURST,
-            filled: now,
+            bucket: Bucket::full(RATE, now),
             of: of.target(),
             like: String::new(),
             left_out: 0,
         });
-        let passed = now.saturating_duration_since(site.filled).as_secs_f64();
-        site.tokens = (site.tokens + passed * PER_SECOND).min(BURST);
-        site.filled = now;
-        if site.tokens < 1.0 {
+        if !site.bucket.take(RATE, now) {
             site.left_out += 1;
             return false;
         }
-        site.tokens -= 1.0;
         site.like.clear();
         event.record(&mut Text(&mut site.like));
         true
@@ -159,9 +154,9 @@ mod tests {
             for i in 0..5000 {
                 tracing::warn!(i, "a stranger knocks");
             }
-            let most = BURST + begun.elapsed().as_secs_f64() * PER_SECOND;
+            let most = RATE.burst + begun.elapsed().as_secs_f64() * RATE.per_second;
             let written = count.swap(0, Ordering::SeqCst);
-            assert!(written >= BURST as usize && written as f64 <= most + 1.0, "{written}");
+            assert!(written >= RATE.burst as usize && written as f64 <= most + 1.0, "{written}");
             tracing::info!("another place");
             for _ in 0..100 {
                 tracing::debug!("asked for");

@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 use super::sight::{BY_ITSELF, Sight};
 use crate::model::{Cast, Group, GroupAddr, GroupMember, Hop, Mac, MulticastMode, Weight};
 use crate::plan::{DesiredNetwork, ObservedNetwork};
@@ -37,16 +35,14 @@ pub fn hops(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) ->
 
 fn neighbour(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) -> Hop {
     let Some((mac, addresses)) = &sight.other.endpoint else { return Hop::new("neighbour", "") };
-    let known = |address: &IpNetwork| have.neighbours.get(&address.ip());
-    let found: Vec<String> = addresses
-        .iter()
-        .map(|address| match known(address) {
-            Some(mac) => format!("{} is {mac}", address.ip()),
-            None => format!("{} unknown", address.ip()),
-        })
-        .collect();
-    let mut hop = Hop::new("neighbour", found.join(", "));
-    for address in addresses.iter().map(IpNetwork::ip) {
+    let own = addresses.iter().map(|address| (address.ip(), *mac));
+    let all: Vec<_> = own.chain(sight.other.floating.iter().copied()).collect();
+    let found = all.iter().map(|(address, _)| match have.neighbours.get(address) {
+        Some(mac) => format!("{address} is {mac}"),
+        None => format!("{address} unknown"),
+    });
+    let mut hop = Hop::new("neighbour", found.collect::<Vec<_>>().join(", "));
+    for (address, mac) in all {
         let asked = format!("node {} answers its endpoints that ask for {address}", sight.node);
         match (want.neighbours.get(&address), have.neighbours.get(&address)) {
             (Some(_), None) => hop.wrong(
@@ -64,7 +60,7 @@ fn neighbour(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) -
                     BY_ITSELF,
                 );
             }
-            (Some(wanted), _) if wanted != mac => hop.wrong(
+            (Some(wanted), _) if *wanted != mac => hop.wrong(
                 Weight::Cause,
                 format!("{asked} with {wanted}: another endpoint has the higher claim on that address"),
                 "`lanmesh whois` says who has it: give one of the two another address",
@@ -115,6 +111,9 @@ fn fdb(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) -> Hop 
     };
     if let Some(mac) = endpoint {
         look(mac, "the endpoint".to_owned(), Weight::Cause);
+    }
+    for (address, mac) in other.floating.iter().filter(|(_, mac)| Some(*mac) != endpoint) {
+        look(*mac, format!("what has {address} now"), Weight::Cause);
     }
     look(other.probe, format!("probes of node {}", other.node), Weight::Cause);
     hop

@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 
 use super::sight::{BY_ITSELF, Sight};
 use super::{entries, tunnel};
-use crate::model::{Cast, Hop, Inside, Weight};
+use crate::model::{Cast, Hop, Inside, Leaving, Weight};
 use crate::plan::{
     Action, DesiredNetwork, DesiredPort, GuardStep, ObservedGuard, ObservedNetwork, ObservedPort,
     encapsulation_overhead,
@@ -164,13 +164,13 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
         return;
     };
     let subnet = to.network();
-    match &inside.leaves_by {
-        None => hop.wrong(
+    match &inside.leaves {
+        Leaving::Nowhere => hop.wrong(
             Weight::Cause,
             format!("the container of endpoint {name} has no route to {}", to.ip()),
             format!("in it: `ip route add {subnet}/{} dev {ifname}`", to.prefix()),
         ),
-        Some(device) if device != ifname => hop.wrong(
+        Leaving::By(device) if device != ifname => hop.wrong(
             Weight::Cause,
             format!(
                 "what endpoint {name} sends to {} leaves its container by {device}, and not by {ifname}",
@@ -178,7 +178,21 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
             ),
             format!("take the other route away in it: `ip route get {}` shows it", to.ip()),
         ),
-        Some(_) => {}
+        Leaving::By(_) => {}
+        Leaving::Stays { .. } if !port.addresses.contains(&to) => hop.wrong(
+            Weight::Cause,
+            format!(
+                "the container of endpoint {name} has {} itself: what it sends there stays in it",
+                to.ip()
+            ),
+            format!("take it away in it: `ip address show to {}` shows where it is", to.ip()),
+        ),
+        Leaving::Stays { loopback_up: false } => hop.wrong(
+            Weight::Cause,
+            format!("endpoint {name} does not reach its own addresses: lo is down in its container"),
+            "in it: `ip link set lo up`",
+        ),
+        Leaving::Stays { loopback_up: true } => {}
     }
     if let Some(knows) = inside.knows.filter(|knows| knows != mac) {
         let what = format!(

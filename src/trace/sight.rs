@@ -24,6 +24,8 @@ pub struct Other {
     pub probe: Mac,
     /// The endpoint there: its MAC and addresses; `None` where none is meant, or none is known here by that name.
     pub endpoint: Option<(Mac, Vec<IpNetwork>)>,
+    /// What is at that endpoint although it was not given to it: addresses, with their MACs.
+    pub floating: Vec<(IpAddr, Mac)>,
 }
 
 /// The way to the other node below the network.

@@ -10,8 +10,8 @@ use ipnetwork::IpNetwork;
 use super::*;
 use crate::mesh::DesiredMesh;
 use crate::model::{
-    Also, Cast, Errand, Group, GroupMember, Hop, Inside, Mac, MeshEpoch, MulticastMode, NetworkId, NodeId,
-    Placement, PortEnds, PublicKey, Vni, WayOut, Weight, Wrong,
+    Also, Cast, Errand, Group, GroupMember, Hop, Inside, Leaving, Mac, MeshEpoch, MulticastMode, NetworkId,
+    NodeId, Placement, PortEnds, PublicKey, Vni, WayOut, Weight, Wrong,
 };
 use crate::plan::{
     Action, DesiredNetwork, DesiredPort, DeviceName, GuardStep, MeshAction, ObservedBridge, ObservedDevice,
@@ -133,6 +133,7 @@ fn scene() -> Scene {
         vtep: OTHER.into(),
         probe: PROBE,
         endpoint: Some((C2, vec![net("10.0.0.2/24")])),
+        floating: Vec::new(),
     };
     Scene {
         errand,
@@ -150,7 +151,7 @@ fn scene() -> Scene {
             forwarding: true,
             far_up: Some(true),
         },
-        inside: Inside { leaves_by: Some("eth0".to_owned()), knows: Some(C2), listens: Vec::new() },
+        inside: Inside { leaves: Leaving::By("eth0".to_owned()), knows: Some(C2), listens: Vec::new() },
         hidden: None,
         members: BTreeSet::new(),
         way: Way { to: OTHER.into(), out: Some(WayOut { device: "eth0".to_owned(), mtu: 1500 }) },
@@ -298,12 +299,28 @@ const FAULTS: &[Fault] = &[
         "the container of endpoint c1 has no route to 10.0.0.2: in it: `ip route add 10.0.0.0/24 dev eth0`",
         Weight::Cause,
         |scene| {
-            scene.inside.leaves_by = None;
+            scene.inside.leaves = Leaving::Nowhere;
         },
     ),
     ("leaves its container by tun0, and not by eth0", Weight::Cause, |scene| {
-        scene.inside.leaves_by = Some("tun0".to_owned());
+        scene.inside.leaves = Leaving::By("tun0".to_owned());
     }),
+    (
+        "the container of endpoint c1 has 10.0.0.2 itself: what it sends there stays in it",
+        Weight::Cause,
+        |scene| {
+            scene.inside.leaves = Leaving::Stays { loopback_up: true };
+        },
+    ),
+    (
+        "endpoint c1 does not reach its own addresses: lo is down in its container: in it: `ip link set lo up`",
+        Weight::Cause,
+        |scene| {
+            let own = scene.want().ports.values().next().unwrap().addresses.clone();
+            scene.other.endpoint = Some((C1, own));
+            scene.inside.leaves = Leaving::Stays { loopback_up: false };
+        },
+    ),
     (
         "the container of endpoint c1 takes 02:4c:0a:00:00:01 for the MAC of 10.0.0.2",
         Weight::Cause,
@@ -350,6 +367,21 @@ const FAULTS: &[Fault] = &[
     ("node n1 does not know the MAC of 10.0.0.2", Weight::Cause, |scene| {
         scene.have.neighbours.remove(&IpAddr::from([10, 0, 0, 2]));
     }),
+    ("node n1 does not know the MAC of 10.0.0.9", Weight::Cause, |scene| {
+        scene.other.floating.push(([10, 0, 0, 9].into(), C2));
+        scene.want().neighbours.insert([10, 0, 0, 9].into(), C2);
+    }),
+    (
+        "the FDB of node n1 has no entry for what has 10.0.0.9 now (00:00:5e:00:01:01)",
+        Weight::Cause,
+        |scene| {
+            let (address, mac) = ([10, 0, 0, 9].into(), Mac([0, 0, 0x5e, 0, 1, 1]));
+            scene.other.floating.push((address, mac));
+            scene.want().neighbours.insert(address, mac);
+            scene.have.neighbours.insert(address, mac);
+            scene.want().remotes.insert(mac, OTHER.into());
+        },
+    ),
     ("for 10.0.0.2 with the MAC 02:4c:0a:00:00:01, and it is 02:4c:0a:00:00:02", Weight::Cause, |scene| {
         scene.have.neighbours.insert([10, 0, 0, 2].into(), C1);
     }),

@@ -7,6 +7,9 @@ use crate::harness::{Container, Lab, Node, SOON, lab, need, ping, wait_until};
 use crate::paths::plain;
 use crate::unicast::address;
 
+/// More seconds than a clock has.
+const ENDLESS: &str = "18446744073709551615";
+
 /// A capture that runs, and its file.
 struct Capture {
     child: Child,
@@ -84,7 +87,8 @@ fn frames_of_an_endpoint_here_or_elsewhere_and_of_a_network_are_what_tcpdump_rea
         );
     }
     // Of a network each frame comes once, whichever ports it passes; one that is cut is still read.
-    let capture = Capture::begin(&lab, one, &["net", "icmp", "--count", "2", "--snaplen", "64"]);
+    let capture =
+        Capture::begin(&lab, one, &["net", "icmp", "--count", "2", "--snaplen", "64", "--seconds", ENDLESS]);
     reach(&containers[0], &there);
     let lines = capture.end();
     assert_eq!((count(&lines, "echo request"), count(&lines, "echo reply")), (1, 1), "{lines:?}");

@@ -126,6 +126,14 @@ fn what_is_announced_by_hand_is_reached_from_every_node_within_a_fifth_of_a_seco
         found => Err(format!("{found:?}")),
     });
     assert_eq!(floating(lab.node(3), "open", "a"), Vec::<String>::new());
+    for text in ["10.89.0.200", "fd00:89::200"] {
+        let known = lab.node(3).lanmesh(["whois", text, "--json"]).json();
+        assert_eq!((&known[0]["what"], &known[0]["name"]), (&"floating".into(), &"b".into()), "{known}");
+        wait_until("the way to it is traced", SOON, || {
+            let traced = lab.node(3).lanmesh(["trace", "o3", text, "--json"]).ok()?.to_string();
+            if traced.contains(&format!("{text} is ")) { Ok(()) } else { Err(traced) }
+        });
+    }
     // Whatever a container gives itself: an address that it probes for, and a child with a MAC of its own.
     a.ip("address add fd00:89::a dev eth0");
     a.ip("link add link eth0 name child type macvlan mode bridge");

@@ -461,6 +461,20 @@ fn containers(scene: &Scene) {
         &["the interface of endpoint c1 takes packets of 1000 bytes, and the network's have 1450"],
         &|| inside(here, "ip link set eth0 mtu 1450"),
     );
+    fault(
+        one,
+        &["c1", "c1"],
+        &|| inside(here, "ip link set lo down"),
+        &["endpoint c1 does not reach its own addresses: lo is down in its container"],
+        &|| inside(here, "ip link set lo up"),
+    );
+    fault(
+        one,
+        way,
+        &|| inside(here, &format!("ip address add {there}/32 dev lo")),
+        &[&format!("the container of endpoint c1 has {there} itself")],
+        &|| inside(here, &format!("ip address del {there}/32 dev lo")),
+    );
     let route = here.ip("route show dev eth0");
     let route = route.lines().next().expect("a route").trim().to_owned();
     fault(

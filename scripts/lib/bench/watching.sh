@@ -34,8 +34,9 @@ measure() {
 
 report() {
     cat <<PAGE
-An agent with $COUNT endpoints, asked at its socket: 50 times for its status, and for its metrics every 1.1 s, since the page is
-made once a second at most. What a scrape costs is the processor time of all its threads, less what it takes when nobody asks.
+An agent with $COUNT endpoints, asked at its socket: 50 times for its status, and 40 times for its metrics, every 1.1 s, since the page
+is made once a second at most. What a scrape costs is the processor time of all its threads, less what it takes in as long a time
+in which nobody asks; both take turns.
 
 | status, median, ms | status, slowest, ms | scrape, ms of processor | idle, % of a processor | page, kB |
 |---|---|---|---|---|

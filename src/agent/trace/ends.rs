@@ -11,8 +11,8 @@ use crate::agent::{answers, find};
 use crate::api::ApiError;
 use crate::api::types::TraceQuery;
 use crate::model::{
-    Cast, ClusterView, Endpoint, EndpointName, Errand, Group, GroupAddr, Hop, Mac, NetworkId, NetworkView,
-    NodeId, ServiceName, Weight,
+    Cast, ClusterView, Endpoint, EndpointName, Errand, FloatingKey, Group, GroupAddr, Hop, Mac, NetworkId,
+    NetworkView, NodeId, ServiceName, Weight,
 };
 use crate::trace::Step;
 
@@ -243,7 +243,15 @@ fn errand(
     wanted: &TraceQuery,
 ) -> Errand {
     let name = |place: Option<&Place>| place.map(|place| place.endpoint.name.clone());
-    Errand { network, here: name(here), node, there: name(there), cast, inward, port: wanted.port }
+    Errand {
+        network,
+        here: name(here),
+        node,
+        there: name(there),
+        cast,
+        inward,
+        port: wanted.port.map(Into::into),
+    }
 }
 
 fn to_places(begin: Begin, places: &[Place], wanted: &TraceQuery, cast: Cast) -> Vec<Path> {
@@ -299,7 +307,8 @@ impl Known<'_> {
             let named =
                 name.as_str() == word || aliases.iter().any(|alias| alias.as_str() == word) || of_slot;
             let has = address.is_some_and(|address| addresses.iter().any(|own| own.ip() == address));
-            wanted(&place.network) && (named || has || mac == Some(*its))
+            wanted(&place.network)
+                && (named || has || mac == Some(*its) || self.floats_at(address, mac, place))
         };
         let mut found: Vec<Place> = self.places.iter().filter(is_it).cloned().collect();
         let mut seen = BTreeSet::new();
@@ -329,6 +338,15 @@ impl Known<'_> {
                 "give an endpoint, a service, a node, an address, a group or `broadcast`; `lanmesh whois` says what a word means",
             )),
         }
+    }
+
+    /// Whether an address or a MAC that was given to no endpoint is at this one now.
+    fn floats_at(&self, address: Option<IpAddr>, mac: Option<Mac>, place: &Place) -> bool {
+        let mut keys = address.map(FloatingKey::Address).into_iter().chain(mac.map(FloatingKey::Mac));
+        keys.any(|key| {
+            let there = self.view.floating(&place.network, &key);
+            there.is_some_and(|(node, there)| node == place.node && there.endpoint == place.endpoint.name)
+        })
     }
 
     fn is_broadcast(&self, address: IpAddr) -> bool {

@@ -75,6 +75,7 @@ impl Tracer {
             vtep: vtep(self.cluster.id(), spec, node),
             probe: Mac::of_probe(node.index),
             endpoint: endpoint.map(|endpoint| (endpoint.mac, endpoint.addresses.clone())),
+            floating: there.map(|name| view.floating_at(&spec.id, &errand.node, name)).unwrap_or_default(),
         };
         let key = errand.here.clone().map(|name| EndpointKey { network: spec.id, name });
         let records = self.reconciler.records();

@@ -1,6 +1,7 @@
 //! Holds the OpenAPI document against the running server.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 use super::*;
 use crate::api::routes;
@@ -215,7 +216,7 @@ async fn every_documented_call_is_answered_as_documented() {
                 of: "a".into(),
                 filter: "udp port 53".parse().unwrap(),
                 snaplen: 96,
-                count: Some(1),
+                count: NonZeroU64::new(1),
                 seconds: None,
             };
             let mut capture = served.client.capture(&query).await.unwrap();

@@ -1,5 +1,7 @@
 //! `GET /v1/capture`: frames of an endpoint or a network.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 
 use crate::capture::Filter;
@@ -14,9 +16,9 @@ pub struct CaptureQuery {
     /// How many bytes of each, at most.
     pub snaplen: u32,
     /// After how many frames it ends.
-    pub count: Option<u64>,
+    pub count: Option<NonZeroU64>,
     /// After how many seconds it ends.
-    pub seconds: Option<u64>,
+    pub seconds: Option<NonZeroU64>,
 }
 
 /// A part of a capture.

@@ -15,15 +15,12 @@ use crate::model::{EndpointName, NetworkName, ServiceName};
 pub struct DesiredDocument {
     /// Networks that are to exist. One that is not named is left alone: other nodes may need it.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, NetworkRequest>)]
     pub networks: BTreeMap<NetworkName, NetworkRequest>,
     /// Services that are to have addresses, by network and name. One that is not named is left alone.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = BTreeMap<String, BTreeMap<String, ServiceAddressRequest>>)]
     pub services: BTreeMap<NetworkName, BTreeMap<ServiceName, ServiceAddressRequest>>,
     /// This node's endpoints, by network and name. One that is not named is detached.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, BTreeMap<String, AttachRequest>>)]
     pub endpoints: BTreeMap<NetworkName, BTreeMap<EndpointName, AttachRequest>>,
 }
 
@@ -47,14 +44,11 @@ pub enum DesiredAction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DesiredItem {
     /// The network.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// The service; absent when the item is the network itself or an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub service: Option<ServiceName>,
     /// The endpoint; absent when the item is the network itself or a service.
-    #[schema(value_type = Option<String>)]
     pub endpoint: Option<EndpointName>,
     /// What was done, or tried where there is an error.
     pub action: DesiredAction,

@@ -18,7 +18,6 @@ use crate::model::{EndpointName, Mac, NetworkName, NodeName, Publication, Servic
 pub struct AttachRequest {
     /// The absolute path of the container's network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub netns: Option<PathBuf>,
     /// The node itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -32,18 +31,15 @@ pub struct AttachRequest {
     pub ifname: Option<String>,
     /// The service it is a part of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     pub service: Option<ServiceName>,
     /// Its number within the service, from 0 or 1 as the orchestrator counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
     /// Addresses to ask for, at most one for each subnet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Further names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub aliases: Vec<EndpointName>,
     /// Services to announce for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,7 +50,6 @@ pub struct AttachRequest {
     pub take: bool,
     /// Ports of this node that lead to it, `[IP:]PORT:PORT[/tcp|udp]`: the node's first. Not for the node itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
     /// Whoever attaches holds the ports of `publish`, by listening at them, so that nobody else takes them: what listens there
     /// is no obstacle, and is not reached there.
@@ -63,11 +58,9 @@ pub struct AttachRequest {
     /// Addresses that it may have beside its own, in a subnet or not, at most 16; other endpoints may have the same: it is at
     /// the one that announced it last (by gratuitous ARP, an unsolicited neighbour advertisement).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub also_addresses: Vec<IpAddr>,
     /// MACs that it may have beside its own, at most 4, as VRRP's virtual ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub also_macs: Vec<Mac>,
     /// It routes multicast between networks: it may ask for members and speak with other such routers (IGMP, MLD, PIM), hand
     /// on what was sent elsewhere, and is told which groups are joined on the other nodes.
@@ -82,27 +75,20 @@ pub struct AttachRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AttachAnswer {
     /// The endpoint's name.
-    #[schema(value_type = String)]
     pub name: EndpointName,
     /// The network's name.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// Its address in each subnet, with the prefix length.
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpNetwork>,
     /// Its MAC.
-    #[schema(value_type = String)]
     pub mac: Mac,
     /// The interface's name.
     pub ifname: String,
     /// The gateway of the first subnet.
-    #[schema(value_type = String)]
     pub gateway: IpAddr,
     /// The gateway of each subnet, in the order of `addresses`.
-    #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
     /// The network's DNS servers; empty while it has none.
-    #[schema(value_type = Vec<String>)]
     pub dns: Vec<IpAddr>,
     /// The search domains that go with them.
     pub search: Vec<String>,
@@ -114,34 +100,26 @@ pub struct AttachAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EndpointAnswer {
     /// Its name.
-    #[schema(value_type = String)]
     pub name: EndpointName,
     /// The network's name.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// The service it is a part of.
-    #[schema(value_type = Option<String>)]
     pub service: Option<ServiceName>,
     /// Its number within the service.
     pub slot: Option<u32>,
     /// Further names.
-    #[schema(value_type = Vec<String>)]
     pub aliases: Vec<EndpointName>,
     /// Its address in each subnet, with the prefix length.
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpNetwork>,
     /// Its MAC.
-    #[schema(value_type = String)]
     pub mac: Mac,
     /// The node that has it.
-    #[schema(value_type = String)]
     pub node: NodeName,
     /// Whether it can be reached.
     pub state: EndpointState,
     /// Its name or aliases that DNS answers with another endpoint or a service, and which: nodes gave them twice while they did
     /// not hear each other.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(value_type = BTreeMap<String, String>)]
     pub names_lost: BTreeMap<EndpointName, String>,
     /// How many packets it sent from addresses that are not its own, or in a role that no endpoint has: all dropped. Known
     /// of this node's own endpoints, since each was attached or repaired.
@@ -156,19 +134,15 @@ pub struct EndpointAnswer {
     pub queries_dropped: Option<u64>,
     /// The ports of its node that lead to it alone. Known of this node's own endpoints; those of its service are with that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
     /// The addresses that it may have beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub also_addresses: Vec<IpAddr>,
     /// The MACs that it may have beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub also_macs: Vec<Mac>,
     /// The addresses that are at it now although it was not given them: those that it announced last of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub floating: Vec<IpAddr>,
     /// It routes multicast.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

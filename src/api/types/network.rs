@@ -23,13 +23,10 @@ fn is_left_out<T: OptionValue>(value: &T) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LentAnswer {
     /// Which; what is set apart in between belongs to nobody.
-    #[schema(value_type = String)]
     pub range: AddrRange,
     /// The node that lent them: whose block they are in, or the manager where they are in no node's.
-    #[schema(value_type = String)]
     pub from: NodeName,
     /// The node that has them.
-    #[schema(value_type = String)]
     pub to: NodeName,
 }
 
@@ -44,11 +41,9 @@ macro_rules! with_options {
         #[serde(deny_unknown_fields)]
         pub struct NetworkRequest {
             /// At least one subnet; host bits must be zero and no two may overlap.
-            #[schema(value_type = Vec<String>)]
             pub subnets: Vec<IpNetwork>,
             /// Gateways that are not the first address of their subnet; at most one for each subnet, in any order.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
-            #[schema(value_type = Vec<String>)]
             pub gateways: Vec<IpAddr>,
             /// Addresses set apart for the slots of a service: service to range, or to one range of each subnet.
             #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -56,7 +51,6 @@ macro_rules! with_options {
             pub pools: BTreeMap<ServiceName, Ranges>,
             /// Ranges that are never handed out.
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
-            #[schema(value_type = Vec<String>)]
             pub reserve: Vec<AddrRange>,
             /// Addresses for each node; by default a function of the subnet's size.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -76,30 +70,22 @@ macro_rules! with_options {
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             pub warnings: Vec<String>,
             /// Its name.
-            #[schema(value_type = String)]
             pub name: NetworkName,
             /// Its id.
-            #[schema(value_type = String)]
             pub id: NetworkId,
             /// Its number on the wire. Whoever knows it can write into a plain network from the underlay: told to those
             /// only who may write.
             #[serde(default, skip_serializing_if = "Option::is_none")]
-            #[schema(value_type = Option<u32>)]
             pub vni: Option<Vni>,
             /// Its subnets.
-            #[schema(value_type = Vec<String>)]
             pub subnets: Vec<IpNetwork>,
             /// The gateway of the first subnet.
-            #[schema(value_type = String)]
             pub gateway: IpAddr,
             /// The gateway of each subnet, in the order of `subnets`.
-            #[schema(value_type = Vec<String>)]
             pub gateways: Vec<IpAddr>,
             /// Service to ranges, at most one of each subnet.
-            #[schema(value_type = BTreeMap<String, Vec<String>>)]
             pub pools: BTreeMap<ServiceName, Ranges>,
             /// Ranges that are never handed out.
-            #[schema(value_type = Vec<String>)]
             pub reserve: Vec<AddrRange>,
             /// Addresses for each node, where it was given.
             pub block_size: Option<u64>,
@@ -116,7 +102,6 @@ macro_rules! with_options {
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             pub lent: Vec<LentAnswer>,
             /// The path of its namespace on this node, where the node has it.
-            #[schema(value_type = Option<String>)]
             pub netns: Option<PathBuf>,
         }
 

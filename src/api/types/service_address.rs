@@ -16,11 +16,9 @@ use crate::model::{
 pub struct ServiceAddressRequest {
     /// Addresses to ask for, at most one for each subnet; the others are computed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Ports that the endpoints listen on under another number, `80:8080`: the service's first. Others stay what they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub ports: Vec<PortMap>,
     /// Which endpoint a client is sent to.
     #[serde(default, skip_serializing_if = "is_none")]
@@ -28,7 +26,6 @@ pub struct ServiceAddressRequest {
     pub affinity: Affinity,
     /// Ports of nodes that lead to its endpoints, `[IP:]PORT:PORT[/tcp|udp]`: the node's first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
     /// Of which nodes: those that have endpoints of it, each for its own, or every node.
     #[serde(default, skip_serializing_if = "is_local")]
@@ -48,29 +45,23 @@ fn is_none(affinity: &Affinity) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceAddressAnswer {
     /// Its name.
-    #[schema(value_type = String)]
     pub name: ServiceName,
     /// The network's name.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// Its addresses, one of each subnet.
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Its addresses that another service has by right, which got it on the other side of a cut: nothing is sent there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub lost: Vec<IpAddr>,
     /// Its endpoints, by name.
     pub endpoints: Vec<ServiceEndpointAnswer>,
     /// The ports that are mapped.
-    #[schema(value_type = Vec<String>)]
     pub ports: Vec<PortMap>,
     /// Which endpoint a client is sent to.
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
     /// The ports of nodes that lead to its endpoints.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
     pub publish: Vec<Publication>,
     /// Of which nodes.
     #[serde(default)]
@@ -82,16 +73,12 @@ pub struct ServiceAddressAnswer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceEndpointAnswer {
     /// Its name.
-    #[schema(value_type = String)]
     pub name: EndpointName,
     /// Its node.
-    #[schema(value_type = String)]
     pub node: NodeName,
     /// Its first address.
-    #[schema(value_type = Option<String>)]
     pub address: Option<IpAddr>,
     /// All its addresses.
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Whether it can be reached, and gets new connections.
     pub state: EndpointState,

@@ -13,7 +13,6 @@ use crate::model::{EndpointName, NetworkName, NodeName, fold, is_label, is_servi
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ServiceAnswer {
     /// The network's name.
-    #[schema(value_type = String)]
     pub network: NetworkName,
     /// What people call it.
     pub instance: String,
@@ -26,7 +25,6 @@ pub struct ServiceAnswer {
     /// the service has no SRV record.
     pub host: String,
     /// Where it is reached: the host's addresses in the network's subnets, or else all that it announces.
-    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// The port it listens on.
     pub port: u16,
@@ -37,10 +35,8 @@ pub struct ServiceAnswer {
     /// The strings of its TXT record, `key=value` as a rule; what is not UTF-8 in them is replaced.
     pub txt: Vec<String>,
     /// The node that it is on.
-    #[schema(value_type = String)]
     pub node: NodeName,
     /// The endpoint that it is of.
-    #[schema(value_type = String)]
     pub endpoint: EndpointName,
     /// Whether it was declared when the endpoint was attached; else the endpoint itself announces it.
     pub declared: bool,

@@ -24,19 +24,15 @@ pub struct SettingsRequest {
     pub pools: BTreeMap<ServiceName, Ranges>,
     /// Ranges that are not handed out any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub reserve: Vec<AddrRange>,
     /// Reserved ranges that may be handed out again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub release: Vec<AddrRange>,
     /// Subnets that the network is to have as well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub add_subnets: Vec<IpNetwork>,
     /// Gateways of these that are not their first addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
 }
 
@@ -58,7 +54,6 @@ pub struct CarriedAnswer {
     /// What people call it; none where this release does not know it.
     pub name: Option<String>,
     /// Who wrote it; none of the ledger, and of nodes that are not known any more.
-    #[schema(value_type = Option<String>)]
     pub writer: Option<NodeName>,
     /// How many there are.
     pub entries: usize,

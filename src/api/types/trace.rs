@@ -1,5 +1,7 @@
 //! `GET /v1/trace`: what stands in the way between two ends.
 
+use std::num::NonZeroU16;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,7 +17,7 @@ pub struct TraceQuery {
     /// The group that is sent to, where `to` is one of its members.
     pub group: Option<GroupAddr>,
     /// The TCP or UDP port that it is for.
-    pub port: Option<u16>,
+    pub port: Option<NonZeroU16>,
 }
 
 /// What stands in the way between two ends.
