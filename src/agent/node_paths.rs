@@ -73,11 +73,9 @@ fn answers(view: &ClusterView, ways: Vec<ToldWay>) -> Vec<PathAnswer> {
             WayState::Silent => (WayWord::Silent, None),
         };
         let since_ms = at(way.since);
-        let problem = (!way.what.is_empty()).then(|| ProblemAnswer {
-            what: way.what,
-            hint: way.hint,
-            since_ms: Some(since_ms),
-        });
+        let is_ill = !way.what.is_empty();
+        let problem =
+            is_ill.then_some(ProblemAnswer { what: way.what, hint: way.hint, since_ms: Some(since_ms) });
         Some(PathAnswer {
             to: view.nodes.get(&way.peer)?.name.clone(),
             network: view.networks.get(&way.network)?.spec.name.clone(),

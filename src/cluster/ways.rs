@@ -162,7 +162,7 @@ mod tests {
         ToldWay {
             peer: NodeId::from_bytes([2; 16]),
             network: NetworkId::from_bytes([7; 8]),
-            state: if n % 2 == 0 { WayState::Small(1400) } else { WayState::Silent },
+            state: if n.is_multiple_of(2) { WayState::Small(1400) } else { WayState::Silent },
             encrypted: true,
             size: 1450,
             since: Duration::from_secs(3),
