@@ -29,6 +29,7 @@ pub mod rundir;
 pub mod runtimes;
 pub mod state;
 pub mod trace;
+pub mod ui;
 
 // Rooms that are crates by themselves, under the names by which this one knows them.
 pub use lanmesh_mesh as mesh;

@@ -30,6 +30,23 @@ def linked(metadata):
     return sorted((packages[i] for i in found), key=lambda package: (package["name"], package["version"]))
 
 
+def bundled():
+    """The npm packages that are in the page: what its package.json depends on, with the licence that the lock file tells."""
+    ui = pathlib.Path(__file__).resolve().parents[2] / "ui"
+    lock = json.loads((ui / "package-lock.json").read_text())["packages"]
+    named = json.loads((ui / "package.json").read_text())["dependencies"]
+    return [
+        {
+            "type": "library",
+            "name": name,
+            "version": lock[f"node_modules/{name}"]["version"],
+            "purl": f"pkg:npm/{name}@{lock[f'node_modules/{name}']['version']}",
+            "licenses": [{"expression": lock[f"node_modules/{name}"]["license"]}],
+        }
+        for name in sorted(named)
+    ]
+
+
 def sbom(packages, version, epoch):
     components = [
         {
@@ -42,6 +59,7 @@ def sbom(packages, version, epoch):
         for package in packages
         if package["source"]
     ]
+    components += bundled()
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",

@@ -44,6 +44,8 @@ PURE = [
     "src/health",
     "src/metrics",
     "src/trace",
+    "src/ui/picture.rs",
+    "src/ui/foretell.rs",
 ]
 
 IMPURE = re.compile(
@@ -85,9 +87,10 @@ ROOMS = {
     "reconcile": {"clock", "metrics", "model", "state", "plan", "mesh", "multicast", "kernel", "cluster", "local"},
     "agent": {
         "clock", "logs", "metrics", "model", "namespace", "state", "config", "plan", "mesh", "multicast", "zeroconf", "kernel", "cluster", "dns",
-        "local", "machine", "api", "capture", "errno", "floating", "health", "reconcile", "rundir", "mdns", "privileges", "trace",
+        "local", "machine", "api", "capture", "errno", "floating", "health", "reconcile", "rundir", "mdns", "privileges", "trace", "ui",
     },
-    "cli": {"beneath", "capture", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes"},
+    "ui": {"api", "clock", "errno", "logs", "model"},
+    "cli": {"beneath", "capture", "clock", "cluster", "errno", "logs", "metrics", "model", "config", "dns", "docker", "api", "agent", "privileges", "runtimes", "ui"},
 }
 
 

@@ -11,10 +11,10 @@ use super::{Agent, answers, cleanup, find, reach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, Check, ClusterAnswer,
     DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
-    KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, PlanAnswer,
-    ReconcileAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
-    ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
-    TraceAnswer, TraceQuery,
+    KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodePathsAnswer,
+    PlanAnswer, ReconcileAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest, RotateRequest,
+    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
+    TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::dns::without_resolvers;
@@ -40,6 +40,14 @@ impl Backend for Agent {
         self.begin_to_watch(watch).await
     }
 
+    fn changes(&self) -> BoxStream<'static, ()> {
+        self.notices()
+    }
+
+    async fn node_paths(&self) -> Answer<Vec<NodePathsAnswer>> {
+        self.session().await?.node_paths().await
+    }
+
     async fn status(&self) -> Answer<StatusAnswer> {
         let session = self.session.read().await.clone();
         let mut status = StatusAnswer {
@@ -57,6 +65,7 @@ impl Backend for Agent {
             problems: Vec::new(),
             counters: Default::default(),
             mdns: Default::default(),
+            page: self.context.config.ui,
             age_ms: 0,
         };
         let Some(session) = session else { return Ok(status) };

@@ -18,7 +18,9 @@ use super::trials::Trials;
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::clock::now_ms;
 use crate::cluster::{Cluster, ProbeKey};
-use crate::health::{self, Ask, Change, Frame, Goal, Kind, Problem, SHORTEST, Verdict, Way, WayKey, Ways};
+use crate::health::{
+    self, Ask, Change, Frame, Goal, Kind, Measured, Problem, SHORTEST, Verdict, Way, WayKey, Ways,
+};
 use crate::kernel::{Linux, ProbeSocket};
 use crate::model::{ClusterView, Encryption, Mac, NetworkId, Node, NodeId};
 use crate::reconcile::{members, network_mtu, vtep};
@@ -88,6 +90,11 @@ impl Health {
     /// All ways that are tried.
     pub fn ways(&self) -> Vec<(WayKey, Way)> {
         lock(&self.0.ways).all().collect()
+    }
+
+    /// The same, with what was measured of each.
+    pub fn measured(&self) -> Vec<(WayKey, Way, Measured)> {
+        lock(&self.0.ways).measured().collect()
     }
 
     /// When something was, in milliseconds since 1970, that has a time of [`Way::since`].

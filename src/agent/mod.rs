@@ -11,6 +11,7 @@ mod backend;
 mod borrowing;
 mod captures;
 mod capturing;
+mod changes;
 mod cleanup;
 mod contests;
 mod counted;
@@ -28,9 +29,11 @@ mod nameless;
 mod names;
 mod networks;
 mod news;
+mod node_paths;
 mod notify;
 mod others;
 mod out;
+mod page;
 mod past;
 mod place;
 mod presence;
@@ -55,6 +58,7 @@ mod trials;
 mod trying;
 mod unknown;
 mod watching;
+mod ways_of;
 mod zeroconf;
 
 use std::os::unix::net::UnixListener;
@@ -164,6 +168,9 @@ pub async fn run(startup: Startup) -> Result<(), AgentError> {
     let serving = serve(socket, Arc::new(agent.clone()), access, limits, stop.clone());
     agent.reloader.serve_metrics(&agent, agent.context.config.metrics).await;
     tokio::spawn(stop.clone().run_until_cancelled_owned(reload::at_hangups(hangup, agent.clone())));
+    if let Some(address) = agent.context.config.ui {
+        tokio::spawn(page::serve(address, agent.context.config.clone(), stop.clone()));
+    }
     // Whoever enters or leaves a cluster for long hangs as little as one who waits for it.
     let alive = async || drop(agent.session.read().await);
     tokio::join!(serving, notify.watch(stop, alive));

@@ -23,6 +23,7 @@ use super::presence::Presence;
 use super::routers::Routers;
 use super::signs::Watched;
 use super::tracer::Tracer;
+use super::ways_of::WaysOf;
 use super::zeroconf::Zeroconf;
 use super::{Context, drops, floating, nameless, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
@@ -239,6 +240,9 @@ impl Session {
         tasks.spawn(reconciler.clone().follow_silence(stop.clone()));
         tasks.spawn(reconciler.clone().follow_paths(stop.clone()));
         let health = Health::default();
+        let ways =
+            WaysOf { health: health.clone(), view: cluster.view(), vxlan_port: context.config.vxlan_port };
+        cluster.tell_ways(Arc::new(ways));
         let sources = Sources {
             cluster: cluster.clone(),
             kernel: context.kernel.clone(),

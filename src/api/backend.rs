@@ -14,9 +14,9 @@ use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, RecoverRequest, ReloadAnswer,
-    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
-    ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, RecoverRequest,
+    ReloadAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
+    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -33,6 +33,10 @@ pub trait Backend: Send + Sync + 'static {
     /// What happens on other nodes too. Answers also without a cluster, with what happens on this one.
     fn watch(&self, watch: Watch) -> impl Future<Output = Answer<Watched>> + Send;
 
+    /// A notice each time that something of what is answered here may have changed, and one at the beginning; of what comes in
+    /// bursts one for all. Not of what is only counted.
+    fn changes(&self) -> BoxStream<'static, ()>;
+
     /// How the agent is. Answers also without a cluster.
     fn status(&self) -> impl Future<Output = Answer<StatusAnswer>> + Send;
 
@@ -47,6 +51,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What stands in the way between two ends.
     fn trace(&self, query: TraceQuery) -> impl Future<Output = Answer<TraceAnswer>> + Send;
+
+    /// How the ways between nodes are, as each of them says of its own: this node first, then the others by index.
+    fn node_paths(&self) -> impl Future<Output = Answer<Vec<NodePathsAnswer>>> + Send;
 
     /// Frames of an endpoint or a network, as a file of libpcap's, part by part; the last is [`CapturePart::End`].
     fn capture(

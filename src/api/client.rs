@@ -21,10 +21,10 @@ use super::routes::{LOST, WHY};
 use super::types::{
     AttachAnswer, AttachRequest, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
-    ReloadAnswer, ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
-    ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
-    TraceAnswer, TraceQuery, VersionAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, ReclaimRequest,
+    RecoverRequest, ReloadAnswer, ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest,
+    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
+    TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -291,6 +291,11 @@ impl Client {
         self.get(&format!("/v1/nodes/{node}")).await
     }
 
+    /// How the ways between the nodes are, as each of them says.
+    pub async fn node_paths(&self) -> Result<Vec<NodePathsAnswer>> {
+        self.get("/v1/paths").await
+    }
+
     /// Shuts a node out; false when it was not there.
     pub async fn remove_node(&self, node: &NodeName) -> Result<bool> {
         self.delete(&format!("/v1/nodes/{node}")).await
@@ -451,6 +456,16 @@ impl Client {
         self.stream(&format!("/v1/events?follow={follow}&node={node}&since_ms={since_ms}")).await
     }
 
+    /// A line each time that something changed, and one at the beginning.
+    pub async fn changes(&self) -> Result<EventStream> {
+        self.stream("/v1/changes?follow=true").await
+    }
+
+    /// What is at a path, as it is.
+    pub async fn document(&self, path: &str) -> Result<Bytes> {
+        self.exchange(Method::GET, path, None).await
+    }
+
     async fn stream(&self, path: &str) -> Result<EventStream> {
         let response = self.send(Method::GET, path, None).await?;
         Ok(EventStream { client: self.clone(), body: response.into_body(), read: BytesMut::new() })
@@ -510,11 +525,15 @@ pub struct EventStream {
 impl EventStream {
     /// The next event; `None` when the agent has no more, or stops.
     pub async fn next(&mut self) -> Result<Option<Event>> {
+        let Some(line) = self.line().await? else { return Ok(None) };
+        serde_json::from_slice(&line).map(Some).map_err(|error| self.client.broken(error))
+    }
+
+    /// The same as it is written.
+    pub async fn line(&mut self) -> Result<Option<BytesMut>> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(end + 1);
-                let event = serde_json::from_slice(&line).map_err(|error| self.client.broken(error))?;
-                return Ok(Some(event));
+                return Ok(Some(self.read.split_to(end + 1)));
             }
             let Some(frame) = self.body.frame().await else { return Ok(None) };
             let frame = frame.map_err(|error| self.client.broken(error))?;

@@ -24,14 +24,16 @@ mod server;
 mod shared;
 mod table;
 pub mod types;
+mod visitors;
 
 pub use access::Access;
 pub use backend::{Answer, Backend};
 pub use error::{ApiError, ErrorBody, ErrorDetail, ErrorKind};
-pub use events::{Event, EventKind, EventLog, EventObject, Watch, Watched};
+pub use events::{Event, EventKind, EventLog, EventObject, EventReader, Watch, Watched};
 pub use listener::{BindError, Socket, passed_on};
 pub use scrape::serve_metrics;
 pub use server::{Limits, serve};
+pub use visitors::{Place, Visitors, listen};
 
 #[cfg(test)]
 pub(crate) mod tests;

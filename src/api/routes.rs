@@ -25,11 +25,12 @@ use super::events::{Event, EventKind, Watch};
 use super::openapi::{QueryDoc, QueryKind, Shape};
 use super::table::{Api, Table, delete, get, put};
 use super::types::{
-    AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, DesiredDocument, DoctorAnswer, DrainRequest,
-    EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest, NetworkAnswer,
-    NetworkRequest, NodeAnswer, PlanAnswer, ReclaimRequest, RecoverRequest, ReloadRequest, RemovedAnswer,
-    RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer,
-    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
+    AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ChangeAnswer, DesiredDocument, DoctorAnswer,
+    DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest,
+    NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
+    ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer,
+    TraceQuery, VersionAnswer,
 };
 use crate::capture::{FilterError, SNAPLEN};
 use crate::logs::AUDIT;
@@ -57,6 +58,12 @@ const FOLLOW: &[QueryDoc] = &[
         description: "Whose: `self` (the default), `all`, or a node's name.",
     },
 ];
+
+const CHANGES: &[QueryDoc] = &[QueryDoc {
+    name: "follow",
+    kind: QueryKind::Flag,
+    description: "Go on with one after each change, until the caller hangs up; without it there is the first alone.",
+}];
 
 const SERVICE_TYPE: &[QueryDoc] = &[QueryDoc {
     name: "type",
@@ -182,6 +189,11 @@ fn agent<B: Backend>(table: Table<B>) -> Table<B> {
             events,
         )
         .raw(
+            get("/v1/changes", "That something changed, one notice in a line").query(CHANGES),
+            Shape::lines::<ChangeAnswer>(),
+            |api, call| async move { Ok(changes(&api, call.flag("follow")?)) },
+        )
+        .raw(
             get("/v1/capture", "Frames of an endpoint or a network, as they come").secret().query(CAPTURE),
             Shape::of_media(PCAP),
             |api, call| async move { capture(&api, &call).await },
@@ -251,6 +263,11 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/nodes/{node}", "One node, by name or id"),
             Shape::one::<NodeAnswer>(),
             |api, call| async move { api.backend.node(call.param("node")?).await },
+        )
+        .without_body(
+            get("/v1/paths", "How the ways between the nodes are, as each of them says").costly(SECONDS, NOW),
+            Shape::many::<NodePathsAnswer>(),
+            |api, _| async move { api.backend.node_paths().await },
         )
         .with_body(
             put("/v1/nodes/{node}/labels", "Say something of a node"),
@@ -479,6 +496,19 @@ async fn events<B: Backend>(api: Arc<Api<B>>, call: Call) -> Answer<Response> {
         let next = || watched.try_recv().ok();
         Some((Ok(lines(event, since_ms, next)), (watched, stopping)))
     })))
+}
+
+/// Notices until the agent stops. Whoever is slow finds one where there were several.
+fn changes<B: Backend>(api: &Arc<Api<B>>, follow: bool) -> Response {
+    let notices = api.backend.changes().take(if follow { usize::MAX } else { 1 });
+    let notices = notices.take_until(api.stopping.clone().cancelled_owned());
+    let lines = notices.enumerate().map(|(i, ())| {
+        let number = u64::try_from(i).unwrap_or(u64::MAX).saturating_add(1);
+        let mut line = serde_json::to_vec(&ChangeAnswer { number }).unwrap_or_default();
+        line.push(b'\n');
+        Ok(Bytes::from(line))
+    });
+    streamed(lines)
 }
 
 /// One document in a line, as they come.

@@ -3,10 +3,9 @@
 //! Owns: how many may ask at once, and for how long. Whoever reaches the address may read: nothing of it is secret, and what it
 //! costs is bounded, since the page is made once a second at most.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -17,11 +16,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::backend::Backend;
-use crate::errno::InWords;
+use super::visitors::{Visitors, listen};
 use crate::metrics::CONTENT_TYPE as TEXT;
 
 /// So many connections are open at once, and so many of one address. Each is for one question.
@@ -29,61 +28,14 @@ const CONNECTIONS: usize = 32;
 const OF_ONE: usize = 8;
 /// How long one may last: a page of a thousand endpoints is half a megabyte.
 const LASTS: Duration = Duration::from_secs(10);
-/// How soon it is tried again to listen: the address may come later than the agent.
-const AGAIN: Duration = Duration::from_secs(10);
-
-/// Who is connected.
-#[derive(Default)]
-struct Open(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection; dropping it gives its place back.
-struct Place(Arc<Open>, IpAddr);
-
-impl Open {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Counters that are changed in one step.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let mut open = self.lock();
-        let room =
-            open.values().sum::<usize>() < CONNECTIONS && open.get(&from).copied().unwrap_or(0) < OF_ONE;
-        room.then(|| {
-            *open.entry(from).or_default() += 1;
-            Place(self.clone(), from)
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.0.lock();
-        if let Some(count) = open.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.1);
-            }
-        }
-    }
-}
 
 /// Answers `GET /metrics` and `GET /v1/metrics` at `address` until `stop`.
 pub async fn serve_metrics<B: Backend>(address: SocketAddr, backend: Arc<B>, stop: CancellationToken) {
     stop.run_until_cancelled(async {
-        let listener = listen(address).await;
-        let open = Arc::new(Open::default());
+        let listener = listen(address, "metrics", "metrics").await;
+        let visitors = Visitors::new(CONNECTIONS, OF_ONE);
         loop {
-            let (stream, from) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::debug!(%error, "could not accept a connection for metrics");
-                    // Out of file descriptors, most likely.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
-            let Some(place) = open.take(from.ip().to_canonical()) else { continue };
+            let (stream, place) = visitors.next(&listener).await;
             let (backend, stop) = (backend.clone(), stop.clone());
             tokio::spawn(async move {
                 let _place = place;
@@ -94,29 +46,6 @@ pub async fn serve_metrics<B: Backend>(address: SocketAddr, backend: Arc<B>, sto
         }
     })
     .await;
-}
-
-async fn listen(address: SocketAddr) -> TcpListener {
-    let mut told = false;
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => {
-                tracing::info!(%address, "metrics can be read");
-                return listener;
-            }
-            Err(error) if !told => {
-                told = true;
-                let error = InWords(&error);
-                tracing::warn!(
-                    %address, %error,
-                    "metrics cannot be read at this address: set `metrics` to one that this node has and nothing else uses; \
-                     it is tried again"
-                );
-            }
-            Err(_) => {}
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
 }
 
 async fn answer<B: Backend>(stream: TcpStream, backend: Arc<B>) -> Result<(), hyper::Error> {
@@ -147,26 +76,5 @@ async fn respond<B: Backend>(request: &Request<Incoming>, backend: &B) -> Respon
     match backend.metrics().await {
         Ok(page) => plain(StatusCode::OK, page.as_ref().clone()),
         Err(error) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_cannot_take_the_places_of_others_and_all_together_are_few() {
-        let open = Arc::new(Open::default());
-        let address = |n: u8| IpAddr::from([192, 0, 2, n]);
-        let mut places: Vec<_> = (0..OF_ONE).map(|_| open.take(address(1)).expect("has room")).collect();
-        assert!(open.take(address(1)).is_none());
-        places.pop();
-        places.push(open.take(address(1)).expect("a place was given back"));
-        for n in 2..=4 {
-            places.extend((0..OF_ONE).map(|_| open.take(address(n)).expect("has room")));
-        }
-        assert!(places.len() == CONNECTIONS && open.take(address(9)).is_none());
-        drop(places);
-        assert!(open.lock().is_empty());
     }
 }

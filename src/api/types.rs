@@ -25,7 +25,9 @@ pub use self::capture::{CapturePart, CaptureQuery};
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
 pub use self::endpoint::{AttachAnswer, AttachRequest, EndpointAnswer};
 pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};
-pub use self::paths::{PathState, PathsAnswer, ProblemAnswer};
+pub use self::paths::{
+    ChangeAnswer, NodePathsAnswer, PathAnswer, PathState, PathsAnswer, ProblemAnswer, WayWord,
+};
 pub use self::service_address::{
     DrainRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceEndpointAnswer,
 };
@@ -151,6 +153,10 @@ pub struct StatusAnswer {
     /// reason.
     #[serde(default)]
     pub mdns: BTreeMap<NetworkName, BTreeMap<String, u64>>,
+    /// Where the agent shows its page, IP:PORT; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub page: Option<SocketAddr>,
     /// How old what the kernel counted is, in milliseconds: where it hangs, status shows what it said last.
     #[serde(default)]
     pub age_ms: u64,

@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 51] = [
+const EXAMPLES: [(&str, &[&str]); 53] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -25,6 +25,7 @@ const EXAMPLES: [(&str, &[&str]); 51] = [
     ("manager recover", &["lanmesh manager recover"]),
     ("manager rotate-keys", &["lanmesh manager rotate-keys"]),
     ("node ls", &["lanmesh node ls", "lanmesh node ls --filter label=storage=ssd"]),
+    ("node paths", &["lanmesh node paths", "lanmesh node paths n2"]),
     ("node inspect", &["lanmesh node inspect n2"]),
     (
         "node set",
@@ -130,6 +131,7 @@ const EXAMPLES: [(&str, &[&str]); 51] = [
     ("cleanup", &["lanmesh cleanup --dry-run", "lanmesh cleanup"]),
     ("status", &["lanmesh status", "lanmesh status --verbose"]),
     ("metrics", &["lanmesh metrics"]),
+    ("ui", &["lanmesh ui", "lanmesh ui --listen 127.0.0.1:9643 --no-open"]),
     ("events", &["lanmesh events --follow", "lanmesh events --kind alarm --since 1h"]),
     ("version", &["lanmesh version"]),
     ("help", &["lanmesh help network create"]),

@@ -47,6 +47,7 @@ mod status;
 mod tests;
 mod token;
 mod trace;
+mod ui;
 mod version;
 mod wanted;
 mod whois;
@@ -162,6 +163,8 @@ enum Command {
     Metrics,
     /// Show what happened
     Events(events::Args),
+    /// Show what goes on in a browser: nodes, networks, ways, groups, services, events
+    Ui(ui::Args),
     /// Show the versions of this command and of the agent
     Version,
     /// Be a WireGuard device: the agent runs this where the kernel has no WireGuard
@@ -250,6 +253,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<(), CliError> {
         Command::Status(args) => status::run(context, &args).await,
         Command::Metrics => metrics::run(context).await,
         Command::Events(args) => events::run(context, &args).await,
+        Command::Ui(args) => ui::run(context, &args).await,
         Command::Version => version::run(context).await,
         // Ran before the runtime was made.
         Command::Agent(_) | Command::Run(_) | Command::Cleanup(_) | Command::WireguardUserspace(_) => Ok(()),

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use super::{CliError, Context, output};
 use crate::api::types::{LabelsRequest, NodeAnswer};
+use crate::clock::now_ms;
 use crate::model::NodeName;
 
 #[derive(Debug, clap::Subcommand)]
@@ -19,6 +20,11 @@ pub(super) enum Command {
     Inspect {
         /// Its name or id
         node: NodeName,
+    },
+    /// Show how the ways between the nodes are, as each node says of its own
+    Paths {
+        /// Only those from this node
+        node: Option<NodeName>,
     },
     /// Say something of a node, for orchestrators to go by
     Set {
@@ -77,6 +83,39 @@ impl FromStr for LabelArg {
     }
 }
 
+async fn paths(context: &Context, from: Option<&NodeName>) -> Result<(), CliError> {
+    let mut nodes = context.client.node_paths().await?;
+    nodes.retain(|node| from.is_none_or(|from| node.node == *from));
+    if context.json {
+        return output::json(&nodes);
+    }
+    let now = now_ms();
+    let ago = |ms: u64| format!("{} s ago", now.saturating_sub(ms) / 1000);
+    let rows = nodes.iter().flat_map(|node| {
+        node.paths.iter().map(move |path| {
+            [
+                node.node.to_string(),
+                path.to.to_string(),
+                path.network.to_string(),
+                output::word(&path.state),
+                if path.encrypted { "wireguard".to_owned() } else { "plain".to_owned() },
+                path.carries
+                    .map_or_else(|| path.mtu.to_string(), |carries| format!("{carries}/{}", path.mtu)),
+                output::list(path.heard_ms.map(ago)),
+                format!("{}/{}", path.lost, path.sent),
+            ]
+        })
+    });
+    let table = output::table(["FROM", "TO", "NETWORK", "STATE", "BY", "BYTES", "HEARD", "LOST"], rows);
+    let mut lines: Vec<String> = Vec::new();
+    for node in &nodes {
+        lines.extend(node.untold.iter().map(|why| format!("{} does not say: {why}\n", node.node)));
+        let problems = node.paths.iter().filter_map(|path| path.problem.as_ref());
+        lines.extend(problems.map(|problem| format!("{}: {}: {}\n", node.node, problem.what, problem.hint)));
+    }
+    output::print(&format!("{table}{}", lines.concat()))
+}
+
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
     match command {
         Command::Ls { filter } => {
@@ -105,6 +144,7 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
                 rows,
             ))
         }
+        Command::Paths { node } => paths(context, node.as_ref()).await,
         Command::Inspect { node } => output::json(&context.client.node(node).await?),
         Command::Set { node, labels } => {
             let labels = labels.iter().cloned().map(|LabelArg(name, value)| (name, value)).collect();

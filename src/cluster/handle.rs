@@ -31,6 +31,7 @@ use super::store::{self, Enrolment, Remembered};
 use super::streams::{self, Counters, Streams};
 use super::told::Teller;
 use super::trust::Trusted;
+use super::ways::WaysTeller;
 use super::{
     ClusterConfig, ClusterError, ClusterEvent, InitConfig, Initial, JoinConfig, ProbeKey, Refusal, Stats,
 };
@@ -246,6 +247,7 @@ impl Cluster {
             captures: Desk::of_captures(),
             looks: Looks::default(),
             teller: Teller::default(),
+            ways: WaysTeller::default(),
             changing: tokio::sync::Mutex::default(),
             left: Arc::default(),
             clock: now_ms,

@@ -10,6 +10,7 @@
 //!
 //! [`ClusterView`]: crate::model::ClusterView
 
+mod asking_ways;
 mod authority;
 mod captures;
 mod changes;
@@ -60,6 +61,7 @@ mod told;
 mod trust;
 mod v2;
 mod version;
+mod ways;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, parse_address};
@@ -76,3 +78,4 @@ pub use store::{adopt, settle_here};
 pub use timing::Timing;
 pub use told::{Tell, Told, ToldEvent, Untold};
 pub use version::{Apart, Protocols};
+pub use ways::{TellWays, ToldWay, WayState};

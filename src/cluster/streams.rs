@@ -34,6 +34,7 @@ use super::slots::{Guest, Slots};
 use super::told::Teller;
 use super::trust::Trusted;
 use super::version::Protocols;
+use super::ways::WaysTeller;
 use super::wire::{
     self, JoinRequest, MAX_FRAME, MAX_JOIN_FRAME, Part, Question, Reply, Request, STEP_TIMEOUT, Welcome,
 };
@@ -98,6 +99,8 @@ pub(super) struct Streams {
     pub looks: Looks,
     /// What tells others what happened here.
     pub teller: Teller,
+    /// What tells others how the ways from here are.
+    pub ways: WaysTeller,
     /// Who changes something for the whole cluster: one after another.
     pub changing: tokio::sync::Mutex<()>,
     /// A node left: as the manager, this node makes a key that it does not have.
@@ -252,7 +255,8 @@ impl Streams {
 
     async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
         let known = self.joined.answer(question).or_else(|| self.looks.answer(question));
-        match known.or_else(|| self.teller.answer(question)) {
+        let known = known.or_else(|| self.teller.answer(question));
+        match known.or_else(|| self.ways.answer(question)) {
             Some(answer) => Some(answer),
             None => match self.answer_of_loans(peer, question).await {
                 Some(answer) => Some(answer),

@@ -87,6 +87,12 @@ pub struct Config {
     pub dns_rate: u32,
     /// Where metrics can be read by whoever reaches it; at the socket they can be read anyway.
     pub metrics: Option<SocketAddr>,
+    /// Where the page can be looked at by whoever reaches it.
+    pub ui: Option<SocketAddr>,
+    /// What lets one change something by the page; without it nobody may.
+    pub ui_token_file: Option<PathBuf>,
+    /// Names by which the page is reached, beside addresses and `localhost`.
+    pub ui_names: Vec<String>,
     /// The resolver configuration that says where names from outside are asked for.
     pub resolv_conf: PathBuf,
     /// Which versions of the cluster's protocol are spoken: others than this release's to try out two side by side.
@@ -141,6 +147,9 @@ impl Default for Config {
             dns_ttl: Duration::from_secs(5),
             dns_rate: 20_000,
             metrics: None,
+            ui: None,
+            ui_token_file: None,
+            ui_names: Vec::new(),
             resolv_conf: PathBuf::from("/etc/resolv.conf"),
             protocols: Protocols::SPOKEN,
             unknown_kind: None,
@@ -211,6 +220,9 @@ struct Written {
     dns_ttl_s: Option<Spanned<i64>>,
     dns_rate: Option<Spanned<i64>>,
     metrics: Option<Spanned<String>>,
+    ui: Option<Spanned<String>>,
+    ui_token_file: Option<Spanned<PathBuf>>,
+    ui_names: Option<Spanned<Vec<String>>>,
     resolv_conf: Option<Spanned<PathBuf>>,
 }
 
@@ -295,6 +307,22 @@ impl Source<'_> {
         let (at, text) = (written.span().start, written.into_inner());
         let bad = || self.error(at, Some(key), format!("{text:?} is not IP:PORT, such as 127.0.0.1:9642"));
         text.parse().ok().filter(|address: &SocketAddr| address.port() != 0).ok_or_else(bad)
+    }
+
+    /// Names of hosts, without a port.
+    fn hosts(&self, key: &str, written: Spanned<Vec<String>>) -> Result<Vec<String>, ConfigError> {
+        let (at, names) = (written.span().start, written.into_inner());
+        let sound = |name: &String| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+            !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
+        };
+        match names.iter().find(|name| !sound(name)) {
+            Some(name) => {
+                let message = format!("{name:?} is no name of a host, such as mesh.example.org");
+                Err(self.error(at, Some(key), message))
+            }
+            None => Ok(names),
+        }
     }
 
     fn group(&self, written: Spanned<WrittenGroup>) -> Result<u32, ConfigError> {
@@ -438,11 +466,24 @@ impl Config {
                 .map_or(default.dns_ttl, Duration::from_secs),
             dns_rate: source.number("dns_rate", written.dns_rate, DNS_RATES)?.unwrap_or(default.dns_rate),
             metrics: written.metrics.map(|metrics| source.address("metrics", metrics)).transpose()?,
+            ui: written.ui.map(|ui| source.address("ui", ui)).transpose()?,
+            ui_token_file: source.path("ui_token_file", written.ui_token_file)?,
+            ui_names: written
+                .ui_names
+                .map(|names| source.hosts("ui_names", names))
+                .transpose()?
+                .unwrap_or_default(),
             resolv_conf: source.path("resolv_conf", written.resolv_conf)?.unwrap_or(default.resolv_conf),
             protocols: default.protocols,
             unknown_kind: None,
             without: default.without,
         };
+        if config.ui.is_some() && config.read == ReadAccess::Group && config.ui_token_file.is_none() {
+            let at = source.line_of("ui").unwrap_or_default();
+            let message =
+                "where only the group may read, the page needs ui_token_file: it is for who has the token";
+            return Err(source.error(at, Some("ui"), message));
+        }
         let ports = udp_ports(&config);
         for (i, (key, one)) in ports.iter().enumerate() {
             let met =
@@ -462,122 +503,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::from_toml(Path::new("agent.toml"), text)
-    }
-
-    #[test]
-    fn a_file_that_says_nothing_gives_the_defaults() {
-        assert_eq!(parse("# nothing\n").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn every_key_is_taken_as_it_is_written() {
-        let config = parse(
-            r#"
-            data_dir = "/d"
-            run_dir = "/r"
-            port = 1
-            vxlan_port = 8472
-            detect_ms = 500
-            grace_s = 0
-            rotate_s = 3600
-            wireguard_port = 65532
-            follow_address = false
-            write_group = "root"
-            read = "group"
-            max_body = 4096
-            log = "warn,lanmesh=debug"
-            log_format = "json"
-            dns_ttl_s = 0
-            dns_rate = 100
-            metrics = "[::1]:9642"
-            resolv_conf = "/c"
-            "#,
-        )
-        .unwrap();
-        let expected = Config {
-            data_dir: "/d".into(),
-            run_dir: "/r".into(),
-            socket: "/r/lanmesh.sock".into(),
-            port: 1,
-            vxlan_port: 8472,
-            detect: Duration::from_millis(500),
-            grace: Duration::ZERO,
-            rotate: Duration::from_secs(3600),
-            wireguard_port: 65532,
-            follow_address: false,
-            write_group: Some(0),
-            read: ReadAccess::Group,
-            max_body: 4096,
-            log: "warn,lanmesh=debug".to_owned(),
-            log_format: LogFormat::Json,
-            dns_ttl: Duration::ZERO,
-            dns_rate: 100,
-            metrics: "[::1]:9642".parse().ok(),
-            resolv_conf: "/c".into(),
-            protocols: Protocols::SPOKEN,
-            unknown_kind: None,
-            without: Vec::new(),
-        };
-        assert_eq!(config, expected);
-        assert_eq!(parse("write_group = 50").unwrap().write_group, Some(50));
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_by_its_line_and_key() {
-        for (text, parts) in [
-            ("port 7979", &["agent.toml:1: "][..]),
-            ("\nprot = 1", &[":2: prot: ", "unknown field", "`port`", "`log_format`"]),
-            ("\n\nport = 0", &[":3: port: 0 is not 1 to 65535"]),
-            ("port = 70000", &[":1: port: "]),
-            ("port = \"7979\"", &[":1: port: ", "expected i64"]),
-            ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
-            ("follow_address = 1", &[":1: follow_address: ", "expected a boolean"]),
-            ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
-            ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),
-            ("data_dir = \"here\"", &[":1: data_dir: here is not an absolute path"]),
-            ("dns_ttl_s = 86401", &[":1: dns_ttl_s: 86401 is not 0 to 86400"]),
-            ("dns_rate = 99", &[":1: dns_rate: 99 is not 100 to 1000000"]),
-            ("resolv_conf = \"resolv.conf\"", &[":1: resolv_conf: "]),
-            ("metrics = \":9642\"", &[":1: metrics: \":9642\" is not IP:PORT"]),
-            ("metrics = \"127.0.0.1:0\"", &[":1: metrics: "]),
-            ("read = \"all\"", &[":1: read: ", "`anyone`", "`group`"]),
-            ("write_group = \"no-such-group\"", &[":1: write_group: ", "groupadd"]),
-            ("write_group = -1", &[":1: write_group: "]),
-            ("log = \"lanmesh=loud\"", &[":1: log: "]),
-            ("log = \"verbose\"", &[":1: log: \"verbose\" is no level", "debug"]),
-            ("log = \"info,verbos\"", &[":1: log: \"verbos\""]),
-            ("log = \"\"", &[":1: log: \"\" is no level"]),
-            ("\nvxlan_port = 7979", &[":2: vxlan_port: 7979 is taken by port"]),
-            ("port = 51842", &[":1: wireguard_port: 51840 to 51843 is taken by port"]),
-            ("port = 9\nvxlan_port = 9", &[":2: vxlan_port: 9 is taken by port"]),
-            ("port = 1\nport = 2", &[":2: "]),
-        ] {
-            let error = parse(text).expect_err(text).to_string();
-            for part in parts {
-                assert!(error.contains(part), "{text:?}: {error}");
-            }
-            assert!(!error.contains('\n'), "one line: {error}");
-        }
-    }
-
-    #[test]
-    fn a_flag_goes_before_the_file_and_a_run_directory_takes_the_socket_with_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("agent.toml");
-        std::fs::write(&file, "data_dir = \"/d\"\nsocket = \"/s\"\nport = 7000\n").unwrap();
-        let flags = Flags { config: Some(file), run_dir: Some("run".into()), ..Flags::default() };
-        let config = Config::load(&flags).unwrap();
-        let run_dir = std::env::current_dir().unwrap().join("run");
-        assert_eq!(config.socket, run_dir.join("lanmesh.sock"));
-        assert_eq!((config.run_dir, config.data_dir, config.port), (run_dir, "/d".into(), 7000));
-        let flags = Flags { socket: Some("/x/s".into()), ..flags };
-        assert_eq!(Config::load(&flags).unwrap().socket, PathBuf::from("/x/s"));
-        let missing = Flags { config: Some(dir.path().join("absent")), ..Flags::default() };
-        assert!(Config::load(&missing).unwrap_err().to_string().contains("--config"));
-    }
-}
+mod tests;

@@ -37,6 +37,9 @@ impl Config {
             dns_ttl,
             dns_rate,
             metrics,
+            ui,
+            ui_token_file,
+            ui_names,
             resolv_conf,
             // Of the command line alone.
             protocols: _,
@@ -76,6 +79,9 @@ impl Config {
         waits("max_body", self.max_body != *max_body);
         waits("log_format", self.log_format != *log_format);
         waits("dns_rate", self.dns_rate != *dns_rate);
+        waits("ui", self.ui != *ui);
+        waits("ui_token_file", self.ui_token_file != *ui_token_file);
+        waits("ui_names", self.ui_names != *ui_names);
         (now, reload)
     }
 }
@@ -87,7 +93,7 @@ mod tests {
     use super::*;
 
     /// Each key of the file that is shipped, with another value than the default.
-    const OTHER: [(&str, &str); 19] = [
+    const OTHER: [(&str, &str); 22] = [
         ("data_dir", "\"/x\""),
         ("run_dir", "\"/x\""),
         ("socket", "\"/x/s\""),
@@ -106,6 +112,9 @@ mod tests {
         ("dns_ttl_s", "6"),
         ("dns_rate", "101"),
         ("metrics", "\"127.0.0.1:9642\""),
+        ("ui", "\"127.0.0.1:9643\""),
+        ("ui_token_file", "\"/x\""),
+        ("ui_names", "[\"x\"]"),
         ("resolv_conf", "\"/x\""),
     ];
 

@@ -15,4 +15,4 @@ mod ways;
 pub use frame::{Frame, Kind, SHORTEST};
 pub use say::{Problem, Standing, clocks, problems, standing};
 pub use trial::Trial;
-pub use ways::{Ask, Change, Goal, Verdict, Way, WayKey, Ways};
+pub use ways::{Ask, Change, Goal, Measured, Verdict, Way, WayKey, Ways};

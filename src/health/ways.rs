@@ -4,7 +4,7 @@
 //! with one as large as the network's packets; what is not answered is asked again a second later. Four rounds
 //! in a row, and some seconds, make a verdict; two good ones take it back. So one lost probe changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ const SIZES: u16 = 6;
 const PRECISION: u16 = 8;
 /// How long what was found out counts of a way that takes less than it should.
 const SIZE_AGE: Duration = Duration::from_secs(60);
+/// Of so many rounds it is remembered what was lost.
+const REMEMBERED: usize = 32;
 /// From where on a clock is off, and below which it is right again, in milliseconds.
 const CLOCK_OFF_MS: u64 = 5000;
 const CLOCK_RIGHT_MS: u64 = 3000;
@@ -126,6 +128,17 @@ pub struct Way {
     pub clock_off_ms: Option<i64>,
 }
 
+/// What was measured of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// When something of the other node's last came, a probe or an answer.
+    pub heard: Option<Duration>,
+    /// How many probes were sent in the last rounds that are over, the short ones and those of full size.
+    pub sent: u32,
+    /// How many of them were not answered.
+    pub lost: u32,
+}
+
 #[derive(Debug)]
 struct Asked {
     number: u64,
@@ -177,6 +190,10 @@ struct State {
     /// The newest probe of the other node's, by run and number, and when it came.
     heard: Option<((u64, u64), Duration)>,
     search: Option<Search>,
+    /// When one of this node's probes was last answered.
+    answered: Option<Duration>,
+    /// Of the last rounds: how many probes were sent and how many were lost, but for those that look for a size.
+    lost: VecDeque<(u32, u32)>,
 }
 
 /// All ways of this node.
@@ -237,6 +254,11 @@ impl Ways {
         self.states.iter().map(|(key, state)| (*key, state.way))
     }
 
+    /// All ways, with what was measured of each.
+    pub fn measured(&self) -> impl Iterator<Item = (WayKey, Way, Measured)> {
+        self.states.iter().map(|(key, state)| (*key, state.way, state.measured()))
+    }
+
     /// Whether there is something for [`Ways::take_changes`].
     pub fn has_changes(&self) -> bool {
         !self.changes.is_empty()
@@ -286,6 +308,7 @@ impl Ways {
         let Some(round) = &mut state.round else { return };
         let Some(asked) = round.asked.iter_mut().find(|asked| asked.number == number) else { return };
         asked.answered = true;
+        state.answered = Some(now);
         if round.asked.iter().all(|asked| asked.answered) {
             self.changes.extend(state.judge(key, period, now));
         }
@@ -321,7 +344,26 @@ impl State {
             good: 0,
             heard: None,
             search: None,
+            answered: None,
+            lost: VecDeque::new(),
         }
+    }
+
+    fn measured(&self) -> Measured {
+        let heard = self.heard.map(|(_, at)| at).max(self.answered);
+        let sum = |of: fn(&(u32, u32)) -> u32| self.lost.iter().map(of).sum();
+        Measured { heard, sent: sum(|(sent, _)| *sent), lost: sum(|(_, lost)| *lost) }
+    }
+
+    /// Remembers what was lost in a round.
+    fn remember(&mut self, round: &Round) {
+        let (mut sent, mut lost) = (0, 0);
+        for asked in round.asked.iter().filter(|asked| asked.size == SHORTEST || asked.size == round.whole) {
+            sent += 1;
+            lost += u32::from(!asked.answered);
+        }
+        self.lost.truncate(REMEMBERED - 1);
+        self.lost.push_front((sent, lost));
     }
 
     /// Whether the next round decides something.
@@ -359,6 +401,7 @@ impl State {
     /// What follows from the round, which is over.
     fn judge(&mut self, key: WayKey, period: Duration, now: Duration) -> Option<Change> {
         let round = self.round.take()?;
+        self.remember(&round);
         let passed = |size: u16| round.asked.iter().any(|asked| asked.size == size && asked.answered);
         let some = round.asked.iter().any(|asked| asked.answered);
         let was = self.way.verdict;

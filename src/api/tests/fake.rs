@@ -143,6 +143,7 @@ impl Backend for Fake {
             problems: vec![ProblemAnswer { what: "a".into(), hint: "b".into(), since_ms: Some(6) }],
             counters: BTreeMap::from([("datagrams_refused".to_owned(), 3)]),
             mdns: BTreeMap::from([("net".parse().unwrap(), BTreeMap::from([("received".to_owned(), 4)]))]),
+            page: "127.0.0.1:9643".parse().ok(),
             age_ms: 5,
         })
     }
@@ -180,6 +181,37 @@ impl Backend for Fake {
             }],
             problem: Some(TraceProblem { what: "a".into(), hint: "b".into() }),
         })
+    }
+
+    fn changes(&self) -> futures_util::stream::BoxStream<'static, ()> {
+        use futures_util::StreamExt;
+        let reader = self.events.read(Some(self.events.newest()));
+        let first = futures_util::stream::once(async {});
+        let next = futures_util::stream::unfold(reader, |mut reader| async move {
+            reader.next().await.map(|_| ((), reader))
+        });
+        first.chain(next).boxed()
+    }
+
+    async fn node_paths(&self) -> Answer<Vec<NodePathsAnswer>> {
+        let path = PathAnswer {
+            to: "n2".parse().unwrap(),
+            network: "net".parse().unwrap(),
+            state: WayWord::Small,
+            encrypted: true,
+            mtu: 1450,
+            carries: Some(1400),
+            since_ms: 5,
+            heard_ms: Some(6),
+            sent: 64,
+            lost: 3,
+            problem: Some(ProblemAnswer { what: "a".into(), hint: "b".into(), since_ms: Some(5) }),
+        };
+        let untold = Some("it takes too long".into());
+        Ok(vec![
+            NodePathsAnswer { node: "n1".parse().unwrap(), untold: None, paths: vec![path] },
+            NodePathsAnswer { node: "n2".parse().unwrap(), untold, paths: vec![] },
+        ])
     }
 
     async fn capture(

@@ -63,6 +63,11 @@ impl Served {
         Self::with(Fake::new(), us_only(), Limits::default())
     }
 
+    /// Has something happen.
+    pub(crate) fn publish(&self, message: &str) {
+        self.log.publish(super::EventKind::Problem, super::EventObject::default(), message);
+    }
+
     fn with(fake: Fake, access: Access, limits: Limits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");

@@ -100,10 +100,12 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/version", "/v1/version", ""),
     ("get", "/v1/openapi.json", "/v1/openapi.json", ""),
     ("get", "/v1/status", "/v1/status", ""),
+    ("get", "/v1/changes", "/v1/changes", ""),
     ("get", "/v1/metrics", "/v1/metrics", ""),
     ("get", "/v1/doctor", "/v1/doctor", ""),
     ("get", "/v1/plan", "/v1/plan", ""),
     ("get", "/v1/nodes", "/v1/nodes", ""),
+    ("get", "/v1/paths", "/v1/paths", ""),
     ("get", "/v1/nodes/{node}", "/v1/nodes/n1", ""),
     ("put", "/v1/nodes/{node}/labels", "/v1/nodes/n1/labels", r#"{"labels":{"storage":"ssd","old":null}}"#),
     ("get", "/v1/facts", "/v1/facts", ""),
@@ -186,6 +188,18 @@ async fn every_documented_call_is_answered_as_documented() {
         let documented = &document["paths"][template][method];
         let content = &documented["responses"]["200"]["content"];
         let upper = method.to_ascii_uppercase();
+        if let Some(line) = content.get("application/x-ndjson")
+            && *template == "/v1/changes"
+        {
+            let mut changes = served.client.changes().await.unwrap();
+            let first = changes.line().await.unwrap().expect("there is one at the beginning");
+            validate(&document, &line["schema"], &serde_json::from_slice(&first).unwrap(), template).unwrap();
+            served.publish("something happened");
+            assert_eq!(changes.line().await.unwrap().unwrap(), "{\"number\":2}\n");
+            // Whoever does not follow gets the first alone.
+            assert_eq!(served.raw("GET", path, "", "").await.status, 200);
+            continue;
+        }
         if let Some(line) = content.get("application/x-ndjson") {
             let mut events = served.client.events(None, false).await.unwrap();
             let event = events.next().await.unwrap().expect("creating a network is an event");

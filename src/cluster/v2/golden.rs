@@ -305,6 +305,25 @@ fn what_is_told_of_events_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn what_is_told_of_ways_has_the_bytes_it_always_had() {
+    let way = WayTold {
+        peer: [1; 16],
+        network: *NET.as_bytes(),
+        verdict: 2,
+        encrypted: true,
+        size: 1450,
+        carries: 1400,
+        since_ms: 300,
+        heard_ms: Some(7),
+        sent: 64,
+        lost: 3,
+        what: "w".into(),
+        hint: "h".into(),
+    };
+    assert_snapshot!(lines(&[("told", hex(&WaysTold { ways: vec![way] }))]));
+}
+
+#[test]
 fn each_question_about_a_path_has_the_bytes_it_always_had() {
     let errand = TraceErrand {
         network: *NET.as_bytes(),

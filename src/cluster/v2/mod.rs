@@ -20,6 +20,7 @@ mod record;
 mod seen;
 mod told;
 mod trace;
+mod ways;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -38,6 +39,7 @@ pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, 
 pub(super) use seen::{Seen, SeenKey};
 pub(super) use told::{Event, EventsTold, EventsWish};
 pub(super) use trace::{TraceErrand, Traced, TracedHop};
+pub(super) use ways::{WayTold, WaysTold};
 
 /// A type of the wire that stands for a present one.
 pub(super) trait Stands<T>: Serialize + DeserializeOwned {

@@ -192,6 +192,26 @@ fn what_is_lost_now_and_then_is_no_fault_and_no_verdict_flaps() {
 }
 
 #[test]
+fn what_is_lost_and_when_something_was_heard_is_measured() {
+    let mut pair = Pair::new();
+    pair.pass(secs(600), Between { lost: 20, ..WELL });
+    let measured = |pair: &Pair| pair.ways[0].measured().next().expect("there is one").2;
+    let some = measured(&pair);
+    assert!(some.sent >= 60, "{some:?}");
+    // A fifth each way is a third of the questions that are not answered.
+    assert!((some.sent / 6..some.sent / 2).contains(&some.lost), "{some:?}");
+    pair.pass(secs(600), WELL);
+    let none = measured(&pair);
+    assert!(none.sent >= 60 && none.lost == 0, "{none:?}");
+    let heard = none.heard.expect("something was");
+    assert!(heard + secs(11) >= pair.now, "{heard:?} {:?}", pair.now);
+    pair.pass(secs(60), Between { there: 0, back: 0, lost: 0 });
+    let gone = measured(&pair);
+    assert!(gone.heard.is_some_and(|at| at + secs(60) <= pair.now), "{gone:?}");
+    assert!(gone.lost > 20, "{gone:?}");
+}
+
+#[test]
 fn a_way_that_never_was_well_is_known_too_and_one_that_is_new_is_tried_at_once() {
     let mut pair = Pair::new();
     let found = pair.until(Between { there: 0, back: 0, ..WELL }, [Verdict::Silent; 2]);
