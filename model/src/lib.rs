@@ -20,6 +20,7 @@ mod network;
 mod node;
 mod option_value;
 mod options;
+mod outward;
 mod publish;
 mod service;
 mod setting;
@@ -51,6 +52,7 @@ pub use options::{
     BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MTU_MAX, MTU_MIN, MulticastMode, NetworkOption,
     NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
 };
+pub use outward::{OutwardPorts, OutwardPortsError};
 pub use publish::{PUBLICATIONS_MAX, Publication, PublicationError, PublishMode, Transport};
 pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
 pub use setting::{

@@ -198,6 +198,7 @@ pub fn endpoint(
         also_macs: also.macs.into_iter().collect(),
         floating: floating(view, network, at, &endpoint.name),
         multicast_router: also.routes,
+        default_route: false,
         owner: None,
     })
 }
@@ -300,6 +301,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         also_addresses: record.also.addresses.iter().copied().collect(),
         also_macs: record.also.macs.iter().copied().collect(),
         multicast_router: record.also.routes,
+        default_route: record.outward.is_some(),
         owner: record.owner.clone(),
     }
 }

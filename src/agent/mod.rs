@@ -31,6 +31,7 @@ mod news;
 mod notify;
 mod others;
 mod out;
+mod outward;
 mod past;
 mod place;
 mod presence;

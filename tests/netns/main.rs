@@ -50,6 +50,7 @@ mod names_cut;
 mod names_hostile;
 mod names_settings;
 mod offered;
+mod outward;
 mod paths;
 mod patience;
 mod permissions;

@@ -73,6 +73,11 @@ pub struct AttachRequest {
     /// on what was sent elsewhere, and is told which groups are joined on the other nodes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multicast_router: bool,
+    /// It gets a default route by the network's gateway, and reaches what its node reaches: with an address of the node, IPv4
+    /// and IPv6. Refused where its namespace has such a route already. With `offer` whoever takes the interface makes the
+    /// route. Not for the node itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
     /// Who attached it, in words of its own by which it finds it again. Known to this node alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -173,6 +178,9 @@ pub struct EndpointAnswer {
     /// It routes multicast.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multicast_router: bool,
+    /// It reaches what is outside by way of its node. Known of this node's own endpoints.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
     /// Who attached it, as whoever did said. Known of this node's own endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
