@@ -6,6 +6,7 @@
 mod advertised;
 mod claims;
 mod endpoint;
+mod extras;
 mod floating;
 mod group;
 mod id;
@@ -36,6 +37,7 @@ pub mod zeroconf;
 pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
+pub use extras::Extras;
 pub use floating::{Also, Floating, FloatingKey, Floatings};
 pub use group::{Group, GroupAddr, GroupError, GroupMember, GroupTraffic, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};

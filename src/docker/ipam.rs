@@ -194,7 +194,7 @@ impl Driver {
             }
             Asker::Unknown => {
                 let name = EndpointName::of_text(&format!("ep-{:08x}", seed()));
-                (Identity { name, service: None, aliases: Vec::new(), advertise: Vec::new() }, false)
+                (Identity::named(name), false)
             }
         };
         // What is no task has its address in Docker's list only if that was asked for. Else a token is known by its range.
@@ -269,7 +269,8 @@ impl Driver {
             // are started elsewhere, the old one loses it.
             take: slot.is_some(),
             ..AttachRequest::default()
-        };
+        }
+        .with(identity.extras.clone());
         self.agent.attach(network, &identity.name, &request).await.map_err(|error| error.to_string())
     }
 

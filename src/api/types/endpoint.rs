@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{EndpointState, ServiceRequest};
-use crate::model::{EndpointName, Mac, NetworkName, NodeName, Publication, ServiceName};
+use crate::model::{EndpointName, Extras, Mac, NetworkName, NodeName, Publication, ServiceName};
 
 /// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host` and `offer` says to what; `offer`
 /// together with `netns` says where what was offered has been taken.
@@ -81,6 +81,14 @@ pub struct AttachRequest {
     /// Who attached it, in words of its own by which it finds it again. Known to this node alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+}
+
+impl AttachRequest {
+    /// The same with what it may do besides.
+    pub fn with(self, extras: Extras) -> Self {
+        let Extras { also_addresses, also_macs, multicast_router, default_route } = extras;
+        Self { also_addresses, also_macs, multicast_router, default_route, ..self }
+    }
 }
 
 /// What attaching gave.
