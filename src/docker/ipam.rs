@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
+use lanmesh_docker::book::AttachedEntry;
 use lanmesh_docker::container::{Asker, Identity, Slot, by_token, only_one};
 use lanmesh_docker::engine::{Container, given_out};
 use lanmesh_docker::options::IpamOptions;
@@ -218,7 +219,10 @@ impl Driver {
         let address = addresses.find(|address| pool.subnet.contains(*address));
         let address =
             address.ok_or_else(|| format!("network {} has no subnet {}", network.name, pool.subnet))?;
-        self.book().give(&pool.network, address);
+        let entry = AttachedEntry { name: attached.name, mac: attached.mac, addresses: attached.addresses };
+        let mut book = self.book();
+        book.note_attached(&pool.network, address, entry);
+        book.give(&pool.network, address);
         Ok(address)
     }
 
