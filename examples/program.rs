@@ -178,6 +178,7 @@ async fn attach(kernel: &Linux, make: &Plan) -> Outcome<(Duration, Duration)> {
         mtu: 1450,
         guarded: true,
         also: Default::default(),
+        gateways: Vec::new(),
     };
     let (mut attaches, mut detaches) = (vec![], vec![]);
     for _ in 0..50 {
@@ -226,6 +227,7 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
     let settings = Settings {
         vxlan_port: 4789,
         wireguard_port: 51840,
+        outward_ports: lanmesh::model::OutwardPorts { first: 61_000, last: 65_535 },
         grace: Duration::from_secs(300),
         detect: Duration::from_secs(2),
         follow_address: false,
@@ -248,6 +250,7 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     };
     let mut work = reconciler.work().await;

@@ -106,6 +106,7 @@ async fn updates(services: u32) -> Outcome<Duration> {
     let settings = Settings {
         vxlan_port: 4789,
         wireguard_port: 51840,
+        outward_ports: lanmesh::model::OutwardPorts { first: 61_000, last: 65_535 },
         grace: Duration::from_secs(300),
         detect: Duration::from_secs(2),
         follow_address: false,
@@ -123,6 +124,7 @@ async fn updates(services: u32) -> Outcome<Duration> {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     };
     let mut work = reconciler.work().await;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::AddrRange;
-use lanmesh_model::{EndpointName, NetworkName};
+use lanmesh_model::{EndpointName, Mac, NetworkName};
 
 use crate::pool::PoolId;
 
@@ -32,6 +32,17 @@ pub struct EndpointEntry {
     pub address: IpAddr,
 }
 
+/// What was attached for an address that Docker asked for, until it says what becomes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedEntry {
+    /// Its name.
+    pub name: EndpointName,
+    /// Its MAC.
+    pub mac: Mac,
+    /// Its addresses, of both families.
+    pub addresses: Vec<IpNetwork>,
+}
+
 /// What is remembered. Every change can be made again, and none needs another before it: calls come twice, late, or never.
 #[derive(Debug, Default)]
 pub struct Book {
@@ -42,6 +53,8 @@ pub struct Book {
     endpoints: BTreeMap<String, EndpointEntry>,
     /// Why an address was not given: Docker shows it only of the call that follows.
     refused: BTreeMap<(NetworkName, IpAddr), String>,
+    /// What was attached for an address just now.
+    attached: BTreeMap<(NetworkName, IpAddr), AttachedEntry>,
     /// How often an address was given and not given back: an old and a new task of one slot have the same.
     given: BTreeMap<(NetworkName, IpAddr), u32>,
     /// Those whose container was not known when their address was asked for.
@@ -150,6 +163,16 @@ impl Book {
         self.refused.remove(&(network.clone(), address)).is_some()
     }
 
+    /// This was attached for the address.
+    pub fn note_attached(&mut self, network: &NetworkName, address: IpAddr, entry: AttachedEntry) {
+        put(&mut self.attached, (network.clone(), address), entry);
+    }
+
+    /// What was attached for the address just now, once.
+    pub fn take_attached(&mut self, network: &NetworkName, address: IpAddr) -> Option<AttachedEntry> {
+        self.attached.remove(&(network.clone(), address))
+    }
+
     /// The address was given to a container.
     pub fn give(&mut self, network: &NetworkName, address: IpAddr) {
         let before = self.given.get(&(network.clone(), address)).copied().unwrap_or(0);
@@ -160,6 +183,7 @@ impl Book {
     /// has by now.
     pub fn give_back(&mut self, network: &NetworkName, address: IpAddr) -> bool {
         let key = (network.clone(), address);
+        self.attached.remove(&key);
         let left = self.given.get(&key).map_or(0, |count| count.saturating_sub(1));
         if left > 0 {
             self.given.insert(key, left);
@@ -237,5 +261,20 @@ mod tests {
             book.note_network(&format!("{n}"), NetworkEntry { network: "n".parse().unwrap(), routes: false });
         }
         assert_eq!(book.networks.len(), MAX);
+    }
+
+    #[test]
+    fn what_was_attached_is_told_once_and_forgotten_with_its_address() {
+        let mut book = Book::default();
+        let network: NetworkName = "n".parse().unwrap();
+        let address = "10.0.0.9".parse().unwrap();
+        let entry =
+            AttachedEntry { name: "e".parse().unwrap(), mac: Mac([2, 0, 0, 0, 0, 9]), addresses: Vec::new() };
+        book.note_attached(&network, address, entry.clone());
+        assert_eq!(book.take_attached(&network, address), Some(entry.clone()));
+        assert_eq!(book.take_attached(&network, address), None);
+        book.note_attached(&network, address, entry);
+        book.give_back(&network, address);
+        assert_eq!(book.take_attached(&network, address), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use lanmesh_model::{AdvertisedService, EndpointName, ServiceName};
+use lanmesh_model::{AdvertisedService, EndpointName, Extras, ServiceName};
 
 use crate::engine::{Container, Membership};
 
@@ -40,13 +40,23 @@ pub struct Identity {
     pub aliases: Vec<EndpointName>,
     /// What is announced for it.
     pub advertise: Vec<AdvertisedService>,
+    /// What it may do besides.
+    pub extras: Extras,
+}
+
+impl Identity {
+    /// A name and nothing else.
+    pub fn named(name: EndpointName) -> Self {
+        let extras = Extras::default();
+        Self { name, service: None, aliases: Vec::new(), advertise: Vec::new(), extras }
+    }
 }
 
 /// A label cannot be understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LabelError {
     /// There is no such label.
-    #[error("the label {0:?} means nothing here: there are {LABELS}")]
+    #[error("the label {0:?} means nothing here: there are {LABELS}, {LABEL}{words}", words = Extras::WORDS.join(", lanmesh."))]
     Unknown(String),
     /// Its value is wrong.
     #[error("the label {label}={value:?}: {why}")]
@@ -91,8 +101,7 @@ impl Container {
             Some(task) => task_name(task),
             None => EndpointName::of_text(self.name()),
         };
-        let mut found =
-            Identity { name, service: self.service()?, aliases: Vec::new(), advertise: Vec::new() };
+        let mut found = Identity { service: self.service()?, ..Identity::named(name) };
         for (label, value) in self.labels.iter().filter(|(label, _)| label.starts_with(LABEL)) {
             let wrong = |why: String| LabelError::Value {
                 label: label.clone(),
@@ -109,7 +118,10 @@ impl Container {
                 which if which == "advertise" || which.starts_with("advertise.") => {
                     found.advertise.push(value.parse().map_err(|error| wrong(format!("{error}")))?);
                 }
-                _ => return Err(LabelError::Unknown(label.clone())),
+                word => match found.extras.set(word, value) {
+                    Some(set) => set.map_err(wrong)?,
+                    None => return Err(LabelError::Unknown(label.clone())),
+                },
             }
         }
         found.aliases.extend(self.id.get(..SHORT_ID).and_then(|id| id.parse().ok()));
@@ -274,13 +286,21 @@ mod tests {
             ("lanmesh.alias", "one, two"),
             ("lanmesh.advertise", "_distcc._tcp:3632,jobs=4"),
             ("lanmesh.advertise.2", "_http._tcp:80"),
+            ("lanmesh.also-address", "10.9.0.200"),
+            ("lanmesh.also-mac", "00:00:5e:00:01:07"),
+            ("lanmesh.multicast-router", "true"),
+            ("lanmesh.default-route", "true"),
             ("other", "x"),
         ];
         let found = container(&[&TASK[..], &labels].concat()).identity(&[]).unwrap();
         assert_eq!(found.service, Some(("distcc".parse().unwrap(), Some(Slot::Number(2)))));
         assert_eq!((found.aliases.len(), found.advertise.len()), (3, 2));
+        assert_eq!((found.extras.also_addresses.len(), found.extras.also_macs.len()), (1, 1));
+        assert!(found.extras.multicast_router && found.extras.default_route);
         for (label, value, tells) in [
             ("lanmesh.colour", "red", "lanmesh.alias"),
+            ("lanmesh.colour", "red", "lanmesh.default-route"),
+            ("lanmesh.also-address", "x", "\"x\" is not an address"),
             ("lanmesh.service", "a b", "a b"),
             ("lanmesh.alias", "a.b", "a.b"),
             ("lanmesh.advertise", "http", "http"),

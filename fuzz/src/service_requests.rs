@@ -147,6 +147,7 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     });
     let own = own.collect();

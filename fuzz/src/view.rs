@@ -30,6 +30,7 @@ pub fn check(view: &ClusterView) {
             draining: false,
             also: Default::default(),
             publish: Vec::new(),
+            outward: None,
             owner: None,
         })
     });

@@ -7,6 +7,7 @@ mod advertised;
 mod bucket;
 mod claims;
 mod endpoint;
+mod extras;
 mod floating;
 mod group;
 mod id;
@@ -21,6 +22,7 @@ mod network;
 mod node;
 mod option_value;
 mod options;
+mod outward;
 mod publish;
 mod service;
 mod setting;
@@ -37,6 +39,7 @@ pub use advertised::{AdvertisedService, ServiceError, ServiceParseError};
 pub use bucket::{Bucket, Moment, Rate};
 pub use claims::{ClaimRank, Claims, Contested, claim};
 pub use endpoint::{Endpoint, EndpointKey, Placement};
+pub use extras::Extras;
 pub use floating::{Also, Floating, FloatingKey, Floatings};
 pub use group::{Group, GroupAddr, GroupError, GroupMember, GroupTraffic, Traffic};
 pub use id::{IdParseError, NetworkId, NodeId, NodeIndex};
@@ -53,6 +56,7 @@ pub use options::{
     BroadcastMode, DNS_TTL_MAX, DnsForward, Encryption, MTU_MAX, MTU_MIN, MulticastMode, NetworkOption,
     NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
 };
+pub use outward::{OutwardPorts, OutwardPortsError};
 pub use publish::{PUBLICATIONS_MAX, Publication, PublicationError, PublishMode, Transport};
 pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
 pub use setting::{

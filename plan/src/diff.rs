@@ -98,7 +98,8 @@ fn vxlan_step(want: &VxlanSettings, have: &ObservedVxlan) -> VxlanStep {
 
 fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
     // Its name, its being up and further addresses are the container's own business; where it is, its near end tells.
-    let DesiredPort { name: _, placement, ifname: _, mac, addresses, mtu, guarded: _, also: _ } = want;
+    let DesiredPort { name: _, placement, ifname: _, mac, addresses, mtu, guarded: _, also: _, gateways: _ } =
+        want;
     let ObservedPort { mac: its_mac, addresses: its_addresses, mtu: its_mtu, ready, guard } = have;
     *ready
         && its_mac == mac

@@ -9,6 +9,7 @@ mod effect;
 mod mesh;
 mod mtu;
 mod ops;
+mod outward;
 mod ports;
 mod services;
 mod state;
@@ -22,6 +23,7 @@ pub use mesh::{
 };
 pub use mtu::{MtuError, encapsulation_overhead, overlay_mtu};
 pub use ops::{Action, Op, Plan, VxlanSettings};
+pub use outward::{Outward, OutwardDoors};
 pub use ports::{
     DesiredDoors, DesiredPorts, Door, DoorStep, Forward, Forwarding, ObservedDoors, ObservedPorts, PortStep,
     Relay, Way, plan_doors, plan_ports, way_table,

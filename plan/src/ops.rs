@@ -238,7 +238,7 @@ impl fmt::Display for VxlanSettings {
 
 impl fmt::Display for DesiredPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, placement, ifname, mac, addresses, mtu, guarded, also } = self;
+        let Self { name, placement, ifname, mac, addresses, mtu, guarded, also, gateways } = self;
         write!(f, "{name}: {ifname} mac {mac} mtu {mtu}")?;
         addresses.iter().try_for_each(|address| write!(f, " {address}"))?;
         match placement {
@@ -252,6 +252,7 @@ impl fmt::Display for DesiredPort {
         if also.routes {
             write!(f, ", routes multicast")?;
         }
+        gateways.iter().try_for_each(|gateway| write!(f, ", by default to {gateway}"))?;
         if *guarded { Ok(()) } else { write!(f, ", any sender") }
     }
 }

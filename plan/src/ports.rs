@@ -12,6 +12,8 @@ use ipnetwork::IpNetwork;
 use lanmesh_ipam::stable_hash;
 use lanmesh_model::{EndpointName, Mac, NetworkId, Publication, Transport};
 
+use super::outward::{Outward, OutwardDoors};
+
 /// Where what comes to a published port goes, over one family of addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Forward {
@@ -79,6 +81,8 @@ pub struct DesiredPorts {
     pub ways: BTreeMap<EndpointName, Way>,
     /// The relay, where every node has some of the ports.
     pub relay: Option<Relay>,
+    /// Who reaches what is outside, by the same gate the other way round.
+    pub outward: Option<Outward>,
 }
 
 /// What there is of it.
@@ -105,6 +109,8 @@ pub struct Forwarding {
     pub masked: BTreeSet<IpAddr>,
     /// Whether other nodes hand on what is for endpoints here.
     pub relayed: bool,
+    /// Who reaches what is outside.
+    pub outward: Option<Outward>,
 }
 
 impl Forwarding {
@@ -141,11 +147,24 @@ pub enum PortStep {
 const VERSION: u8 = 2;
 
 impl DesiredPorts {
+    /// A gate that nothing passes yet.
+    pub fn new(mtu: u32) -> Self {
+        Self {
+            mtu,
+            forwards: BTreeSet::new(),
+            keeps: BTreeSet::new(),
+            masked: BTreeSet::new(),
+            ways: BTreeMap::new(),
+            relay: None,
+            outward: None,
+        }
+    }
+
     /// What goes where.
     pub fn forwarding(&self) -> Forwarding {
-        let Self { mtu: _, forwards, keeps, masked, ways: _, relay } = self;
+        let Self { mtu: _, forwards, keeps, masked, ways: _, relay, outward } = self;
         let (forwards, keeps, masked) = (forwards.clone(), keeps.clone(), masked.clone());
-        Forwarding { forwards, keeps, masked, relayed: relay.is_some() }
+        Forwarding { forwards, keeps, masked, relayed: relay.is_some(), outward: outward.clone() }
     }
 }
 
@@ -221,7 +240,7 @@ impl fmt::Display for PortStep {
             Self::MakeGate { mtu } => write!(f, "ports make gate mtu {mtu}"),
             Self::PutRelay(Relay { node, bridge: _ }) => write!(f, "ports put relay of {node}"),
             Self::DeleteRelay => f.write_str("ports delete relay"),
-            Self::Forward(Forwarding { forwards, keeps, masked, relayed }) => {
+            Self::Forward(Forwarding { forwards, keeps, masked, relayed, outward }) => {
                 f.write_str("ports forward")?;
                 for Forward { publication, ipv6, to } in forwards {
                     let Publication { to: port, .. } = publication;
@@ -232,7 +251,8 @@ impl fmt::Display for PortStep {
                 let to: BTreeSet<IpAddr> = forwards.iter().flat_map(|forward| forward.to.clone()).collect();
                 keeps.difference(&to).try_for_each(|kept| write!(f, " keep {kept}"))?;
                 masked.iter().try_for_each(|masked| write!(f, " mask {masked}"))?;
-                if *relayed { f.write_str(" also from other nodes") } else { Ok(()) }
+                f.write_str(if *relayed { " also from other nodes" } else { "" })?;
+                outward.iter().try_for_each(|outward| write!(f, " {outward}"))
             }
             Self::PutWay(name, Way { ifname, place: _, table, sources, udp, subnets: _, gateways }) => {
                 write!(f, "ports put way of {name} by {ifname} table {table} from")?;
@@ -273,13 +293,20 @@ impl Door {
 pub struct DesiredDoors {
     /// The network of each.
     pub doors: BTreeMap<Door, NetworkId>,
+    /// What answers those that reach what is outside.
+    pub outward: OutwardDoors,
 }
 
 impl DesiredDoors {
     /// A number that is another one where they are; never 0.
     pub fn fingerprint(&self) -> u64 {
-        let Self { doors } = self;
-        stable_hash(format!("{VERSION} {doors:?}").as_bytes()).max(1)
+        let Self { doors, outward } = self;
+        stable_hash(format!("{VERSION} {doors:?} {outward:?}").as_bytes()).max(1)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.doors.is_empty() && self.outward.is_empty()
     }
 }
 
@@ -311,7 +338,7 @@ impl DoorStep {
 
 /// The step that makes `have` into `want`; none if it is so already.
 pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> Option<DoorStep> {
-    match (want.filter(|want| !want.doors.is_empty()), have) {
+    match (want.filter(|want| !want.is_empty()), have) {
         (None, None) => None,
         (None, Some(_)) => Some(DoorStep::Delete),
         (Some(want), have) => {
@@ -323,13 +350,14 @@ pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> 
 impl fmt::Display for DoorStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put(DesiredDoors { doors }) => {
+            Self::Put(DesiredDoors { doors, outward }) => {
                 f.write_str("doors put")?;
                 doors.iter().try_for_each(|(door, network)| {
                     let Door { address, ipv6, transport, port } = *door;
                     let place = Publication { address, port, to: port, transport };
                     write!(f, " {} {} to {network}", place.place(), if ipv6 { "ipv6" } else { "ipv4" })
-                })
+                })?;
+                outward.iter().try_for_each(|(network, ports)| write!(f, " outward {ports} of {network}"))
             }
             Self::Delete => f.write_str("doors delete"),
         }
@@ -338,6 +366,7 @@ impl fmt::Display for DoorStep {
 
 #[cfg(test)]
 mod tests {
+    use lanmesh_model::OutwardPorts;
     use proptest::prelude::*;
 
     use super::*;
@@ -383,14 +412,20 @@ mod tests {
         let relay = prop::option::of(
             (1_u8..3).prop_map(|n| Relay { node: Mac([2, 0x6c, 0x6e, 0, 0, n]), bridge: Mac([10; 6]) }),
         );
-        let all = (1280_u32..1282, prop::collection::btree_set(forward, 0..3), some(), ways, relay);
-        prop::option::of(all.prop_map(|(mtu, forwards, keeps, ways, relay)| DesiredPorts {
+        let outward = prop::option::of(some().prop_map(|from| Outward {
+            from,
+            ports: OutwardPorts { first: 61_000, last: 61_999 },
+            closed: [(Transport::Udp, 4789)].into(),
+        }));
+        let all = (1280_u32..1282, prop::collection::btree_set(forward, 0..3), some(), ways, relay, outward);
+        prop::option::of(all.prop_map(|(mtu, forwards, keeps, ways, relay, outward)| DesiredPorts {
             mtu,
             forwards,
             keeps,
             masked: BTreeSet::new(),
             ways,
             relay,
+            outward,
         }))
     }
 
@@ -419,12 +454,12 @@ mod tests {
             let mut have = None;
             for doors in states {
                 let door = |publication: Publication| (Door::of(&publication, false), NetworkId::from_bytes([1; 8]));
-                let want = DesiredDoors { doors: doors.into_iter().map(door).collect() };
+                let want = DesiredDoors { doors: doors.into_iter().map(door).collect(), outward: BTreeMap::new() };
                 if let Some(step) = plan_doors(Some(&want), have.as_ref()) {
                     step.carry_out(&mut have);
                 }
                 prop_assert_eq!(plan_doors(Some(&want), have.as_ref()), None);
-                prop_assert_eq!(want.doors.is_empty(), have.is_none());
+                prop_assert_eq!(want.is_empty(), have.is_none());
             }
         }
     }
@@ -438,14 +473,25 @@ mod tests {
             keeps: [address(1), address(2), address(3)].into(),
             masked: BTreeSet::new(),
             relayed: false,
+            outward: Some(Outward {
+                from: [address(4)].into(),
+                ports: OutwardPorts { first: 61_000, last: 61_999 },
+                closed: [(Transport::Udp, 4789)].into(),
+            }),
         });
         assert_eq!(
             step.to_string(),
-            "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 keep 10.0.0.3"
+            "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 keep 10.0.0.3 \
+             outward 10.0.0.4 by ports 61000-61999 not to 4789/udp"
         );
-        let doors = [(Door::of(&publication, false), NetworkId::from_bytes([1; 8]))].into();
-        let line = DoorStep::Put(DesiredDoors { doors }).to_string();
-        assert_eq!(line, "doors put 192.0.2.1:8080/tcp ipv4 to 0101010101010101");
+        let network = NetworkId::from_bytes([1; 8]);
+        let doors = [(Door::of(&publication, false), network)].into();
+        let outward = [(network, OutwardPorts { first: 61_000, last: 61_999 })].into();
+        let line = DoorStep::Put(DesiredDoors { doors, outward }).to_string();
+        assert_eq!(
+            line,
+            "doors put 192.0.2.1:8080/tcp ipv4 to 0101010101010101 outward 61000-61999 of 0101010101010101"
+        );
         let way = Way {
             ifname: "eth0".to_owned(),
             place: 0,

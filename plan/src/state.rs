@@ -77,6 +77,8 @@ pub struct DesiredPort {
     pub guarded: bool,
     /// What it may have beside these.
     pub also: Also,
+    /// Where it sends what it has no other route for; none: nowhere.
+    pub gateways: Vec<IpAddr>,
 }
 
 /// What an endpoint may send from, and what of it is to be heard.

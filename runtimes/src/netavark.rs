@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use lanmesh_model::{EndpointName, NetworkName, Publication};
+use lanmesh_model::{EndpointName, Extras, NetworkName, Publication};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -115,11 +115,15 @@ impl Container {
             match option.as_str() {
                 "service" => wish.service = Some(value.parse().map_err(|error| format!("service: {error}"))?),
                 "slot" => wish.slot = Some(value.parse().map_err(|error| format!("slot={value}: {error}"))?),
-                _ => {
-                    return Err(format!(
-                        "there is no option {option:?} of a container: there are service, slot"
-                    ));
-                }
+                _ => match wish.extras.set(option, value) {
+                    Some(set) => set.map_err(|error| format!("{option}: {error}"))?,
+                    None => {
+                        return Err(format!(
+                            "there is no option {option:?} of a container: there are service, slot, {}",
+                            Extras::WORDS.join(", ")
+                        ));
+                    }
+                },
             }
         }
         if wish.slot.is_some() && wish.service.is_none() {
@@ -214,6 +218,8 @@ mod tests {
             (r#""slot": "2""#, r#""slot": "x""#, "slot"),
             (r#""service": "farm", "#, "", "service"),
             (r#""service": "farm""#, r#""servce": "farm""#, "servce"),
+            (r#""service": "farm""#, r#""also-address": "x", "service": "farm""#, "also-address"),
+            (r#""service": "farm""#, r#""default-route": "1", "service": "farm""#, "default-route"),
             (r#""interface_name": "eth0""#, r#""interface_name": """#, "interface"),
             (r#""protocol": "tcp", "range": 2"#, r#""protocol": "sctp", "range": 2"#, "sctp"),
             (r#""host_port": 8080"#, r#""host_port": 65535"#, "65535"),

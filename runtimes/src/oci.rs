@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lanmesh_model::{EndpointName, NetworkName};
+use lanmesh_model::{EndpointName, Extras, NetworkName};
 use serde::Deserialize;
 
 use crate::owner::{self, Owner};
@@ -14,7 +14,7 @@ use crate::wish::{Wish, name_of_id, short_id};
 /// What begins each annotation that is for lanmesh.
 const PREFIX: &str = "lanmesh.";
 /// The annotations that there are.
-const KNOWN: &str = "lanmesh.network, .name, .service, .slot, .ip, .alias, .advertise, .publish, .ifname, .default-gateway, .resolv-conf";
+const KNOWN: &str = "lanmesh.network, .name, .service, .slot, .ip, .alias, .advertise, .publish, .ifname, .default-gateway, .resolv-conf, .";
 /// What the owner of what the hook attaches begins with.
 const RUNTIME: &str = "oci";
 
@@ -113,11 +113,15 @@ impl State {
                 "ifname" => ifname.clone_from(value),
                 "default-gateway" => is_default_gateway = value.parse().map_err(|error| wrong(key, error))?,
                 "resolv-conf" => resolv_conf = Some(PathBuf::from(value)),
-                _ => {
-                    return Err(format!(
-                        "the annotation {PREFIX}{key} means nothing here: there are {KNOWN}"
-                    ));
-                }
+                _ => match wish.extras.set(key, value) {
+                    Some(set) => set.map_err(|error| wrong(key, error))?,
+                    None => {
+                        return Err(format!(
+                            "the annotation {PREFIX}{key} means nothing here: there are {KNOWN}{}",
+                            Extras::WORDS.join(", .")
+                        ));
+                    }
+                },
             }
         }
         if wish.slot.is_some() && wish.service.is_none() {
@@ -133,7 +137,8 @@ impl State {
             let (ifname, wish) = if n == 0 {
                 (ifname.clone(), wish.clone())
             } else {
-                (numbered, Wish { publish: Vec::new(), addresses: Vec::new(), ..wish.clone() })
+                let extras = wish.extras.elsewhere();
+                (numbered, Wish { publish: Vec::new(), addresses: Vec::new(), extras, ..wish.clone() })
             };
             all.push((network, ifname, wish));
         }
@@ -182,6 +187,10 @@ mod tests {
             ("lanmesh.publish", "8080:80,53:53/udp"),
             ("lanmesh.default-gateway", "true"),
             ("lanmesh.resolv-conf", "/etc/resolv.conf"),
+            ("lanmesh.also-address", "10.9.0.200"),
+            ("lanmesh.also-mac", "00:00:5e:00:01:07"),
+            ("lanmesh.multicast-router", "true"),
+            ("lanmesh.default-route", "true"),
         ]);
         let wanted = wanted.wanted().expect("is understood").expect("asks");
         let [(first, eth0, wish), (second, eth1, other)] = &wanted.networks[..] else { panic!("{wanted:?}") };
@@ -195,6 +204,8 @@ mod tests {
         );
         assert_eq!((other.addresses.len(), other.publish.len(), other.slot), (0, 0, Some(2)));
         assert!(wanted.is_default_gateway && wanted.resolv_conf.is_some());
+        assert_eq!((wish.extras.also_addresses.len(), wish.extras.also_macs.len()), (1, 1));
+        assert!(wish.extras.multicast_router && wish.extras.default_route && !other.extras.default_route);
     }
 
     #[test]
@@ -207,6 +218,9 @@ mod tests {
             (vec![("lanmesh.network", "a,a")], "twice"),
             (vec![("lanmesh.network", "a"), ("lanmesh.slot", "1")], "lanmesh.service"),
             (vec![("lanmesh.network", "a"), ("lanmesh.ip", "x")], "lanmesh.ip"),
+            (vec![("lanmesh.network", "a"), ("lanmesh.also-mac", "x")], "lanmesh.also-mac"),
+            (vec![("lanmesh.network", "a"), ("lanmesh.default-route", "yes")], "lanmesh.default-route"),
+            (vec![("lanmesh.network", "a"), ("lanmesh.also", "yes")], ".also-address"),
             (vec![("lanmesh.network", "a"), ("lanmesh.publish", "x")], "lanmesh.publish"),
         ] {
             let error = state(&annotations).wanted().expect_err("cannot be understood");

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lanmesh_model::{AdvertisedService, EndpointName, Mac, Publication, ServiceName};
+use lanmesh_model::{AdvertisedService, EndpointName, Extras, Mac, Publication, ServiceName};
 
 /// How much of a long id is enough to know a container by.
 const SHORT_ID: usize = 12;
@@ -28,6 +28,8 @@ pub struct Wish {
     pub advertise: Vec<AdvertisedService>,
     /// Ports of the node that lead to it.
     pub publish: Vec<Publication>,
+    /// What it may do besides.
+    pub extras: Extras,
 }
 
 impl Wish {
@@ -42,6 +44,7 @@ impl Wish {
             aliases: Vec::new(),
             advertise: Vec::new(),
             publish: Vec::new(),
+            extras: Extras::default(),
         }
     }
 

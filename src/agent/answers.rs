@@ -182,6 +182,7 @@ pub fn endpoint(
             .map(|(address, _)| address)
             .collect(),
         multicast_router: also.routes,
+        default_route: false,
         owner: None,
     })
 }
@@ -284,6 +285,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         also_addresses: record.also.addresses.iter().copied().collect(),
         also_macs: record.also.macs.iter().copied().collect(),
         multicast_router: record.also.routes,
+        default_route: record.outward.is_some(),
         owner: record.owner.clone(),
     }
 }

@@ -15,7 +15,7 @@ use super::others::{ByNode, together};
 use super::place::{Place, fits_the_host};
 use super::session::Session;
 use super::taking::{self, Claimed, Holder, NoLease};
-use super::{also, answers, networks};
+use super::{also, answers, networks, outward};
 use crate::api::ApiError;
 use crate::api::types::{AttachAnswer, AttachRequest, ServiceRequest};
 use crate::clock::now_ms;
@@ -103,6 +103,10 @@ impl Session {
             (&wanted.publish, wanted.holds_ports),
         )
         .await?;
+        let share = match wanted.default_route {
+            true => Some(outward::share(&work.local.endpoints, id)?),
+            false => None,
+        };
         let mtu = network_mtu(spec, members(&view, id, &BTreeSet::new()))?;
         let others = together(&view, id, &answered);
         let own = work.local.endpoints.of_network(id).map(|record| &record.endpoint);
@@ -116,8 +120,8 @@ impl Session {
         // Above any that is known: an address of theirs may be what is granted, and a claim costs nothing.
         let highest = others.values().flat_map(|own| own.values()).map(|other| other.claim).max();
         let took_ms = (!took.is_empty()).then(now_ms);
-        let record =
-            wanted.clone().into_record(spec, name.clone(), &grants, (highest.unwrap_or(0) + 1, took_ms));
+        let claim = (highest.unwrap_or(0) + 1, took_ms);
+        let record = wanted.clone().into_record(spec, name.clone(), &grants, claim, share);
         if let Err(error) = self.reconciler.bring_up(&mut work, &record).await {
             work.local.leases.give_back(id, &record.endpoint.addresses);
             return Err(error.into());
@@ -271,6 +275,7 @@ struct Wanted {
     publish: Vec<Publication>,
     holds_ports: bool,
     also: Also,
+    default_route: bool,
     owner: Option<String>,
 }
 
@@ -293,6 +298,7 @@ impl Wanted {
             publish: request.publish,
             holds_ports: request.holds_ports,
             also,
+            default_route: request.default_route,
             owner: request.owner,
         })
     }
@@ -325,6 +331,7 @@ impl Wanted {
             ("also_addresses", self.also.addresses != existing.also.addresses),
             ("also_macs", self.also.macs != existing.also.macs),
             ("multicast_router", self.also.routes != existing.also.routes),
+            ("default_route", self.default_route != existing.outward.is_some()),
             ("owner", self.owner != existing.owner),
         ];
         match differs.into_iter().find(|(_, differs)| *differs) {
@@ -365,6 +372,7 @@ impl Wanted {
         name: EndpointName,
         grants: &[Grant],
         (claim, took_ms): (u64, Option<u64>),
+        share: Option<u8>,
     ) -> LocalEndpoint {
         let addresses: Vec<_> = grants.iter().map(|grant| grant.address).collect();
         let first = addresses.first().map_or(IpAddr::from([0, 0, 0, 0]), IpNetwork::ip);
@@ -388,6 +396,7 @@ impl Wanted {
             draining: false,
             publish: self.publish,
             also: self.also,
+            outward: share,
             owner: self.owner,
         }
     }

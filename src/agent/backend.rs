@@ -377,6 +377,7 @@ impl Backend for Agent {
                         if let Some(record) = records.get(&key) {
                             answer.publish.clone_from(&record.publish);
                             answer.owner.clone_from(&record.owner);
+                            answer.default_route = record.outward.is_some();
                         }
                     }
                     Some(answer)

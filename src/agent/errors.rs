@@ -64,6 +64,9 @@ impl From<KernelError> for ApiError {
             | KernelError::NotANamespace { .. }
             | KernelError::Named(_) => ApiError::bad_field("netns", text),
             KernelError::BadInterfaceName { .. } => ApiError::bad_field("ifname", text),
+            KernelError::DefaultRouteExists { .. } => ApiError::conflict(text)
+                .at("default_route")
+                .hint("remove that route first, or attach without --default-route"),
             KernelError::InterfaceExists { .. } => ApiError::conflict(text).at("ifname"),
             KernelError::AddressNotLocal { .. } => ApiError::bad_field("advertise", text),
             KernelError::VniInUse { .. } | KernelError::PortInUse { .. } => ApiError::conflict(text),

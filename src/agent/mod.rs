@@ -33,6 +33,7 @@ mod node_paths;
 mod notify;
 mod others;
 mod out;
+mod outward;
 mod page;
 mod past;
 mod place;

@@ -173,6 +173,7 @@ impl Session {
         let settings = Settings {
             vxlan_port: context.config.vxlan_port,
             wireguard_port: context.config.wireguard_port,
+            outward_ports: context.config.outward_ports,
             grace: context.config.grace,
             detect: context.config.detect,
             follow_address: context.config.follow_address,

@@ -379,6 +379,9 @@ impl Checked for AttachRequest {
         require(!self.host || self.publish.is_empty(), "publish", || {
             "has no meaning with host: whatever listens on the node is reached there".into()
         })?;
+        require(!(self.host && self.default_route), "default_route", || {
+            "has no meaning with host: the node has its own routes".into()
+        })?;
         for (i, service) in self.advertise.iter().enumerate() {
             service.to_model().map_err(|error| error.within(&format!("advertise[{i}]")))?;
         }

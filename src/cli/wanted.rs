@@ -39,6 +39,9 @@ pub(super) struct Wanted {
     /// It routes multicast between networks, as igmpproxy and pimd do
     #[arg(long)]
     multicast_router: bool,
+    /// It gets a default route by the network's gateway, and reaches what this node reaches, with an address of the node
+    #[arg(long)]
+    default_route: bool,
 }
 
 impl Wanted {
@@ -57,6 +60,7 @@ impl Wanted {
             also_addresses: self.also_addresses,
             also_macs: self.also_macs,
             multicast_router: self.multicast_router,
+            default_route: self.default_route,
             ..AttachRequest::default()
         }
     }

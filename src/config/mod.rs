@@ -19,7 +19,7 @@ use tracing_subscriber::EnvFilter;
 use crate::cluster::Protocols;
 use crate::errno::InWords;
 use crate::mesh::MAX_LIVE;
-use crate::model::{DNS_TTL_MAX, Means};
+use crate::model::{DNS_TTL_MAX, Means, OutwardPorts};
 
 pub use reload::Reload;
 
@@ -69,6 +69,8 @@ pub struct Config {
     pub rotate: Duration,
     /// The first of the four UDP ports ([`MAX_LIVE`]) of the WireGuard mesh; mostly one or two of them are open.
     pub wireguard_port: u16,
+    /// From which ports endpoints are seen that reach what is outside by way of this node.
+    pub outward_ports: OutwardPorts,
     /// Whether the others are told by itself when the address of the underlay's interface changes.
     pub follow_address: bool,
     /// The group whose members may write; without it only root.
@@ -138,6 +140,7 @@ impl Default for Config {
             grace: Duration::from_secs(300),
             rotate: Duration::from_secs(7 * 24 * 3600),
             wireguard_port: 51840,
+            outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
             follow_address: true,
             write_group: None,
             read: ReadAccess::Anyone,
@@ -211,6 +214,7 @@ struct Written {
     grace_s: Option<Spanned<i64>>,
     rotate_s: Option<Spanned<i64>>,
     wireguard_port: Option<Spanned<i64>>,
+    outward_ports: Option<Spanned<String>>,
     follow_address: Option<bool>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
@@ -453,6 +457,14 @@ impl Config {
             wireguard_port: source
                 .number("wireguard_port", written.wireguard_port, 1..=65_536 - MAX_LIVE as i64)?
                 .unwrap_or(default.wireguard_port),
+            outward_ports: match written.outward_ports {
+                Some(ports) => {
+                    let at = ports.span().start;
+                    let read = ports.into_inner().parse::<OutwardPorts>();
+                    read.map_err(|error| source.error(at, Some("outward_ports"), error))?
+                }
+                None => default.outward_ports,
+            },
             follow_address: written.follow_address.unwrap_or(default.follow_address),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),

@@ -28,6 +28,7 @@ impl Config {
             grace,
             rotate,
             wireguard_port,
+            outward_ports,
             follow_address,
             write_group,
             read: read_access,
@@ -73,6 +74,7 @@ impl Config {
         waits("grace_s", self.grace != *grace);
         waits("rotate_s", self.rotate != *rotate);
         waits("wireguard_port", self.wireguard_port != *wireguard_port);
+        waits("outward_ports", self.outward_ports != *outward_ports);
         waits("follow_address", self.follow_address != *follow_address);
         waits("write_group", self.write_group != *write_group);
         waits("read", self.read != *read_access);
@@ -93,13 +95,14 @@ mod tests {
     use super::*;
 
     /// Each key of the file that is shipped, with another value than the default.
-    const OTHER: [(&str, &str); 22] = [
+    const OTHER: [(&str, &str); 23] = [
         ("data_dir", "\"/x\""),
         ("run_dir", "\"/x\""),
         ("socket", "\"/x/s\""),
         ("port", "1"),
         ("vxlan_port", "1"),
         ("wireguard_port", "1"),
+        ("outward_ports", "\"2000-2999\""),
         ("detect_ms", "300"),
         ("grace_s", "1"),
         ("rotate_s", "11"),

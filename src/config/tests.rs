@@ -23,6 +23,7 @@ fn every_key_is_taken_as_it_is_written() {
         grace_s = 0
         rotate_s = 3600
         wireguard_port = 65532
+        outward_ports = "2000-2999"
         follow_address = false
         write_group = "root"
         read = "group"
@@ -49,6 +50,7 @@ fn every_key_is_taken_as_it_is_written() {
         grace: Duration::ZERO,
         rotate: Duration::from_secs(3600),
         wireguard_port: 65532,
+        outward_ports: OutwardPorts { first: 2000, last: 2999 },
         follow_address: false,
         write_group: Some(0),
         read: ReadAccess::Group,
@@ -79,6 +81,7 @@ fn what_is_wrong_is_named_by_its_line_and_key() {
         ("port = 70000", &[":1: port: "]),
         ("port = \"7979\"", &[":1: port: ", "expected i64"]),
         ("wireguard_port = 65533", &[":1: wireguard_port: 65533 is not 1 to 65532"]),
+        ("outward_ports = \"9-99\"", &[":1: outward_ports: \"9-99\" is not a range of 256 ports"]),
         ("follow_address = 1", &[":1: follow_address: ", "expected a boolean"]),
         ("rotate_s = 1", &[":1: rotate_s: 1 is not 10"]),
         ("detect_ms = 1", &[":1: detect_ms: 1 is not 200"]),

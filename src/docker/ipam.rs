@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ipnetwork::IpNetwork;
+use lanmesh_docker::book::AttachedEntry;
 use lanmesh_docker::container::{Asker, Identity, Slot, by_token, only_one};
 use lanmesh_docker::engine::{Container, given_out};
 use lanmesh_docker::options::IpamOptions;
@@ -194,7 +195,7 @@ impl Driver {
             }
             Asker::Unknown => {
                 let name = EndpointName::of_text(&format!("ep-{:08x}", seed()));
-                (Identity { name, service: None, aliases: Vec::new(), advertise: Vec::new() }, false)
+                (Identity::named(name), false)
             }
         };
         // What is no task has its address in Docker's list only if that was asked for. Else a token is known by its range.
@@ -218,7 +219,10 @@ impl Driver {
         let address = addresses.find(|address| pool.subnet.contains(*address));
         let address =
             address.ok_or_else(|| format!("network {} has no subnet {}", network.name, pool.subnet))?;
-        self.book().give(&pool.network, address);
+        let entry = AttachedEntry { name: attached.name, mac: attached.mac, addresses: attached.addresses };
+        let mut book = self.book();
+        book.note_attached(&pool.network, address, entry);
+        book.give(&pool.network, address);
         Ok(address)
     }
 
@@ -269,7 +273,8 @@ impl Driver {
             // are started elsewhere, the old one loses it.
             take: slot.is_some(),
             ..AttachRequest::default()
-        };
+        }
+        .with(identity.extras.clone());
         self.agent.attach(network, &identity.name, &request).await.map_err(|error| error.to_string())
     }
 

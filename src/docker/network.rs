@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use lanmesh_docker::book::{EndpointEntry, NetworkEntry};
+use lanmesh_docker::book::{AttachedEntry, EndpointEntry, NetworkEntry};
 use lanmesh_docker::engine::{Container, Network};
 use lanmesh_docker::options::{IpamOptions, NetworkWish, allocated};
 use lanmesh_docker::protocol::{
@@ -238,13 +238,23 @@ impl Driver {
         if let Some(why) = self.book().refusal(&network, address) {
             return Err(why.clone());
         }
-        let endpoint = self.endpoint_at(&network, address).await?.ok_or_else(|| {
-            format!("nothing was attached for {address} in network {network}: create the container anew")
-        })?;
-        let entry = EndpointEntry { network, name: endpoint.name.clone(), address };
+        // The address was asked for a moment ago. A plugin that was killed since finds it out again.
+        let just_made = self.book().take_attached(&network, address);
+        let AttachedEntry { name, mac, addresses } = match just_made {
+            Some(entry) => entry,
+            None => {
+                let found = self.endpoint_at(&network, address).await?.ok_or_else(|| {
+                    format!(
+                        "nothing was attached for {address} in network {network}: create the container anew"
+                    )
+                })?;
+                AttachedEntry { name: found.name, mac: found.mac, addresses: found.addresses }
+            }
+        };
+        let entry = EndpointEntry { network, name, address };
         self.book().note_endpoint(&call.endpoint_id, entry);
-        let address_ipv6 = endpoint.addresses.iter().find(|address| address.is_ipv6()).copied();
-        let interface = CreatedInterface { address_ipv6, mac_address: Some(endpoint.mac.to_string()) };
+        let address_ipv6 = addresses.into_iter().find(IpNetwork::is_ipv6);
+        let interface = CreatedInterface { address_ipv6, mac_address: Some(mac.to_string()) };
         Ok(Created { interface })
     }
 
@@ -261,9 +271,8 @@ impl Driver {
             true => self.rename(&call, &entry).await?,
             false => entry.name.clone(),
         };
-        let spec = self.expect(&network).await?;
-        let gateway =
-            |v6: bool| spec.gateways.iter().copied().find(|gateway| routes && gateway.is_ipv6() == v6);
+        let gateways = if routes { self.expect(&network).await?.gateways } else { Vec::new() };
+        let gateway = |v6: bool| gateways.iter().copied().find(|gateway| gateway.is_ipv6() == v6);
         let multicast = self.takes_multicast(&call, &(network.clone(), name.clone())).await?;
         let destination = TO_ALL.parse().map_err(|error| format!("{error}"))?;
         let static_routes = multicast.then_some(StaticRoute { destination, route_type: 1 });

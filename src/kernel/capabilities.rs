@@ -69,6 +69,7 @@ pub(super) async fn probe(without: &[Means]) -> Vec<Capability> {
             found.push(underlay(&netns).await);
             found.push(services(&netns).await);
             found.push(ports(&netns).await);
+            found.push(outward(&netns).await);
             found
         }
         Err(error) => vec![Capability::new(PERMISSION, tried, Err(error.to_string()), NAMESPACES)],
@@ -175,6 +176,20 @@ async fn ports(netns: &Netns) -> Capability {
         tried,
         "nothing answers at the published ports of this node: the kernel needs nf_tables with nft_dup_ipv4, nft_dup_ipv6, \
          nft_fib, nft_numgen and nft_nat, and nf_conntrack",
+    )
+}
+
+/// Endpoints that reach what is outside.
+const OUTWARD: &str = "ways outside for endpoints (nf_tables, translation at the gate)";
+
+async fn outward(netns: &Netns) -> Capability {
+    let tried = netns.run(super::ports::try_outward).await;
+    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    Capability::new(
+        OUTWARD,
+        "put rules in a namespace",
+        tried,
+        "endpoints with --default-route reach nothing outside: the kernel needs what published ports need, and nft_reject",
     )
 }
 

@@ -55,6 +55,14 @@ pub enum KernelError {
         /// A name of the same kind that is free there, if one could be found.
         free: Option<String>,
     },
+    /// The namespace has a default route already.
+    #[error("{place} has a default route already, {way}")]
+    DefaultRouteExists {
+        /// The namespace, as the caller named it.
+        place: String,
+        /// Where that leads to.
+        way: String,
+    },
     /// The interface name is empty, longer than 15 bytes, or has a character the kernel refuses.
     #[error(
         "{ifname:?} cannot be the name of an interface: use 1 to 15 characters without '/', ':' or space, not 'all' or 'default'"

@@ -168,6 +168,11 @@ impl Watcher {
         self.state().underlay = mtus;
     }
 
+    /// The interfaces that were last found to lead to the underlay.
+    pub fn underlay_links(&self) -> Vec<u32> {
+        self.state().underlay.keys().copied().collect()
+    }
+
     async fn listen(&self, of: Place, netns: &Netns) -> Result<(), KernelError> {
         let Some(sender) = self.state().sender.clone() else { return Ok(()) };
         let runtime = Runtime::current();

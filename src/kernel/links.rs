@@ -137,6 +137,15 @@ impl Link {
         self.kind == Some(InfoKind::Wireguard)
     }
 
+    /// Whether it is a network card, or made of one to speak with the same neighbours.
+    pub fn is_card(&self) -> bool {
+        let Some(kind) = &self.kind else { return !self.loopback };
+        matches!(
+            kind,
+            InfoKind::Vlan | InfoKind::Bond | InfoKind::MacVlan | InfoKind::IpVlan | InfoKind::Ipoib
+        ) || matches!(kind, InfoKind::Other(other) if other == "team")
+    }
+
     /// The settings of a VXLAN device.
     pub fn vxlan(&self) -> &[InfoVxlan] {
         match &self.data {

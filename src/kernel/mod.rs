@@ -11,6 +11,7 @@ mod capabilities;
 mod capture;
 mod contract;
 mod counts;
+mod default_route;
 mod discovery;
 mod error;
 mod events;

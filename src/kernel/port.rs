@@ -1,11 +1,13 @@
 //! The interface of an endpoint: a veth pair from the network's bridge into the endpoint's namespace.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use nix::errno::Errno;
 
 use super::bulk;
+use super::default_route;
 use super::links::{self, Link};
 use super::netns::{Netns, set_sysctl};
 use super::room::Room;
@@ -118,6 +120,7 @@ async fn create(
     far: &Far,
     port: &DesiredPort,
 ) -> Result<(), KernelError> {
+    far.may_lead(port).await?;
     // Asked in this order, and the kernel answers in the order in which it is asked.
     let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd()));
     let (created, near) = tokio::join!(biased; created, near_end(room, &port.name));
@@ -272,6 +275,25 @@ impl Far {
             let added = self.session.add_route(route).await;
             added.map_err(|failure| failure.doing(format!("route what goes to all through {ifname}")))
         });
-        tokio::try_join!(try_join_all(addresses), try_join_all(routes)).map(drop)
+        tokio::try_join!(try_join_all(addresses), try_join_all(routes))?;
+        // One that the container has made since is its own.
+        for gateway in port.gateways.iter().filter(|_| self.container) {
+            let added = self.session.add_route(default_route::by(index, *gateway)).await;
+            added.map_err(|failure| failure.doing(format!("route what is outside by {gateway}")))?;
+        }
+        Ok(())
+    }
+
+    /// An error where the container leads elsewhere what is to leave by the network's gateways.
+    async fn may_lead(&self, port: &DesiredPort) -> Result<(), KernelError> {
+        for ipv6 in port.gateways.iter().map(IpAddr::is_ipv6).filter(|_| self.container) {
+            let found = default_route::find(&self.session, ipv6).await;
+            let found =
+                found.map_err(|failure| failure.doing(format!("look at the routes in {}", self.place)))?;
+            if let Some(way) = found {
+                return Err(KernelError::DefaultRouteExists { place: self.place.clone(), way });
+            }
+        }
+        Ok(())
     }
 }

@@ -200,9 +200,13 @@ impl Session {
     /// The addresses of link `index` that packets may come from for as long as they are there: of global scope, neither
     /// secondary nor temporary, not deprecated, and found to be nobody else's.
     pub async fn settled_addresses(&self, index: u32) -> Result<Vec<IpAddr>, Failure> {
-        let mut message = AddressMessage::default();
-        message.header.index = index;
-        let found = self.dump(RouteNetlinkMessage::GetAddress(message)).await?;
+        let all = self.settled().await?.into_iter();
+        Ok(all.filter(|(owner, _)| *owner == index).map(|(_, address)| address).collect())
+    }
+
+    /// Those of all links, each with the index of its link.
+    pub async fn settled(&self) -> Result<Vec<(u32, IpAddr)>, Failure> {
+        let found = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
         let passing = AddressHeaderFlags::Secondary
             | AddressHeaderFlags::Deprecated
             | AddressHeaderFlags::Tentative
@@ -216,7 +220,7 @@ impl Session {
             }
             _ => None,
         });
-        Ok(settled.filter(|(owner, _)| *owner == index).map(|(_, address)| address.ip()).collect())
+        Ok(settled.map(|(owner, address)| (owner, address.ip())).collect())
     }
 
     /// Adds an address to link `index`, without duplicate detection: the plan gives it to nobody else. One that

@@ -17,7 +17,7 @@ const TOWARDS: usize = 8;
 /// What an interface that nothing is known of carries, in bytes: Ethernet (RFC 894).
 const ETHERNET: u32 = 1500;
 /// Addresses that nobody has (RFC 5737, RFC 3849): the way there is the default route, if there is one.
-const NOBODYS: (Ipv4Addr, Ipv6Addr) =
+pub(super) const NOBODYS: (Ipv4Addr, Ipv6Addr) =
     (Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 impl Linux {

@@ -38,6 +38,9 @@ pub struct LocalEndpoint {
     /// What it may have beside its own address and MAC.
     #[serde(default, skip_serializing_if = "Also::is_empty")]
     pub also: Also,
+    /// Which share of the node's ports for that its network has, where it reaches what is outside by way of this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outward: Option<u8>,
     /// Who attached it, in words of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

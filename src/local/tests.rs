@@ -52,6 +52,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     };
     local.insert(record).expect("is kept");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::desire::{NetworkState, World};
 use crate::local::LocalEndpoint;
+use crate::model::OutwardPorts;
 use crate::model::{ClusterView, NetworkId, NodeId};
 use crate::plan::{DesiredDoors, DesiredNetwork, DesiredPorts};
 
@@ -46,6 +47,7 @@ fn world<'a>(
         cluster,
         secret: None,
         vxlan_port: 4789,
+        outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
         can_select: true,
         can_guard: true,
         settled: true,

@@ -39,6 +39,7 @@ use tokio::sync::{MutexGuard, Notify, mpsc, watch};
 
 use crate::kernel::{Can, Kernel};
 use crate::local::{Local, LocalEndpoint};
+use crate::model::OutwardPorts;
 use crate::model::{ClusterView, EndpointKey, EndpointName, NetworkId, NodeId, NodeState};
 use crate::multicast::Tally;
 use crate::state::State;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub vxlan_port: u16,
     /// The first UDP port of the mesh.
     pub wireguard_port: u16,
+    /// From which ports endpoints may be seen that reach what is outside.
+    pub outward_ports: OutwardPorts,
     /// How long the entries of a dead node stay.
     pub grace: Duration,
     /// After how long a node that does not answer is dead.

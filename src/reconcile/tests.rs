@@ -62,6 +62,7 @@ fn record(name: &str, last: u16) -> LocalEndpoint {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     }
 }
@@ -253,6 +254,7 @@ impl Bench {
         let settings = Settings {
             vxlan_port: 4789,
             wireguard_port: 51840,
+            outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
             grace: Duration::from_secs(300),
             detect: DETECT,
             follow_address: false,

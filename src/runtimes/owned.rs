@@ -80,7 +80,9 @@ pub(super) async fn attach(
     owner: &Owner,
     Place { netns, ifname, holds_ports, is_default_gateway }: Place<'_>,
 ) -> std::result::Result<AttachAnswer, AttachError> {
-    let Wish { name, service, slot, addresses, mac, aliases, advertise, publish } = wish;
+    let Wish { name, service, slot, addresses, mac, aliases, advertise, publish, extras } = wish;
+    // The agent makes it.
+    let is_default_gateway = is_default_gateway && !extras.default_route;
     let request = AttachRequest {
         netns: Some(netns.clone()),
         ifname: Some(ifname.to_owned()),
@@ -93,7 +95,8 @@ pub(super) async fn attach(
         holds_ports,
         owner: Some(owner.to_string()),
         ..AttachRequest::default()
-    };
+    }
+    .with(extras);
     let made = client.attach(network, &name, &request).await?;
     let rest = async {
         if let Some(asked) = mac.filter(|mac| *mac != made.mac) {

@@ -67,6 +67,7 @@ fn scene() -> Scene {
         mtu: 1450,
         guarded: true,
         also: Also::default(),
+        gateways: Vec::new(),
     };
     let guard = ObservedGuard::Present(port.guard().fingerprint());
     let want = DesiredNetwork {

@@ -152,6 +152,7 @@ pub fn port(endpoint: &str, container: &str, last: u8) -> DesiredPort {
         mtu: 1450,
         guarded: true,
         also: Default::default(),
+        gateways: Vec::new(),
     }
 }
 

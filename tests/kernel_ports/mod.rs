@@ -37,7 +37,7 @@ fn way(network: NetworkId, udp: &[u16], place: &ClientPlace) -> Way {
 
 fn doors(network: NetworkId, forwards: &BTreeSet<Forward>) -> DesiredDoors {
     let door = |forward: &Forward| (Door::of(&forward.publication, forward.ipv6), network);
-    DesiredDoors { doors: forwards.iter().map(door).collect() }
+    DesiredDoors { doors: forwards.iter().map(door).collect(), outward: BTreeMap::new() }
 }
 
 /// Makes it so, and shows that nothing is left to do.
@@ -89,6 +89,7 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
         masked: BTreeSet::new(),
         ways: BTreeMap::from([(name("a"), way(wanted.id, &[53], &place))]),
         relay: Some(Relay { node: Mac::of_node(NodeIndex(0x01_0203)), bridge: wanted.mac }),
+        outward: None,
     };
     let doors = doors(wanted.id, &want.forwards);
     node.kernel.place_way(wanted.id, &name("a"), &place).await.expect("is noted");
@@ -262,6 +263,7 @@ async fn connections_are_spread_evenly_over_2_to_100_endpoints() {
         masked: BTreeSet::new(),
         ways: BTreeMap::new(),
         relay: None,
+        outward: None,
     };
     make(node, wanted.id, Some(&want)).await;
     make_doors(node, Some(&doors(wanted.id, &want.forwards))).await;

@@ -50,6 +50,7 @@ mod names_cut;
 mod names_hostile;
 mod names_settings;
 mod offered;
+mod outward;
 mod passed_on;
 mod paths;
 mod patience;

@@ -22,6 +22,7 @@ fn network() -> DesiredNetwork {
         mtu: 1450,
         guarded: true,
         also: Also::default(),
+        gateways: Vec::new(),
     };
     DesiredNetwork {
         id: ID,

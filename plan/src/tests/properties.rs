@@ -58,7 +58,7 @@ prop_compose! {
         let addresses = addresses.into_iter().collect();
         let port = DesiredPort {
             name: name.clone(), placement: Placement::Host, ifname: "eth0".to_owned(), mac, addresses, mtu,
-            guarded, also: Also { addresses: also, routes, ..Also::default() },
+            guarded, also: Also { addresses: also, routes, ..Also::default() }, gateways: Vec::new(),
         };
         (name, port)
     }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lanmesh_model::Extras;
+
 use super::error::{Error, code};
 
 /// Begins those that are for lanmesh.
@@ -10,6 +12,11 @@ const OURS: &str = "LANMESH_";
 const OUR_KEYS: [&str; 4] = ["LANMESH_NAME", "LANMESH_SERVICE", "LANMESH_SLOT", "LANMESH_ALIAS"];
 /// Those of others that are understood, or begin with these.
 const THEIRS: [&str; 5] = ["IgnoreUnknown", "IP", "MAC", "K8S_POD_", "NOMAD_"];
+
+/// The key for one of the words that every runtime has.
+pub(super) fn key_of(word: &str) -> String {
+    format!("{OURS}{}", word.to_ascii_uppercase().replace('-', "_"))
+}
 
 /// What `CNI_ARGS` has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,11 +41,12 @@ impl Args {
             .get("IgnoreUnknown")
             .is_some_and(|value| matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T"));
         for key in args.0.keys() {
-            let known =
-                OUR_KEYS.contains(&key.as_str()) || THEIRS.iter().any(|theirs| key.starts_with(theirs));
+            let known = OUR_KEYS.contains(&key.as_str())
+                || Extras::WORDS.iter().any(|word| key_of(word) == *key)
+                || THEIRS.iter().any(|theirs| key.starts_with(theirs));
             if !known && (!lenient || key.starts_with(OURS)) {
                 return Err(Error::new(code::ENVIRONMENT, format!("CNI_ARGS has {key}, which is not known"))
-                    .hint(format!("there are IP, MAC, K8S_POD_NAME and others of its kind, NOMAD_*, {}; IgnoreUnknown=1 lets others pass", OUR_KEYS.join(", "))));
+                    .hint(format!("there are IP, MAC, K8S_POD_NAME and others of its kind, NOMAD_*, {}, {}; IgnoreUnknown=1 lets others pass", OUR_KEYS.join(", "), Extras::WORDS.map(key_of).join(", "))));
             }
         }
         Ok(args)

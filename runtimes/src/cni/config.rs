@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
-use lanmesh_model::{AdvertisedService, EndpointName, Mac, NetworkName, Publication, ServiceName};
+use lanmesh_model::{AdvertisedService, EndpointName, Extras, Mac, NetworkName, Publication, ServiceName};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::args::key_of;
 use super::call::{Call, Command, owner};
 use super::error::{Error, code};
 use super::version::Version;
@@ -50,6 +51,7 @@ pub struct Config {
     pub valid: Vec<Attachment>,
     service: Option<ServiceName>,
     advertise: Vec<AdvertisedService>,
+    extras: Extras,
     args: ConfigArgs,
     runtime: RuntimeConfig,
 }
@@ -134,7 +136,7 @@ impl Config {
         let plain: Value = serde_json::from_slice(text).map_err(|error| {
             Error::new(code::DECODE, format!("what came on standard input is no JSON: {error}"))
         })?;
-        let written: Written = serde_json::from_value(plain)
+        let written: Written = serde_json::from_value(plain.clone())
             .map_err(|error| wrong(format!("the network's configuration: {error}")))?;
         let spoken: Vec<_> = Version::ALL.iter().map(|version| version.as_str()).collect();
         let version = written.cni_version.parse().map_err(|()| {
@@ -153,6 +155,7 @@ impl Config {
         let advertise = written.advertise.iter().map(|text| text.parse());
         let advertise =
             advertise.collect::<Result<_, _>>().map_err(|error| wrong(format!("advertise: {error}")))?;
+        let extras = extras_in(&plain)?;
         Ok(Self {
             version,
             name: written.name,
@@ -164,6 +167,7 @@ impl Config {
             valid: written.valid,
             service: written.service,
             advertise,
+            extras,
             args: written.args.cni,
             runtime: written.runtime_config,
         })
@@ -223,6 +227,12 @@ impl Config {
         }
         short_id(&call.container).into_iter().for_each(|id| wish.also(id));
         wish.advertise.clone_from(&self.advertise);
+        wish.extras.clone_from(&self.extras);
+        for (word, key) in Extras::WORDS.map(|word| (word, key_of(word))) {
+            if let Some(Err(why)) = args.get(&key).and_then(|value| wish.extras.set(word, value)) {
+                return Err(of_args(&key, why));
+            }
+        }
         wish.addresses = self.addresses(call)?;
         wish.mac = self.mac(call)?;
         wish.publish =
@@ -271,6 +281,37 @@ impl Config {
         let parse = |text: &str| text.parse().map_err(|_| wrong(format!("{text:?} is not a MAC")));
         asked.map(parse).transpose()
     }
+}
+
+/// What the configuration says in the words that every runtime has, as `alsoAddress`: a text, a list of texts, or `true`.
+fn extras_in(config: &Value) -> Result<Extras, Error> {
+    let mut extras = Extras::default();
+    for word in Extras::WORDS {
+        let mut key = String::new();
+        for part in word.split('-') {
+            let upper = !key.is_empty();
+            key.extend(
+                part.chars().enumerate().map(
+                    |(at, c)| {
+                        if at == 0 && upper { c.to_ascii_uppercase() } else { c }
+                    },
+                ),
+            );
+        }
+        let told = |why: String| wrong(format!("{key}: {why}"));
+        let text = match config.get(&key) {
+            None | Some(Value::Null) => continue,
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Bool(yes)) => yes.to_string(),
+            Some(Value::Array(all)) => {
+                let texts: Option<Vec<&str>> = all.iter().map(Value::as_str).collect();
+                texts.ok_or_else(|| told("has something that is no text".to_owned()))?.join(",")
+            }
+            Some(other) => return Err(told(format!("{other} is neither a text nor a list nor true"))),
+        };
+        extras.set(word, &text).transpose().map_err(told)?;
+    }
+    Ok(extras)
 }
 
 /// Of Nomad's groups each is a service; two jobs may have groups of one name.

@@ -99,6 +99,9 @@ fn a_configuration_that_cannot_be_used_says_why_with_the_code_of_the_specificati
         (r#"{"cniVersion":"1.0.0","name":"a b"}"#, code::CONFIG, "network name"),
         (r#"{"cniVersion":"1.0.0","name":"a","network":"_"}"#, code::CONFIG, "network name"),
         (r#"{"cniVersion":"1.0.0","name":"a","advertise":["x"]}"#, code::CONFIG, "advertise"),
+        (r#"{"cniVersion":"1.0.0","name":"a","alsoAddress":["x"]}"#, code::CONFIG, "alsoAddress"),
+        (r#"{"cniVersion":"1.0.0","name":"a","alsoMac":7}"#, code::CONFIG, "alsoMac"),
+        (r#"{"cniVersion":"1.0.0","name":"a","defaultRoute":"yes"}"#, code::CONFIG, "defaultRoute"),
     ] {
         let error = Config::read(text.as_bytes()).expect_err(text);
         assert_eq!(error.code, expected, "{text}: {error}");
@@ -128,6 +131,21 @@ fn who_asks_gives_the_endpoint_its_names() {
     let aliases: Vec<_> = wish.aliases.iter().map(EndpointName::as_str).collect();
     assert_eq!((aliases, wish.advertise.len()), (vec!["a", "b"], 1), "the short id is the name");
     assert!(plain.wish(&add("LANMESH_SLOT=1")).is_err());
+}
+
+#[test]
+fn what_every_runtime_can_say_is_said_in_the_configuration_and_a_call_comes_first() {
+    let plain = config(json!({
+        "alsoAddress": ["10.9.0.200"], "alsoMac": "00:00:5e:00:01:07", "multicastRouter": true, "defaultRoute": true
+    }));
+    let extras = plain.wish(&add("")).expect("can be understood").extras;
+    assert_eq!((extras.also_addresses.len(), extras.also_macs.len()), (1, 1));
+    assert!(extras.multicast_router && extras.default_route);
+    let args = "LANMESH_DEFAULT_ROUTE=false;LANMESH_ALSO_ADDRESS=10.9.0.201,10.9.0.202";
+    let extras = plain.wish(&add(args)).expect("can be understood").extras;
+    assert_eq!((extras.also_addresses.len(), extras.default_route), (2, false));
+    let told = plain.wish(&add("LANMESH_ALSO_MAC=x")).expect_err("is none");
+    assert!(told.msg.contains("LANMESH_ALSO_MAC"), "{told}");
 }
 
 #[test]

@@ -370,6 +370,7 @@ impl Backend for Fake {
                     also_macs: request.also_macs.clone(),
                     floating: Vec::new(),
                     multicast_router: request.multicast_router,
+                    default_route: request.default_route,
                     owner: request.owner.clone(),
                 });
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{EndpointState, ServiceRequest};
-use crate::model::{EndpointName, Mac, NetworkName, NodeName, Publication, ServiceName};
+use crate::model::{EndpointName, Extras, Mac, NetworkName, NodeName, Publication, ServiceName};
 
 /// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host` and `offer` says to what; `offer`
 /// together with `netns` says where what was offered has been taken.
@@ -66,9 +66,22 @@ pub struct AttachRequest {
     /// on what was sent elsewhere, and is told which groups are joined on the other nodes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multicast_router: bool,
+    /// It gets a default route by the network's gateway, and reaches what its node reaches: with an address of the node, IPv4
+    /// and IPv6. Refused where its namespace has such a route already. With `offer` whoever takes the interface makes the
+    /// route. Not for the node itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
     /// Who attached it, in words of its own by which it finds it again. Known to this node alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+}
+
+impl AttachRequest {
+    /// The same with what it may do besides.
+    pub fn with(self, extras: Extras) -> Self {
+        let Extras { also_addresses, also_macs, multicast_router, default_route } = extras;
+        Self { also_addresses, also_macs, multicast_router, default_route, ..self }
+    }
 }
 
 /// What attaching gave.
@@ -147,6 +160,9 @@ pub struct EndpointAnswer {
     /// It routes multicast.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub multicast_router: bool,
+    /// It reaches what is outside by way of its node. Known of this node's own endpoints.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub default_route: bool,
     /// Who attached it, as whoever did said. Known of this node's own endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,

@@ -5,6 +5,8 @@ use super::super::raw::{attribute, nested};
 
 /// The first of the registers of four bytes; the next ones follow.
 pub(super) const FIRST: u32 = 8;
+/// The verdict that leads to a chain.
+pub(super) const NFT_GOTO: i32 = -4;
 const REGISTER: u32 = 1;
 const SECOND: u32 = 2;
 /// What a fib expression is asked about (NFTA_FIB_F_SADDR, NFTA_FIB_F_DADDR).
@@ -16,10 +18,14 @@ pub(super) enum Which {
 
 /// Goes on only if an address is one of the node's own.
 pub(super) fn is_local(which: Which) -> [Expression; 2] {
-    const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
     const RTN_LOCAL: u32 = 2;
+    is_of_type(which, RTN_LOCAL)
+}
+
+fn is_of_type(which: Which, kind: u32) -> [Expression; 2] {
+    const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
     let from = [number(1, REGISTER), number(2, NFT_FIB_RESULT_ADDRTYPE), number(3, which as u32)];
-    [expression(b"fib\0", &from), compare(Compare::Equal, &RTN_LOCAL.to_ne_bytes())]
+    [expression(b"fib\0", &from), compare(Compare::Equal, &kind.to_ne_bytes())]
 }
 
 /// Goes on only if an answer to the sender would leave by the device `name`.
@@ -111,6 +117,22 @@ pub(super) fn write(value: &[u8], offset: u32, sums: Sums) -> [Expression; 2] {
     [load(REGISTER, value), expression(b"payload\0", &to)]
 }
 
+/// Puts what was loaded in the place of bytes of the packet, of which the checksum at `at` behind `base` tells, if there is one; with
+/// `addresses` the checksums behind the header follow too, since they cover the addresses.
+pub(super) fn writes(base: Base, offset: u32, count: u32, at: Option<u32>, addresses: bool) -> Expression {
+    const NFT_PAYLOAD_CSUM_INET: u32 = 1;
+    let to = [
+        number(5, REGISTER),
+        number(2, base as u32),
+        number(3, offset),
+        number(4, count),
+        number(6, if at.is_some() { NFT_PAYLOAD_CSUM_INET } else { 0 }),
+        number(7, at.unwrap_or(0)),
+        number(8, u32::from(addresses)),
+    ];
+    expression(b"payload\0", &to)
+}
+
 /// Puts bytes in the place of those of the header of the link.
 pub(super) fn write_link(value: &[u8], offset: u32) -> [Expression; 2] {
     let count = u32::try_from(value.len()).unwrap_or(6);
@@ -165,6 +187,12 @@ pub(super) fn goes_where(map: &[u8]) -> Expression {
     expression(b"lookup\0", &[attribute(1, map), number(2, FIRST), number(3, 0)])
 }
 
+/// Goes on in a chain, and not in this one any more.
+pub(super) fn goes_to(chain: &[u8]) -> Expression {
+    let goes = [attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, chain)];
+    expression(b"immediate\0", &[number(1, 0), nested(2, &[nested(2, &goes)])])
+}
+
 /// Sends a copy of the packet to an address that is beyond a link, whatever the packet says.
 pub(super) fn copy_by(next: &[u8], link: u32) -> [Expression; 3] {
     let copy = expression(b"dup\0", &[number(1, REGISTER), number(2, SECOND)]);
@@ -195,8 +223,30 @@ pub(super) fn is_translated() -> [Expression; 3] {
 
 /// Goes on only with answers.
 pub(super) fn is_answer() -> [Expression; 2] {
+    is_directed(1)
+}
+
+/// Goes on only with what is sent the way that a connection was begun.
+pub(super) fn is_question() -> [Expression; 2] {
+    is_directed(0)
+}
+
+fn is_directed(direction: u8) -> [Expression; 2] {
     const NFT_CT_DIRECTION: u32 = 1;
-    [expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_DIRECTION)]), compare(Compare::Equal, &[1])]
+    let loaded = expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_DIRECTION)]);
+    [loaded, compare(Compare::Equal, &[direction])]
+}
+
+/// Loads the state of the packet's connection, in the byte order of the machine.
+pub(super) fn state_of_connection() -> Expression {
+    const NFT_CT_STATE: u32 = 0;
+    expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_STATE)])
+}
+
+/// Goes on only if an address is the one of a single host that is not the node.
+pub(super) fn is_elsewhere(which: Which) -> [Expression; 2] {
+    const RTN_UNICAST: u32 = 1;
+    is_of_type(which, RTN_UNICAST)
 }
 
 /// Does nothing where nobody goes: but that there is such a rule has the kernel put fragments together before rules

@@ -6,11 +6,13 @@
 //! Of an endpoint's namespace nothing but its path is known: which of them have a way is noted in the run directory before
 //! it is made.
 
+mod exits;
 mod expr;
 mod gate;
 mod network;
 mod node;
 mod relay;
+mod stands;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use lanmesh_ipam::stable_hash;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::exits::Exits;
 use self::node::{Doors, Gate, Tables};
 use super::netns::Netns;
 use super::services::ClientPlace;
@@ -69,7 +72,11 @@ impl Linux {
         let itself = self.itself(network).await?;
         if let Some(inside) = self.inner.dir.present(network).await? {
             let found = inside.run(move || network::find(&itself)).await?;
-            observed.rules = found.map_err(|source| refused("look at the published ports", source))?;
+            let found = found.map_err(|source| refused("look at the published ports", source))?;
+            observed.rules = found.number;
+            if found.is_outward() {
+                observed.rules = found.made_for(self.exits().await?.families());
+            }
             let relay = inside.run(relay::find).await?;
             observed.relay = relay.map_err(|source| refused("look at the relay of a network", source))?;
         }
@@ -129,7 +136,11 @@ impl Linux {
         let tables = self.doors();
         let found = self.inner.own.run(move || tables.find(&|name| indices.get(name).copied())).await?;
         match found {
-            Ok(found) => Ok(found.map(|rules| ObservedDoors { rules })),
+            Ok(Some(found)) if found.exits != 0 => {
+                let same = found.exits == self.exits().await?.number();
+                Ok(Some(ObservedDoors { rules: if same { found.number } else { 0 } }))
+            }
+            Ok(found) => Ok(found.map(|found| ObservedDoors { rules: found.number })),
             // A kernel that has no such tables has none.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
             Err(source) => Err(refused("look at the published ports of the node", source)),
@@ -147,7 +158,8 @@ impl Linux {
                 let number = wanted.fingerprint();
                 let links = session.links().await.map_err(|failure| failure.doing(what()))?;
                 let index = |name: &str| links.iter().find(|link| link.name == name).map(|link| link.index);
-                let (mut doors, mut missing) = (BTreeMap::new(), None);
+                let (mut doors, mut outward, mut missing) = (BTreeMap::new(), Vec::new(), None);
+                let exits = if wanted.outward.is_empty() { Exits::default() } else { self.exits().await? };
                 for (door, network) in wanted.doors {
                     let name = self.outer(network);
                     match index(&name) {
@@ -155,9 +167,17 @@ impl Linux {
                         None => missing = Some(network),
                     }
                 }
+                for (network, ports) in wanted.outward {
+                    let name = self.outer(network);
+                    match index(&name) {
+                        Some(index) => outward.push((ports, Gate { name, index })),
+                        None => missing = Some(network),
+                    }
+                }
                 // One network without a gate does not keep the others from being reached; it is tried again.
                 let number = if missing.is_some() { 0 } else { number };
-                let put = self.inner.own.run(move || tables.put(&Doors { number, doors })).await?;
+                let doors = Doors { number, doors, outward, exits };
+                let put = self.inner.own.run(move || tables.put(&doors)).await?;
                 if let (Ok(None), Some(network)) = (&put, missing) {
                     return Err(KernelError::NoSuchNetwork { network });
                 }
@@ -251,10 +271,16 @@ impl Linux {
 
     async fn put_forwards(&self, network: NetworkId, forwarding: Forwarding) -> Result<(), KernelError> {
         let itself = self.itself(network).await?;
+        let families = match forwarding.outward {
+            Some(_) => self.exits().await?.families(),
+            None => [false; 2],
+        };
         let put = move || {
-            let refusal = network::put(&forwarding, &itself)?;
+            let refusal = network::put(&forwarding, &itself, families)?;
+            let senders = network::senders(forwarding.outward.as_ref());
+            let stands = [false, true].map(network::stands_for_the_node);
             if refusal.is_none()
-                && let Err(error) = flows::end_translated(&forwarding.keeps)
+                && let Err(error) = flows::end_translated(&forwarding.keeps, &senders, stands)
             {
                 // A kernel without the interface: what is broken shows when it is next used.
                 tracing::warn!(%error, "connections to endpoints that are gone cannot be ended");
@@ -393,11 +419,40 @@ pub(super) fn try_out() -> Result<(), String> {
     let itself = to_itself.map(|text| text.parse().ok()).into_iter().flatten().collect::<Vec<IpAddr>>();
     let itself = itself.first().zip(itself.last()).map(|(other, own)| (*other, *own));
     let (keeps, masked) = (BTreeSet::new(), BTreeSet::new());
-    let forwarding = Forwarding { forwards: [forward].into(), keeps, masked, relayed: false };
-    told(network::put(&forwarding, &itself.into_iter().collect()))?;
+    let forwarding = Forwarding { forwards: [forward].into(), keeps, masked, relayed: false, outward: None };
+    told(network::put(&forwarding, &itself.into_iter().collect(), [false; 2]))?;
     let gate = Gate { name: "lo".to_owned(), index: 1 };
     let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
-    told(Tables("lanmesh-try".to_owned()).put(&Doors { number: 1, doors: doors.into() }))
+    let doors = Doors { number: 1, doors: doors.into(), outward: Vec::new(), exits: Exits::default() };
+    told(Tables("lanmesh-try".to_owned()).put(&doors))
+}
+
+/// The same for what leads endpoints outside. Blocks.
+pub(super) fn try_outward() -> Result<(), String> {
+    use crate::model::OutwardPorts;
+    use crate::model::Transport;
+    use crate::plan::Outward;
+    let told = |refusal: io::Result<Option<Errno>>| match refusal {
+        Ok(None) => Ok(()),
+        Ok(Some(errno)) => Err(errno.desc().to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    let ports = OutwardPorts { first: 61_000, last: 61_999 };
+    let from = ["192.0.2.1", "2001:db8::1"].iter().filter_map(|text| text.parse().ok()).collect();
+    let outward = Some(Outward { from, ports, closed: [(Transport::Udp, 4789)].into() });
+    let nothing = BTreeSet::new;
+    let forwarding = Forwarding {
+        forwards: BTreeSet::new(),
+        keeps: nothing(),
+        masked: nothing(),
+        relayed: false,
+        outward,
+    };
+    told(network::put(&forwarding, &BTreeSet::new(), [true; 2]))?;
+    let gate = Gate { name: "lo".to_owned(), index: 1 };
+    let doors =
+        Doors { number: 1, doors: BTreeMap::new(), outward: vec![(ports, gate)], exits: Exits::some() };
+    told(Tables("lanmesh-try".to_owned()).put(&doors))
 }
 
 impl links::Link {

@@ -4,6 +4,8 @@
 //! Where the table is missing nothing passes: only what it marks has a route out through the gate, and what came in
 //! is for nobody in here.
 
+mod outward;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
@@ -25,6 +27,8 @@ use super::gate::{INNER, MARK};
 use super::node::{as_asked, may_be_cut};
 use super::relay;
 use crate::plan::{Forward, Forwarding};
+
+pub(super) use outward::{senders, stands_for_the_node};
 
 const NFT_MSG_GETTABLE: u16 = 1;
 const NFT_MSG_GETRULE: u16 = 7;
@@ -75,11 +79,20 @@ impl Content {
 
 /// Puts it in the place of what is there, in the calling thread's namespace. Blocks. The answer is the kernel's refusal, if
 /// any.
-pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Option<Errno>> {
-    let Forwarding { forwards, keeps: _, masked, relayed } = forwarding;
+///
+/// `families` are those over which there is a way outside: IPv4, IPv6.
+pub(super) fn put(
+    forwarding: &Forwarding,
+    itself: &BTreeSet<(IpAddr, IpAddr)>,
+    families: [bool; 2],
+) -> io::Result<Option<Errno>> {
+    let Forwarding { forwards, keeps: _, masked, relayed, outward } = forwarding;
     let mut content = Content { changes: Vec::new(), rules: 0 };
     let mut marked = vec![load(REGISTER, &MARK.to_ne_bytes()), set_mark()];
 
+    if let Some(outward) = outward {
+        content.outward_sets(outward, families);
+    }
     let early: &[u8] = b"early\0";
     content.chain(early, (NF_INET_PRE_ROUTING, BEFORE_FRAGMENTS), b"filter\0");
     let mut cut = Vec::from(from_device(INNER));
@@ -103,6 +116,9 @@ pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) 
     answer.extend(is_answer());
     answer.append(&mut marked);
     content.rule(routed, &answer);
+    if outward.is_some() {
+        content.outward_marks(routed, families);
+    }
     if *relayed {
         let zone: &[u8] = b"zone\0";
         content.chain(zone, (NF_INET_PRE_ROUTING, RAW), b"filter\0");
@@ -136,6 +152,10 @@ pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) 
         content.rule(back, &sent_to_the_node(*own));
     }
 
+    if let Some(outward) = outward {
+        content.outward_sources(back, outward, families);
+    }
+
     let pass: &[u8] = b"pass\0";
     content.chain(pass, (NF_INET_FORWARD, FILTER), b"filter\0");
     for (from, to) in [(INNER, BRIDGE), (BRIDGE, INNER)] {
@@ -144,6 +164,9 @@ pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) 
         rule.extend(is_translated());
         rule.push(verdict(NF_ACCEPT));
         content.rule(pass, &rule);
+    }
+    if outward.is_some() {
+        content.outward_passes(pass, families);
     }
     // Not all else: where the kernel shows what it bridges to these rules, that is the network's own.
     for end in [from_device(INNER), to_device(INNER)] {
@@ -156,9 +179,37 @@ pub(super) fn put(forwarding: &Forwarding, itself: &BTreeSet<(IpAddr, IpAddr)>) 
     stays.push(verdict(NF_DROP));
     content.rule(closed, &stays);
 
-    let mark = [forwarding.fingerprint(), content.rules, number_of(itself)];
+    let made_for = if outward.is_some() { number_of_families(families) } else { NOWHERE };
+    let mark = [forwarding.fingerprint(), content.rules, number_of(itself), made_for];
     let mark: Vec<u8> = mark.iter().flat_map(|word| word.to_be_bytes()).collect();
     INET.put_table(&table(), &mark, content.changes)
+}
+
+/// What is written down where nothing leads outside.
+const NOWHERE: u64 = u64::MAX;
+
+fn number_of_families([ipv4, ipv6]: [bool; 2]) -> u64 {
+    u64::from(ipv4) | u64::from(ipv6) << 1
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found {
+    /// The number of the rules; 0 where they are nothing, not whole, or made for others that may be sent to themselves.
+    pub number: u64,
+    families: u64,
+}
+
+impl Found {
+    /// Whether something leads outside.
+    pub fn is_outward(&self) -> bool {
+        self.number != 0 && self.families != NOWHERE
+    }
+
+    /// The number, where what leads outside was made for these families; else 0.
+    pub fn made_for(&self, families: [bool; 2]) -> u64 {
+        if self.families == number_of_families(families) { self.number } else { 0 }
+    }
 }
 
 fn number_of(itself: &BTreeSet<(IpAddr, IpAddr)>) -> u64 {
@@ -212,19 +263,23 @@ pub(super) fn remove() -> io::Result<Option<Errno>> {
     Ok(refused.filter(|errno| *errno != Errno::ENOENT))
 }
 
-/// The number of what there is in the calling thread's namespace; 0 where it is nothing, not whole, or made for others that may be
-/// sent to themselves. Blocks.
-pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<u64> {
+/// What there is in the calling thread's namespace. Blocks.
+pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
+    let nothing = Found { number: 0, families: NOWHERE };
     let is_ours = |message: &[u8]| message.get(4..).and_then(|rest| within(rest, 1)) == Some(TABLE);
     let question = INET.question(NFT_MSG_GETTABLE, &[]);
     let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-    let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(0) };
+    let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(nothing) };
     let mark = within(found.get(4..).unwrap_or_default(), 6).unwrap_or_default();
     let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
-    let (Some(number), Some(rules), Some(made_for)) = (word(0), word(8), word(16)) else { return Ok(0) };
+    let (Some(number), Some(rules), Some(made_for), Some(families)) = (word(0), word(8), word(16), word(24))
+    else {
+        return Ok(nothing);
+    };
     let mut there: u64 = 0;
     let mut note = |message: &[u8]| there += u64::from(is_ours(message));
     let question = INET.question(NFT_MSG_GETRULE, &table());
     raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
-    Ok(if there == rules && made_for == number_of(itself) { number } else { 0 })
+    let whole = there == rules && made_for == number_of(itself);
+    Ok(Found { number: if whole { number } else { 0 }, families })
 }

@@ -8,6 +8,8 @@
 //!
 //! One table for each family of addresses, with the name that the guard of the underlay has in a third.
 
+mod outward;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,11 +24,13 @@ use super::super::nft::{
 };
 use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::octets;
+use super::exits::Exits;
 use super::expr::{
-    self, FIRST, Sums, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded,
-    protocol_into, puts_fragments_together, untracked, write,
+    self, FIRST, NFT_GOTO, Sums, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local,
+    leaves_by, padded, protocol_into, puts_fragments_together, untracked, write,
 };
 use super::gate::{NEXT_V4, NEXT_V6};
+use crate::model::OutwardPorts;
 use crate::plan::Door;
 
 const NFT_MSG_GETTABLE: u16 = 1;
@@ -56,7 +60,6 @@ const NEVER: &[u8] = b"never\0";
 
 const NFT_SET_MAP: u32 = 0x8;
 const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
-const NFT_GOTO: i32 = -4;
 /// What nft calls the types of keys; of several in one they are six bits apart.
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
@@ -89,6 +92,19 @@ pub(super) struct Doors {
     pub number: u64,
     /// The gate of each.
     pub doors: BTreeMap<Door, Gate>,
+    /// Whose answers to what was sent outside go where,
+    pub outward: Vec<(OutwardPorts, Gate)>,
+    /// and by where it leaves.
+    pub exits: Exits,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    /// The number of the rules; 0 where they are not whole.
+    pub number: u64,
+    /// The number of the exits that they were made for; 0 where they lead nowhere outside.
+    pub exits: u64,
 }
 
 /// The tables by name.
@@ -170,19 +186,32 @@ impl Tables {
         let mut content = Content { table: self.attribute(), kind, changes: Vec::new(), rules: 0 };
         let of_kind: BTreeMap<&Door, &Gate> =
             doors.doors.iter().filter(|(door, _)| door.ipv6 == kind.ipv6).collect();
-        let gates: BTreeSet<&Gate> = doors.doors.values().collect();
+        let outward: Vec<(OutwardPorts, &Gate)> =
+            doors.outward.iter().map(|(ports, gate)| (*ports, gate)).collect();
+        let gates: BTreeSet<&Gate> =
+            doors.doors.values().chain(outward.iter().map(|(_, gate)| *gate)).collect();
         content.sets(&of_kind, &gates);
+        if !outward.is_empty() {
+            content.sources(&doors.exits);
+        }
         for gate in &gates {
             content.chain(&to_gate(gate), None);
             content.through(gate);
         }
         content.elements(&of_kind);
         content.chain(BACK, Some((NF_INET_PRE_ROUTING, BEFORE_FRAGMENTS)));
+        if !outward.is_empty() {
+            content.outward();
+        }
         content.back();
         content.chain(IN, Some((NF_INET_PRE_ROUTING, EARLY)));
         content.taken();
         content.chain(OUT, Some((NF_INET_LOCAL_OUT, RAW)));
         content.out();
+        if !outward.is_empty() {
+            content.outward_leaves();
+            content.outward_answers(&outward);
+        }
         if whole {
             content.chain(NEVER, None);
             content.rule(NEVER, &puts_fragments_together(kind.ipv6));
@@ -191,6 +220,7 @@ impl Tables {
             doors.number.to_be_bytes().to_vec(),
             number_of_gates(&gates).to_be_bytes().to_vec(),
             content.rules.to_be_bytes().to_vec(),
+            if outward.is_empty() { 0 } else { doors.exits.number() }.to_be_bytes().to_vec(),
         ];
         kind.family.put_table(&self.attribute(), &mark.concat(), content.changes)
     }
@@ -209,26 +239,28 @@ impl Tables {
 
     /// The number of what there is, where it is whole and leads to gates with the indices that `index` has for their names;
     /// 0 where not, `None` where nothing is there. Blocks.
-    pub fn find(&self, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<u64>> {
-        let mut found: Vec<Option<u64>> = Vec::new();
+    pub fn find(&self, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<Found>> {
+        let mut found: Vec<Option<Found>> = Vec::new();
         for kind in kinds() {
             found.push(self.find_one(&kind, index)?);
         }
         Ok(match found[..] {
             [None, None] => None,
             [Some(one), Some(other)] if one == other => Some(one),
-            _ => Some(0),
+            _ => Some(Found { number: 0, exits: 0 }),
         })
     }
 
-    fn find_one(&self, kind: &Kind, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<u64>> {
+    fn find_one(&self, kind: &Kind, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<Found>> {
         let question = kind.family.question(NFT_MSG_GETTABLE, &[]);
         let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
         let Some(table) = tables.iter().find(|message| self.names(message)) else { return Ok(None) };
         let mark = within(table.get(4..).unwrap_or_default(), 6).unwrap_or_default();
         let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
-        let (Some(number), Some(gates), Some(rules)) = (word(0), word(8), word(16)) else {
-            return Ok(Some(0));
+        let nothing = Found { number: 0, exits: 0 };
+        let (Some(number), Some(gates), Some(rules), Some(exits)) = (word(0), word(8), word(16), word(24))
+        else {
+            return Ok(Some(nothing));
         };
         let mut there: u64 = 0;
         let question = kind.family.question(NFT_MSG_GETRULE, &self.attribute());
@@ -248,7 +280,7 @@ impl Tables {
         let answers = [nft::answer(NFT_MSG_NEWSETELEM)];
         absent(raw::each_of(NETLINK_NETFILTER, &question, &answers, READ_MAX, &mut note))?;
         let whole = there == rules && number_of_gates(&leads.iter().collect()) == gates;
-        Ok(Some(if whole { number } else { 0 }))
+        Ok(Some(if whole { Found { number, exits } } else { nothing }))
     }
 
     fn names(&self, message: &[u8]) -> bool {

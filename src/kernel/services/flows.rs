@@ -45,17 +45,37 @@ struct Flow {
 /// Blocks.
 pub(super) fn end_others(kept: &Kept) -> io::Result<usize> {
     let families = [false, true].into_iter().filter(|ipv6| kept.keys().any(|to| to.is_ipv6() == *ipv6));
-    end(families, &|service, endpoint| kept.get(&service).is_some_and(|keeps| !keeps.contains(&endpoint)))
+    end(families, &|Ends { asked, answers, .. }| {
+        kept.get(asked).is_some_and(|keeps| !keeps.contains(answers))
+    })
 }
 
-/// Forgets the connections through the calling thread's namespace whose destination was translated to another than these.
-/// Blocks.
-pub(in crate::kernel) fn end_translated(keeps: &BTreeSet<IpAddr>) -> io::Result<usize> {
-    end([false, true], &|asked, endpoint| asked != endpoint && !keeps.contains(&endpoint))
+/// Forgets the connections through the calling thread's namespace whose destination was translated to another than `keeps`, and
+/// those whose client was translated to one of `stands` and is none of `senders`. Blocks.
+pub(in crate::kernel) fn end_translated(
+    keeps: &BTreeSet<IpAddr>,
+    senders: &BTreeSet<IpAddr>,
+    stands: [IpAddr; 2],
+) -> io::Result<usize> {
+    end([false, true], &|Ends { client, asked, answers, seen }| {
+        (asked != answers && !keeps.contains(answers)) || (stands.contains(seen) && !senders.contains(client))
+    })
 }
 
-/// Ends those for which `ends` says so, of what was asked for and who answers.
-fn end(families: impl IntoIterator<Item = bool>, ends: &dyn Fn(IpAddr, IpAddr) -> bool) -> io::Result<usize> {
+/// Between whom a connection is, as each side sees the other.
+struct Ends {
+    /// Who began it,
+    client: IpAddr,
+    /// and whom he asked.
+    asked: IpAddr,
+    /// Who answers,
+    answers: IpAddr,
+    /// and whom he sees.
+    seen: IpAddr,
+}
+
+/// Ends those for which `ends` says so.
+fn end(families: impl IntoIterator<Item = bool>, ends: &dyn Fn(&Ends) -> bool) -> io::Result<usize> {
     let mut ended = 0;
     for ipv6 in families {
         let mut flows = Vec::new();
@@ -90,12 +110,12 @@ fn family(ipv6: bool) -> u8 {
     if ipv6 { 10 } else { 2 }
 }
 
-fn to_be_ended(message: &[u8], ends: &dyn Fn(IpAddr, IpAddr) -> bool) -> Option<Flow> {
+fn to_be_ended(message: &[u8], ends: &dyn Fn(&Ends) -> bool) -> Option<Flow> {
     let tuple = |wanted| behind_header(message).find(|(kind, _)| *kind == wanted).map(|(_, tuple)| tuple);
     let (orig, reply) = (tuple(CTA_TUPLE_ORIG)?, tuple(CTA_TUPLE_REPLY)?);
     let (client, service) = source_and_destination(orig)?;
-    let (endpoint, _) = source_and_destination(reply)?;
-    if !ends(service, endpoint) {
+    let (answers, seen) = source_and_destination(reply)?;
+    if !ends(&Ends { client, asked: service, answers, seen }) {
         return None;
     }
     let proto = within(orig, 2)?;

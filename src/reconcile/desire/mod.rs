@@ -8,6 +8,7 @@
 mod entries;
 mod floating;
 mod network;
+mod outward;
 mod ports;
 mod services;
 mod underlay;
@@ -21,6 +22,7 @@ use ipnetwork::IpNetwork;
 
 use crate::local::LocalEndpoint;
 use crate::mesh::{MeshSecret, mesh_address};
+use crate::model::OutwardPorts;
 use crate::model::{
     ClusterView, Encryption, EndpointName, MulticastMode, NetworkId, NetworkSpec, Node, NodeId, NodeState,
     SpoofingMode,
@@ -52,6 +54,8 @@ pub struct World<'a> {
     pub secret: Option<MeshSecret>,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// From which ports endpoints may be seen that reach what is outside.
+    pub outward_ports: OutwardPorts,
     /// Whether the kernel can send a group to its members only.
     pub can_select: bool,
     /// Whether it can drop what strangers send from the underlay.
@@ -180,6 +184,7 @@ pub fn port(record: &LocalEndpoint, spec: &NetworkSpec, mtu: u32) -> DesiredPort
         mtu,
         guarded: spec.options.spoofing == SpoofingMode::Deny,
         also: record.also.clone(),
+        gateways: if record.outward.is_some() { outward::gateways(record, spec) } else { Vec::new() },
     }
 }
 

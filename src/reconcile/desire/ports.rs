@@ -7,14 +7,14 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::services::{Serving, serving};
-use super::{World, members, network_mtu};
+use super::{World, members, network_mtu, outward};
 use crate::kernel::ClientPlace;
 use crate::local::LocalEndpoint;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, Placement,
     Publication, PublishMode, ServiceName, Transport,
 };
-use crate::plan::{DesiredDoors, DesiredPorts, Door, Forward, Relay, Way, way_table};
+use crate::plan::{DesiredDoors, DesiredPorts, Door, Forward, OutwardDoors, Relay, Way, way_table};
 
 /// Who publishes ports: an endpoint by itself, or a service with its endpoints on this node or on all.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,6 +99,8 @@ pub struct Published {
     pub networks: BTreeMap<NetworkId, DesiredPorts>,
     /// On the node.
     pub doors: BTreeMap<Door, NetworkId>,
+    /// And what answers those who reach what is outside.
+    pub outward: OutwardDoors,
     /// What is not, since somebody else has the port.
     pub problems: Vec<String>,
 }
@@ -106,7 +108,7 @@ pub struct Published {
 impl Published {
     /// The doors, as a kernel is to have them.
     pub fn doors(&self) -> DesiredDoors {
-        DesiredDoors { doors: self.doors.clone() }
+        DesiredDoors { doors: self.doors.clone(), outward: self.outward.clone() }
     }
 }
 
@@ -139,14 +141,7 @@ pub fn published(world: &World<'_>) -> Published {
                 if targets.keeps.is_empty() {
                     continue;
                 }
-                let ports = published.networks.entry(network).or_insert_with(|| DesiredPorts {
-                    mtu,
-                    forwards: BTreeSet::new(),
-                    keeps: BTreeSet::new(),
-                    masked: BTreeSet::new(),
-                    ways: BTreeMap::new(),
-                    relay: None,
-                });
+                let ports = published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu));
                 ports.forwards.insert(Forward { publication: *port, ipv6, to: targets.to });
                 ports.keeps.extend(targets.keeps);
                 ports.masked.extend(targets.host);
@@ -163,6 +158,10 @@ pub fn published(world: &World<'_>) -> Published {
                 published.doors.insert(Door::of(port, ipv6), network);
             }
         }
+    }
+    for (network, (mtu, outward)) in outward::outward(world) {
+        published.outward.insert(network, outward.ports);
+        published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu)).outward = Some(outward);
     }
     published
 }
@@ -215,10 +214,8 @@ pub fn place(record: &LocalEndpoint) -> ClientPlace {
 }
 
 fn way(record: &LocalEndpoint, spec: &NetworkSpec) -> Way {
-    let first = |ipv6: bool| spec.gateways.iter().copied().find(|gateway| gateway.is_ipv6() == ipv6);
     let sources: BTreeSet<IpAddr> = record.endpoint.addresses.iter().map(IpNetwork::ip).collect();
-    let has = |gateway: &IpAddr| sources.iter().any(|source| source.is_ipv6() == gateway.is_ipv6());
-    let gateways = [first(false), first(true)].into_iter().flatten().filter(has).collect();
+    let gateways = outward::gateways(record, spec).into_iter().collect();
     let subnets = record.endpoint.addresses.iter();
     let subnets = subnets.filter_map(|own| IpNetwork::new(own.network(), own.prefix()).ok()).collect();
     let (ifname, place, table) = (record.ifname.clone(), place(record).number(), way_table(spec.id));

@@ -52,6 +52,7 @@ fn local(endpoint: Endpoint) -> LocalEndpoint {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        outward: None,
         owner: None,
     }
 }
@@ -105,6 +106,7 @@ fn world<'a>(
         cluster: "c",
         secret: None,
         vxlan_port: 4789,
+        outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
         can_select: true,
         can_guard: true,
         settled: true,

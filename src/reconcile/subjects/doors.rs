@@ -51,7 +51,7 @@ impl Subject for Doors {
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
-        let want = Some(world.published().doors()).filter(|want| !want.doors.is_empty());
+        let want = Some(world.published().doors()).filter(|want| !want.is_empty());
         let unheard = !(world.settled || world.everywhere.is_empty());
         let changed = want != self.want || unheard != self.unheard;
         self.want = want;

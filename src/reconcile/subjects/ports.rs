@@ -53,7 +53,7 @@ impl Subject for Ports {
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
-        let Published { networks, problems, doors: _ } = world.published();
+        let Published { networks, problems, doors: _, outward: _ } = world.published();
         self.problems.clone_from(problems);
         let unheard = if world.settled { BTreeSet::new() } else { world.everywhere.clone() };
         let heard = std::mem::replace(&mut self.unheard, unheard);

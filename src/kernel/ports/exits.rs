@@ -1,0 +1,120 @@
+//! By which interfaces what endpoints send outside may leave the node, and the address that it bears then.
+//!
+//! Those that lead outside: where the default route goes, what carries the underlay, and network cards with what is made of
+//! them. Bridges and the like of other software on the node lead to its own containers, and are none.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lanmesh_ipam::stable_hash;
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteMessage};
+
+use super::super::session::{Failure, Session};
+use super::super::underlay::{NOBODYS, leads_to};
+use super::super::{KernelError, Linux};
+
+/// The address of each interface that leads outside, by family (IPv6 or not) and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Exits(BTreeMap<(bool, String), IpAddr>);
+
+impl Exits {
+    /// Those of one family.
+    pub fn of(&self, ipv6: bool) -> impl Iterator<Item = (&str, IpAddr)> {
+        let of_family = self.0.iter().filter(move |((family, _), _)| *family == ipv6);
+        of_family.map(|((_, name), address)| (name.as_str(), *address))
+    }
+
+    /// Which families lead anywhere: IPv4, IPv6.
+    pub fn families(&self) -> [bool; 2] {
+        [false, true].map(|ipv6| self.of(ipv6).next().is_some())
+    }
+
+    /// A number that is another one where they are; never 0.
+    pub fn number(&self) -> u64 {
+        stable_hash(format!("{:?}", self.0).as_bytes()).max(1)
+    }
+
+    /// Some, for a kernel that is tried out.
+    pub fn some() -> Self {
+        let lo = |address: IpAddr| ((address.is_ipv6(), "lo".to_owned()), address);
+        Self([lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())].into())
+    }
+}
+
+impl Linux {
+    /// The exits of the node as they are now.
+    pub(super) async fn exits(&self) -> Result<Exits, KernelError> {
+        let session = self.inner.own_session().await?;
+        self.find_exits(&session).await.map_err(|failure: Failure| failure.doing("look for the ways outside"))
+    }
+
+    async fn find_exits(&self, session: &Session) -> Result<Exits, Failure> {
+        let links = session.links().await?;
+        let settled = session.settled().await?;
+        let underlay = self.inner.watcher.underlay_links();
+        let mut exits = Exits::default();
+        for ipv6 in [false, true] {
+            let (any, nobody): (IpAddr, IpAddr) = match ipv6 {
+                false => (Ipv4Addr::UNSPECIFIED.into(), NOBODYS.0.into()),
+                true => (Ipv6Addr::UNSPECIFIED.into(), NOBODYS.1.into()),
+            };
+            let way = session.way(any, nobody, RouteFlags::empty()).await?;
+            let default = way.as_ref().and_then(leads_to);
+            for link in links.iter().filter(|link| link.up && !link.loopback && !link.is_marked()) {
+                let leads = default == Some(link.index);
+                if !leads && !underlay.contains(&link.index) && !link.is_card() {
+                    continue;
+                }
+                let own = settled.iter().filter(|(index, _)| *index == link.index);
+                let own = own.map(|(_, address)| *address).filter(|address| address.is_ipv6() == ipv6);
+                let own: Vec<IpAddr> = own.collect();
+                let by_route = way.as_ref().filter(|_| leads).and_then(source_of);
+                if let Some(address) = chosen(&own, by_route) {
+                    exits.0.insert((ipv6, link.name.clone()), address);
+                }
+            }
+        }
+        Ok(exits)
+    }
+}
+
+/// The address that what leaves by a link bears. Of IPv6 not the route's first: that may be one that passes.
+fn chosen(own: &[IpAddr], by_route: Option<IpAddr>) -> Option<IpAddr> {
+    let is_of_the_world =
+        |address: &&IpAddr| matches!(address, IpAddr::V6(v6) if v6.segments()[0] >> 13 == 1);
+    match by_route {
+        Some(IpAddr::V4(_)) => by_route,
+        // The newest comes first in what the kernel lists of IPv6, and the oldest changes least.
+        _ => {
+            let v6 = own.iter().rev().find(is_of_the_world).or_else(|| own.iter().rfind(|own| own.is_ipv6()));
+            v6.or(own.first()).copied().or(by_route)
+        }
+    }
+}
+
+fn source_of(way: &RouteMessage) -> Option<IpAddr> {
+    way.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_addresses_the_routes_own_is_taken_and_one_that_stays() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (one, other) = (address("192.0.2.1"), address("198.51.100.1"));
+        assert_eq!(chosen(&[one, other], Some(other)), Some(other));
+        assert_eq!(chosen(&[one, other], None), Some(one));
+        assert_eq!(chosen(&[], Some(one)), Some(one));
+        assert_eq!(chosen(&[], None), None);
+        let (newer, older, own) = (address("2001:db8::2"), address("2001:db8::1"), address("fd00::1"));
+        assert_eq!(chosen(&[newer, older, own], Some(newer)), Some(older));
+        assert_eq!(chosen(&[own], Some(newer)), Some(own));
+        assert_eq!(chosen(&[], Some(newer)), Some(newer));
+    }
+}
