@@ -121,7 +121,7 @@ fn the_file_of_the_packages_says_every_key_and_its_default() {
     // Those that have no default say so.
     let with_all: String = text
         .lines()
-        .filter(|line| !["#write_group", "#metrics"].iter().any(|key| line.starts_with(key)))
+        .filter(|line| !["#write_group", "#metrics", "#ui"].iter().any(|key| line.starts_with(key)))
         .map(|line| match line.strip_prefix('#') {
             Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key} = "))) => {
                 format!("{rest}\n")

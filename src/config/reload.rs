@@ -137,7 +137,8 @@ mod tests {
             assert_eq!(now == runs, !at_once, "{key}");
             assert_eq!(runs.reloaded(&now).1.restart, [""; 0], "{key}");
         }
-        let keys = shipped.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = ")).count();
+        let keys = shipped.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = "));
+        let keys = keys.filter(|(key, _)| !key.contains(' ')).count();
         assert_eq!(keys, OTHER.len(), "a key is missing above");
     }
 

@@ -320,6 +320,7 @@ const FAULTS: &[Fault] = &[
             let own = scene.want().ports.values().next().unwrap().addresses.clone();
             scene.other.endpoint = Some((C1, own));
             scene.inside.leaves = Leaving::Stays { loopback_up: false };
+            scene.inside.knows = None;
         },
     ),
     (

@@ -98,6 +98,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("put", "/v1/keys", "/v1/keys", r#"{"replaces":0}"#),
     ("put", "/v1/manager", "/v1/manager", r#"{"force":true}"#),
     ("get", "/v1/version", "/v1/version", ""),
+    ("put", "/v1/configuration", "/v1/configuration", "{}"),
     ("get", "/v1/openapi.json", "/v1/openapi.json", ""),
     ("get", "/v1/status", "/v1/status", ""),
     ("get", "/v1/changes", "/v1/changes", ""),
