@@ -36,15 +36,16 @@ type AllHeld = BTreeMap<(NodeId, u64), Arc<Held>>;
 pub struct Captures {
     kernel: Linux,
     cluster: Cluster,
+    for_others: bool,
     /// The places for who asks at this node's socket.
     pub places: Arc<Semaphore>,
     held: Arc<Mutex<AllHeld>>,
 }
 
 impl Captures {
-    /// None yet.
-    pub fn new(kernel: Linux, cluster: Cluster) -> Self {
-        Self { kernel, cluster, places: Arc::new(Semaphore::new(AT_ONCE)), held: Arc::default() }
+    /// None yet; other nodes get some if `for_others`.
+    pub fn new(kernel: Linux, cluster: Cluster, for_others: bool) -> Self {
+        Self { kernel, cluster, for_others, places: Arc::new(Semaphore::new(AT_ONCE)), held: Arc::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, AllHeld> {
@@ -77,6 +78,9 @@ impl Captures {
 
     /// What came for another node since it was last asked.
     async fn poll(&self, key: (NodeId, u64), spec: &CaptureSpec) -> Captured {
+        if !self.for_others {
+            return Captured::ended("captures_for_others is false in the configuration of its node".to_owned());
+        }
         let known = self.held().get(&key).cloned();
         let held = match known {
             Some(held) => held,

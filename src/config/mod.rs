@@ -73,6 +73,8 @@ pub struct Config {
     pub outward_ports: OutwardPorts,
     /// Whether the others are told by itself when the address of the underlay's interface changes.
     pub follow_address: bool,
+    /// Whether other nodes may capture what endpoints of this one send and get.
+    pub captures_for_others: bool,
     /// The group whose members may write; without it only root.
     pub write_group: Option<u32>,
     /// Who may read.
@@ -142,6 +144,7 @@ impl Default for Config {
             wireguard_port: 51840,
             outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
             follow_address: true,
+            captures_for_others: true,
             write_group: None,
             read: ReadAccess::Anyone,
             max_body: 1 << 20,
@@ -216,6 +219,7 @@ struct Written {
     wireguard_port: Option<Spanned<i64>>,
     outward_ports: Option<Spanned<String>>,
     follow_address: Option<bool>,
+    captures_for_others: Option<bool>,
     write_group: Option<Spanned<WrittenGroup>>,
     read: Option<ReadAccess>,
     max_body: Option<Spanned<i64>>,
@@ -466,6 +470,7 @@ impl Config {
                 None => default.outward_ports,
             },
             follow_address: written.follow_address.unwrap_or(default.follow_address),
+            captures_for_others: written.captures_for_others.unwrap_or(default.captures_for_others),
             write_group: written.write_group.map(|group| source.group(group)).transpose()?,
             read: written.read.unwrap_or(default.read),
             max_body: source

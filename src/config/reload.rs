@@ -30,6 +30,7 @@ impl Config {
             wireguard_port,
             outward_ports,
             follow_address,
+            captures_for_others,
             write_group,
             read: read_access,
             max_body,
@@ -76,6 +77,7 @@ impl Config {
         waits("wireguard_port", self.wireguard_port != *wireguard_port);
         waits("outward_ports", self.outward_ports != *outward_ports);
         waits("follow_address", self.follow_address != *follow_address);
+        waits("captures_for_others", self.captures_for_others != *captures_for_others);
         waits("write_group", self.write_group != *write_group);
         waits("read", self.read != *read_access);
         waits("max_body", self.max_body != *max_body);
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
 
     /// Each key of the file that is shipped, with another value than the default.
-    const OTHER: [(&str, &str); 23] = [
+    const OTHER: [(&str, &str); 24] = [
         ("data_dir", "\"/x\""),
         ("run_dir", "\"/x\""),
         ("socket", "\"/x/s\""),
@@ -107,6 +109,7 @@ mod tests {
         ("grace_s", "1"),
         ("rotate_s", "11"),
         ("follow_address", "false"),
+        ("captures_for_others", "false"),
         ("write_group", "4711"),
         ("read", "\"group\""),
         ("max_body", "2048"),

@@ -25,6 +25,7 @@ fn every_key_is_taken_as_it_is_written() {
         wireguard_port = 65532
         outward_ports = "2000-2999"
         follow_address = false
+        captures_for_others = false
         write_group = "root"
         read = "group"
         max_body = 4096
@@ -52,6 +53,7 @@ fn every_key_is_taken_as_it_is_written() {
         wireguard_port: 65532,
         outward_ports: OutwardPorts { first: 2000, last: 2999 },
         follow_address: false,
+        captures_for_others: false,
         write_group: Some(0),
         read: ReadAccess::Group,
         max_body: 4096,

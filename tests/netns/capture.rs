@@ -107,4 +107,13 @@ fn frames_of_an_endpoint_here_or_elsewhere_and_of_a_network_are_what_tcpdump_rea
         "{usage}"
     );
     assert!(!Path::new(file).exists(), "nothing is written of what is refused");
+    // A node may keep to itself what its endpoints send.
+    let two = lab.node(2);
+    two.kill();
+    two.configure("captures_for_others = false\n");
+    two.start_and_wait();
+    wait_until("nothing is handed out", SOON, || {
+        let refusal = one.lanmesh(["capture", "net/c2", "--count", "1", "--write", file]).to_string();
+        if refusal.contains("captures_for_others is false") { Ok(()) } else { Err(refusal) }
+    });
 }
