@@ -9,8 +9,6 @@ the share of a processor that this one takes in percent, and the size of the pag
 """
 
 import http.client
-import os
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -27,9 +25,8 @@ PAUSE = 1.1
 
 
 def spent(pid):
-    """The processor time of all threads so far, in seconds."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """The processor time of a process so far, that of threads which have ended included, in seconds (clock_getcpuclockid(3))."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def scrape(path):
