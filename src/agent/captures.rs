@@ -79,7 +79,9 @@ impl Captures {
     /// What came for another node since it was last asked.
     async fn poll(&self, key: (NodeId, u64), spec: &CaptureSpec) -> Captured {
         if !self.for_others {
-            return Captured::ended("captures_for_others is false in the configuration of its node".to_owned());
+            return Captured::ended(
+                "captures_for_others is false in the configuration of its node".to_owned(),
+            );
         }
         let known = self.held().get(&key).cloned();
         let held = match known {

@@ -267,11 +267,8 @@ impl Session {
             context.config.vxlan_port,
         );
         tasks.spawn(tracer.clone().serve(stop.clone()));
-        let captures = Captures::new(
-            context.kernel.clone(),
-            cluster.clone(),
-            context.config.captures_for_others,
-        );
+        let captures =
+            Captures::new(context.kernel.clone(), cluster.clone(), context.config.captures_for_others);
         tasks.spawn(captures.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
