@@ -17,6 +17,7 @@ use crate::api::types::{
     TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
+use crate::clock::millis;
 use crate::dns::without_resolvers;
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
@@ -95,7 +96,7 @@ impl Backend for Agent {
                 .collect(),
         };
         let (counted, age) = session.counted().await;
-        status.age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        status.age_ms = millis(age);
         status.counters =
             answers::counters(&session.cluster.stats(), &session.dns.counters(), counted.by_name());
         status.mdns = session.mdns.by_network();

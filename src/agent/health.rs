@@ -16,7 +16,7 @@ use super::seen::Signs;
 use super::traits::PROBES;
 use super::trials::Trials;
 use crate::api::{EventKind, EventLog, EventObject};
-use crate::clock::now_ms;
+use crate::clock::{millis, now_ms};
 use crate::cluster::{Cluster, ProbeKey};
 use crate::health::{
     self, Ask, Change, Frame, Goal, Kind, Measured, Problem, SHORTEST, Verdict, Way, WayKey, Ways,
@@ -100,7 +100,7 @@ impl Health {
     /// When something was, in milliseconds since 1970, that has a time of [`Way::since`].
     pub fn wall_ms(&self, since: Duration) -> u64 {
         let ago = self.now().saturating_sub(since);
-        now_ms().saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX))
+        now_ms().saturating_sub(millis(ago))
     }
 
     /// What is wrong about the ways and the clocks of those at their other ends. Nothing is said of ways through the mesh to

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::ways_of::WaysOf;
 use crate::api::ApiError;
 use crate::api::types::{NodePathsAnswer, PathAnswer, ProblemAnswer, WayWord};
-use crate::clock::now_ms;
+use crate::clock::{millis, now_ms};
 use crate::cluster::{TellWays, ToldWay, Untold, WayState};
 use crate::model::{ClusterView, NodeName, NodeState};
 
@@ -63,7 +63,7 @@ fn untold(node: NodeName, why: &str) -> NodePathsAnswer {
 /// Those of them that lead to nodes and through networks that there are.
 fn answers(view: &ClusterView, ways: Vec<ToldWay>) -> Vec<PathAnswer> {
     let now = now_ms();
-    let at = |ago: Duration| now.saturating_sub(u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
+    let at = |ago: Duration| now.saturating_sub(millis(ago));
     let answer = |way: ToldWay| {
         let (state, carries) = match way.state {
             WayState::Untried => (WayWord::Untried, None),

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::desk::{CaptureRequest, CaptureSpec, Captured};
 use super::handle::Cluster;
+use super::plain::plain;
 use super::streams::Streams;
 use super::v2;
 use super::wire::Question;
@@ -76,8 +77,7 @@ impl Cluster {
             bytes.truncate(spec.snaplen as usize);
             Packet { time_us, length, bytes }
         };
-        // A peer's text goes to a person: one line of it, and no more.
-        let end: String = told.end.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect();
+        let end = plain(&told.end, REASON_MAX);
         Ok(Captured {
             packets: told.packets.into_iter().take(PACKETS_MAX).map(packet).collect(),
             lost: told.lost,

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::desk::TraceRequest;
 use super::handle::Cluster;
+use super::plain::plain;
 use super::streams::Streams;
 use super::v2;
 use super::wire::Question;
@@ -127,9 +128,8 @@ fn present_hop(hop: v2::TracedHop) -> Hop {
     Hop { part: text(&hop.part), found: text(&hop.found), wrong: wrong.collect() }
 }
 
-/// A text that goes to a person: one line of it, and no more.
 fn text(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+    plain(text, TEXT_MAX)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::ClusterError;
 use super::core::{Core, Persist, ToClear};
 use super::desk::{LoanRequest, LoanWish, LoansHeld};
 use super::handle::Cluster;
+use super::plain::plain;
 use super::streams::{self, Streams};
 use super::v2::{self, Stands};
 use super::wire::Question;
@@ -192,8 +193,7 @@ impl Cluster {
             self.question(lender, question).await.map_err(|error| error.to_string())?;
         match answer.range {
             Some((first, last)) => AddrRange::new(first, last).map_err(|error| error.to_string()),
-            // A peer's text goes to a person: one line of it, and no more.
-            None => Err(answer.why.chars().filter(|c| !c.is_control()).take(REASON_MAX).collect()),
+            None => Err(plain(&answer.why, REASON_MAX)),
         }
     }
 

@@ -41,6 +41,7 @@ mod membership;
 mod metrics;
 mod persister;
 mod pki;
+mod plain;
 mod refusal;
 mod rotate;
 mod run;

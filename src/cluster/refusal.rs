@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::plain::plain;
 use super::wire::Refused;
 use crate::clock::utc;
 use crate::model::{NodeIndex, NodeName};
@@ -113,8 +114,7 @@ impl From<Refused> for Refusal {
         match refused.code {
             REMOVED => Self::Removed,
             LEFT => Self::Left,
-            // A peer's text goes to a person and a log: one line of it, and no more.
-            _ => Self::Said(refused.text.chars().filter(|c| !c.is_control()).take(400).collect()),
+            _ => Self::Said(plain(&refused.text, 400)),
         }
     }
 }

@@ -4,10 +4,13 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::plain::plain;
 use super::v2;
 use super::wire::Question;
+use crate::clock::millis;
 use crate::model::{NetworkId, NodeId};
-use bytes::Bytes;
 
 /// Asked: nothing; answered: a [`v2::WaysTold`].
 const WAYS: u16 = 13;
@@ -88,15 +91,6 @@ impl WaysTeller {
     }
 }
 
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A text that goes to a person: one line of it, and no more.
-fn plain(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(TEXT_MAX).collect()
-}
-
 fn on_wire(way: ToldWay) -> v2::WayTold {
     let (verdict, carries) = match way.state {
         WayState::Untried => (0, way.size),
@@ -116,8 +110,8 @@ fn on_wire(way: ToldWay) -> v2::WayTold {
         heard_ms: way.heard.map(millis),
         sent: way.sent,
         lost: way.lost,
-        what: plain(&way.what),
-        hint: plain(&way.hint),
+        what: plain(&way.what, TEXT_MAX),
+        hint: plain(&way.hint, TEXT_MAX),
     }
 }
 
@@ -140,8 +134,8 @@ pub(super) fn read(answer: &[u8]) -> Option<Vec<ToldWay>> {
         heard: way.heard_ms.map(Duration::from_millis),
         sent: way.sent,
         lost: way.lost.min(way.sent),
-        what: plain(&way.what),
-        hint: plain(&way.hint),
+        what: plain(&way.what, TEXT_MAX),
+        hint: plain(&way.hint, TEXT_MAX),
     };
     Some(ways.into_iter().take(WAYS_MAX).map(way).collect())
 }
