@@ -228,7 +228,10 @@ impl Driver {
 
     /// Asks Docker for its networks where containers are in some that were not heard of: which of ours they are tells whose
     /// container asks. The answer is which of ours each is, by Docker's name of it; nothing where all are known by their ids.
-    async fn learn_networks(&self, containers: &[Container]) -> BTreeMap<String, Option<NetworkName>> {
+    pub(super) async fn learn_networks(
+        &self,
+        containers: &[Container],
+    ) -> BTreeMap<String, Option<NetworkName>> {
         let mut names = BTreeMap::new();
         let mut memberships =
             containers.iter().flat_map(|container| container.network_settings.networks.values());

@@ -14,7 +14,7 @@ use lanmesh_docker::protocol::{
 };
 use lanmesh_docker::tokens::usual;
 
-use super::driver::{Answer, Driver, Nothing, entry_of, ifname, is_conflict};
+use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
 use crate::api::ranges::Ranges;
 use crate::api::types::{AttachRequest, EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
 use crate::model::{EndpointName, NetworkName, NodeName};
@@ -302,8 +302,12 @@ impl Driver {
             return Ok(true);
         }
         let Some((here, container)) = self.container_of(call).await? else { return Ok(true) };
-        let networks = self.engine.networks().await.map_err(|error| error.to_string())?;
-        Ok(first_of_ours(&container, &networks).is_none_or(|first| first == here.name))
+        let names = self.learn_networks(std::slice::from_ref(&container)).await;
+        let is_ours = |name: &str, id: &str| match names.get(name) {
+            Some(ours) => ours.is_some(),
+            None => self.book().network(id).is_some(),
+        };
+        Ok(first_of_ours(&container, is_ours).is_none_or(|first| first == here.name))
     }
 
     /// The network as Docker has it, and who is being joined to it.
@@ -364,10 +368,10 @@ impl Driver {
     }
 }
 
-/// The network of ours that the container is in and that is first by its name.
-pub(super) fn first_of_ours<'c>(container: &'c Container, networks: &[Network]) -> Option<&'c str> {
-    let ours = |name: &str| networks.iter().any(|there| there.name == name && entry_of(there).is_some());
-    container.network_settings.networks.keys().map(String::as_str).find(|name| ours(name))
+/// The network that the container is in and that is first by its name, of those that are ours by name and id.
+pub(super) fn first_of_ours(container: &Container, is_ours: impl Fn(&str, &str) -> bool) -> Option<&str> {
+    let mut networks = container.network_settings.networks.iter();
+    networks.find(|(name, there)| is_ours(name, &there.network_id)).map(|(name, _)| name.as_str())
 }
 
 /// An error where a network that exists is not as was asked for.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lanmesh_docker::engine::{Container, Network};
 
-use super::driver::ifname;
+use super::driver::{entry_of, ifname};
 use super::network::first_of_ours;
 use super::reconcile::sort;
 use crate::model::{EndpointName, NetworkName};
@@ -55,7 +55,9 @@ fn the_first_of_a_containers_networks_is_so_by_its_name_and_one_of_ours() {
         serde_json::from_value(serde_json::json!({"Id": "1", "NetworkSettings": {"Networks": there}}))
             .unwrap()
     };
-    let first = |names: &[&str]| first_of_ours(&container(names), &networks).map(ToOwned::to_owned);
+    let is_ours =
+        |name: &str, _: &str| networks.iter().any(|there| there.name == name && entry_of(there).is_some());
+    let first = |names: &[&str]| first_of_ours(&container(names), is_ours).map(ToOwned::to_owned);
     assert_eq!(first(&["own", "adopted", "a-bridge"]), Some("adopted".to_owned()));
     assert_eq!(first(&["own", "a-bridge"]), Some("own".to_owned()));
     assert_eq!(first(&["a-bridge", "gone"]), None);
