@@ -47,19 +47,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tracing::{Event, Subscriber};
-    use tracing_subscriber::Layer;
-    use tracing_subscriber::layer::{Context, SubscriberExt};
+    use tracing_subscriber::layer::SubscriberExt;
 
+    use super::super::tests::Counter;
     use super::*;
-
-    struct Counter(Arc<AtomicUsize>);
-
-    impl<S: Subscriber> Layer<S> for Counter {
-        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
 
     #[test]
     fn what_is_let_in_becomes_another_while_the_log_is_written() {

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     /// Counts what comes through.
-    struct Counter(Arc<AtomicUsize>);
+    pub(super) struct Counter(pub Arc<AtomicUsize>);
 
     impl<S: Subscriber> Layer<S> for Counter {
         fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
