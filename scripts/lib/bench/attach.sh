@@ -1,28 +1,16 @@
 # shellcheck shell=bash
 # A part of scripts/bench: attach and detach at the agent's socket, against the CNI reference plugins.
 
-CNI=/usr/lib/cni
 ATTACHES=${BENCH_ROUNDS:-50}
 # So many endpoints on the node. With none the network comes and goes with the one that is timed.
 COUNTS=(0 1 500)
 
 title() { echo "Attach"; }
 
-needs() {
-    ensure ip=iproute2 jq=jq python3=python3 || die "missing: ${MISSING[*]}"
-    [[ -x $CNI/bridge ]] || install_packages containernetworking-plugins ||
-        die "missing: $CNI/bridge (package containernetworking-plugins)"
-    build_lanmesh release
-}
+needs() { needs_cni; }
 
 measure() {
-    lab_underlay 1500
-    lab_cluster 2
-    # A block has room for all of a node's endpoints.
-    on n1 network create bench --subnet 10.97.0.0/18 --block-size 1024 >/dev/null
-    until_ok 10 on n2 network inspect bench >/dev/null 2>&1 || die "n2 never hears of the network"
-    ip netns add "$LAB-o2"
-    on n2 attach bench --name o2 --netns "/run/netns/$LAB-o2" >/dev/null
+    many_on_n1
     say "$ATTACHES rounds each with ${COUNTS[*]} endpoints on the node"
     local count attach add detach del
     while read -r count attach add detach del; do

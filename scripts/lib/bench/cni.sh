@@ -1,26 +1,15 @@
 # shellcheck shell=bash
 # A part of scripts/bench: ADD and DEL of the CNI plugin, against the CNI reference plugins.
 
-CNI=/usr/lib/cni
 CALLS=${BENCH_ROUNDS:-50}
 COUNTS=(1 100)
 
 title() { echo "CNI"; }
 
-needs() {
-    ensure ip=iproute2 jq=jq python3=python3 || die "missing: ${MISSING[*]}"
-    [[ -x $CNI/bridge ]] || install_packages containernetworking-plugins ||
-        die "missing: $CNI/bridge (package containernetworking-plugins)"
-    build_lanmesh release
-}
+needs() { needs_cni; }
 
 measure() {
-    lab_underlay 1500
-    lab_cluster 2
-    on n1 network create bench --subnet 10.97.0.0/18 --block-size 1024 >/dev/null
-    until_ok 10 on n2 network inspect bench >/dev/null 2>&1 || die "n2 never hears of the network"
-    ip netns add "$LAB-o2"
-    on n2 attach bench --name o2 --netns "/run/netns/$LAB-o2" >/dev/null
+    many_on_n1
     say "$CALLS rounds each with ${COUNTS[*]} endpoints on the node"
     ln -s "$(realpath "$LANMESH")" "$WORK/lanmesh-cni"
     local count add their_add delete their_delete

@@ -118,3 +118,23 @@ hand_made_pair() {
         ip -n "$LAB-h$i" link set eth0 up
     done
 }
+
+# Where Debian has the reference plugins of the CNI.
+CNI=/usr/lib/cni
+needs_cni() {
+    ensure ip=iproute2 jq=jq python3=python3 || die "missing: ${MISSING[*]}"
+    [[ -x $CNI/bridge ]] || install_packages containernetworking-plugins ||
+        die "missing: $CNI/bridge (package containernetworking-plugins)"
+    build_lanmesh release
+}
+
+# many_on_n1: two nodes and the network 'bench', with an endpoint on n2 and room for many on n1.
+many_on_n1() {
+    lab_underlay 1500
+    lab_cluster 2
+    # A block has room for all of a node's endpoints.
+    on n1 network create bench --subnet 10.97.0.0/18 --block-size 1024 >/dev/null
+    until_ok 10 on n2 network inspect bench >/dev/null 2>&1 || die "n2 never hears of the network"
+    ip netns add "$LAB-o2"
+    on n2 attach bench --name o2 --netns "/run/netns/$LAB-o2" >/dev/null
+}
