@@ -10,6 +10,8 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 
 use crate::namespace::enter;
 
@@ -26,6 +28,9 @@ const ATTEMPTS: usize = 5;
 /// How many datagrams a dump has at most; one holds some hundred entries. There are dumps that never end: that of a bridge's MDB
 /// begins anew for ever where a group has so many ports (some 800) that they do not fit a message.
 const DATAGRAMS: usize = 1 << 16;
+
+/// What the kernel takes in one datagram whatever its settings are (SOCK_MIN_SNDBUF): more only with a larger buffer.
+const SENT_AT_ONCE: usize = 4_096;
 
 /// A message without its header.
 pub(super) struct Message {
@@ -98,7 +103,16 @@ pub(super) fn exchange(protocol: isize, messages: &[Vec<u8>]) -> io::Result<Opti
 }
 
 fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>> {
-    socket.send(&messages.concat(), 0)?;
+    let bytes = messages.concat();
+    if bytes.len() > SENT_AT_ONCE {
+        // A transaction is one datagram, however large: a thousand services are some megabytes. Where it may not be
+        // larger than the machine's limit the sending is refused, which says so.
+        let _ = setsockopt(socket, SndBufForce, &bytes.len())
+            .or_else(|_| setsockopt(socket, SndBuf, &bytes.len()));
+    }
+    // What is refused many times fills the queue; the first answer is what counts, and that is in it.
+    socket.set_no_enobufs(true)?;
+    socket.send(&bytes, 0)?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
         buffer.clear();
