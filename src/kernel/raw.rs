@@ -130,10 +130,20 @@ fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>>
 
 /// Everything that the kernel lists when `request` is made a dump: the bodies of its messages of the types `answers`.
 pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
+    collect(protocol, request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
+}
+
+/// What `note` makes of everything that the kernel lists, as [`dump`] has it: begun anew if the list changed while it was read.
+pub(super) fn collect<T: Default>(
+    protocol: isize,
+    request: &Message,
+    answers: &[u16],
+    note: &mut dyn FnMut(&mut T, &[u8]),
+) -> io::Result<T> {
     for _ in 0..ATTEMPTS {
         // A socket of its own each time: nothing of a disturbed dump is left to be read.
         let socket = open(protocol)?;
-        let found = dumped(&socket, request, answers);
+        let found = collected(&socket, request, answers, note);
         close(socket, protocol);
         if let Some(found) = found? {
             return Ok(found);
@@ -142,10 +152,15 @@ pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::R
     Err(io::ErrorKind::Interrupted.into())
 }
 
-/// The messages of one dump; `None` if it was disturbed.
-fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> {
+/// What is made of one dump; `None` if it was disturbed.
+fn collected<T: Default>(
+    socket: &Socket,
+    request: &Message,
+    answers: &[u16],
+    note: &mut dyn FnMut(&mut T, &[u8]),
+) -> io::Result<Option<T>> {
     socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
-    let mut found = Vec::new();
+    let mut found = T::default();
     let mut buffer = Vec::with_capacity(64 * 1024);
     for _ in 0..DATAGRAMS {
         buffer.clear();
@@ -160,7 +175,7 @@ fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Opt
                     let code = message.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
                     return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                 }
-                kind if answers.contains(&kind) => found.push(message.to_vec()),
+                kind if answers.contains(&kind) => note(&mut found, message),
                 _ => {}
             }
         }
