@@ -280,6 +280,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         advertise: advertise.collect(),
         take: false,
         holds_ports: false,
+        if_present: false,
         publish: record.publish.clone(),
         also_addresses: record.also.addresses.iter().copied().collect(),
         also_macs: record.also.macs.iter().copied().collect(),

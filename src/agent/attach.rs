@@ -84,6 +84,7 @@ impl Session {
                     return Ok(already(&view, spec, &record).into());
                 }
                 Ok(()) => return Ok(already(&view, spec, existing).into()),
+                Err(error) if wanted.if_present => return Err(error),
                 // Its container may have gone a moment ago, and the next one of that name is here already.
                 Err(error) => {
                     if !self.reconciler.lose_if_gone(&mut work, &key).await && !wanted.take {
@@ -91,6 +92,12 @@ impl Session {
                     }
                 }
             }
+        }
+        if wanted.if_present {
+            return Err(ApiError::not_found(format!(
+                "no endpoint {name} is attached to network {}",
+                spec.name
+            )));
         }
         if wanted.placement == Placement::Host {
             fits_the_host(self.kernel(), &work, &view, spec).await?;
@@ -274,6 +281,7 @@ struct Wanted {
     take: bool,
     publish: Vec<Publication>,
     holds_ports: bool,
+    if_present: bool,
     also: Also,
     default_route: bool,
     owner: Option<String>,
@@ -297,6 +305,7 @@ impl Wanted {
             take: request.take,
             publish: request.publish,
             holds_ports: request.holds_ports,
+            if_present: request.if_present,
             also,
             default_route: request.default_route,
             owner: request.owner,
