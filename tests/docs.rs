@@ -1,5 +1,8 @@
 //! That what the pages, the help and the messages tell people to type can be typed: each command line in a block of code is one that
-//! the command takes, and each that is named in a sentence has the subcommand and the flags that it is named with.
+//! the command takes, and each that is named in a sentence has the subcommand and the flags that it is named with. And that each block
+//! of the guides is typed by a test, or says why not.
+
+mod printed;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -199,6 +202,45 @@ fn every_command_that_a_page_or_a_message_names_has_that_subcommand_and_those_fl
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(count > 100, "only {count} were found");
+}
+
+#[test]
+fn every_block_of_a_guide_is_typed_by_a_test_or_says_why_not() {
+    let mut known = printed::BLOCKS.iter().peekable();
+    let mut wrong = Vec::new();
+    let mut guides = files(&root().join("docs/guides"), ".md");
+    guides.sort();
+    for path in guides {
+        let page = path.file_stem().and_then(|name| name.to_str()).expect("has a name");
+        let (_, text) = printed::guide(page);
+        for block in printed::blocks(&text) {
+            let (at, first) = (format!("{}:{}", path.display(), block.line), &block.lines[0]);
+            match known.next_if(|(of, begins, _)| *of == page && first.starts_with(begins)) {
+                None => {
+                    wrong
+                        .push(format!("{at}: {first:?} is not the next in the list of tests/printed/mod.rs"));
+                }
+                Some((_, _, printed::By::Nobody(why))) => {
+                    assert!(why.len() > 20, "{at}: {why:?} is no reason");
+                }
+                Some((_, begins, printed::By::Test(test))) => {
+                    let text = std::fs::read_to_string(root().join(test)).unwrap_or_default();
+                    // As Rust has it, where there are quotes in it.
+                    let escaped = begins.replace('"', "\\\"");
+                    if !text
+                        .lines()
+                        .any(|line| line.contains(page) && (line.contains(begins) || line.contains(&escaped)))
+                    {
+                        wrong.push(format!("{at}: {test} does not type {begins:?}"));
+                    }
+                }
+            }
+        }
+    }
+    wrong.extend(
+        known.map(|(page, begins, _)| format!("{page}.md has no block {begins:?} where the list has it")),
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

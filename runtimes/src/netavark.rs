@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use lanmesh_model::{EndpointName, Extras, NetworkName, Publication};
+use lanmesh_model::{EndpointName, Extras, NetworkName, Publication, ServiceName};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -129,8 +129,15 @@ impl Container {
         if wish.slot.is_some() && wish.service.is_none() {
             return Err("the option slot has no meaning without service".to_owned());
         }
+        let composed = if wish.service.is_none() { self.composed() } else { None };
         for alias in self.options.aliases.iter().flatten() {
-            wish.also(EndpointName::of_text(alias));
+            // The name of the service is that of all its containers.
+            if composed.as_ref().is_none_or(|(service, _)| service.as_str() != alias) {
+                wish.also(EndpointName::of_text(alias));
+            }
+        }
+        if let Some((service, slot)) = composed {
+            (wish.service, wish.slot) = (Some(service), Some(slot));
         }
         short_id(&self.container_id).into_iter().for_each(|id| wish.also(id));
         wish.addresses = self.options.static_ips.clone().unwrap_or_default();
@@ -140,6 +147,21 @@ impl Container {
             mapping.add_to(&mut wish.publish)?;
         }
         Ok(wish)
+    }
+
+    /// The service and the slot of a container that compose has made: it calls it `PROJECT_SERVICE_N`, or with `-` between, and gives it
+    /// the service's name as an alias. podman does not say its labels, which have the same.
+    fn composed(&self) -> Option<(ServiceName, u32)> {
+        let (named, number) = self.container_name.rsplit_once(['_', '-'])?;
+        let separator = self.container_name[named.len()..].chars().next()?;
+        let of_service = |alias: &&String| {
+            named.strip_suffix(alias.as_str()).is_some_and(|project| {
+                project.strip_suffix(separator).is_some_and(|project| !project.is_empty())
+            })
+        };
+        let service =
+            self.options.aliases.iter().flatten().filter(of_service).max_by_key(|alias| alias.len())?;
+        Some((service.parse().ok()?, number.parse().ok()?))
     }
 }
 
@@ -210,6 +232,37 @@ mod tests {
             container(r#"{"container_id": "x", "network": {"name": "a b"}}"#).network.network().ok(),
             None
         );
+    }
+
+    #[test]
+    fn what_compose_has_made_is_a_slot_of_its_service() {
+        let made = |name: &str, aliases: &str, options: &str| {
+            let text = format!(
+                r#"{{"container_id": "x", "container_name": "{name}", "network": {{"name": "lan"}},
+                "network_options": {{"aliases": {aliases}, "interface_name": "eth0", "options": {options}}}}}"#
+            );
+            let wish = container(&text).wish().expect("is understood");
+            let aliases: Vec<_> = wish.aliases.iter().map(ToString::to_string).collect();
+            (wish.service.map(|service| service.to_string()), wish.slot, aliases.join(" "))
+        };
+        let slot =
+            |service: &str, slot, aliases: &str| (Some(service.to_owned()), Some(slot), aliases.to_owned());
+        assert_eq!(made("demo_web_2", r#"["web", "www"]"#, "{}"), slot("web", 2, "www"));
+        assert_eq!(made("demo-my-web-1", r#"["web", "my-web"]"#, "{}"), slot("my-web", 1, "web"));
+        // What somebody has said himself counts, and what only looks like it does not.
+        assert_eq!(
+            made("demo_web_2", r#"["web"]"#, r#"{"service": "farm", "slot": "7"}"#),
+            slot("farm", 7, "web")
+        );
+        for (name, alias) in [
+            ("web_2", "web"),
+            ("demo_web_2", "db"),
+            ("demo_web_x", "web"),
+            ("demo-web_2", "web"),
+            ("_web_2", "web"),
+        ] {
+            assert_eq!(made(name, &format!("[{alias:?}]"), "{}"), (None, None, alias.to_owned()), "{name}");
+        }
     }
 
     #[test]

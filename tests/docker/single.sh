@@ -75,6 +75,7 @@ single() {
     docker_on n1 rm --force both later >/dev/null
     docker_on n1 network rm adopted own >/dev/null
     holds "and goes with Docker's" lacks_network own
+    labels
     lab_end
     say "$((SECONDS - begun)) s"
 }

@@ -10,8 +10,10 @@ swarm() {
     swarm_up "$chroot" 3
     say "$(docker_on n1 version --format 'Docker {{.Server.Version}}'), $((SECONDS - begun)) s"
     for node in n1 n2 n3; do image "$node"; done
-    plugins global n1 n2 n3
+    plugins global n1 n2
+    guide_plugin n3
     holds "a node that has all says so" lanmesh n1 docker setup
+    guide
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.10.0.0/24 \
         --ipam-opt network=buildnet --opt pool.web=10.10.0.100-10.10.0.119 --opt subnet=fd00:10::/64 --opt zeroconf=proxy --attachable buildnet >/dev/null
     service n1 each --mode global --network buildnet --endpoint-mode dnsrr \

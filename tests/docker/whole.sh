@@ -12,13 +12,19 @@ whole() {
         node_up "n$node" "10.99.0.$node" "$chroot"
         start_docker "n$node"
         image "n$node"
-        on "n$node" mkdir -p /var/lib/lanmesh
+        guide_reader "n$node"
         cp -a "$LAB_DIR/plugin-whole" "$LAB_DIR/n$node/log/plugin"
     done
-    whole_plugin n1 JOIN=new ADVERTISE=10.99.0.1
+    shows "the guide: the plugin, with the agent in it" whole_guide n1 '/JOIN=new/!d'
     holds "the plugin makes a cluster" in_cluster n1 n1
-    whole_plugin n2 JOIN=10.99.0.9,10.99.0.1 ADVERTISE=10.99.0.2 "TOKEN=$(lanmesh n1 token show --json | jq -r .token)"
+    # Of two that it may join by one never answers.
+    shows "the guide: and on another" whole_guide n2 '/JOIN=new/d' 's/JOIN=/JOIN=192.0.2.9,/' "s/LMT1-…/$(lanmesh n1 token show --json | jq -r .token)/"
     holds "and another joins it, under the machine's name" in_cluster n2 n2
+    # For networks of one machine: there is no swarm.
+    for node in n1 n2; do
+        whole_plugin "$node"
+        holds "$node is what it was, with another plugin" in_cluster "$node" "$node"
+    done
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.10.0.0/24 \
         --ipam-opt network=buildnet buildnet >/dev/null
     until_ok 20 lanmesh n2 network inspect buildnet >/dev/null 2>&1 || die "n2 never hears of the network"
@@ -50,6 +56,8 @@ whole() {
     lab_end
     say "$((SECONDS - begun)) s"
 }
+# whole_guide NODE SED...: a line of the guide, with the addresses of these machines.
+whole_guide() { types "$1" docker 'scripts/docker-plugin --all-in-one' '1i cd /src' "${@:2}" 's/192\.0\.2\./10.99.0./g'; }
 # whole_plugin NODE [SETTING...]: the plugin anew, with these settings or those that it had.
 whole_plugin() {
     local node=$1

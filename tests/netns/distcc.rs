@@ -1,7 +1,7 @@
 //! distcc farms that find themselves by zeroconf.
 
 use crate::avahi::{discover, guests};
-use crate::harness::{Guest, Lab, Running, SOON, lab, need, wait_until};
+use crate::harness::{Guest, Lab, Node, Running, SOON, lab, need, wait_until, within};
 
 const SUBNET: [&str; 2] = ["--subnet", "10.82.0.0/24"];
 
@@ -141,4 +141,40 @@ fn with_zeroconf_off_distcc_finds_nobody_elsewhere_and_can_be_told_the_hosts_tha
 fn distcc_finds_a_server_on_another_node_and_compiles_there() {
     need!("distcc", "distccd", "avahi-daemon", "dbus-daemon", "gcc");
     farm("transparent");
+}
+
+/// The ports of UDP and TCP at which something in the node's own namespace listens.
+fn ports(node: &Node) -> Vec<u16> {
+    let tables = within(&node.netns().path(), || {
+        ["udp", "udp6", "tcp", "tcp6"].map(|table| {
+            std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).expect("/proc is mounted")
+        })
+    });
+    let local = |line: &str| {
+        let port = line.split_whitespace().nth(1)?.rsplit_once(':')?.1;
+        u16::from_str_radix(port, 16).ok()
+    };
+    tables.iter().flat_map(|table| table.lines().skip(1).filter_map(local)).collect()
+}
+
+#[test]
+fn a_server_on_a_plain_machine_is_found_from_a_container_and_one_in_a_container_from_the_machine() {
+    need!("distcc", "distccd", "avahi-daemon", "dbus-daemon", "gcc");
+    let lab = lab!(2).cluster();
+    let guests = guests(&lab, "proxy", &SUBNET, 2);
+    let node = lab.node(1);
+    node.lanmesh(["attach", "net", "--name", "builder", "--host"]).success();
+    // The ports of names are the machine's own: its Avahi and its resolver have them.
+    let taken = ports(node);
+    assert!(taken.contains(&7979) && !taken.contains(&53) && !taken.contains(&5353), "{taken:?}");
+    let machine = Guest::on_machine("builder", node.netns(), "lm-net");
+    let server = serve(&machine, 3, true);
+    wait_hosts(&guests[1], &[format!("{}:3632/3", address(&lab, 1, "builder"))]);
+    compile(&guests[1], "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
+    assert!(compiled(&machine), "on the machine");
+    server.finish();
+    let _server = serve(&guests[1], 5, true);
+    wait_hosts(&machine, &[format!("{}:3632/5", address(&lab, 2, "c2"))]);
+    compile(&machine, "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
+    assert!(compiled(&guests[1]), "in the container");
 }

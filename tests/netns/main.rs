@@ -4,6 +4,8 @@
 //! one. Where something is missing a test prints SKIP and why, and fails for it when `CI` is set.
 
 mod harness;
+#[path = "../printed/mod.rs"]
+mod printed;
 
 mod addresses;
 mod alone;
@@ -30,6 +32,7 @@ mod everyday;
 mod floating;
 mod forgers;
 mod full_disk;
+mod guides;
 mod hooks;
 mod hostile;
 mod hostile_mdns;
@@ -80,6 +83,7 @@ mod spoofing;
 mod strangers;
 mod taking;
 mod trace;
+mod typing;
 mod unicast;
 mod versions;
 mod watching;

@@ -1,8 +1,7 @@
 //! The first ten minutes, as README.md prints them.
 
-use std::process::Output;
-
-use crate::harness::{Node, SOON, lab, need, wait_until};
+use crate::harness::{SOON, lab, need, wait_until};
+use crate::typing::{done, machine};
 
 /// The lines of code under a heading of README.md, up to a text.
 fn printed(heading: &str, before: &str) -> Vec<&'static str> {
@@ -12,33 +11,13 @@ fn printed(heading: &str, before: &str) -> Vec<&'static str> {
     section.lines().filter_map(|line| line.strip_prefix("    ")).collect()
 }
 
-/// Runs a line as somebody who is logged in to the node.
-fn typed(node: &Node, line: &str) -> Output {
-    let path = std::path::Path::new(env!("CARGO_BIN_EXE_lanmesh")).parent().expect("is in a directory");
-    let path = format!("{}:{}", path.display(), std::env::var("PATH").unwrap_or_default());
-    let mut command = node.netns().command("sh");
-    command.env("PATH", path).env("LANMESH_SOCKET", node.socket()).args(["-ec", line]);
-    command.output().expect("a shell can be started")
-}
-
-fn done(node: &Node, line: &str) -> String {
-    let output = typed(node, line);
-    assert!(output.status.success(), "{line}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn whoever_types_what_readme_prints_has_a_network_of_two_machines() {
     need!("dig");
     let lab = lab!(2);
     let nodes = [lab.node(1), lab.node(2)];
     for node in nodes {
-        node.kill();
-        // A machine has a name, and a way elsewhere.
-        let script = format!("hostname {}; exec \"$@\"", node.name());
-        node.start_under(&["unshare", "--uts", "sh", "-c", &script, "sh"]);
-        node.wait_ready();
-        node.netns().ip("route add default via 192.0.2.99");
+        machine(node);
     }
     let lines = printed("\n## Use it\n", "\nTCP and UDP 7979 ");
     let mut token = String::new();

@@ -5,10 +5,10 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
-use super::Container;
 use super::node::end;
+use super::{Container, Netns};
 
-/// The first process: `$1` is the host name, `$2` "avahi" or "plain".
+/// The first process: `$1` is the host name, `$2` "avahi" or "plain", `$3` the interface on which Avahi is.
 const FIRST: &str = r#"
 set -eu
 hostname "$1"
@@ -22,7 +22,7 @@ mount --bind /run/nsswitch.conf /etc/nsswitch.conf
 # nss-mdns asks the name server first whether .local is somebody's domain.
 echo 'nameserver 127.0.0.1' >/run/resolv.conf
 mount --bind /run/resolv.conf /etc/resolv.conf
-printf '[server]\nhost-name=%s\nallow-interfaces=eth0\nuse-ipv4=yes\nuse-ipv6=yes\n' "$1" >/run/avahi.conf
+printf '[server]\nhost-name=%s\nallow-interfaces=%s\nuse-ipv4=yes\nuse-ipv6=yes\n' "$1" "$3" >/run/avahi.conf
 printf '[publish]\npublish-hinfo=no\npublish-workstation=no\n' >>/run/avahi.conf
 if [ "$2" = avahi ]; then
     dbus-daemon --system --fork --nopidfile
@@ -46,19 +46,35 @@ pub struct Guest {
 impl Guest {
     /// One in which Avahi runs, on `eth0` alone.
     pub fn with_avahi(hostname: &str) -> Self {
-        Self::start(hostname, "avahi")
+        Self::start(hostname, "avahi", None)
     }
 
     /// One without a word of mDNS.
     pub fn plain(hostname: &str) -> Self {
-        Self::start(hostname, "plain")
+        Self::start(hostname, "plain", None)
     }
 
-    fn start(hostname: &str, role: &str) -> Self {
-        let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--uts", "--ipc"])
-            .args(["--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", FIRST, "guest"])
-            .args([hostname, role])
+    /// Software of a machine that is a member of a network itself, by this interface: it has no namespace of its own.
+    pub fn on_machine(hostname: &str, machine: &Netns, ifname: &str) -> Self {
+        Self::start(hostname, "avahi", Some((machine, ifname)))
+    }
+
+    fn start(hostname: &str, role: &str, machine: Option<(&Netns, &str)>) -> Self {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]);
+        let ifname = match machine {
+            Some((netns, ifname)) => {
+                command.arg("nsenter").arg(format!("--net={}", netns.path().display())).arg("unshare");
+                ifname
+            }
+            None => {
+                command.args(["unshare", "--net"]);
+                "eth0"
+            }
+        };
+        let mut child = command
+            .args(["--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["bash", "-c", FIRST, "guest", hostname, role, ifname])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
