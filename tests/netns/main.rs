@@ -28,6 +28,7 @@ mod encrypted_leaks;
 mod encrypted_zeroconf;
 mod everyday;
 mod floating;
+mod flushed;
 mod forgers;
 mod full_disk;
 mod hooks;

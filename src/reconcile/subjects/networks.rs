@@ -144,6 +144,7 @@ impl Subject for Networks {
         match event {
             // Whether the container went too is found out when it is looked at.
             KernelEvent::PortGone { network, .. } | KernelEvent::LinkChanged { network } => Some(*network),
+            KernelEvent::RulesChanged { network } => *network,
             _ => None,
         }
     }
