@@ -50,6 +50,7 @@ mod names_churn;
 mod names_cut;
 mod names_hostile;
 mod names_settings;
+mod node_addresses;
 mod offered;
 mod outward;
 mod passed_on;
