@@ -131,8 +131,7 @@ pub fn counters(
 
 /// What was dropped at an endpoint's port, by the names of the kinds; those that nothing was dropped of are left out.
 pub fn port_drops(drops: &PortDrops) -> BTreeMap<String, u64> {
-    let some = drops.iter().filter(|(_, count)| **count > 0);
-    some.map(|(kind, count)| (kind.name().to_owned(), *count)).collect()
+    drops.some().map(|(kind, count)| (kind.name().to_owned(), count)).collect()
 }
 
 fn by_name(counters: &impl Serialize) -> BTreeMap<String, u64> {
@@ -289,6 +288,7 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         advertise: advertise.collect(),
         take: false,
         holds_ports: false,
+        if_present: false,
         publish: record.publish.clone(),
         publish_mode: record.publish_mode,
         publish_source: record.publish_source,

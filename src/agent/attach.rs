@@ -85,6 +85,7 @@ impl Session {
                     return Ok(already(&view, spec, &record).into());
                 }
                 Ok(()) => return Ok(already(&view, spec, existing).into()),
+                Err(error) if wanted.if_present => return Err(error),
                 // Its container may have gone a moment ago, and the next one of that name is here already.
                 Err(error) => {
                     if !self.reconciler.lose_if_gone(&mut work, &key).await && !wanted.take {
@@ -92,6 +93,12 @@ impl Session {
                     }
                 }
             }
+        }
+        if wanted.if_present {
+            return Err(ApiError::not_found(format!(
+                "no endpoint {name} is attached to network {}",
+                spec.name
+            )));
         }
         if wanted.placement == Placement::Host {
             fits_the_host(self.kernel(), &work, &view, spec).await?;
@@ -278,6 +285,7 @@ struct Wanted {
     publish_mode: PublishMode,
     publish_source: PublishSource,
     holds_ports: bool,
+    if_present: bool,
     also: Also,
     default_route: bool,
     owner: Option<String>,
@@ -303,6 +311,7 @@ impl Wanted {
             publish_mode: request.publish_mode,
             publish_source: request.publish_source,
             holds_ports: request.holds_ports,
+            if_present: request.if_present,
             also,
             default_route: request.default_route,
             owner: request.owner,

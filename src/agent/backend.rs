@@ -19,6 +19,7 @@ use crate::api::types::{
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::clock::millis;
 use crate::dns::without_resolvers;
+use crate::kernel::PortDrops;
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
     ServiceName,
@@ -371,7 +372,7 @@ impl Backend for Agent {
                     answer.names_lost = lost.map(|lost| (lost.name.clone(), lost.holder.clone())).collect();
                     if *node == view.me {
                         let port = PortName::of(&found.name);
-                        answer.spoofed = drops.get(&port).map(|drops| drops.values().sum());
+                        answer.spoofed = drops.get(&port).map(PortDrops::sum);
                         answer.dropped = drops.get(&port).map(answers::port_drops).unwrap_or_default();
                         answer.queries_dropped = queries.get(&port).copied();
                         let key = EndpointKey { network: network.spec.id, name: found.name.clone() };

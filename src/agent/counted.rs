@@ -35,8 +35,8 @@ impl Counted {
     /// As the counters of the status: sums by name.
     pub fn by_name(&self) -> BTreeMap<String, u64> {
         let mut of_kinds: BTreeMap<DropKind, u64> = DropKind::ALL.map(|kind| (kind, 0)).into();
-        for (kind, count) in self.drops.values().flat_map(BTreeMap::values).flatten() {
-            *of_kinds.entry(*kind).or_default() += count;
+        for (kind, count) in self.drops.values().flat_map(BTreeMap::values).flat_map(PortDrops::some) {
+            *of_kinds.entry(kind).or_default() += count;
         }
         let limited = self.queries.values().flat_map(BTreeMap::values).sum();
         let Refused { vxlan, forged, mesh } = self.refused;

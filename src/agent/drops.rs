@@ -68,8 +68,8 @@ pub async fn tell(
 
 fn sentence(spec: &NetworkSpec, key: &EndpointKey, drops: &PortDrops) -> Option<String> {
     let of_addresses = OF_ADDRESSES.into_iter().filter_map(|kind| {
-        let count = drops.get(&kind).filter(|count| **count > 0)?;
-        Some(format!("{} {count}", kind.name()))
+        let count = drops.of(kind);
+        (count > 0).then(|| format!("{} {count}", kind.name()))
     });
     let counts: Vec<String> = of_addresses.collect();
     let (name, network) = (&key.name, &spec.name);
@@ -94,11 +94,12 @@ mod tests {
         let id = NetworkId::from_bytes([1; 8]);
         let spec = testing::network(id);
         let key = EndpointKey { network: id, name: "vrrp".parse().unwrap() };
-        let drops = PortDrops::from([(DropKind::Address, 3), (DropKind::Neighbour, 0), (DropKind::Lldp, 9)]);
+        let drops: PortDrops =
+            [(DropKind::Address, 3), (DropKind::Neighbour, 0), (DropKind::Lldp, 9)].into_iter().collect();
         let text = sentence(&spec, &key, &drops).unwrap();
         assert!(text.contains("endpoint vrrp") && text.contains("(address 3)"), "{text}");
         assert!(text.contains(&format!("network set {} --spoofing allow", spec.name)), "{text}");
         assert!(text.contains("--also-address ADDR"), "{text}");
-        assert_eq!(sentence(&spec, &key, &PortDrops::from([(DropKind::Lldp, 9)])), None);
+        assert_eq!(sentence(&spec, &key, &[(DropKind::Lldp, 9)].into_iter().collect()), None);
     }
 }

@@ -39,9 +39,9 @@ use crate::reconcile::{
     self, Reconciler, SeenUnderlay, Settings, handing_on, remembered_keys, vanished, vteps,
 };
 
-/// How old what the kernel counted may be, and how much older for each port: thirteen counters are to be read for each.
+/// How old what the kernel counted may be, and how much older for each port.
 const COUNTERS_AGE: Duration = Duration::from_millis(200);
-const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(10);
+const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(1);
 /// How long it is waited for what is newer, and for what the kernel says first.
 const COUNTERS_PATIENCE: Duration = Duration::from_millis(10);
 const FIRST_PATIENCE: Duration = Duration::from_millis(500);

@@ -43,6 +43,7 @@ fn is_same(network: &NetworkName, one: &AttachRequest, other: &AttachRequest) ->
         ifname: None,
         take: false,
         holds_ports: false,
+        if_present: false,
         ..request.clone()
     };
     one.ifname_in(network) == other.ifname_in(network) && rest(one) == rest(other)

@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use lanmesh_docker::engine::{Container, Event, Info, Inspected, Network, Service, SwarmNode, Task};
+use lanmesh_docker::engine::{Container, Event, Info, Inspected, Network, Service, Swarm, SwarmNode, Task};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -98,17 +98,22 @@ impl Engine {
         self.get("/services").await
     }
 
-    /// The id of the swarm that this node leads, if it leads one.
+    /// What this node is in a swarm. Docker runs two programs to tell it.
     ///
     /// # Errors
     /// Docker does not answer.
-    pub async fn leads(&self) -> Result<Option<String>, EngineError> {
+    pub async fn place(&self) -> Result<Swarm, EngineError> {
         let Info { swarm, .. } = self.get("/info").await?;
-        if !swarm.control_available || swarm.cluster.id.is_empty() {
-            return Ok(None);
-        }
-        let node: SwarmNode = self.get(&format!("/nodes/{}", plain(&swarm.node_id))).await?;
-        Ok(node.manager_status.leader.then(|| plain(&swarm.cluster.id)))
+        Ok(swarm)
+    }
+
+    /// Whether this node leads the swarm in which it is `node`.
+    ///
+    /// # Errors
+    /// Docker does not answer, or this node is no manager.
+    pub async fn leads(&self, node: &str) -> Result<bool, EngineError> {
+        let node: SwarmNode = self.get(&format!("/nodes/{}", plain(node))).await?;
+        Ok(node.manager_status.leader)
     }
 
     /// What happens from now on.

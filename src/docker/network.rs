@@ -312,9 +312,9 @@ impl Driver {
 
     /// The network as Docker has it, and who is being joined to it.
     async fn container_of(&self, call: &Join) -> Answer<Option<(Network, Container)>> {
-        let there = self.engine.network(&call.network_id).await.map_err(|error| error.to_string())?;
+        let asked = tokio::try_join!(self.engine.network(&call.network_id), self.engine.containers());
+        let (there, containers) = asked.map_err(|error| error.to_string())?;
         let Some(occupant) = there.occupant(&call.endpoint_id) else { return Ok(None) };
-        let containers = self.engine.containers().await.map_err(|error| error.to_string())?;
         let found = containers.into_iter().find(|container| container.name() == occupant.name);
         Ok(found.map(|container| (there, container)))
     }

@@ -169,7 +169,9 @@ impl Driver {
         if sandbox.is_empty() {
             return;
         }
-        let request = AttachRequest { netns: Some(PathBuf::from(sandbox)), ..request.clone() };
+        // And Docker may have taken it from the network meanwhile.
+        let request =
+            AttachRequest { netns: Some(PathBuf::from(sandbox)), if_present: true, ..request.clone() };
         if let Err(error) = self.agent.attach(network, name, &request).await {
             tracing::debug!(%network, endpoint = %name, %error, "cannot tell where it is");
         }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lanmesh_docker::vip::{self, Addresses};
+use tokio::time::Instant;
 
 use super::driver::{Answer, Driver, addresses_of, networks_of_ours};
 use super::news::Pace;
-use super::served::Served;
+use super::served::{Served, is_manager};
 use crate::api::types::{NodeAnswer, ServiceAddressAnswer, ServiceAddressRequest};
 
 /// How often it is looked at without news.
@@ -33,14 +34,10 @@ impl Driver {
     /// Brings the addresses of services to what the swarm has, if this node leads it.
     pub(super) async fn serve_vips(&self) -> Answer<()> {
         let mut served = self.served.lock().await;
-        let swarm = match self.engine.leads().await {
-            Ok(Some(swarm)) => swarm,
+        let Some(swarm) = self.led(&mut served).await? else {
             // Another leader goes on from here.
-            Ok(None) => {
-                *served = Served::default();
-                return Ok(());
-            }
-            Err(error) => return Err(error.to_string()),
+            served.ends();
+            return Ok(());
         };
         // In this order: a network goes after its services.
         let services = self.engine.services().await.map_err(|error| error.to_string())?;
@@ -88,6 +85,27 @@ impl Driver {
         }
         served.tell(failed.into_iter());
         Ok(())
+    }
+
+    /// The swarm that this node leads, by its id, if it leads one.
+    async fn led(&self, served: &mut Served) -> Answer<Option<String>> {
+        let place = match served.place(Instant::now()) {
+            Some(place) => place.clone(),
+            None => {
+                let place = self.engine.place().await.map_err(|error| error.to_string())?;
+                served.placed(&place, Instant::now());
+                place
+            }
+        };
+        if !is_manager(&place) {
+            return Ok(None);
+        }
+        let leads = self.engine.leads(&place.node_id).await;
+        if leads.is_err() {
+            served.displaced();
+        }
+        let id = || place.cluster.id.chars().filter(char::is_ascii_alphanumeric).collect();
+        leads.map(|leads| leads.then(id)).map_err(|error| error.to_string())
     }
 
     /// Notes, for whoever leads next, which addresses were made: on this node, and on no other.

@@ -142,6 +142,9 @@ pub(super) const EGRESS_FILTER: &str = "IGMP and MLD kept on the node (nf_tables
 /// Endpoints kept to their own addresses.
 pub(super) const PORT_GUARD: &str = "endpoints kept to their own addresses (nf_tables at ingress)";
 
+/// What was dropped at ports, in one look.
+const SUMS: &str = "what ports dropped summed up (nf_tables quotas)";
+
 /// What an endpoint says of addresses that it was not given.
 pub(super) const HEARING: &str = "addresses that move between nodes (nf_tables and its log)";
 
@@ -206,7 +209,7 @@ async fn underlay(netns: &Netns) -> Capability {
 }
 
 /// An entry in a VXLAN device's multicast database (kernel 6.4), and a filter at its egress (kernel 5.16).
-async fn multicast(netns: &Netns, session: &Session) -> [Capability; 5] {
+async fn multicast(netns: &Netns, session: &Session) -> [Capability; 6] {
     let prepared = async {
         session.create_link(LinkVxlan::new(VXLAN, 1).port(4789).build()).await.map_err(told)?;
         session.link_named(VXLAN).await.map_err(told)?.ok_or_else(|| "it went away".to_owned())
@@ -223,11 +226,15 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 5] {
     };
     let guarded = async {
         prepared.clone()?;
-        answered(netns.run(move || guard::put(VXLAN, &trial_guard(), false)).await)
+        put_guard(netns, guard::Means { hears: false, sums: false }).await
+    };
+    let summed = async {
+        prepared.clone()?;
+        put_guard(netns, guard::Means { hears: false, sums: true }).await
     };
     let heard = async {
         prepared.clone()?;
-        answered(netns.run(move || guard::put(VXLAN, &trial_guard(), true)).await)?;
+        put_guard(netns, guard::Means { hears: true, sums: false }).await?;
         answered(netns.run(|| hearing::try_out().map(|()| None)).await)
     };
     let limited = answered(netns.run(|| queries::put(QueryLimit { per_s: 1 })).await);
@@ -251,6 +258,12 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 5] {
             "an endpoint can send from any address of its network: attach only what you trust",
         ),
         Capability::new(
+            SUMS,
+            "put rules on a device",
+            summed.await,
+            "to count what is dropped takes long where a node has hundreds of endpoints (needs nft_quota)",
+        ),
+        Capability::new(
             HEARING,
             "put rules on a device, and listened to the log",
             heard.await,
@@ -266,9 +279,11 @@ async fn multicast(netns: &Netns, session: &Session) -> [Capability; 5] {
     ]
 }
 
-fn trial_guard() -> PortGuard {
+async fn put_guard(netns: &Netns, means: guard::Means) -> Result<(), String> {
     let mac = Mac([2; 6]);
-    PortGuard { mac, addresses: BTreeSet::new(), also: Also::default(), free: false, routes: None }
+    let guard =
+        PortGuard { mac, addresses: BTreeSet::new(), also: Also::default(), free: false, routes: None };
+    answered(netns.run(move || guard::put(VXLAN, &guard, means)).await)
 }
 
 /// What this kernel can do of what decides how a network is made.
@@ -280,6 +295,8 @@ pub(super) struct Abilities {
     pub filter: bool,
     /// [`PORT_GUARD`].
     pub guard: bool,
+    /// [`SUMS`].
+    pub sums: bool,
     /// [`HEARING`].
     pub hears: bool,
     /// [`QUERY_LIMIT`].
@@ -291,6 +308,11 @@ pub(super) struct Abilities {
 }
 
 impl Abilities {
+    /// What is beside the rules of a port.
+    pub fn beside_rules(&self) -> guard::Means {
+        guard::Means { hears: self.hears, sums: self.sums }
+    }
+
     /// Finds out by trying, but for what `without` says is to be done without.
     pub async fn find(without: &[Means]) -> Self {
         let found = probe(without).await;
@@ -299,6 +321,7 @@ impl Abilities {
             mdb: has(VXLAN_MDB),
             filter: has(EGRESS_FILTER),
             guard: has(PORT_GUARD),
+            sums: has(SUMS),
             hears: has(HEARING),
             query_limit: has(QUERY_LIMIT),
             underlay_guard: has(UNDERLAY_GUARD),

@@ -5,6 +5,7 @@
 //! Each port has a table of nf_tables of its own, named like the device, so that it comes and goes whole. The table
 //! carries a number that follows from the rules, by which it is seen whether they are right.
 
+mod drops;
 mod rules;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,9 @@ use nix::errno::Errno;
 use super::nft::{self, Family};
 use super::raw::{self, attribute, nested, within};
 use crate::plan::{PortGuard, PortName};
+
+pub use drops::PortDrops;
+pub(super) use drops::dropped;
 
 const NFT_MSG_GETTABLE: u16 = 1;
 const CHAIN: &[u8] = b"ingress\0";
@@ -98,12 +102,18 @@ impl DropKind {
     }
 }
 
-/// How many packets of a port were dropped, by kind. Those that were none of are here too.
-pub type PortDrops = BTreeMap<DropKind, u64>;
+/// What the kernel can do of what is beside the rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Means {
+    /// What is to be heard can be.
+    pub hears: bool,
+    /// What is dropped can be summed up.
+    pub sums: bool,
+}
 
 /// Puts the rules for the endpoint behind `device` in the place of those that are there, in the calling thread's
-/// namespace. `hears`: whether what is to be heard can be. Blocks. The answer is the kernel's refusal, if any.
-pub(super) fn put(device: &str, guard: &PortGuard, hears: bool) -> io::Result<Option<Errno>> {
+/// namespace. Blocks. The answer is the kernel's refusal, if any.
+pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<Option<Errno>> {
     let name = named(device);
     let rule_in = |chain: &[u8], expressions: &Vec<nft::Expression>| {
         let rule = [name.clone(), attribute(2, chain), nested(4, expressions)].concat();
@@ -119,17 +129,19 @@ pub(super) fn put(device: &str, guard: &PortGuard, hears: bool) -> io::Result<Op
     );
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
     // A rule may count in a counter only if it is there.
-    let counters = DropKind::ALL.iter().filter(|_| !guard.free);
-    let counters = counters.map(|kind| Family::Netdev.make_counter(&name, &kind.counter()));
-    let mut content: Vec<_> = counters.collect();
+    let mut content = Vec::new();
+    if !guard.free {
+        content.extend(DropKind::ALL.map(|kind| Family::Netdev.make_counter(&name, &kind.counter())));
+        content.extend(means.sums.then(|| Family::Netdev.make_sum(&name, drops::ALL)));
+    }
     // And it may lead to a chain only if that is there.
-    if hears {
+    if means.hears {
         let heard = [name.clone(), attribute(3, rules::HEARD)].concat();
         content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &heard));
         content.push(rule_in(rules::HEARD, &rules::heard(device)));
     }
     content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain));
-    content.extend(rules::of(guard, hears).iter().map(|expressions| rule_in(CHAIN, expressions)));
+    content.extend(rules::of(guard, means).iter().map(|expressions| rule_in(CHAIN, expressions)));
     Family::Netdev.put_table(&name, &guard.fingerprint().to_be_bytes(), content)
 }
 
@@ -162,26 +174,6 @@ pub(super) fn list() -> io::Result<BTreeMap<PortName, u64>> {
     Ok(found.iter().filter_map(table).collect())
 }
 
-/// How many packets of each port were dropped since its rules were made. Blocks.
-pub(super) fn dropped() -> io::Result<BTreeMap<PortName, PortDrops>> {
-    let found = raw::dump(
-        NETLINK_NETFILTER,
-        &nft::question(nft::NFT_MSG_GETOBJ, &[]),
-        &[nft::answer(nft::NFT_MSG_NEWOBJ)],
-    )?;
-    let mut dropped: BTreeMap<PortName, PortDrops> = BTreeMap::new();
-    for (port, kind, count) in found.iter().filter_map(|message| counter(message)) {
-        dropped.entry(port).or_default().insert(kind, count);
-    }
-    Ok(dropped)
-}
-
-/// What a message says of a counter of ours, behind struct nfgenmsg.
-fn counter(message: &[u8]) -> Option<(PortName, DropKind, u64)> {
-    let (name, traffic) = nft::counter(message)?;
-    Some((port(message, 1)?, DropKind::named(name)?, traffic.packets))
-}
-
 fn named(device: &str) -> Vec<u8> {
     attribute(1, &[device.as_bytes(), b"\0"].concat())
 }
@@ -195,23 +187,6 @@ fn port(message: &[u8], kind: u16) -> Option<PortName> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_read_and_broken_messages_passed_over() {
-        let device = "lm0123456789abc";
-        let message = |name: &[u8]| {
-            let counted =
-                nested(4, &[attribute(1, &700_u64.to_be_bytes()), attribute(2, &7_u64.to_be_bytes())]);
-            [vec![5, 0, 0, 0], named(device), attribute(2, name), nft::number(3, 1), counted].concat()
-        };
-        let ours = message(b"querier\0");
-        let expected = (PortName::recognise(device).unwrap(), DropKind::Querier, 7);
-        assert_eq!(counter(&ours), Some(expected));
-        assert_eq!(counter(&message(b"other\0")), None);
-        for end in 0..ours.len() {
-            counter(&ours[..end]);
-        }
-    }
 
     #[test]
     fn every_kind_has_a_name_of_its_own_by_which_it_is_found() {

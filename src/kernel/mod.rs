@@ -394,8 +394,9 @@ impl Linux {
     /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses, or
     /// claimed a role that no endpoint has, since the port was made or repaired.
     pub async fn port_drops(&self, network: NetworkId) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
+        let abilities = self.inner.abilities().await;
         match Room::open(&self.inner.dir, network).await? {
-            Some(room) if self.inner.abilities().await.guard => room.port_drops().await,
+            Some(room) if abilities.guard => room.port_drops(abilities.sums).await,
             _ => Ok(BTreeMap::new()),
         }
     }

@@ -28,10 +28,11 @@ pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
 pub(super) const NFT_MSG_DELSETELEM: u16 = 14;
 pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
-pub(super) const NFT_MSG_GETOBJ: u16 = 19;
+const NFT_MSG_GETOBJ: u16 = 19;
 
 /// What is kept under a name: a counter.
 const NFT_OBJECT_COUNTER: u32 = 1;
+const NFT_OBJECT_QUOTA: u32 = 2;
 
 pub(super) const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -92,6 +93,24 @@ impl Family {
     pub fn make_counter(self, table: &[u8], name: &[u8]) -> Vec<u8> {
         let parts = [attribute(2, name), number(3, NFT_OBJECT_COUNTER), nested(4, &[])];
         self.make(NFT_MSG_NEWOBJ, &[table, &parts.concat()].concat())
+    }
+
+    /// A change that makes a sum of bytes with a name, in the table that the attribute `table` names.
+    pub fn make_sum(self, table: &[u8], name: &[u8]) -> Vec<u8> {
+        // A quota that nothing exceeds.
+        let quota = nested(4, &[attribute(1, &i64::MAX.to_be_bytes())]);
+        let parts = [attribute(2, name), number(3, NFT_OBJECT_QUOTA), quota];
+        self.make(NFT_MSG_NEWOBJ, &[table, &parts.concat()].concat())
+    }
+
+    /// Asks for all sums of bytes of this family.
+    pub fn ask_sums(self) -> Message {
+        self.question(NFT_MSG_GETOBJ, &number(3, NFT_OBJECT_QUOTA))
+    }
+
+    /// Asks for all counters with a name of this family, or only those of one table, which an attribute names.
+    pub fn ask_counters(self, table: &[u8]) -> Message {
+        self.question(NFT_MSG_GETOBJ, &[table, &number(3, NFT_OBJECT_COUNTER)].concat())
     }
 
     /// Puts a table and its content in the place of the one with that name, all or nothing, in the calling thread's
@@ -220,6 +239,11 @@ pub(super) fn count() -> Expression {
 /// Counts the packets that come so far in the table's counter of this name.
 pub(super) fn count_in(name: &[u8]) -> Expression {
     expression(b"objref\0", &[number(1, NFT_OBJECT_COUNTER), attribute(2, name)])
+}
+
+/// Adds the packets that come so far, in bytes, to the table's sum of this name.
+pub(super) fn sum_in(name: &[u8]) -> Expression {
+    expression(b"objref\0", &[number(1, NFT_OBJECT_QUOTA), attribute(2, name)])
 }
 
 /// Loads the user that sent the packet. Goes on only if a process of this namespace did, by a socket of its own: what the
@@ -396,6 +420,13 @@ pub(super) fn counted(message: &[u8]) -> Option<u64> {
 pub(super) fn counter(message: &[u8]) -> Option<(&[u8], Traffic)> {
     let message = message.get(4..)?;
     Some((within(message, 2)?, traffic(within(message, 4)?)?))
+}
+
+/// The name of a sum of bytes in one of the kernel's messages, behind struct nfgenmsg, and what it says.
+pub(super) fn sum(message: &[u8]) -> Option<(&[u8], u64)> {
+    let message = message.get(4..)?;
+    let consumed = within(within(message, 4)?, 4)?;
+    Some((within(message, 2)?, u64::from_be_bytes(*consumed.first_chunk()?)))
 }
 
 fn traffic(counter: &[u8]) -> Option<Traffic> {

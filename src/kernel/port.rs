@@ -106,11 +106,12 @@ async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), Kern
 
 /// Keeps the endpoint to what it may send from. Before its end goes up: nothing that it sends gets by.
 async fn guard(inner: &Inner, room: &Room, port: &DesiredPort) -> Result<(), KernelError> {
-    if !inner.abilities().await.guard {
+    let abilities = inner.abilities().await;
+    if !abilities.guard {
         return Ok(());
     }
     let device = PortName::of(&port.name);
-    room.guard(&device, port.guard(), inner.abilities().await.hears).await
+    room.guard(&device, port.guard(), abilities.beside_rules()).await
 }
 
 async fn create(

@@ -10,6 +10,8 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 
 use crate::namespace::enter;
 
@@ -26,6 +28,9 @@ const ATTEMPTS: usize = 5;
 /// How many datagrams a dump has at most; one holds some hundred entries. There are dumps that never end: that of a bridge's MDB
 /// begins anew for ever where a group has so many ports (some 800) that they do not fit a message.
 const DATAGRAMS: usize = 1 << 16;
+
+/// What the kernel takes in one datagram whatever its settings are (SOCK_MIN_SNDBUF): more only with a larger buffer.
+const SENT_AT_ONCE: usize = 4_096;
 
 /// A message without its header.
 pub(super) struct Message {
@@ -105,7 +110,16 @@ pub(super) fn exchange(protocol: isize, messages: &[Vec<u8>]) -> io::Result<Opti
 }
 
 fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>> {
-    socket.send(&messages.concat(), 0)?;
+    let bytes = messages.concat();
+    if bytes.len() > SENT_AT_ONCE {
+        // A transaction is one datagram, however large: a thousand services are some megabytes. Where it may not be
+        // larger than the machine's limit the sending is refused, which says so.
+        let _ = setsockopt(socket, SndBufForce, &bytes.len())
+            .or_else(|_| setsockopt(socket, SndBuf, &bytes.len()));
+    }
+    // What is refused many times fills the queue; the first answer is what counts, and that is in it.
+    socket.set_no_enobufs(true)?;
+    socket.send(&bytes, 0)?;
     let mut buffer = Vec::with_capacity(32 * 1024);
     loop {
         buffer.clear();
@@ -123,10 +137,20 @@ fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>>
 
 /// Everything that the kernel lists when `request` is made a dump: the bodies of its messages of the types `answers`.
 pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
+    collect(protocol, request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
+}
+
+/// What `note` makes of everything that the kernel lists, as [`dump`] has it: begun anew if the list changed while it was read.
+pub(super) fn collect<T: Default>(
+    protocol: isize,
+    request: &Message,
+    answers: &[u16],
+    note: &mut dyn FnMut(&mut T, &[u8]),
+) -> io::Result<T> {
     for _ in 0..ATTEMPTS {
         // A socket of its own each time: nothing of a disturbed dump is left to be read.
         let socket = open(protocol)?;
-        let found = dumped(&socket, request, answers);
+        let found = collected(&socket, request, answers, note);
         close(socket, protocol);
         if let Some(found) = found? {
             return Ok(found);
@@ -135,10 +159,15 @@ pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::R
     Err(io::ErrorKind::Interrupted.into())
 }
 
-/// The messages of one dump; `None` if it was disturbed.
-fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Option<Vec<Vec<u8>>>> {
+/// What is made of one dump; `None` if it was disturbed.
+fn collected<T: Default>(
+    socket: &Socket,
+    request: &Message,
+    answers: &[u16],
+    note: &mut dyn FnMut(&mut T, &[u8]),
+) -> io::Result<Option<T>> {
     socket.send(&request.bytes(NLM_F_REQUEST | NLM_F_DUMP, 0), 0)?;
-    let mut found = Vec::new();
+    let mut found = T::default();
     let mut buffer = Vec::with_capacity(64 * 1024);
     for _ in 0..DATAGRAMS {
         buffer.clear();
@@ -153,7 +182,7 @@ fn dumped(socket: &Socket, request: &Message, answers: &[u16]) -> io::Result<Opt
                     let code = message.first_chunk::<4>().map_or(0, |code| i32::from_ne_bytes(*code));
                     return Err(io::Error::from_raw_os_error(code.saturating_neg()));
                 }
-                kind if answers.contains(&kind) => found.push(message.to_vec()),
+                kind if answers.contains(&kind) => note(&mut found, message),
                 _ => {}
             }
         }

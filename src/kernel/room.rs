@@ -156,10 +156,15 @@ impl Room {
     }
 
     /// Keeps the endpoint behind a port to what it may send from, and has heard what it says, where the kernel can do that.
-    pub async fn guard(&self, device: &PortName, guard: PortGuard, hears: bool) -> Result<(), KernelError> {
+    pub async fn guard(
+        &self,
+        device: &PortName,
+        guard: PortGuard,
+        means: guard::Means,
+    ) -> Result<(), KernelError> {
         let what = || format!("keep what is behind {device} to its own addresses");
         let name = device.to_string();
-        match self.netns.run(move || guard::put(&name, &guard, hears)).await? {
+        match self.netns.run(move || guard::put(&name, &guard, means)).await? {
             Ok(None) => Ok(()),
             Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
             Err(source) => Err(KernelError::Refused { what: what(), source }),
@@ -180,9 +185,9 @@ impl Room {
         told.map_err(|source| KernelError::Refused { what: format!("announce {address}"), source })
     }
 
-    /// How many packets of each port were dropped, by kind.
-    pub async fn port_drops(&self) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
-        let listed = self.netns.run(guard::dropped).await?;
+    /// How many packets of each port were dropped, by kind. `summed`: whether the rules have a sum.
+    pub async fn port_drops(&self, summed: bool) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
+        let listed = self.netns.run(move || guard::dropped(summed)).await?;
         listed.map_err(|source| KernelError::Refused { what: "count what was dropped".to_owned(), source })
     }
 

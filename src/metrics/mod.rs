@@ -60,6 +60,11 @@ pub struct Family<'a> {
 }
 
 impl Page {
+    /// An empty one, with room for so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self(String::with_capacity(bytes))
+    }
+
     /// The text so far.
     pub fn into_text(self) -> String {
         self.0
@@ -116,18 +121,26 @@ impl Family<'_> {
             self.text.push(before);
             self.text.push_str(label);
             self.text.push_str("=\"");
-            for letter in value.chars() {
-                match letter {
-                    '\\' => self.text.push_str("\\\\"),
-                    '"' => self.text.push_str("\\\""),
-                    '\n' => self.text.push_str("\\n"),
-                    letter => self.text.push(letter),
-                }
-            }
+            escape(self.text, value);
             self.text.push('"');
             before = ',';
         }
         self.text.push_str(if labels.is_empty() { " " } else { "} " });
         let _ = writeln!(self.text, "{value}");
     }
+}
+
+/// Writes a label's value. Hardly any has a letter that is written another way.
+fn escape(text: &mut String, value: &str) {
+    let mut rest = value;
+    while let Some((plain, behind)) = rest.split_once(['\\', '"', '\n']) {
+        text.push_str(plain);
+        text.push_str(match rest.as_bytes()[plain.len()] {
+            b'\n' => "\\n",
+            b'"' => "\\\"",
+            _ => "\\\\",
+        });
+        rest = behind;
+    }
+    text.push_str(rest);
 }

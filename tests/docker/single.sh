@@ -32,6 +32,15 @@ single() {
     docker_on n1 network disconnect none moved
     docker_on n1 network connect adopted moved
     holds "a container that is connected later has its name" named moved
+    for _ in $(seq 10); do
+        docker_on n1 network disconnect adopted moved
+        docker_on n1 network connect adopted moved
+    done
+    docker_on n1 network disconnect adopted moved
+    # What Docker said of the last connection is looked at a moment later.
+    sleep 1
+    holds "one that is connected and taken out at once, again and again, leaves no endpoint" unnamed moved
+    docker_on n1 network connect adopted moved
     before=$(address db 2)
     docker_on n1 restart --time 1 p-db-2 >/dev/null
     holds "a restart keeps the address" at db 2 "$before"
@@ -87,6 +96,7 @@ multicast_by() {
 }
 told() { [[ $(lanmesh n1 endpoint ls buildnet --json | jq length) != 0 ]] && lanmesh n1 desired get --json | grep -q "\"netns\""; }
 named() { lanmesh n1 endpoint inspect buildnet "$1" || lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" '.[] | select(.name == $name)'; }
+unnamed() { ! named "$1"; }
 has_address() { lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" --arg address "$2/24" '.[] | select(.name == $name) | .addresses | index($address) != null'; }
 nothing_on_n1() { no_endpoint && ! on n1 ip -o link show | grep -E ': lmd' && [[ -z $(on n1 ls /run/lanmesh/netns) ]]; }
 has_network() { lanmesh n1 network inspect "$1"; }

@@ -2,7 +2,7 @@
 //! spreads connections evenly.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -288,4 +288,30 @@ async fn connections_are_spread_evenly_over_2_to_100_endpoints() {
         assert!(failed.is_empty(), "{failed:?}");
         is_even(&spread(&client, SocketAddr::new(service, port), &container, &endpoints[..size], port));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_services_are_made_in_one_transaction() {
+    let Some(lab) = Lab::new("many-services", 1, 1500) else { return };
+    let node = &lab.nodes[0];
+    let mut wanted = network(node, 1);
+    let client = lab.container("c");
+    wanted.ports.insert(name("c"), port("c", &client, 12));
+    node.make(&network_of(&wanted)).await;
+    let key = ClientKey::of(wanted.id, &name("c"));
+    let place = ClientPlace { placement: wanted.ports[&name("c")].placement.clone(), namespace: None };
+    node.kernel.place_client(key, &place).await.expect("is noted");
+
+    // Ten endpoints each: more than a socket sends at once as the machine sets it.
+    let address = |n: u32| IpAddr::from(Ipv4Addr::from(0x0a0a_0000 + n));
+    let route = |n: u32| {
+        let live = (0..10).map(|endpoint| address(0x10_0000 + 10 * n + endpoint)).collect();
+        (address(0x1000 + n), Balance { live, ..Balance::default() }.route(&[], None))
+    };
+    let step = ServiceStep::Make { ifname: Some("eth0".to_owned()), routes: (0..1000).map(route).collect() };
+    let failed = node.kernel.apply_services(key, vec![step]).await;
+    assert!(failed.is_empty(), "{failed:?}");
+    let there = node.kernel.observe_services(key).await.expect("is seen").expect("is there");
+    assert_eq!(there.routes.len(), 1000);
+    assert!(there.routes.values().all(|route| route.rules != 0), "one of them is not whole");
 }

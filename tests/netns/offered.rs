@@ -109,6 +109,32 @@ fn where_it_was_taken_can_be_told_and_then_a_change_of_the_mtu_reaches_it() {
 }
 
 #[test]
+fn who_tells_too_late_where_it_was_taken_attaches_nothing() {
+    let (lab, _other) = begin(lab!(2));
+    let node = lab.node(1);
+    let container = Container::named("taker");
+    let tell = |addresses: &[&str]| {
+        let told = json!({
+            "offer": true, "ifname": OFFERED, "netns": container.path_text(), "if_present": true, "addresses": addresses,
+        });
+        node.http("PUT", "/v1/networks/net/endpoints/a", &told.to_string())
+    };
+    take(node, &container, &offer(node, "a"));
+    let (status, answer) = tell(&[]);
+    assert_eq!(status, 200, "{answer}");
+    node.detach("net", "a");
+    let (status, answer) = tell(&[]);
+    assert_eq!((status, answer["error"]["code"].as_str()), (404, Some("not_found")), "{answer}");
+    // Nor does it change one of that name that is another by now, or has none of its addresses.
+    offer(node, "a");
+    let (status, answer) = tell(&["10.83.0.77"]);
+    assert_eq!(status, 409, "{answer}");
+    node.detach("net", "a");
+    nothing_to_do(node, "when all is gone");
+    lab.node(2).wait_endpoints("net", &["other@n2"]);
+}
+
+#[test]
 fn the_address_of_a_service_leads_to_its_endpoint_from_where_the_interface_was_taken_whatever_it_is_called() {
     let (lab, _other) = begin(lab!(2));
     let node = lab.node(1);

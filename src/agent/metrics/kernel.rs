@@ -160,7 +160,7 @@ impl Meter {
     fn take_drops(&mut self, counted: &Counted) {
         let of_ports = counted.drops.iter().flat_map(|(network, ports)| {
             ports.iter().flat_map(move |(port, kinds)| {
-                kinds.iter().map(move |(kind, count)| (*network, port, kind.name(), *count))
+                kinds.some().map(move |(kind, count)| (*network, port, kind.name(), count))
             })
         });
         let queries = counted.queries.iter().flat_map(|(network, ports)| {

@@ -35,7 +35,8 @@ impl Agent {
     async fn write_page(&self) -> String {
         let session = self.session.read().await.clone();
         let process = process::Process::now(self.started);
-        let mut page = Page::default();
+        // As long as the one before, mostly.
+        let mut page = Page::with_room(self.metrics.last().map_or(0, |page| page.len()));
         process.collect(&mut page);
         page.gauge(
             "lanmesh_in_cluster",
@@ -71,7 +72,7 @@ fn labels(view: &ClusterView) -> BTreeMap<NetworkId, String> {
 
 impl Session {
     /// What passed, and what was dropped, as sums that only grow. Does not wait for a kernel that hangs.
-    async fn metered(&self) -> Metered {
+    async fn metered(&self) -> Arc<Metered> {
         let (counted, _) = self.counted().await;
         let measure = || {
             let source = kernel::Source {
@@ -84,9 +85,7 @@ impl Session {
             };
             async move { source.measure().await }
         };
-        match self.metered.get(AGE, kernel::PATIENCE, measure).await {
-            Some((metered, _)) => metered.as_ref().clone(),
-            None => Metered::default(),
-        }
+        let found = self.metered.get(AGE, kernel::PATIENCE, measure).await;
+        found.map_or_else(Arc::default, |(metered, _)| metered)
     }
 }

@@ -66,6 +66,10 @@ pub struct AttachRequest {
     /// is no obstacle, and is not reached there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub holds_ports: bool,
+    /// Only if it is attached already, and the rest is as it is: whoever tells where an interface was taken does not attach one
+    /// anew that was detached meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub if_present: bool,
     /// Addresses that it may have beside its own, in a subnet or not, at most 16; other endpoints may have the same: it is at
     /// the one that announced it last (by gratuitous ARP, an unsolicited neighbour advertisement).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -20,11 +20,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::DropKind;
+use super::drops::ALL;
+use super::{DropKind, Means};
 use crate::kernel::hearing::{COPIED, GROUP};
 use crate::kernel::nft::{
     Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, at_most, byte, bytes, compare,
-    count_in, fragment_place, jump, layer_4, log, masked_with, protocol, verdict,
+    count_in, fragment_place, jump, layer_4, log, masked_with, protocol, sum_in, verdict,
 };
 use crate::model::Mac;
 use crate::plan::PortGuard;
@@ -110,8 +111,20 @@ impl Own {
     }
 }
 
-/// The rules, in an order in which what is sent most is looked at least. `hears`: whether there is [`HEARD`].
-pub(super) fn of(guard: &PortGuard, hears: bool) -> Vec<Rule> {
+/// The rules, in an order in which what is sent most is looked at least.
+pub(super) fn of(guard: &PortGuard, means: Means) -> Vec<Rule> {
+    let mut rules = unsummed(guard, means.hears);
+    if means.sums {
+        let drop = verdict(NF_DROP);
+        for rule in rules.iter_mut().filter(|rule| rule.last() == Some(&drop)) {
+            rule.insert(rule.len() - 1, sum_in(ALL));
+        }
+    }
+    rules
+}
+
+/// The rules that only count by kind. `hears`: whether there is [`HEARD`].
+fn unsummed(guard: &PortGuard, hears: bool) -> Vec<Rule> {
     if guard.free {
         return if hears { all_heard(guard) } else { Vec::new() };
     }
