@@ -58,7 +58,7 @@ pub(in crate::kernel) fn dropped(summed: bool) -> io::Result<BTreeMap<PortName, 
     }
     let sums: BTreeMap<PortName, u64> =
         listed(&Family::Netdev.ask_sums(), &mut |sums: &mut BTreeMap<_, _>, message| {
-            sums.extend(sum(message))
+            sums.extend(sum(message));
         })?;
     let some = || sums.iter().filter(|(_, bytes)| **bytes > 0).map(|(port, _)| port);
     let found = match some().count() {
