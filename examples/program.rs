@@ -250,6 +250,8 @@ async fn one_more(kernel: &Linux, there: u32) -> Outcome<Duration> {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: Default::default(),
+        publish_source: Default::default(),
         outward: None,
         owner: None,
     };

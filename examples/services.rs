@@ -124,6 +124,8 @@ async fn updates(services: u32) -> Outcome<Duration> {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: Default::default(),
+        publish_source: Default::default(),
         outward: None,
         owner: None,
     };

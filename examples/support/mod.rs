@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lanmesh::cluster::{ClusterError, Members};
 use lanmesh::mesh::MeshSecret;
 use lanmesh::model::{
-    Also, ClusterView, Endpoint, EndpointName, Group, MeshKey, MulticastMode, NetworkId, NetworkOptions,
-    NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Vni,
+    Also, ClusterView, Endpoint, EndpointKey, EndpointName, Group, MeshKey, MeshPorts, MulticastMode,
+    NetworkId, NetworkOptions, NetworkSpec, NetworkView, Node, NodeId, NodeIndex, NodeState, Vni,
 };
 use lanmesh::reconcile::Peers;
 use tokio::sync::watch;
@@ -43,6 +43,10 @@ impl Peers for Others {
     }
 
     async fn remove_endpoint(&self, _: NetworkId, _: EndpointName) -> Result<(), ClusterError> {
+        Ok(())
+    }
+
+    async fn set_mesh_ports(&self, _: EndpointKey, _: MeshPorts) -> Result<(), ClusterError> {
         Ok(())
     }
 
@@ -134,6 +138,7 @@ pub fn view(
         networks: [(id, network)].into(),
         services: Arc::default(),
         loans: Arc::default(),
+        mesh_ports: Arc::default(),
     })
 }
 

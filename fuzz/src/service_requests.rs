@@ -127,8 +127,10 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         floating: BTreeMap::new(),
     };
     let service = |(name, request): (&ServiceName, &ServiceAddressRequest)| {
-        let ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode } = request.clone();
-        ((NET, name.clone()), ServiceSpec { addresses, ports, affinity, publish, publish_mode })
+        let ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode, publish_source } =
+            request.clone();
+        let spec = ServiceSpec { addresses, ports, affinity, publish, publish_mode, publish_source };
+        ((NET, name.clone()), spec)
     };
     let view = ClusterView {
         me: id(1),
@@ -136,6 +138,7 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         networks: [(NET, network)].into(),
         services: Arc::new(asked.iter().map(service).collect()),
         loans: Arc::default(),
+        mesh_ports: Arc::default(),
     };
     let own = of(1).map(|endpoint| LocalEndpoint {
         network: NET,
@@ -147,6 +150,8 @@ fn known(asked: &BTreeMap<ServiceName, ServiceAddressRequest>) -> (ClusterView, 
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: Default::default(),
+        publish_source: Default::default(),
         outward: None,
         owner: None,
     });

@@ -30,6 +30,8 @@ pub fn check(view: &ClusterView) {
             draining: false,
             also: Default::default(),
             publish: Vec::new(),
+            publish_mode: Default::default(),
+            publish_source: Default::default(),
             outward: None,
             owner: None,
         })

@@ -20,6 +20,7 @@ mod hash;
 mod lending;
 mod memory;
 mod network;
+mod node;
 mod part;
 mod plan;
 mod plan_error;

@@ -52,5 +52,6 @@ pub fn view(me: u8, nodes: impl IntoIterator<Item = (u8, Vec<MeshKey>)>) -> Clus
         networks: BTreeMap::new(),
         services: Arc::default(),
         loans: Arc::default(),
+        mesh_ports: Arc::default(),
     }
 }

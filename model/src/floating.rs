@@ -63,8 +63,8 @@ impl Floating {
 }
 
 impl NetworkSpec {
-    /// Whether an address may be at an endpoint that it was not given to: it is one host's, and neither a gateway's nor one
-    /// that means a whole subnet.
+    /// Whether an address may be at an endpoint that it was not given to: it is one host's, and neither a gateway's or a
+    /// node's nor one that means a whole subnet.
     pub fn lets_float(&self, address: IpAddr) -> bool {
         let one_hosts = match address {
             IpAddr::V4(v4) => {
@@ -77,11 +77,12 @@ impl NetworkSpec {
                     && v6.to_ipv4_mapped().is_none()
             }
         };
+        let own = self.gateways.contains(&address) || self.is_for_nodes(address);
         let of_all = |subnet: &IpNetwork| match subnet {
             IpNetwork::V4(v4) => v4.prefix() < 31 && (address == v4.broadcast() || address == v4.network()),
             IpNetwork::V6(v6) => v6.prefix() < 127 && address == v6.network(),
         };
-        one_hosts && !self.gateways.contains(&address) && !self.subnets.iter().any(of_all)
+        one_hosts && !own && !self.subnets.iter().any(of_all)
     }
 
     /// Whether a MAC may be at an endpoint that it was not given to: it is one interface's, and none of the network itself.
@@ -101,12 +102,15 @@ mod tests {
         let mut spec = testing::network(NetworkId::from_bytes([1; 8]));
         spec.subnets = ["10.0.0.0/24", "fd00::/64"].map(|subnet| subnet.parse().unwrap()).into();
         spec.gateways = vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        spec.options.node_addresses = Some("10.0.0.224-10.0.0.231,fd00::e0-fd00::ff".parse().unwrap());
         let floats = |text: &str| spec.lets_float(text.parse().unwrap());
         for text in ["10.0.0.200", "192.168.7.1", "fd00::200", "fe80::1", "2001:db8::1"] {
             assert!(floats(text), "{text}");
         }
         for text in [
             "10.0.0.1",
+            "10.0.0.225",
+            "fd00::e1",
             "10.0.0.0",
             "10.0.0.255",
             "0.0.0.0",

@@ -57,15 +57,17 @@ pub use options::{
     NetworkOptions, OptionError, SpoofingMode, ZeroconfMode,
 };
 pub use outward::{OutwardPorts, OutwardPortsError};
-pub use publish::{PUBLICATIONS_MAX, Publication, PublicationError, PublishMode, Transport};
-pub use service::{Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceRanges, ServiceSpec};
+pub use publish::{
+    MeshPorts, PUBLICATIONS_MAX, Publication, PublicationError, PublishMode, PublishSource, Transport,
+};
+pub use service::{AddressRanges, Affinity, PORT_MAPS_MAX, PortMap, PortMapError, ServiceSpec};
 pub use setting::{
     AddedSubnet, AddressPlan, LABEL_VALUE_MAX, LABELS_MAX, PLAN, Setting, is_label_name, is_label_value,
 };
 pub use trace::{Cast, Errand, Hop, Inside, Leaving, PortEnds, WayOut, Weight, Wrong};
-pub use view::{ClusterView, NetworkView, Services};
+pub use view::{ClusterView, NetworkView, PortsOfEndpoints, Services};
 pub use vni::{Vni, VniError};
-pub use words::{Word, WordError};
+pub use words::{Word, WordError, is_usual};
 pub use zeroconf::{
     Found, SeenHost, SeenRecords, SeenService, ZeroconfFact, ZeroconfKey, fold, is_label, is_service_type,
 };

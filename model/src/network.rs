@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{AddrRange, Pool, SubnetConfig};
+use lanmesh_ipam::{AddrRange, NetworkPlan, Pool, SubnetConfig};
 use serde::{Deserialize, Serialize};
 
-use super::{NetworkId, NetworkName, NetworkOptions, Vni};
+use super::{NetworkId, NetworkName, NetworkOptions, NodeIndex, Vni};
 
 /// A network, as it was created. It never changes afterwards: another spec is another network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub struct NetworkSpec {
 impl NetworkSpec {
     /// What `lanmesh_ipam` needs to know of each subnet, in the order of `subnets`.
     ///
-    /// A pool or reservation belongs to the subnet that holds its first address. What is for services is reserved.
+    /// A pool or reservation belongs to the subnet that holds its first address. What is for services and nodes is reserved.
     pub fn subnet_configs(&self) -> impl Iterator<Item = SubnetConfig> + '_ {
         self.subnets.iter().zip(&self.gateways).map(|(subnet, gateway)| SubnetConfig {
             subnet: *subnet,
@@ -47,6 +47,7 @@ impl NetworkSpec {
                 .iter()
                 .copied()
                 .chain(self.service_ranges())
+                .chain(self.node_ranges())
                 .filter(|range| subnet.contains(range.first()))
                 .collect(),
             block_size: self.block_size,
@@ -55,7 +56,38 @@ impl NetworkSpec {
 
     /// Where its services get their addresses, where that was said.
     pub fn service_ranges(&self) -> impl Iterator<Item = AddrRange> + '_ {
-        self.options.service_addresses.iter().flat_map(super::ServiceRanges::iter)
+        self.options.service_addresses.iter().flat_map(super::AddressRanges::iter)
+    }
+
+    /// Where its nodes get addresses of their own, where that was said.
+    pub fn node_ranges(&self) -> impl Iterator<Item = AddrRange> + '_ {
+        self.options.node_addresses.iter().flat_map(super::AddressRanges::iter)
+    }
+
+    /// The addresses that a node has of its own: one of each subnet with a range for nodes that has a place for its index.
+    pub fn node_addresses(&self, index: NodeIndex) -> Vec<IpAddr> {
+        self.addresses_of_nodes([index]).into_iter().map(|(address, _)| address).collect()
+    }
+
+    /// The addresses that these nodes have of their own, each with its node's index.
+    pub fn addresses_of_nodes(
+        &self,
+        indices: impl IntoIterator<Item = NodeIndex>,
+    ) -> Vec<(IpAddr, NodeIndex)> {
+        let ranges: Vec<AddrRange> = self.node_ranges().collect();
+        if ranges.is_empty() {
+            return Vec::new();
+        }
+        // A plan that cannot be gives nobody an address.
+        let Ok(plan) = NetworkPlan::new(self.subnet_configs()) else { return Vec::new() };
+        let of =
+            |index: NodeIndex| plan.node_addresses(index.0, &ranges).into_iter().map(move |own| (own, index));
+        indices.into_iter().flat_map(of).collect()
+    }
+
+    /// Whether an address is set apart for nodes.
+    pub fn is_for_nodes(&self, address: IpAddr) -> bool {
+        self.node_ranges().any(|range| range.contains(address))
     }
 
     /// The first part in which another spec differs, but for what every creation draws anew: a field's name for people, or

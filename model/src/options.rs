@@ -102,7 +102,9 @@ macro_rules! network_options {
             /// How long an answer of its name servers may be kept, in seconds; by default what each node's configuration says.
             dns_ttl: Option<u32> = now in 0..=$crate::DNS_TTL_MAX;
             /// Where its services get addresses, every one of them: a range, or one of each family with a comma between.
-            service_addresses: Option<$crate::ServiceRanges> = now;
+            service_addresses: Option<$crate::AddressRanges> = now;
+            /// Where its nodes get an address of their own, by their index: a range, or one of each family with a comma between.
+            node_addresses: Option<$crate::AddressRanges> = now;
         }
     };
 }
@@ -309,6 +311,6 @@ mod tests {
             dns_ttl: Some(5),
             ..NetworkOptions::default()
         };
-        assert_eq!(postcard::to_stdvec(&options).unwrap(), [1, 0xf8, 0x0a, 1, 0, 2, 1, 0, 0, 1, 5, 0]);
+        assert_eq!(postcard::to_stdvec(&options).unwrap(), [1, 0xf8, 0x0a, 1, 0, 2, 1, 0, 0, 1, 5, 0, 0]);
     }
 }

@@ -44,6 +44,16 @@ words! {
     }
 }
 
+words! {
+    /// Whom endpoints see that are asked by way of a published port.
+    pub enum PublishSource {
+        /// Who asks.
+        Client = "client",
+        /// The node that he asked, by its own address in the network: for endpoints whose routes are to be left alone.
+        Node = "node",
+    }
+}
+
 /// A port of a node: what is sent there reaches endpoints, at a port of theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Publication {
@@ -94,6 +104,31 @@ impl Publication {
         } else {
             Err("it is published at what is no address or port of a node")
         }
+    }
+}
+
+/// Ports of every node that lead to one endpoint alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeshPorts {
+    /// Which.
+    pub ports: Vec<Publication>,
+    /// Whom the endpoint sees that is asked there.
+    pub source: PublishSource,
+}
+
+impl Publication {
+    /// Whether these can be published together.
+    ///
+    /// # Errors
+    /// They cannot, in a few words.
+    pub fn check_all(ports: &[Self]) -> Result<(), &'static str> {
+        if ports.len() > PUBLICATIONS_MAX {
+            return Err("it publishes too many ports");
+        }
+        if (0..ports.len()).any(|at| ports[..at].iter().any(|one| one.overlaps(&ports[at]))) {
+            return Err("it publishes a port twice");
+        }
+        ports.iter().try_for_each(Self::check)
     }
 }
 

@@ -8,7 +8,7 @@ use lanmesh_ipam::AddrRange;
 
 use crate::OptionValue;
 use crate::words::words;
-use crate::{Publication, PublishMode};
+use crate::{Publication, PublishMode, PublishSource};
 
 words! {
     /// Which endpoint of a service a client is sent to.
@@ -33,6 +33,8 @@ pub struct ServiceSpec {
     pub publish: Vec<Publication>,
     /// Of which nodes.
     pub publish_mode: PublishMode,
+    /// Whom the endpoints see.
+    pub publish_source: PublishSource,
 }
 
 /// The most ports of a service that are mapped.
@@ -71,21 +73,21 @@ impl fmt::Display for PortMap {
     }
 }
 
-/// Where the services of a network get their addresses: a range, or one of each family.
+/// Where the services of a network, or its nodes, get their addresses: a range, or one of each family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceRanges {
+pub struct AddressRanges {
     first: AddrRange,
     second: Option<AddrRange>,
 }
 
-impl ServiceRanges {
+impl AddressRanges {
     /// The ranges.
     pub fn iter(&self) -> impl Iterator<Item = AddrRange> {
         [Some(self.first), self.second].into_iter().flatten()
     }
 }
 
-impl FromStr for ServiceRanges {
+impl FromStr for AddressRanges {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -103,14 +105,14 @@ impl FromStr for ServiceRanges {
     }
 }
 
-impl fmt::Display for ServiceRanges {
+impl fmt::Display for AddressRanges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.first.fmt(f)?;
         self.second.map_or(Ok(()), |second| write!(f, ",{second}"))
     }
 }
 
-impl OptionValue for Option<ServiceRanges> {
+impl OptionValue for Option<AddressRanges> {
     const VALUE: &'static str = "RANGE";
 
     fn choices() -> Vec<crate::Choice> {
@@ -126,7 +128,7 @@ impl OptionValue for Option<ServiceRanges> {
     }
 }
 
-crate::as_text!(PortMap, ServiceRanges);
+crate::as_text!(PortMap, AddressRanges);
 
 #[cfg(test)]
 mod tests {
@@ -141,10 +143,10 @@ mod tests {
             assert!(text.parse::<PortMap>().unwrap_err().to_string().contains("80:8080"), "{text}");
         }
         for text in ["10.0.0.5-10.0.0.9", "fd00::1-fd00::9,10.0.0.8"] {
-            assert_eq!(text.parse::<ServiceRanges>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<AddressRanges>().unwrap().to_string(), text);
         }
-        let error = "10.0.0.5,10.0.0.6".parse::<ServiceRanges>().unwrap_err();
+        let error = "10.0.0.5,10.0.0.6".parse::<AddressRanges>().unwrap_err();
         assert!(error.contains("one range of each"), "{error}");
-        assert!("10.0.0.5,".parse::<ServiceRanges>().is_err());
+        assert!("10.0.0.5,".parse::<AddressRanges>().is_err());
     }
 }

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Also, Endpoint, EndpointName, Floating, FloatingKey, Floatings, Group, Loan, LoanNumber, Loans, Mac,
-    NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, NodeState, PublishMode, ServiceName,
-    ServiceSpec, ZeroconfFact, ZeroconfKey,
+    Also, Endpoint, EndpointKey, EndpointName, Floating, FloatingKey, Floatings, Group, Loan, LoanNumber,
+    Loans, Mac, MeshPorts, NetworkId, NetworkName, NetworkSpec, Node, NodeId, NodeName, NodeState,
+    PublishMode, ServiceName, ServiceSpec, ZeroconfFact, ZeroconfKey,
 };
 
 /// A network as this node knows it.
@@ -37,6 +37,9 @@ pub struct NetworkView {
 /// The services with addresses, of all networks.
 pub type Services = BTreeMap<(NetworkId, ServiceName), ServiceSpec>;
 
+/// The ports of every node that lead to single endpoints, by the node that has these.
+pub type PortsOfEndpoints = BTreeMap<NodeId, Arc<BTreeMap<EndpointKey, MeshPorts>>>;
+
 /// What one node knows of the whole cluster at one moment. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterView {
@@ -50,6 +53,8 @@ pub struct ClusterView {
     pub services: Arc<Services>,
     /// What each node says that it lent.
     pub loans: Arc<Loans>,
+    /// The ports of every node that lead to endpoints of one by itself, this one included.
+    pub mesh_ports: Arc<PortsOfEndpoints>,
 }
 
 impl ClusterView {
@@ -128,22 +133,36 @@ impl ClusterView {
 
     /// The networks in which every node takes part, since ports of all nodes lead there.
     pub fn everywhere(&self) -> BTreeSet<NetworkId> {
+        self.everywhere_without(None)
+    }
+
+    /// The same if one endpoint of the observer's were not there.
+    pub fn everywhere_without(&self, gone: Option<&EndpointKey>) -> BTreeSet<NetworkId> {
         let everywhere =
             |spec: &ServiceSpec| spec.publish_mode == PublishMode::Mesh && !spec.publish.is_empty();
         let found =
             self.services.iter().filter(|(_, spec)| everywhere(spec)).map(|((network, _), _)| *network);
+        let ports = self.ports_of_endpoints().filter(|(node, key, _)| *node != self.me || gone != Some(*key));
+        let found = found.chain(ports.map(|(_, key, _)| key.network));
         found.filter(|network| self.networks.contains_key(network)).collect()
     }
 
+    /// The ports of every node that lead to single endpoints, with these and the nodes that have them; not of nodes that left.
+    pub fn ports_of_endpoints(&self) -> impl Iterator<Item = (NodeId, &EndpointKey, &MeshPorts)> {
+        let counts = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.state != NodeState::Left);
+        let of = self.mesh_ports.iter().filter(move |(node, _)| counts(node));
+        of.flat_map(|(node, ports)| ports.iter().map(move |(key, ports)| (*node, key, ports)))
+    }
+
     /// The services of a network, by the address that each has by right: where two sides of a cut gave one address to two
-    /// services, that of the first name has it. Only addresses of its subnets, and not those of gateways.
+    /// services, that of the first name has it. Only addresses of its subnets, and not those of gateways and nodes.
     pub fn service_addresses(&self, network: NetworkId) -> BTreeMap<IpAddr, (&ServiceName, &ServiceSpec)> {
         let mut held = BTreeMap::new();
         let Some(spec) = self.networks.get(&network).map(|network| &network.spec) else { return held };
         for (name, service) in self.services_of(network) {
             for address in &service.addresses {
                 let inside = spec.subnets.iter().any(|subnet| subnet.contains(*address));
-                if inside && !spec.gateways.contains(address) {
+                if inside && !spec.gateways.contains(address) && !spec.is_for_nodes(*address) {
                     held.entry(*address).or_insert((name, service));
                 }
             }

@@ -22,6 +22,11 @@ pub struct WordError {
     pub words: Vec<&'static str>,
 }
 
+/// Whether a value is the one that stands where nothing is said.
+pub fn is_usual<T: Word + Default>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// The value that is written so.
 pub(crate) fn parse<T: Word>(text: &str) -> Result<T, WordError> {
     T::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| WordError {

@@ -23,6 +23,8 @@ pub struct Forward {
     pub ipv6: bool,
     /// New connections go to one of these, each as often.
     pub to: BTreeSet<IpAddr>,
+    /// Whom they see in the place of who asks, if it is not himself: an address of the node in the network.
+    pub seen_as: Option<IpAddr>,
 }
 
 /// How an endpoint answers who asked it from outside of the network.
@@ -66,7 +68,7 @@ impl Relay {
         [IpAddr::V4(Ipv4Addr::new(169, 254, 0, 4)), IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 4))];
 }
 
-/// What of published ports should be in a network.
+/// What of published ports should be in a network. Without any, and without a way outside, it has no gate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredPorts {
     /// The largest packet of the network, in bytes.
@@ -79,7 +81,7 @@ pub struct DesiredPorts {
     pub masked: BTreeSet<IpAddr>,
     /// The ways back, by endpoint.
     pub ways: BTreeMap<EndpointName, Way>,
-    /// The relay, where every node has some of the ports.
+    /// The relay, where every node has some of the ports, or nodes have addresses of their own.
     pub relay: Option<Relay>,
     /// Who reaches what is outside, by the same gate the other way round.
     pub outward: Option<Outward>,
@@ -107,7 +109,7 @@ pub struct Forwarding {
     pub keeps: BTreeSet<IpAddr>,
     /// Who sees the gateway in the place of who asks.
     pub masked: BTreeSet<IpAddr>,
-    /// Whether other nodes hand on what is for endpoints here.
+    /// Whether there is a relay: other nodes may hand on what is for endpoints here.
     pub relayed: bool,
     /// Who reaches what is outside.
     pub outward: Option<Outward>,
@@ -144,7 +146,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.
@@ -158,6 +160,11 @@ impl DesiredPorts {
             relay: None,
             outward: None,
         }
+    }
+
+    /// Whether something passes between the node and the network.
+    pub fn needs_gate(&self) -> bool {
+        !(self.forwards.is_empty() && self.ways.is_empty()) || self.outward.is_some()
     }
 
     /// What goes where.
@@ -198,13 +205,13 @@ impl PortStep {
 
 /// The steps that make `have` into `want`; none if it is so already.
 pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> Vec<PortStep> {
-    let nothing = ObservedPorts::default();
+    let none = ObservedPorts::default();
     let have_any = have.is_some();
-    let have = have.unwrap_or(&nothing);
+    let have = have.unwrap_or(&none);
     let ObservedPorts { gate, rules, ways, relay: _ } = have;
     let mut steps = Vec::new();
     let wanted = |name: &EndpointName| want.is_some_and(|want| want.ways.contains_key(name));
-    if let Some(want) = want {
+    if let Some(want) = want.filter(|want| want.needs_gate()) {
         if *gate != Some(want.mtu) {
             steps.push(PortStep::MakeGate { mtu: want.mtu });
         }
@@ -222,13 +229,19 @@ pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> 
         if *rules != forwarding.fingerprint() || gate.is_none() {
             steps.push(PortStep::Forward(forwarding));
         }
-    } else if gate.is_some() || *rules != 0 || have.relay.is_some() {
-        steps.push(PortStep::Delete);
+    } else {
+        let relay = want.and_then(|want| want.relay);
+        let gone = gate.is_some() || *rules != 0 || (relay.is_none() && have.relay.is_some());
+        if gone {
+            steps.push(PortStep::Delete);
+        }
+        steps.extend(relay.filter(|relay| gone || have.relay != Some(*relay)).map(PortStep::PutRelay));
     }
     let gone = ways.keys().filter(|name| !wanted(name));
     steps.extend(gone.map(|name| PortStep::DeleteWay(name.clone())));
     // What is begun and neither a gate nor a way: only a removal makes sure that nothing is left.
-    if want.is_none() && steps.is_empty() && have_any {
+    let nothing = want.is_none_or(|want| !want.needs_gate() && want.relay.is_none());
+    if nothing && steps.is_empty() && have_any {
         steps.push(PortStep::Delete);
     }
     steps
@@ -242,11 +255,12 @@ impl fmt::Display for PortStep {
             Self::DeleteRelay => f.write_str("ports delete relay"),
             Self::Forward(Forwarding { forwards, keeps, masked, relayed, outward }) => {
                 f.write_str("ports forward")?;
-                for Forward { publication, ipv6, to } in forwards {
+                for Forward { publication, ipv6, to, seen_as } in forwards {
                     let Publication { to: port, .. } = publication;
                     write!(f, " {} {} to", publication.place(), if *ipv6 { "ipv6" } else { "ipv4" })?;
                     to.iter().try_for_each(|to| write!(f, " {to}"))?;
                     write!(f, " port {port}")?;
+                    seen_as.iter().try_for_each(|seen| write!(f, " as {seen}"))?;
                 }
                 let to: BTreeSet<IpAddr> = forwards.iter().flat_map(|forward| forward.to.clone()).collect();
                 keeps.difference(&to).try_for_each(|kept| write!(f, " keep {kept}"))?;
@@ -407,7 +421,12 @@ mod tests {
 
     fn desired() -> impl Strategy<Value = Option<DesiredPorts>> {
         let forward =
-            (publication(), some()).prop_map(|(publication, to)| Forward { publication, ipv6: false, to });
+            (publication(), some(), prop::option::of(8_u8..10)).prop_map(|(publication, to, seen)| Forward {
+                publication,
+                ipv6: false,
+                to,
+                seen_as: seen.map(address),
+            });
         let ways = prop::collection::btree_map("[ab]".prop_map(|name| name.parse().unwrap()), way(), 0..3);
         let relay = prop::option::of(
             (1_u8..3).prop_map(|n| Relay { node: Mac([2, 0x6c, 0x6e, 0, 0, n]), bridge: Mac([10; 6]) }),
@@ -440,7 +459,8 @@ mod tests {
                     step.carry_out(&mut have);
                 }
                 prop_assert_eq!(plan_ports(want.as_ref(), have.as_ref()), Vec::new());
-                prop_assert_eq!(want.is_none(), have.is_none());
+                let has = |want: &DesiredPorts| want.needs_gate() || want.relay.is_some();
+                prop_assert_eq!(want.as_ref().is_some_and(has), have.is_some());
                 if lost && let Some(have) = &mut have {
                     have.gate = None;
                 }
@@ -467,7 +487,12 @@ mod tests {
     #[test]
     fn a_step_reads_as_a_line() {
         let publication: Publication = "192.0.2.1:8080:80".parse().unwrap();
-        let forward = Forward { publication, ipv6: false, to: [address(1), address(2)].into() };
+        let forward = Forward {
+            publication,
+            ipv6: false,
+            to: [address(1), address(2)].into(),
+            seen_as: Some(address(9)),
+        };
         let step = PortStep::Forward(Forwarding {
             forwards: [forward].into(),
             keeps: [address(1), address(2), address(3)].into(),
@@ -481,7 +506,7 @@ mod tests {
         });
         assert_eq!(
             step.to_string(),
-            "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 keep 10.0.0.3 \
+            "ports forward 192.0.2.1:8080/tcp ipv4 to 10.0.0.1 10.0.0.2 port 80 as 10.0.0.9 keep 10.0.0.3 \
              outward 10.0.0.4 by ports 61000-61999 not to 4789/udp"
         );
         let network = NetworkId::from_bytes([1; 8]);

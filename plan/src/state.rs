@@ -36,7 +36,7 @@ pub struct DesiredNetwork {
     pub mac: Mac,
     /// Where this node hears probes in it ([`Mac::of_probe`]).
     pub probe: Mac,
-    /// The gateway's addresses, each with the prefix length of its subnet.
+    /// The gateway's addresses, each with the prefix length of its subnet, and the node's own, each by itself.
     pub gateways: Vec<IpNetwork>,
     /// How multicast travels: `Off` keeps it on this node, `Flood` lets it go to `flood`, and `Snoop` too but for
     /// the groups in `groups`.

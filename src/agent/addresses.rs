@@ -9,6 +9,7 @@ use lanmesh_ipam::{AddrRange, NetworkPlan};
 use super::answers;
 use super::find::{elsewhere, find_network, network_named, no_network};
 use super::others::{ByNode, together};
+use super::published::sees_node;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{EndpointAnswer, ServiceAddressAnswer, ServiceAddressRequest, ServiceEndpointAnswer};
@@ -48,10 +49,12 @@ impl Session {
         let mut endpoints = together(&view, id, &answered);
         endpoints.extend(found.endpoints.get(&view.me).map(|own| (view.me, own.clone())));
         let addresses = addresses(&view, &found.spec, name, &request.addresses, &endpoints)?;
+        sees_node(&view, &found.spec, &request.publish, request.publish_source)?;
         let published = (&request.publish[..], request.publish_mode);
         self.may_publish_service(&view, &found.spec, name, &endpoints, published).await?;
-        let ServiceAddressRequest { addresses: _, ports, affinity, publish, publish_mode } = request;
-        let spec = ServiceSpec { addresses, ports, affinity, publish, publish_mode };
+        let ServiceAddressRequest { addresses: _, ports, affinity, publish, publish_mode, publish_source } =
+            request;
+        let spec = ServiceSpec { addresses, ports, affinity, publish, publish_mode, publish_source };
         self.cluster.set_service(id, name.clone(), Some(spec)).await?;
         Ok(())
     }
@@ -176,6 +179,10 @@ fn addresses(
             .at("addresses")
             .hint("choose another"));
     }
+    if let Some(address) = asked.iter().find(|asked| spec.is_for_nodes(**asked)) {
+        let text = format!("{address} is set apart for the nodes of network {}", spec.name);
+        return Err(ApiError::conflict(text).at("addresses").hint("choose another"));
+    }
     let plan =
         NetworkPlan::new(spec.subnet_configs()).map_err(|error| ApiError::conflict(error.to_string()))?;
     let subnets: Vec<IpNetwork> = spec.subnets.clone();
@@ -190,9 +197,11 @@ fn addresses(
         place.is_some()
             && !again.contains(&place)
             && !holders.contains_key(address)
+            && !spec.is_for_nodes(*address)
             && plan.service_addresses(name.as_str(), &ranges, &[*address], |_| false).is_ok()
     }));
-    let given = plan.service_addresses(name.as_str(), &ranges, &wanted, |at| holders.contains_key(&at));
+    let taken = |at| holders.contains_key(&at) || spec.is_for_nodes(at);
+    let given = plan.service_addresses(name.as_str(), &ranges, &wanted, taken);
     given.map_err(|error| ApiError::conflict(error.to_string()).at("addresses"))
 }
 
@@ -227,6 +236,7 @@ fn described(view: &ClusterView, network: &NetworkView, endpoints: &ByNode) -> V
             affinity: service.affinity,
             publish: service.publish.clone(),
             publish_mode: service.publish_mode,
+            publish_source: service.publish_source,
         }
     };
     view.services_of(spec.id).map(answer).collect()

@@ -24,7 +24,10 @@ pub fn may_float(spec: &NetworkSpec, request: &AttachRequest) -> Result<Also, Ap
         return too_many("also_macs", limits::ALSO_MACS);
     }
     if let Some(address) = addresses.iter().find(|address| !spec.lets_float(**address)) {
-        let text = format!("{address} is a gateway of network {}, or not the address of one host", spec.name);
+        let text = format!(
+            "{address} is a gateway's or a node's in network {}, or not the address of one host",
+            spec.name
+        );
         return Err(ApiError::bad_field("also_addresses", text).hint("name another address"));
     }
     if let Some(mac) = macs.iter().find(|mac| !spec.lets_float_mac(**mac)) {

@@ -18,7 +18,7 @@ use crate::local::LocalEndpoint;
 use crate::mesh::mesh_address;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Group, GroupMember, NetworkId, NetworkSpec, NetworkView, Node,
-    NodeId, NodeName, NodeState, Placement, ServiceSpec, Traffic,
+    NodeId, NodeName, NodeState, Placement, PublishMode, PublishSource, ServiceSpec, Traffic,
 };
 use crate::multicast::Tally;
 use crate::privileges;
@@ -70,7 +70,10 @@ pub fn node_name(view: &ClusterView, id: &NodeId) -> String {
 pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAnswer {
     // One that left took its endpoints with it, whatever it published last.
     let networks = node.networks.iter().filter(|_| node.state != NodeState::Left);
-    let networks = networks.filter_map(|id| view.networks.get(id));
+    let networks: Vec<_> = networks.filter_map(|id| view.networks.get(id)).collect();
+    let own =
+        networks.iter().map(|network| (network.spec.name.clone(), network.spec.node_addresses(node.index)));
+    let own_addresses = own.filter(|(_, own)| !own.is_empty()).collect();
     NodeAnswer {
         name: node.name.clone(),
         id: node.id,
@@ -81,11 +84,12 @@ pub fn node(view: &ClusterView, node: &Node, manager: Option<NodeId>) -> NodeAns
         manager: Some(node.id) == manager,
         vtep: node.vtep,
         underlay_mtu: node.underlay_mtu,
-        networks: networks.map(|network| network.spec.name.clone()).collect(),
+        networks: networks.iter().map(|network| network.spec.name.clone()).collect(),
         labels: node.labels.clone(),
         path: None,
         reason: None,
         mesh: None,
+        own_addresses,
     }
 }
 
@@ -173,6 +177,8 @@ pub fn endpoint(
         dropped: BTreeMap::new(),
         queries_dropped: None,
         publish: Vec::new(),
+        publish_mode: PublishMode::default(),
+        publish_source: PublishSource::default(),
         also_addresses: also.addresses.into_iter().collect(),
         also_macs: also.macs.into_iter().collect(),
         floating: view
@@ -253,8 +259,10 @@ pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndp
     for ((network, name), service) in view.services.iter() {
         let Some(network) = view.networks.get(network).map(|network| &network.spec.name) else { continue };
         if document.networks.contains_key(network) {
-            let ServiceSpec { addresses, ports, affinity, publish, publish_mode } = service.clone();
-            let request = ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode };
+            let ServiceSpec { addresses, ports, affinity, publish, publish_mode, publish_source } =
+                service.clone();
+            let request =
+                ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode, publish_source };
             document.services.entry(network.clone()).or_default().insert(name.clone(), request);
         }
     }
@@ -282,6 +290,8 @@ fn attach_request(record: &LocalEndpoint) -> AttachRequest {
         holds_ports: false,
         if_present: false,
         publish: record.publish.clone(),
+        publish_mode: record.publish_mode,
+        publish_source: record.publish_source,
         also_addresses: record.also.addresses.iter().copied().collect(),
         also_macs: record.also.macs.iter().copied().collect(),
         multicast_router: record.also.routes,

@@ -13,6 +13,7 @@ use lanmesh_ipam::Grant;
 use super::find::{elsewhere, find_network, network_named, no_network};
 use super::others::{ByNode, together};
 use super::place::{Place, fits_the_host};
+use super::published::sees_node;
 use super::session::Session;
 use super::taking::{self, Claimed, Holder, NoLease};
 use super::{also, answers, networks, outward};
@@ -23,7 +24,7 @@ use crate::cluster::ClusterError;
 use crate::local::LocalEndpoint;
 use crate::model::{
     AdvertisedService, Also, ClusterView, Endpoint, EndpointKey, EndpointName, Mac, NetworkId, NetworkName,
-    NetworkSpec, Placement, Publication, ServiceName,
+    NetworkSpec, Placement, Publication, PublishMode, PublishSource, ServiceName,
 };
 use crate::namespace::NamespaceId;
 use crate::reconcile::{Lost, Work, members, network_mtu};
@@ -102,12 +103,13 @@ impl Session {
         if wanted.placement == Placement::Host {
             fits_the_host(self.kernel(), &work, &view, spec).await?;
         }
+        sees_node(&view, spec, &wanted.publish, wanted.publish_source)?;
         self.may_publish(
             &work,
             &view,
             spec,
             (name, wanted.service.as_ref(), &wanted.placement),
-            (&wanted.publish, wanted.holds_ports),
+            (&wanted.publish, wanted.publish_mode, wanted.holds_ports),
         )
         .await?;
         let share = match wanted.default_route {
@@ -280,6 +282,8 @@ struct Wanted {
     services: Vec<AdvertisedService>,
     take: bool,
     publish: Vec<Publication>,
+    publish_mode: PublishMode,
+    publish_source: PublishSource,
     holds_ports: bool,
     if_present: bool,
     also: Also,
@@ -304,6 +308,8 @@ impl Wanted {
             services,
             take: request.take,
             publish: request.publish,
+            publish_mode: request.publish_mode,
+            publish_source: request.publish_source,
             holds_ports: request.holds_ports,
             if_present: request.if_present,
             also,
@@ -337,6 +343,8 @@ impl Wanted {
             ("aliases", self.aliases != *aliases),
             ("advertise", self.services != *services),
             ("publish", self.publish != existing.publish),
+            ("publish_mode", self.publish_mode != existing.publish_mode),
+            ("publish_source", self.publish_source != existing.publish_source),
             ("also_addresses", self.also.addresses != existing.also.addresses),
             ("also_macs", self.also.macs != existing.also.macs),
             ("multicast_router", self.also.routes != existing.also.routes),
@@ -404,6 +412,8 @@ impl Wanted {
             asked: self.asked,
             draining: false,
             publish: self.publish,
+            publish_mode: self.publish_mode,
+            publish_source: self.publish_source,
             also: self.also,
             outward: share,
             owner: self.owner,

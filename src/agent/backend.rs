@@ -378,6 +378,8 @@ impl Backend for Agent {
                         let key = EndpointKey { network: network.spec.id, name: found.name.clone() };
                         if let Some(record) = records.get(&key) {
                             answer.publish.clone_from(&record.publish);
+                            answer.publish_mode = record.publish_mode;
+                            answer.publish_source = record.publish_source;
                             answer.owner.clone_from(&record.owner);
                             answer.default_route = record.outward.is_some();
                         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::SubnetPlan;
+use lanmesh_ipam::{NetworkPlan, SubnetPlan};
 
 use super::find::find_network;
 use super::place::{over_a_route, over_the_underlay};
@@ -12,7 +12,7 @@ use crate::api::ApiError;
 use crate::api::types::{LentAnswer, NetworkAnswer, NetworkRequest};
 use crate::clock::now_ms;
 use crate::model::{
-    ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, Placement, Vni,
+    ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, NodeState, Placement, Vni,
 };
 use crate::plan::overlay_mtu;
 use crate::reconcile::{members, network_mtu};
@@ -98,6 +98,27 @@ fn lent(view: &ClusterView, spec: &NetworkSpec) -> Vec<LentAnswer> {
     lent
 }
 
+/// That each node that there is gets an address of its own where some are set apart for nodes.
+pub fn has_room_for_nodes(view: &ClusterView, spec: &NetworkSpec) -> Result<(), ApiError> {
+    let ranges: Vec<_> = spec.node_ranges().collect();
+    let highest =
+        view.nodes.values().filter(|node| node.state != NodeState::Left).max_by_key(|node| node.index);
+    let (Some(highest), Ok(plan)) = (highest, NetworkPlan::new(spec.subnet_configs())) else { return Ok(()) };
+    let small =
+        plan.node_places(&ranges).into_iter().find(|(_, places)| *places <= u128::from(highest.index.0));
+    match small {
+        None => Ok(()),
+        Some((range, places)) => Err(ApiError::bad_field(
+            "node_addresses",
+            format!(
+                "{range} has room for {places} nodes, and node {} has index {}",
+                highest.name, highest.index
+            ),
+        )
+        .hint("give a larger range: the first address is that of index 0")),
+    }
+}
+
 /// The names that a network cannot have: the DNS needs them for those of the nodes.
 const NODES: [&str; 2] = ["nodes", "mesh"];
 
@@ -119,7 +140,7 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
     // into it from the underlay.
     let place = NetworkId::random();
     let taken = |vni| view.networks.values().any(|network| network.spec.vni == vni);
-    Ok(NetworkSpec {
+    let spec = NetworkSpec {
         id,
         name,
         vni: Vni::pick(&place, taken).ok_or_else(|| ApiError::conflict("every VNI is taken"))?,
@@ -130,7 +151,11 @@ fn spec(view: &ClusterView, name: NetworkName, request: NetworkRequest) -> Resul
         block_size: request.block_size,
         options,
         created_ms: now_ms(),
-    })
+    };
+    if view.network_named(&spec.name).is_none() {
+        has_room_for_nodes(view, &spec)?;
+    }
+    Ok(spec)
 }
 
 fn inside(encrypt: Encryption) -> &'static str {
@@ -181,6 +206,7 @@ mod tests {
             networks: BTreeMap::new(),
             services: Arc::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         };
         let drawn = || {
             let request: NetworkRequest =

@@ -166,6 +166,7 @@ mod tests {
             networks: BTreeMap::from([(NET, network)]),
             services: Arc::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         }
     }
 

@@ -318,6 +318,7 @@ mod tests {
             networks: BTreeMap::new(),
             services: Default::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         };
         presence.hear(&dead(100), DETECT, secs(1));
         let problems = presence.problems(&view);

@@ -7,8 +7,8 @@ use super::others::ByNode;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::model::{
-    ClusterView, EndpointName, NetworkId, NetworkSpec, NodeId, Placement, Publication, PublishMode,
-    ServiceName,
+    ClusterView, EndpointName, MeshPorts, NetworkId, NetworkSpec, NodeId, Placement, Publication,
+    PublishMode, PublishSource, ServiceName, ServiceSpec,
 };
 use crate::reconcile::{Publisher, Work, World, offers};
 
@@ -20,13 +20,14 @@ impl Session {
         view: &ClusterView,
         spec: &NetworkSpec,
         endpoint: (&EndpointName, Option<&ServiceName>, &Placement),
-        (ports, held): (&[Publication], bool),
+        (ports, mode, held): (&[Publication], PublishMode, bool),
     ) -> Result<(), ApiError> {
         let (name, service, placement) = endpoint;
         let own = Publisher::Endpoint(spec.name.clone(), name.clone());
         for (i, port) in ports.iter().enumerate() {
             let at = |error: ApiError| error.at(format!("publish[{i}]"));
             if let Some(address) = port.address
+                && mode == PublishMode::Local
                 && !self.kernel().has_address(address).await?
             {
                 return Err(at(ApiError::conflict(format!(
@@ -35,6 +36,9 @@ impl Session {
                 .hint("give one that it has, or none for all of them")));
             }
             fits(spec, port).map_err(at)?;
+            if mode == PublishMode::Mesh {
+                is_no_services(view, port).map_err(at)?;
+            }
             if held {
                 self.is_nobodys(work, view, &own, port).map_err(at)?;
             } else {
@@ -77,6 +81,7 @@ impl Session {
         for (i, port) in ports.iter().enumerate() {
             let at = |error: ApiError| error.at(format!("publish[{i}]"));
             fits(spec, port).map_err(at)?;
+            is_no_endpoints(view, port).map_err(at)?;
             if everywhere(mode) || nodes.contains(&view.me) {
                 self.is_free(&work, view, &by, port).await.map_err(at)?;
             }
@@ -117,7 +122,7 @@ impl Session {
         let others = offers(view, &local);
         let overlaps = |ports: &[Publication]| ports.iter().any(|other| other.overlaps(port));
         if let Some(holder) = others.iter().find(|offer| offer.by != *by && overlaps(offer.ports)) {
-            return Err(taken(&holder.by, port, "this node"));
+            return Err(taken(&holder.by, port, if holder.everywhere { "every node" } else { "this node" }));
         }
         Ok(others.iter().any(|offer| offer.by == *by && offer.ports.contains(port)))
     }
@@ -149,6 +154,60 @@ impl Session {
 fn taken(holder: &Publisher, port: &Publication, node: &str) -> ApiError {
     ApiError::conflict(format!("{holder} has port {} of {node}", port.place()))
         .hint("publish at another port, or both at one address of the node each")
+}
+
+/// An error where a service publishes a port that is to be every node's, wherever its endpoints are or come to be.
+fn is_no_services(view: &ClusterView, port: &Publication) -> Result<(), ApiError> {
+    let publishes = |service: &ServiceSpec| service.publish.iter().any(|other| other.overlaps(port));
+    let mut holders = view.services.iter().filter(|(_, service)| publishes(service));
+    match holders.find_map(|((network, name), _)| Some((view.networks.get(network)?, name))) {
+        None => Ok(()),
+        Some((network, name)) => {
+            Err(taken(&Publisher::Service(network.spec.name.clone(), name.clone()), port, "nodes"))
+        }
+    }
+}
+
+/// An error where an endpoint has a port of every node.
+fn is_no_endpoints(view: &ClusterView, port: &Publication) -> Result<(), ApiError> {
+    let holds = |ports: &MeshPorts| ports.ports.iter().any(|other| other.overlaps(port));
+    let mut holders = view.ports_of_endpoints().filter(|(_, _, ports)| holds(ports));
+    match holders.find_map(|(_, key, _)| Some((view.networks.get(&key.network)?, key))) {
+        None => Ok(()),
+        Some((network, key)) => {
+            let holder = Publisher::Endpoint(network.spec.name.clone(), key.name.clone());
+            Err(taken(&holder, port, "every node"))
+        }
+    }
+}
+
+/// An error where endpoints are to see a node in the place of who asks, and this one has no address that they could.
+pub fn sees_node(
+    view: &ClusterView,
+    spec: &NetworkSpec,
+    ports: &[Publication],
+    source: PublishSource,
+) -> Result<(), ApiError> {
+    if source == PublishSource::Client || ports.is_empty() {
+        return Ok(());
+    }
+    let own = view.myself().map(|me| spec.node_addresses(me.index)).unwrap_or_default();
+    let families = [false, true].map(|ipv6| own.iter().any(|own| own.is_ipv6() == ipv6));
+    // At any address: over those families that the network has.
+    let lacks = |port: &Publication, ipv6: bool| {
+        let asked = port.address.is_none_or(|address| address.is_ipv6() == ipv6);
+        let has = spec.subnets.iter().any(|subnet| subnet.is_ipv6() == ipv6);
+        asked && has && !families[usize::from(ipv6)]
+    };
+    let lacking = |ipv6: bool| ports.iter().any(|port| lacks(port, ipv6));
+    let Some(ipv6) = [false, true].into_iter().find(|ipv6| lacking(*ipv6)) else { return Ok(()) };
+    let family = if ipv6 { "IPv6" } else { "IPv4" };
+    Err(ApiError::conflict(format!("this node has no {family} address of its own in network {}", spec.name))
+        .at("publish_source")
+        .hint(format!(
+            "set a range with a place for every node with `lanmesh network set {} --node-addresses RANGE`",
+            spec.name
+        )))
 }
 
 /// An error where a network has no address to lead to.

@@ -35,7 +35,9 @@ use crate::local::Local;
 use crate::machine;
 use crate::model::{NodeId, NodeIndex, NodeName};
 use crate::multicast;
-use crate::reconcile::{self, Reconciler, SeenUnderlay, Settings, remembered_keys, vanished, vteps};
+use crate::reconcile::{
+    self, Reconciler, SeenUnderlay, Settings, handing_on, remembered_keys, vanished, vteps,
+};
 
 /// How old what the kernel counted may be, and how much older for each port.
 const COUNTERS_AGE: Duration = Duration::from_millis(200);
@@ -134,7 +136,9 @@ impl Session {
                 let of_network = initial.also.entry(record.network).or_default();
                 of_network.insert(record.endpoint.name.clone(), record.also.clone());
             }
+            initial.mesh_ports.extend(record.mesh_ports().map(|ports| (record.key(), ports)));
         }
+        initial.everywhere = handing_on(&context.kernel).await?;
         for network in initial.networks.keys() {
             let joined = context.kernel.memberships(*network).await?;
             initial.groups.insert(*network, multicast::to_publish(&joined));

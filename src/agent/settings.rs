@@ -39,7 +39,11 @@ impl Session {
             let options = &changed.spec.options;
             fits_underlay(&view, &changed.spec.subnets, options.mtu, options.encrypt)?;
         }
-        if changed.plan || changed.services {
+        if changed.nodes {
+            super::networks::has_room_for_nodes(&view, &changed.spec)?;
+            services_in_the_way(&view, &changed.spec)?;
+        }
+        if changed.plan || changed.services || changed.nodes {
             let endpoints = self.cluster.fetch_endpoints(spec.id).await?;
             in_the_way(&view, &spec, &changed.spec, &endpoints)?;
         }
@@ -87,6 +91,8 @@ struct Changed {
     plan: bool,
     /// Whether its services get their addresses elsewhere.
     services: bool,
+    /// Whether its nodes do.
+    nodes: bool,
 }
 
 impl Changed {
@@ -115,7 +121,8 @@ impl Changed {
         let plan = (&wanted.subnets, &wanted.pools, &wanted.reserved)
             != (&spec.subnets, &spec.pools, &spec.reserved);
         let services = wanted.options.service_addresses != spec.options.service_addresses;
-        Ok(Self { spec: wanted, plan, services })
+        let nodes = wanted.options.node_addresses != spec.options.node_addresses;
+        Ok(Self { spec: wanted, plan, services, nodes })
     }
 
     /// The setting that makes the network this one; `known` is what it was set to before.
@@ -131,6 +138,31 @@ impl Changed {
     }
 }
 
+/// That no service has an address that is to be a node's, nor may an endpoint have it beside its own.
+fn services_in_the_way(view: &ClusterView, after: &NetworkSpec) -> Result<(), ApiError> {
+    let services = view.services_of(after.id).flat_map(|(name, service)| {
+        service.addresses.iter().map(move |address| (*address, format!("service {name}")))
+    });
+    let known = view.networks.get(&after.id).into_iter().flat_map(|network| network.also.values());
+    let also = known.flat_map(|also| also.iter()).flat_map(|(name, also)| {
+        also.addresses.iter().map(move |address| (*address, format!("endpoint {name} beside its own")))
+    });
+    let found: BTreeSet<String> = services
+        .chain(also)
+        .filter(|(address, _)| after.is_for_nodes(*address))
+        .map(|(address, holder)| format!("{holder} ({address})"))
+        .collect();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::conflict(format!(
+        "addresses of the range for nodes are in use: {}",
+        answers::some_of(found)
+    ))
+    .at("options.node_addresses")
+    .hint("choose another range"))
+}
+
 /// That no endpoint has an address which the changed network has another use for.
 fn in_the_way(
     view: &ClusterView,
@@ -140,7 +172,7 @@ fn in_the_way(
 ) -> Result<(), ApiError> {
     let kept = |ip: &IpAddr| {
         let new = after.reserved.iter().filter(|range| !before.reserved.contains(range)).copied();
-        new.chain(after.service_ranges()).any(|range| range.contains(*ip))
+        new.chain(after.service_ranges()).chain(after.node_ranges()).any(|range| range.contains(*ip))
     };
     let mut found = BTreeSet::new();
     for (node, endpoints) in endpoints {

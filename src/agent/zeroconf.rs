@@ -246,7 +246,8 @@ impl Network {
         before: &Facts,
     ) -> Talk {
         let link_local = Mac::of_bridge(&self.id).link_local().ip();
-        let own = spec.gateways.iter().copied().chain([link_local.into()]).collect();
+        let me = view.myself().map(|me| spec.node_addresses(me.index)).unwrap_or_default();
+        let own = spec.gateways.iter().copied().chain([link_local.into()]).chain(me).collect();
         self.tally.begin(self.id, &spec.name);
         let seed = rand::random();
         let config = Config {
@@ -405,7 +406,10 @@ impl Network {
 /// Whether a network's mDNS is to be done in another way than before.
 fn is_set_anew(before: &NetworkSpec, now: &NetworkSpec) -> bool {
     let settings = |spec: &NetworkSpec| (spec.options.zeroconf, spec.options.spoofing);
-    settings(before) != settings(now) || before.subnets != now.subnets || before.gateways != now.gateways
+    settings(before) != settings(now)
+        || before.subnets != now.subnets
+        || before.gateways != now.gateways
+        || before.options.node_addresses != now.options.node_addresses
 }
 
 async fn receive(sockets: Option<&Sockets>, buffer: &mut [u8]) -> io::Result<Received> {

@@ -15,8 +15,8 @@ use super::types::{
     ServiceAddressRequest, ServiceRequest, SettingsRequest,
 };
 use crate::model::{
-    AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX, PUBLICATIONS_MAX, Placement,
-    Publication, ServiceName, ServiceRanges, is_label_name, is_label_value, limits,
+    AddressRanges, AdvertisedService, NetworkName, NetworkOptions, NodeIndex, PORT_MAPS_MAX,
+    PUBLICATIONS_MAX, Placement, Publication, ServiceName, is_label_name, is_label_value, limits,
 };
 
 /// The longest name of an interface (IFNAMSIZ in linux/if.h, less the final 0).
@@ -159,9 +159,9 @@ fn ranges_of(pools: &BTreeMap<ServiceName, Ranges>) -> usize {
     pools.values().map(|ranges| ranges.0.len()).sum()
 }
 
-/// What is for services is no endpoint's.
-fn for_services(ranges: &Option<ServiceRanges>) -> impl Iterator<Item = AddrRange> + '_ {
-    ranges.iter().flat_map(ServiceRanges::iter)
+/// What is for services or nodes is no endpoint's.
+fn each_of(ranges: &Option<AddressRanges>) -> impl Iterator<Item = AddrRange> + '_ {
+    ranges.iter().flat_map(AddressRanges::iter)
 }
 
 /// The two types that say what a network is have these fields in common.
@@ -175,7 +175,8 @@ macro_rules! plan_of {
                 .reserve
                 .iter()
                 .copied()
-                .chain(for_services(&$network.service_addresses))
+                .chain(each_of(&$network.service_addresses))
+                .chain(each_of(&$network.node_addresses))
                 .collect(),
             block_size: $network.block_size,
         }
@@ -191,7 +192,15 @@ impl NetworkRequest {
     /// The address plan it gives, or the field that makes it none.
     pub fn address_plan(&self) -> Answer<NetworkPlan> {
         let plan = self.to_ipam().split().and_then(NetworkPlan::new).and_then(with_room);
-        plan.map_err(|error| ApiError::bad_field(self.field_of(&error), error.to_string()))
+        let plan = plan.map_err(|error| ApiError::bad_field(self.field_of(&error), error.to_string()))?;
+        for nodes in each_of(&self.node_addresses) {
+            let mut services = each_of(&self.service_addresses);
+            if let Some(services) = services.find(|services| services.intersection(&nodes).is_some()) {
+                let text = format!("{nodes} is for services too ({services})");
+                return Err(ApiError::bad_field("node_addresses", text).hint("give them ranges apart"));
+            }
+        }
+        Ok(plan)
     }
 
     fn field_of(&self, error: &PlanError) -> String {
@@ -214,8 +223,11 @@ impl NetworkRequest {
         match item {
             Item::Gateway(address) => indexed("gateways", &self.gateways, address),
             Item::Pool(pool) => format!("pools.{}", pool.service),
-            Item::Reservation(range) if for_services(&self.service_addresses).any(|one| one == *range) => {
+            Item::Reservation(range) if each_of(&self.service_addresses).any(|one| one == *range) => {
                 "service_addresses".to_owned()
+            }
+            Item::Reservation(range) if each_of(&self.node_addresses).any(|one| one == *range) => {
+                "node_addresses".to_owned()
             }
             Item::Reservation(range) => indexed("reserve", &self.reserve, range),
             Item::Network(_) | Item::Broadcast(_) => "subnets".to_owned(),

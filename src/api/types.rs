@@ -354,6 +354,9 @@ pub struct NodeAnswer {
     /// Its place in the WireGuard mesh, while the cluster has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<NodeMesh>,
+    /// Its own addresses, by network, in those that it takes part in and that have a range for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub own_addresses: BTreeMap<NetworkName, Vec<IpAddr>>,
 }
 
 /// A node's place in the WireGuard mesh.

@@ -50,6 +50,7 @@ const EXAMPLES: [(&str, &[&str]); 53] = [
         &[
             "lanmesh network set buildnet --zeroconf proxy",
             "lanmesh network set buildnet --add-subnet fd00:10::/64",
+            "lanmesh network set buildnet --node-addresses 10.10.0.240/28",
         ],
     ),
     ("network rm", &["lanmesh network rm buildnet"]),
@@ -60,6 +61,7 @@ const EXAMPLES: [(&str, &[&str]); 53] = [
             "lanmesh attach buildnet --name cc1 --netns /run/netns/cc1",
             "lanmesh attach buildnet --name cc2 --pid 4242 --service distcc --slot 2 --advertise-service _distcc._tcp:3632",
             "lanmesh attach buildnet --name n1 --host",
+            "lanmesh attach buildnet --name web1 --pid 4242 --publish 8080:80 --publish-mode mesh --publish-source node",
         ],
     ),
     (

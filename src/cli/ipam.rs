@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::spec::LayoutArgs;
 use super::{CliError, Context, output};
 use crate::api::types::LentAnswer;
-use crate::model::{EndpointName, NetworkName, ServiceName, ServiceRanges};
+use crate::model::{AddressRanges, EndpointName, NetworkName, ServiceName};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -59,6 +59,9 @@ struct Foretold {
     /// The addresses of the service that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     service_addresses: Option<Vec<IpAddr>>,
+    /// The addresses that the node has of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    node_addresses: Vec<IpAddr>,
     subnets: Vec<Subnet>,
 }
 
@@ -83,11 +86,11 @@ struct Subnet {
 }
 
 pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliError> {
-    let (plan, index, ranges, lent) = match &args.network {
+    let (plan, index, Ranges { services, nodes }, lent) = match &args.network {
         Some(network) => of_network(context, network, args.node_index).await?,
         None => {
             let request = args.layout.clone().request(args.subnets.clone());
-            (request.address_plan()?, args.node_index.unwrap_or(0), Vec::new(), None)
+            (request.address_plan()?, args.node_index.unwrap_or(0), Ranges::default(), None)
         }
     };
     let (key, grants) = foretell(&plan, index, args)?;
@@ -96,21 +99,29 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliErr
         subnets.push(describe(subnet, index, grants.get(i), lent.as_deref())?);
     }
     let of_service =
-        |service: &ServiceName| plan.service_addresses(service.as_str(), &ranges, &[], |_| false);
+        |service: &ServiceName| plan.service_addresses(service.as_str(), &services, &[], |_| false);
     let service_addresses = args.service_address.as_ref().map(of_service).transpose();
     let service_addresses = service_addresses.map_err(|error| CliError::Other(error.to_string()))?;
-    let foretold =
-        Foretold { network: args.network.clone(), node_index: index, key, service_addresses, subnets };
+    let node_addresses = plan.node_addresses(index, &nodes);
+    let network = args.network.clone();
+    let foretold = Foretold { network, node_index: index, key, service_addresses, node_addresses, subnets };
     if context.json { output::json(&foretold) } else { output::print(&text(&foretold)) }
 }
 
-/// The plan of a network that the agent knows, the index (this node's if none was given), the ranges for services, and what is
-/// lent, of a network that there is.
+/// What is set apart in a network.
+#[derive(Default)]
+struct Ranges {
+    services: Vec<AddrRange>,
+    nodes: Vec<AddrRange>,
+}
+
+/// The plan of a network that the agent knows, the index (this node's if none was given), the ranges for services and nodes, and
+/// what is lent, of a network that there is.
 async fn of_network(
     context: &Context,
     name: &NetworkName,
     index: Option<u32>,
-) -> Result<(NetworkPlan, u32, Vec<AddrRange>, Option<Vec<LentAnswer>>), CliError> {
+) -> Result<(NetworkPlan, u32, Ranges, Option<Vec<LentAnswer>>), CliError> {
     let network = context.client.network(name).await?;
     let index = match index {
         Some(index) => index,
@@ -121,7 +132,9 @@ async fn of_network(
         }
     };
     let plan = network.to_ipam().split().and_then(NetworkPlan::new)?;
-    let ranges = network.service_addresses.iter().flat_map(ServiceRanges::iter).collect();
+    let ranges = |of: &Option<AddressRanges>| of.iter().flat_map(AddressRanges::iter).collect();
+    let ranges =
+        Ranges { services: ranges(&network.service_addresses), nodes: ranges(&network.node_addresses) };
     Ok((plan, index, ranges, Some(network.lent)))
 }
 
@@ -192,10 +205,14 @@ fn text(foretold: &Foretold) -> String {
             format!("\n{}", output::table(["LENT", "BY", "TO"], rows))
         }
     };
-    match &foretold.service_addresses {
-        Some(addresses) => format!("{table}{lent}The service gets {}.\n", output::list(addresses)),
-        None => format!("{table}{lent}"),
+    let mut text = format!("{table}{lent}");
+    if let Some(addresses) = &foretold.service_addresses {
+        text += &format!("The service gets {}.\n", output::list(addresses));
     }
+    if !foretold.node_addresses.is_empty() {
+        text += &format!("The node itself has {}.\n", output::list(&foretold.node_addresses));
+    }
+    text
 }
 
 fn origin(origin: Origin) -> String {

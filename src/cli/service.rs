@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::wanted::word;
 use super::{CliError, Context, output};
 use crate::api::types::ServiceAddressRequest;
-use crate::model::{Affinity, NetworkName, PortMap, Publication, PublishMode, ServiceName, Word};
+use crate::model::{Affinity, NetworkName, PortMap, Publication, PublishMode, PublishSource, ServiceName};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -54,18 +55,27 @@ pub(super) struct CreateArgs {
     /// Which nodes have a published port: those that have endpoints of it, each for its own (local), or all (mesh)
     #[arg(long, default_value = "local", value_parser = word::<PublishMode>, requires = "publish")]
     publish_mode: PublishMode,
-}
-
-fn word<T: Word>(text: &str) -> Result<T, String> {
-    let words = || T::ALL.iter().map(|one| one.word()).collect::<Vec<_>>().join(" or ");
-    let found = T::ALL.iter().copied().find(|one| one.word() == text);
-    found.ok_or_else(|| format!("it is {}", words()))
+    /// Whom the endpoints see that are asked there: who asks (client), or the node that he asked, by its own address in the
+    /// network (node)
+    #[arg(long, default_value = "client", value_parser = word::<PublishSource>, requires = "publish")]
+    publish_source: PublishSource,
 }
 
 pub(super) async fn run(context: &Context, command: Command) -> Result<(), CliError> {
     match command {
-        Command::Create(CreateArgs { network, name, addresses, ports, affinity, publish, publish_mode }) => {
-            let request = ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode };
+        Command::Create(args) => {
+            let CreateArgs {
+                network,
+                name,
+                addresses,
+                ports,
+                affinity,
+                publish,
+                publish_mode,
+                publish_source,
+            } = args;
+            let request =
+                ServiceAddressRequest { addresses, ports, affinity, publish, publish_mode, publish_source };
             let answer = context.client.set_service(&network, &name, &request).await?;
             if context.json {
                 return output::json(&answer);

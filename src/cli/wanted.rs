@@ -3,7 +3,16 @@
 use std::net::IpAddr;
 
 use crate::api::types::AttachRequest;
-use crate::model::{AdvertisedService, EndpointName, Mac, Publication, ServiceName};
+use crate::model::{
+    AdvertisedService, EndpointName, Mac, Publication, PublishMode, PublishSource, ServiceName, Word,
+};
+
+/// Reads one of a few words, or says which there are.
+pub(super) fn word<T: Word>(text: &str) -> Result<T, String> {
+    let words = || T::ALL.iter().map(|one| one.word()).collect::<Vec<_>>().join(" or ");
+    let found = T::ALL.iter().copied().find(|one| one.word() == text);
+    found.ok_or_else(|| format!("it is {}", words()))
+}
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Wanted {
@@ -26,9 +35,15 @@ pub(super) struct Wanted {
     /// Take its name, slot and addresses over from whatever endpoint has them, on whichever node
     #[arg(long)]
     take: bool,
-    /// A port of this node that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
+    /// A port of nodes that leads to it, and its own: 8080:80, 8080:80/udp, 192.0.2.1:8080:80
     #[arg(long, value_name = "[IP:]PORT:PORT[/tcp|udp]")]
     publish: Vec<Publication>,
+    /// Which nodes have a published port: this one (local), or all (mesh)
+    #[arg(long, default_value = "local", value_parser = word::<PublishMode>, requires = "publish")]
+    publish_mode: PublishMode,
+    /// Whom it sees that is asked there: who asks (client), or the node that he asked, by its own address in the network (node)
+    #[arg(long, default_value = "client", value_parser = word::<PublishSource>, requires = "publish")]
+    publish_source: PublishSource,
     /// An address that it may have beside its own, and other endpoints too: it is at the one that announced it last, as
     /// keepalived does
     #[arg(long = "also-address", value_name = "ADDR")]
@@ -57,6 +72,8 @@ impl Wanted {
             advertise: self.advertise_service.into_iter().map(Into::into).collect(),
             take: self.take,
             publish: self.publish,
+            publish_mode: self.publish_mode,
+            publish_source: self.publish_source,
             also_addresses: self.also_addresses,
             also_macs: self.also_macs,
             multicast_router: self.multicast_router,

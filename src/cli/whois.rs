@@ -96,7 +96,8 @@ impl Question {
         let is_its = self.is_name(node.name.as_str())
             || self.is_address(node.address.ip())
             || self.is_address(node.vtep)
-            || mesh;
+            || mesh
+            || node.own_addresses.values().flatten().any(|own| self.is_address(*own));
         is_its.then(|| Known {
             what: "node",
             network: None,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::{JoinError, Protocols, Timing};
 use crate::model::{
-    Also, Endpoint, EndpointName, Floatings, Group, MeshKey, NetworkId, NodeIndex, NodeName, ZeroconfFact,
-    ZeroconfKey,
+    Also, Endpoint, EndpointKey, EndpointName, Floatings, Group, MeshKey, MeshPorts, NetworkId, NodeIndex,
+    NodeName, ZeroconfFact, ZeroconfKey,
 };
 use crate::state::State;
 
@@ -101,6 +101,10 @@ pub struct Initial {
     pub also: BTreeMap<NetworkId, BTreeMap<EndpointName, Also>>,
     /// What was said to be at them before the agent was restarted.
     pub floating: BTreeMap<NetworkId, Floatings>,
+    /// The ports of every node that lead to single ones of these endpoints.
+    pub mesh_ports: BTreeMap<EndpointKey, MeshPorts>,
+    /// The networks in which every node took part before the agent was restarted, as far as that is known.
+    pub everywhere: BTreeSet<NetworkId>,
     /// The keys under which this node can be reached in the mesh.
     pub mesh: Vec<MeshKey>,
 }

@@ -223,6 +223,7 @@ impl Cluster {
             networks: BTreeMap::new(),
             services: Arc::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         };
         let (view_sender, view) = watch::channel(Arc::new(empty));
         let (settled_sender, settled) = watch::channel(false);

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Cluster, ClusterError};
-use crate::model::{Also, EndpointName, Floatings, Group, NetworkId, ZeroconfFact, ZeroconfKey};
+use crate::model::{
+    Also, EndpointKey, EndpointName, Floatings, Group, MeshPorts, NetworkId, ZeroconfFact, ZeroconfKey,
+};
 
 impl Cluster {
     /// Publishes which multicast groups are joined on this node. Of no effect in a network that this node takes no
@@ -45,6 +47,14 @@ impl Cluster {
         also: Also,
     ) -> Result<(), ClusterError> {
         self.0.link.with(move |core, now| core.set_also(network, &name, &also, now)).await?
+    }
+
+    /// Publishes which ports of every node lead to an endpoint of this one. Of no effect where there is none of that name.
+    ///
+    /// # Errors
+    /// They cannot be published, or there is no room for it.
+    pub async fn set_mesh_ports(&self, key: EndpointKey, ports: MeshPorts) -> Result<(), ClusterError> {
+        self.0.link.with(move |core, now| core.set_mesh_ports(&key, &ports, now)).await?
     }
 
     /// Publishes whether an endpoint of this node takes no new connections of its service.

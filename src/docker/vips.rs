@@ -70,6 +70,7 @@ impl Driver {
                 affinity: before.affinity,
                 publish: before.publish.clone(),
                 publish_mode: before.publish_mode,
+                publish_source: before.publish_source,
             };
             let kept = before.map(kept).unwrap_or_default();
             let request = ServiceAddressRequest { addresses: vec![*address], ..kept };

@@ -219,6 +219,7 @@ mod tests {
             me: id(1),
             nodes: Arc::new((1..4).map(|n| (id(n), node(n))).collect()),
             loans: Default::default(),
+            mesh_ports: Default::default(),
             networks: NETS.into_iter().enumerate().map(network).collect(),
             services: Arc::default(),
         }

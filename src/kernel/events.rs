@@ -1,5 +1,5 @@
-//! What changes in the kernel by someone else's hand: one connection per namespace that listens for links,
-//! and in the node's own for addresses.
+//! What changes in the kernel by someone else's hand: one connection per namespace that listens for links, in the node's
+//! own for addresses, and one for rules in those that have some.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::joins::{self, Joins};
 use super::links::{BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir};
-use super::{KernelError, KernelEvent};
+use super::{KernelError, KernelEvent, rule_changes};
 use crate::model::NetworkId;
 
 /// How many events may wait for the receiver before it is told that some were lost.
@@ -55,8 +55,8 @@ enum Place {
     Network(NetworkId),
 }
 
-/// Its tasks: one moves messages, one reads them, and a network's has one that follows memberships. They end with
-/// it.
+/// Its tasks: one moves messages, one reads them, one follows rules, and a network's has one that follows memberships. They end
+/// with it.
 struct Listener(Vec<JoinHandle<()>>);
 
 impl Drop for Listener {
@@ -190,6 +190,7 @@ impl Watcher {
         // A smaller one only makes `Lost` more likely.
         let _ = setsockopt(connection.socket_mut().socket_mut(), sockopt::RcvBufForce, &RECEIVE_BUFFER);
         let mut ear = Ear { of, state: Arc::clone(&self.state), known: HashMap::new() };
+        let tells = sender.clone();
         let moving = tokio::spawn(connection);
         let reading = tokio::spawn(async move {
             while let Some((message, _)) = messages.next().await {
@@ -213,6 +214,19 @@ impl Watcher {
             let _ = sender.send(KernelEvent::Lost).await;
         });
         let mut tasks = vec![reading, moving];
+        let rules = match of {
+            Place::Own => Some(KernelEvent::RulesChanged { network: None }),
+            Place::Network(network) => Some(KernelEvent::RulesChanged { network: Some(network) }),
+            Place::Mesh => None,
+        };
+        if let Some(event) = rules {
+            // Where there is no room it is told that some were lost.
+            let tell = move || !matches!(tells.try_send(event.clone()), Err(TrySendError::Closed(_)));
+            match rule_changes::follow(netns, tell).await {
+                Ok(task) => tasks.push(task),
+                Err(error) => tracing::debug!(%error, "rules are only looked at every so often"),
+            }
+        }
         if let Place::Network(network) = of {
             tasks.push(joins::follow(netns, network, Arc::clone(&self.joins)).await?);
         }

@@ -44,6 +44,7 @@ mod raw;
 mod reports;
 mod room;
 mod routing;
+mod rule_changes;
 mod services;
 mod session;
 mod sight;
@@ -199,6 +200,11 @@ pub enum KernelEvent {
     UnderlayChanged,
     /// An address of the node itself came or went.
     AddressesChanged,
+    /// Somebody else changed rules of ours, in a network's namespace or in the node's own: observe them again.
+    RulesChanged {
+        /// The network.
+        network: Option<NetworkId>,
+    },
     /// Events were lost: observe everything again.
     Lost,
 }

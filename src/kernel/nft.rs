@@ -2,12 +2,13 @@
 //! said. No program is needed.
 
 use std::io;
+use std::sync::OnceLock;
 
 use netlink_packet_core::NLM_F_REQUEST;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::raw::{self, Message, attribute, attributes, nested, within};
+use super::raw::{self, Header, Message, attribute, attributes, nested, within};
 use crate::model::Traffic;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -459,7 +460,21 @@ pub(super) fn transaction(changes: impl IntoIterator<Item = Vec<u8>>) -> Vec<Vec
     let mut messages = vec![batch(NFNL_MSG_BATCH_BEGIN)];
     messages.extend(changes);
     messages.push(batch(NFNL_MSG_BATCH_END));
+    // By it what is told of these changes is known as our own.
+    messages.iter_mut().for_each(|message| raw::set_number(message, own_number()));
     messages
+}
+
+/// The number of our own changes, another one at each start.
+pub(super) fn own_number() -> u32 {
+    static NUMBER: OnceLock<u32> = OnceLock::new();
+    // Programs count from 0, or take the time.
+    *NUMBER.get_or_init(|| rand::random::<u32>() | 1 << 31)
+}
+
+/// Whether a message is one of nf_tables.
+pub(super) fn is_of_nf_tables(header: &Header) -> bool {
+    header.kind() >> 8 == NFNL_SUBSYS_NFTABLES
 }
 
 /// A change that makes something.

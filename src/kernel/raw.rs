@@ -57,6 +57,13 @@ impl Message {
     }
 }
 
+/// Gives a message another sequence number.
+pub(super) fn set_number(message: &mut [u8], sequence: u32) {
+    if let Some(number) = message.get_mut(8..12) {
+        number.copy_from_slice(&sequence.to_ne_bytes());
+    }
+}
+
 /// One attribute, padded to a multiple of four bytes.
 pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
@@ -253,10 +260,23 @@ fn close(socket: Socket, protocol: isize) {
 pub(super) struct Header {
     kind: u16,
     flags: u16,
-    sequence: u32,
+    /// The number that whoever asked gave it.
+    pub sequence: u32,
+    /// The socket of whoever asked; 0 where that is the kernel.
+    port: u32,
 }
 
 impl Header {
+    /// The type of the message.
+    pub fn kind(&self) -> u16 {
+        self.kind
+    }
+
+    /// Whether it is about what somebody did, and not the kernel itself.
+    pub fn is_somebodys(&self) -> bool {
+        self.port != 0
+    }
+
     /// Whether the message is of this type.
     pub fn is(&self, kind: u16) -> bool {
         self.kind == kind
@@ -276,7 +296,7 @@ impl<'a> Iterator for Messages<'a> {
         let half = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         let length = usize::try_from(word(0)).ok()?;
         let body = self.0.get(HEADER..length)?;
-        let header = Header { kind: half(4), flags: half(6), sequence: word(8) };
+        let header = Header { kind: half(4), flags: half(6), sequence: word(8), port: word(12) };
         // Messages begin at multiples of four.
         self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((header, body))

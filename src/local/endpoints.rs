@@ -8,7 +8,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Also, Endpoint, EndpointKey, NetworkId, Placement, Publication};
+use crate::model::{
+    Also, Endpoint, EndpointKey, MeshPorts, NetworkId, Placement, Publication, PublishMode, PublishSource,
+    is_usual,
+};
 use crate::namespace::NamespaceId;
 use crate::state::{Batch, State, StateError};
 
@@ -32,9 +35,15 @@ pub struct LocalEndpoint {
     /// It takes no new connections of its service.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
-    /// Ports of this node that lead to it.
+    /// Ports that lead to it,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
+    /// of this node or of every one,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub publish_mode: PublishMode,
+    /// and whom it sees that is asked there.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub publish_source: PublishSource,
     /// What it may have beside its own address and MAC.
     #[serde(default, skip_serializing_if = "Also::is_empty")]
     pub also: Also,
@@ -63,6 +72,12 @@ impl LocalEndpoint {
     /// take another.
     pub fn can_have_another(&self) -> bool {
         !matches!(self.placement, Placement::Offered(_)) && self.has_its_namespace()
+    }
+
+    /// The ports of every node that lead to it.
+    pub fn mesh_ports(&self) -> Option<MeshPorts> {
+        let everywhere = self.publish_mode == PublishMode::Mesh && !self.publish.is_empty();
+        everywhere.then(|| MeshPorts { ports: self.publish.clone(), source: self.publish_source })
     }
 
     /// What names it.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use lanmesh_ipam::AddressRequest;
 
 use super::*;
-use crate::model::{EndpointName, Loan, NodeId, Placement, testing};
+use crate::model::{EndpointName, Loan, NodeId, Placement, PublishMode, PublishSource, testing};
 
 const NETWORK: NetworkId = NetworkId::from_bytes([3; 8]);
 const INDEX: NodeIndex = NodeIndex(1);
@@ -34,6 +34,7 @@ fn view(loans: impl IntoIterator<Item = (LoanNumber, Loan)>) -> ClusterView {
         networks: BTreeMap::new(),
         services: Arc::default(),
         loans: Arc::new([(OTHER, Arc::new(loans.into_iter().collect()))].into()),
+        mesh_ports: Arc::default(),
     }
 }
 
@@ -52,6 +53,8 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: PublishMode::default(),
+        publish_source: PublishSource::default(),
         outward: None,
         owner: None,
     };

@@ -226,9 +226,7 @@ impl<S: Subject> Row for Keeper<S> {
     }
 
     fn hear(&mut self, event: &KernelEvent) {
-        if let Some(key) = S::concerns(event) {
-            self.doubt_part(key);
-        }
+        self.subject.concerned(event).into_iter().for_each(|key| self.doubt_part(key));
     }
 
     fn follow(&mut self, world: &World<'_>) {

@@ -9,6 +9,7 @@
 //! passes have brought about is believed: a remote endpoint that comes or goes is one entry, and nothing is looked at for
 //! it. When a step fails, or the kernel says that something changed, belief in that part ends.
 
+mod before;
 mod compare;
 mod desire;
 #[cfg(feature = "fuzzing")]
@@ -46,6 +47,7 @@ use crate::state::State;
 
 use subjects::{Setup, Subjects};
 
+pub use before::handing_on;
 pub use compare::{Compared, ComparedMesh};
 pub use desire::{Offer, Publisher, World, is_settled, members, network_mtu, offers, vtep};
 pub use lost::{Lost, Outranked};
@@ -135,6 +137,8 @@ pub struct Work {
     can: Option<Can>,
     /// Everybody who answers has been heard: what is not known of is wrong.
     settled: bool,
+    /// The networks in which this node handed on before it was started, once that was looked at.
+    before: Option<BTreeSet<NetworkId>>,
 }
 
 /// The endpoints of this node, as whoever holds no lock may see them.
@@ -197,6 +201,7 @@ impl Reconciler {
             dead_since: BTreeMap::new(),
             can: None,
             settled: false,
+            before: None,
         };
         let inner = Inner {
             peers,

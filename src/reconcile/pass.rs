@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::before::handing_on;
 use super::desire::{World, is_settled};
 use super::schedule::Passed;
 use super::subject::{Announcement, Turn};
@@ -13,7 +14,7 @@ use crate::clock::now_ms;
 use crate::cluster::ClusterError;
 use crate::kernel::{KernelError, KernelEvent};
 use crate::local::LocalEndpoint;
-use crate::model::{ClusterView, EndpointKey, NodeId};
+use crate::model::{ClusterView, EndpointKey, NetworkId, NodeId};
 use crate::plan::{Observed, Op};
 use crate::state::StateError;
 
@@ -107,6 +108,9 @@ impl Reconciler {
         if told.is_ok() && !record.also.is_empty() {
             told = self.0.peers.set_also(record.network, name(), record.also.clone()).await;
         }
+        if let Some(ports) = record.mesh_ports().filter(|_| told.is_ok()) {
+            told = self.0.peers.set_mesh_ports(record.key(), ports).await;
+        }
         if let Err(error) = told {
             work.local.remove(&record.key())?;
             // Of which the others may have heard a part.
@@ -157,7 +161,7 @@ impl Reconciler {
         }
         Arc::make_mut(&mut *lock(&self.0.records)).remove(key);
         let last = work.local.endpoints.of_network(key.network).next().is_none()
-            && !self.view().everywhere().contains(&key.network);
+            && !self.view().everywhere_without(Some(key)).contains(&key.network);
         let published = if last {
             self.0.peers.leave_network(key.network).await
         } else {
@@ -215,6 +219,10 @@ impl Reconciler {
         if work.can.is_none() {
             work.can = Some(self.0.kernel.can().await);
         }
+        if work.before.is_none() && !work.settled {
+            // Where it cannot be seen now it is looked at again.
+            work.before = handing_on(&*self.0.kernel).await.ok();
+        }
         let view = self.view();
         let gone = work.gone(&view, self.0.settings.grace);
         Basis { view, gone, silent: self.0.silent.borrow().clone() }
@@ -229,11 +237,16 @@ impl Reconciler {
         act: impl FnOnce(&mut Subjects, &World<'_>) -> T,
     ) -> T {
         // Taken apart: the subjects change, and what they go by does not.
-        let Work { local, subjects, can, settled, .. } = work;
+        let Work { local, subjects, can, settled, before, .. } = work;
+        let mut everywhere = basis.view.everywhere();
+        if !*settled {
+            let there = |network: &&NetworkId| basis.view.networks.contains_key(network);
+            everywhere.extend(before.iter().flatten().filter(there));
+        }
         let world = World {
             view: &basis.view,
             local: World::by_network(local.endpoints.iter().chain(extra)),
-            everywhere: basis.view.everywhere(),
+            everywhere,
             gone: &basis.gone,
             silent: &basis.silent,
             cluster: self.0.peers.id(),

@@ -9,7 +9,9 @@ use tokio::sync::watch;
 
 use crate::cluster::{Cluster, ClusterError, Members};
 use crate::mesh::MeshSecret;
-use crate::model::{Also, ClusterView, Endpoint, EndpointName, Group, MeshKey, NetworkId};
+use crate::model::{
+    Also, ClusterView, Endpoint, EndpointKey, EndpointName, Group, MeshKey, MeshPorts, NetworkId,
+};
 
 /// The other nodes, as the reconciler sees them. Each call is answered by this node itself.
 #[async_trait]
@@ -39,6 +41,9 @@ pub trait Peers: Send + Sync {
 
     /// Publishes what an endpoint of this node may have beside its own address and MAC.
     async fn set_also(&self, network: NetworkId, name: EndpointName, also: Also) -> Result<(), ClusterError>;
+
+    /// Publishes which ports of every node lead to an endpoint of this one.
+    async fn set_mesh_ports(&self, key: EndpointKey, ports: MeshPorts) -> Result<(), ClusterError>;
 
     /// Takes part in a network, whether this node has endpoints there or not.
     async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError>;
@@ -95,6 +100,10 @@ impl Peers for Cluster {
 
     async fn set_also(&self, network: NetworkId, name: EndpointName, also: Also) -> Result<(), ClusterError> {
         Cluster::set_also(self, network, name, also).await
+    }
+
+    async fn set_mesh_ports(&self, key: EndpointKey, ports: MeshPorts) -> Result<(), ClusterError> {
+        Cluster::set_mesh_ports(self, key, ports).await
     }
 
     async fn take_part(&self, network: NetworkId) -> Result<(), ClusterError> {

@@ -15,6 +15,8 @@ pub const PERIOD: Duration = Duration::from_secs(25);
 pub const GATHER: Duration = Duration::from_millis(3);
 /// How long the kernel's own news are gathered: each of our passes makes some.
 pub const GATHER_KERNEL: Duration = Duration::from_millis(200);
+/// How long changes of our rules by others are gathered: who loads his anew does it in several steps.
+pub const GATHER_RULES: Duration = Duration::from_millis(100);
 /// How long an address stays away that is put back at once, or changed by taking it away first.
 pub const GATHER_ADDRESSES: Duration = Duration::from_millis(500);
 /// The first wait after a failure; doubled up to [`PERIOD`].
@@ -103,6 +105,7 @@ impl Schedule {
             Event::Kernel(news) => {
                 let gather = match news {
                     KernelEvent::LinkChanged { .. } => GATHER_KERNEL,
+                    KernelEvent::RulesChanged { .. } => GATHER_RULES,
                     _ => GATHER,
                 };
                 sooner(&mut self.partial, now + gather);

@@ -87,6 +87,11 @@ pub trait Subject: Send + Sync + Sized + 'static {
         None
     }
 
+    /// The same for all of them.
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<Self::Key> {
+        Self::concerns(event).into_iter().collect()
+    }
+
     /// The parts that are looked at in every pass for now.
     fn restless(&self) -> BTreeSet<Self::Key> {
         BTreeSet::new()

@@ -17,8 +17,8 @@ use crate::cluster::{ClusterError, Members};
 use crate::kernel::{Fake, KernelEvent};
 use crate::mesh::MeshSecret;
 use crate::model::{
-    Also, Encryption, Endpoint, Group, MeshKey, NetworkOptions, NetworkSpec, NetworkView, Node, NodeIndex,
-    NodeName, Placement, testing,
+    Also, Encryption, Endpoint, Group, MeshKey, MeshPorts, NetworkOptions, NetworkSpec, NetworkView, Node,
+    NodeIndex, NodeName, Placement, PublishMode, PublishSource, testing,
 };
 use crate::namespace::NamespaceId;
 
@@ -62,6 +62,8 @@ fn record(name: &str, last: u16) -> LocalEndpoint {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: PublishMode::default(),
+        publish_source: PublishSource::default(),
         outward: None,
         owner: None,
     }
@@ -98,6 +100,7 @@ impl Town {
             networks: BTreeMap::from([(NET, network)]),
             services: Arc::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         };
         Self(Arc::new(TownInner {
             view: watch::Sender::new(Arc::new(view)),
@@ -201,6 +204,14 @@ impl Peers for Town {
             if let Some(network) = networks.get_mut(&NET) {
                 Arc::make_mut(network.also.entry(id(1)).or_default()).insert(name, also);
             }
+        });
+        Ok(())
+    }
+
+    async fn set_mesh_ports(&self, key: EndpointKey, ports: MeshPorts) -> Result<(), ClusterError> {
+        self.0.view.send_modify(|view| {
+            let all = Arc::make_mut(&mut Arc::make_mut(view).mesh_ports);
+            Arc::make_mut(all.entry(id(1)).or_default()).insert(key, ports);
         });
         Ok(())
     }

@@ -295,9 +295,13 @@ fn bridge(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) -> H
         hop.wrong(Weight::Aside, what, BY_ITSELF);
     }
     for gateway in want.gateways.iter().filter(|gateway| !bridge.gateways.contains(gateway)) {
-        let what = format!(
-            "the gateway address {gateway} of network {network} is missing on node {node}: no names are answered there"
-        );
+        let alone = if gateway.is_ipv4() { 32 } else { 128 };
+        let what = match gateway.prefix() == alone {
+            true => format!("node {node} lacks its own address {} in network {network}", gateway.ip()),
+            false => format!(
+                "the gateway address {gateway} of network {network} is missing on node {node}: no names are answered there"
+            ),
+        };
         hop.wrong(Weight::Aside, what, BY_ITSELF);
     }
     hop

@@ -75,14 +75,17 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
         publication: publication(text),
         ipv6,
         to: [to.parse().expect("an address")].into(),
+        seen_as: None,
     };
+    let seen =
+        |by: &str, forward: Forward| Forward { seen_as: Some(by.parse().expect("an address")), ..forward };
     let want = DesiredPorts {
         mtu: MTU,
         forwards: [
             forward("8080:80", false, "10.10.0.11"),
             forward("8080:80", true, "fd00:10::11"),
-            forward("192.0.2.1:53:53/udp", false, "10.10.0.11"),
-            forward("[2001:db8::1]:53:53/udp", true, "fd00:10::11"),
+            seen("10.10.0.240", forward("192.0.2.1:53:53/udp", false, "10.10.0.11")),
+            seen("fd00:10::240", forward("[2001:db8::1]:53:53/udp", true, "fd00:10::11")),
         ]
         .into(),
         keeps: ["10.10.0.11", "fd00:10::11"].map(|text| text.parse().expect("an address")).into(),
@@ -253,6 +256,7 @@ async fn connections_are_spread_evenly_over_2_to_100_endpoints() {
             publication: publication(&format!("{port}:{port}/udp")),
             ipv6: false,
             to: to(*size),
+            seen_as: None,
         })
         .collect();
     let keeps = endpoints.iter().copied().collect();

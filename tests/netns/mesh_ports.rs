@@ -241,3 +241,67 @@ fn two_services_in_two_networks_are_everywhere_at_ports_of_their_own() {
         }
     }
 }
+
+#[test]
+fn a_port_of_every_node_may_lead_to_one_endpoint_alone() {
+    let lab = lab!(3).cluster();
+    network(&lab, &[]);
+    let client = outside(&lab);
+    let (one, two, three) = (lab.node(1), lab.node(2), lab.node(3));
+    let container = Container::named("a");
+    let _server = Server::start(&container, "a", PORT);
+    let mesh = ["--publish", "8080:8000", "--publish", "8080:8000/udp", "--publish-mode", "mesh"];
+    two.try_attach("net", "a", &container, &mesh).success();
+    for node in lab.nodes() {
+        wait_reached(&client, node, &["a"]);
+        let address = format!("2001:db8::{}", node.number());
+        wait_until("over IPv6", SOON, || tcp(&client, &at(&address, 8080)));
+        assert_eq!(tcp(&client, &at(&address, 8080)), Ok(format!("a {OUTSIDE6}")));
+        assert_eq!(udp(&client, &at(&node.address(), 8080), 10), Ok(format!("a {OUTSIDE}")));
+    }
+    let listed = two.lanmesh(["endpoint", "ls", "net", "--json"]).json();
+    assert_eq!(listed[0]["publish_mode"], "mesh");
+    // Whoever wants the port, anywhere, is told who has it.
+    let second = Container::named("b");
+    for more in [&["--publish", "8080:9"][..], &mesh] {
+        let told = three.try_attach("net", "b", &second, more).refusal();
+        assert!(told.contains("endpoint a of network net has port 8080/tcp of every node"), "{told}");
+    }
+    let told = one.lanmesh(["service", "create", "net", "web", "--publish", "8080:8000"]).refusal();
+    assert!(told.contains("endpoint a of network net has port 8080/tcp of every node"), "{told}");
+    one.lanmesh(["service", "create", "net", "web", "--publish", "8081:8000"]).success();
+    let told =
+        two.try_attach("net", "b", &second, &["--publish", "8081:9", "--publish-mode", "mesh"]).refusal();
+    assert!(told.contains("service web of network net has port 8081/tcp"), "{told}");
+    // A connection lives through restarts of both agents, that of a node without an endpoint of its own too.
+    let mut held = within(&client, || TcpStream::connect("192.0.2.1:8080").unwrap());
+    held.set_read_timeout(Some(SOON)).unwrap();
+    for node in [one, two] {
+        node.kill();
+        assert_eq!(ask(&mut held), Ok(format!("a {OUTSIDE}")));
+        node.start_and_wait();
+        for _ in 0..20 {
+            assert_eq!(ask(&mut held), Ok(format!("a {OUTSIDE}")));
+            assert_eq!(tcp(&client, "192.0.2.1:8080"), Ok(format!("a {OUTSIDE}")));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    two.lanmesh(["endpoint", "drain", "net", "a"]).success();
+    wait_until("no new connections", SOON, || match tcp(&client, "192.0.2.1:8080") {
+        Ok(answer) => Err(answer),
+        Err(_) => Ok(()),
+    });
+    assert_eq!(ask(&mut held), Ok(format!("a {OUTSIDE}")));
+    two.detach("net", "a");
+    for node in lab.nodes() {
+        wait_until("nothing of the network is left", SOON, || {
+            let spaces = std::fs::read_dir(node.run_dir().join("netns")).map_or(0, Iterator::count);
+            let told = one.lanmesh(["node", "inspect", node.name(), "--json"]).json();
+            let gates = node.netns().links().iter().any(|name| name.starts_with("lmg"));
+            let left = spaces > 0 || gates || told["networks"] != json!([]);
+            if left { Err(format!("{spaces} {told} {:?}", node.netns().links())) } else { Ok(()) }
+        });
+    }
+    // The port is free again.
+    three.try_attach("net", "b", &second, &["--publish", "8080:9"]).success();
+}

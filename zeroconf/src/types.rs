@@ -42,8 +42,8 @@ pub struct Config {
     pub mode: ZeroconfMode,
     /// The node it runs on.
     pub node: NodeId,
-    /// The addresses of the bridge: the gateways, and its link-local address. They are the same on every node, so
-    /// a packet from one of them is this node's own or another agent's, and is ignored.
+    /// The addresses of the bridge: the gateways, its link-local address, and the node's own. The first are the same on every
+    /// node, so a packet from one of them is this node's own or another agent's, and is ignored.
     pub own: BTreeSet<IpAddr>,
     /// The network's subnets: what is in them is its endpoints'.
     pub subnets: Vec<ipnetwork::IpNetwork>,

@@ -146,6 +146,7 @@ impl Lab {
             networks: BTreeMap::from([(NETWORK, network)]),
             services: Arc::default(),
             loans: Arc::default(),
+            mesh_ports: Arc::default(),
         }
     }
 

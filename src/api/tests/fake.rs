@@ -65,6 +65,7 @@ impl Fake {
             path: Some(PathState::Degraded),
             reason: Some("too small".into()),
             mesh: None,
+            own_addresses: BTreeMap::new(),
         }
     }
 
@@ -366,6 +367,8 @@ impl Backend for Fake {
                     dropped: BTreeMap::new(),
                     queries_dropped: None,
                     publish: request.publish.clone(),
+                    publish_mode: request.publish_mode,
+                    publish_source: request.publish_source,
                     also_addresses: request.also_addresses.clone(),
                     also_macs: request.also_macs.clone(),
                     floating: Vec::new(),
@@ -538,5 +541,6 @@ fn service_answer(
         affinity: request.affinity,
         publish: request.publish.clone(),
         publish_mode: request.publish_mode,
+        publish_source: request.publish_source,
     }
 }

@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{EndpointState, ServiceRequest};
-use crate::model::{EndpointName, Extras, Mac, NetworkName, NodeName, Publication, ServiceName};
+use crate::model::{
+    EndpointName, Extras, Mac, NetworkName, NodeName, Publication, PublishMode, PublishSource, ServiceName,
+    is_usual,
+};
 
 /// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host` and `offer` says to what; `offer`
 /// together with `netns` says where what was offered has been taken.
@@ -48,9 +51,17 @@ pub struct AttachRequest {
     /// an event that names this one. Without it such a request is refused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub take: bool,
-    /// Ports of this node that lead to it, `[IP:]PORT:PORT[/tcp|udp]`: the node's first. Not for the node itself.
+    /// Ports of nodes that lead to it, `[IP:]PORT:PORT[/tcp|udp]`: the node's first. Not for the node itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
+    /// Of which nodes: this one, or every one.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
+    pub publish_mode: PublishMode,
+    /// Whom it sees that is asked there: who asks, or the node that he asked, by its own address in the network.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schema(schema_with = crate::api::schema::option::<PublishSource>)]
+    pub publish_source: PublishSource,
     /// Whoever attaches holds the ports of `publish`, by listening at them, so that nobody else takes them: what listens there
     /// is no obstacle, and is not reached there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -149,9 +160,17 @@ pub struct EndpointAnswer {
     /// network came to this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queries_dropped: Option<u64>,
-    /// The ports of its node that lead to it alone. Known of this node's own endpoints; those of its service are with that.
+    /// The ports of nodes that lead to it alone. Known of this node's own endpoints; those of its service are with that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
+    /// Of which nodes: its own, or every one.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
+    pub publish_mode: PublishMode,
+    /// Whom it sees that is asked there.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schema(schema_with = crate::api::schema::option::<PublishSource>)]
+    pub publish_source: PublishSource,
     /// The addresses that it may have beside its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_addresses: Vec<IpAddr>,

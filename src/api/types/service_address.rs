@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use super::EndpointState;
 use crate::model::{
-    Affinity, EndpointName, NetworkName, NodeName, PortMap, Publication, PublishMode, ServiceName,
+    Affinity, EndpointName, NetworkName, NodeName, PortMap, Publication, PublishMode, PublishSource,
+    ServiceName, is_usual,
 };
 
 /// `PUT /v1/networks/{name}/service-addresses/{service}`: an address for all endpoints of a service.
@@ -21,24 +22,20 @@ pub struct ServiceAddressRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortMap>,
     /// Which endpoint a client is sent to.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_usual")]
     #[schema(schema_with = crate::api::schema::option::<Affinity>)]
     pub affinity: Affinity,
     /// Ports of nodes that lead to its endpoints, `[IP:]PORT:PORT[/tcp|udp]`: the node's first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<Publication>,
     /// Of which nodes: those that have endpoints of it, each for its own, or every node.
-    #[serde(default, skip_serializing_if = "is_local")]
+    #[serde(default, skip_serializing_if = "is_usual")]
     #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
     pub publish_mode: PublishMode,
-}
-
-fn is_local(mode: &PublishMode) -> bool {
-    *mode == PublishMode::Local
-}
-
-fn is_none(affinity: &Affinity) -> bool {
-    *affinity == Affinity::None
+    /// Whom they see that are asked there: who asks, or the node that he asked, by its own address in the network.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    #[schema(schema_with = crate::api::schema::option::<PublishSource>)]
+    pub publish_source: PublishSource,
 }
 
 /// A service with an address of its own.
@@ -67,6 +64,10 @@ pub struct ServiceAddressAnswer {
     #[serde(default)]
     #[schema(schema_with = crate::api::schema::option::<PublishMode>)]
     pub publish_mode: PublishMode,
+    /// Whom the endpoints see that are asked there.
+    #[serde(default)]
+    #[schema(schema_with = crate::api::schema::option::<PublishSource>)]
+    pub publish_source: PublishSource,
 }
 
 /// An endpoint of a service.

@@ -4,14 +4,24 @@ use super::Core;
 use crate::cluster::config::Initial;
 use crate::cluster::facts::Scope;
 use crate::cluster::kinds::{
-    AlsoKind, DrainKind, EndpointKind, FloatingKind, GroupKind, NodeFact, NodeKind, SeenKind,
+    AlsoKind, DrainKind, EndpointKind, FloatingKind, GroupKind, NodeFact, NodeKind, PortsKind, SeenKind,
 };
 
 impl Core {
     /// Publishes what it has, in the networks that `initial` names.
     pub(super) fn begin(&mut self, fact: NodeFact, initial: Initial) {
         // The keys of the mesh are in the fact.
-        let Initial { networks, groups, zeroconf, draining, also, floating, mesh: _ } = initial;
+        let Initial {
+            networks,
+            groups,
+            zeroconf,
+            draining,
+            also,
+            floating,
+            mesh_ports,
+            everywhere: _,
+            mesh: _,
+        } = initial;
         self.put::<NodeKind>(Scope::Node, &(), Some(&fact));
         for (network, endpoints) in networks {
             let scope = Scope::Network(network);
@@ -39,6 +49,11 @@ impl Core {
                 if self.has_endpoint(scope, &found.endpoint) {
                     self.put::<FloatingKind>(scope, key, Some(found));
                 }
+            }
+        }
+        for (key, ports) in &mesh_ports {
+            if self.has_endpoint(Scope::Network(key.network), &key.name) {
+                self.put::<PortsKind>(Scope::Node, key, Some(ports));
             }
         }
     }

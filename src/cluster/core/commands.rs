@@ -10,14 +10,14 @@ use crate::cluster::facts::{FactKey, Project, Scope};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
     self, About, AlsoKind, DrainKind, EndpointKind, FactKind, FloatingKind, GroupKind, Known, NodeFact,
-    NodeKind, SeenKind, carried,
+    NodeKind, PortsKind, SeenKind, carried,
 };
 use crate::cluster::ledger::{Admission, Claim};
 use crate::cluster::pki::Shown;
 use crate::cluster::{ClusterError, Refusal};
 use crate::model::{
-    Also, Endpoint, EndpointName, Floatings, Group, MeshKey, NetworkId, NetworkSpec, NodeId, NodeIndex,
-    ZeroconfFact, ZeroconfKey,
+    Also, Endpoint, EndpointKey, EndpointName, Floatings, Group, MeshKey, MeshPorts, NetworkId, NetworkSpec,
+    NodeId, NodeIndex, ZeroconfFact, ZeroconfKey,
 };
 
 impl Core {
@@ -65,6 +65,11 @@ impl Core {
     /// Takes everything in a network back and stops following it.
     pub fn give_up(&mut self, network: NetworkId, now: Duration) {
         if self.own().is_some_and(|own| own.networks.contains(&network)) {
+            let ports = self.facts.known(Scope::Node, self.me).map(|known| Arc::clone(&known.ports));
+            let ports = ports.unwrap_or_default();
+            let gone = ports.keys().filter(|key| key.network == network);
+            let gone = gone.map(|key| (kinds::key::<PortsKind>(key), None)).collect();
+            self.say_all(Scope::Node, gone, now);
             // Sound as what it said before: with less in it.
             let _ = self.say(|fact| fact.networks.retain(|other| *other != network), now);
             self.purge();
@@ -95,6 +100,8 @@ impl Core {
     pub fn remove_endpoint(&mut self, network: NetworkId, name: &EndpointName, now: Duration) -> bool {
         let scope = Scope::Network(network);
         let there = self.has_endpoint(scope, name);
+        // First what leads there.
+        self.say_that::<PortsKind>(Scope::Node, &EndpointKey { network, name: name.clone() }, None, now);
         // As one change: one that drains must not be seen for a moment as one that does not.
         let gone = vec![
             (kinds::key::<EndpointKind>(name), None),
@@ -123,6 +130,23 @@ impl Core {
             self.say_that::<DrainKind>(scope, name, Some(&()), now);
         } else if !draining {
             self.say_that::<DrainKind>(scope, name, None, now);
+        }
+        Ok(())
+    }
+
+    /// Publishes which ports of every node lead to an endpoint of this one. Of no effect where there is none of that name.
+    ///
+    /// # Errors
+    /// They cannot be published, or there is no room for it.
+    pub fn set_mesh_ports(
+        &mut self,
+        key: &EndpointKey,
+        ports: &MeshPorts,
+        now: Duration,
+    ) -> Result<(), ClusterError> {
+        if self.has_endpoint(Scope::Network(key.network), &key.name) {
+            self.check::<PortsKind>(Scope::Node, key, ports)?;
+            self.say_that::<PortsKind>(Scope::Node, key, Some(ports), now);
         }
         Ok(())
     }

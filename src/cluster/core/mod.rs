@@ -48,6 +48,7 @@ const STREAM_ROUND: u32 = 8;
 
 /// What the core wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "few of them wait, for whoever asked")]
 pub(super) enum Output {
     /// Send a sealed datagram.
     Datagram(SocketAddr, Vec<u8>),
@@ -269,7 +270,10 @@ impl Core {
         core.refresh_specs();
         // Where every node takes part this one does from its first word: else the others would take away for a moment what leads
         // here.
-        for network in core.view().everywhere() {
+        let before =
+            initial.everywhere.iter().filter(|network| core.ledger.network(**network).is_some()).copied();
+        let everywhere: Vec<NetworkId> = core.view().everywhere().into_iter().chain(before).collect();
+        for network in everywhere {
             initial.networks.entry(network).or_default();
         }
         fact.networks = initial.networks.keys().copied().collect();

@@ -47,10 +47,11 @@ impl Core {
             (view.spec.id, view)
         });
         let services = Arc::clone(&self.agreed.known().services);
-        let lenders = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));
-        let lenders: Vec<(NodeId, &Known)> = lenders.collect();
-        let loans = Arc::new(each(&lenders, |known| (!known.loans.is_empty()).then_some(&known.loans)));
-        ClusterView { me: self.me, nodes, networks: networks.collect(), services, loans }
+        let writers = self.facts.all_known(Scope::Node).filter(|(writer, _)| self.ledger.is_member(*writer));
+        let writers: Vec<(NodeId, &Known)> = writers.collect();
+        let loans = Arc::new(each(&writers, |known| (!known.loans.is_empty()).then_some(&known.loans)));
+        let mesh_ports = Arc::new(each(&writers, |known| (!known.ports.is_empty()).then_some(&known.ports)));
+        ClusterView { me: self.me, nodes, networks: networks.collect(), services, loans, mesh_ports }
     }
 
     fn nodes(&self) -> BTreeMap<NodeId, Node> {

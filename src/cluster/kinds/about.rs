@@ -18,10 +18,14 @@ pub(in crate::cluster) struct About {
 
 impl PartialEq for About {
     fn eq(&self, other: &Self) -> bool {
-        // The specs of one network that are alike for soundness are those with equal subnets.
-        let subnets =
-            |about: &Self| about.network.as_ref().map(|spec| (spec.subnets.clone(), spec.gateways.clone()));
-        (self.writer, self.scope) == (other.writer, other.scope) && subnets(self) == subnets(other)
+        // The specs of one network that are alike for soundness are those with equal subnets, and the same of them set apart.
+        let parts = |about: &Self| {
+            let parts = |spec: &NetworkSpec| {
+                (spec.subnets.clone(), spec.gateways.clone(), spec.options.node_addresses)
+            };
+            about.network.as_deref().map(parts)
+        };
+        (self.writer, self.scope) == (other.writer, other.scope) && parts(self) == parts(other)
     }
 }
 

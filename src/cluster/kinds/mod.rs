@@ -14,6 +14,7 @@ mod group;
 mod label;
 mod loan;
 mod node;
+mod ports;
 mod seen;
 mod service;
 mod setting;
@@ -28,6 +29,7 @@ pub(super) use group::GroupKind;
 pub(super) use label::LabelKind;
 pub(super) use loan::LoanKind;
 pub(super) use node::{NodeFact, NodeKind, carried};
+pub(super) use ports::PortsKind;
 pub(super) use seen::SeenKind;
 pub(super) use service::ServiceKind;
 pub(super) use setting::SettingKind;
@@ -48,6 +50,7 @@ kinds! {
         6 => loans: LoanKind,
         7 => floating: FloatingKind,
         8 => also: AlsoKind,
+        9 => ports: PortsKind,
     }
 }
 

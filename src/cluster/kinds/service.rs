@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::FactKind;
 use crate::cluster::facts::{Kind, Limits};
-use crate::cluster::v2::{self, Stands, pack, pack_both, unpack_both, unpack_key};
-use crate::model::{NetworkId, PORT_MAPS_MAX, PUBLICATIONS_MAX, ServiceName, ServiceSpec, Services, limits};
+use crate::cluster::v2::{self, Stands, pack, pack_all, unpack_all, unpack_key};
+use crate::model::{NetworkId, PORT_MAPS_MAX, Publication, ServiceName, ServiceSpec, Services, limits};
 
 /// A service, by network and name.
 pub(in crate::cluster) struct ServiceKind;
@@ -30,24 +30,18 @@ impl FactKind for ServiceKind {
     }
 
     fn pack(spec: &ServiceSpec) -> Bytes {
-        pack_both(&v2::Service::of(spec), &v2::ServiceMore::of(spec))
+        pack_all(&v2::Service::of(spec), &v2::ServiceMore::of(spec), &v2::ServiceSeen::of(spec))
     }
 
     fn read(_: &Self::Key, bytes: &[u8]) -> Option<ServiceSpec> {
-        let (service, more) = unpack_both::<v2::Service, v2::ServiceMore>(bytes)?;
-        Some(more.add_to(service.present()?))
+        let (service, more, seen) = unpack_all::<v2::Service, v2::ServiceMore, v2::ServiceSeen>(bytes)?;
+        Some(seen.add_to(more.add_to(service.present()?)))
     }
 
     fn check((): &(), _: &Self::Key, spec: &ServiceSpec) -> Result<(), &'static str> {
         let ports: std::collections::BTreeSet<u16> = spec.ports.iter().map(|map| map.port).collect();
-        let twice = |at: usize| spec.publish[..at].iter().any(|one| one.overlaps(&spec.publish[at]));
+        Publication::check_all(&spec.publish)?;
         [
-            (spec.publish.len() <= PUBLICATIONS_MAX, "it publishes too many ports"),
-            (!(0..spec.publish.len()).any(twice), "it publishes a port twice"),
-            (
-                spec.publish.iter().all(|one| one.check().is_ok()),
-                "it is published at what is no address or port of a node",
-            ),
             ((1..=limits::ADDRESSES).contains(&spec.addresses.len()), "it has no address, or too many"),
             (spec.ports.len() <= PORT_MAPS_MAX, "it has too many ports"),
             (ports.len() == spec.ports.len(), "it has a port twice"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{Found, Group, SeenHost, ZeroconfFact};
+use crate::model::{EndpointKey, Found, Group, MeshPorts, PublishSource, SeenHost, ZeroconfFact};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_mdns_brought_to_light_is_said_again_at_once_after_a_restart() {
@@ -38,6 +38,50 @@ async fn what_mdns_brought_to_light_is_said_again_at_once_after_a_restart() {
     })
     .await;
     assert!(known(&n1.view().borrow()) && known(&n2.view().borrow()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_of_every_node_are_told_to_those_who_take_no_part_too_and_go_with_their_endpoint() {
+    let place = Place::new();
+    let n1 = place.create().await;
+    let n2 = place.join(2, &n1).await;
+    let net = n1.create_network(network("a", 1, 1)).await.unwrap();
+    until(&n2, "the network", |view| view.networks.contains_key(&net.id)).await;
+    let two = endpoint("two", 1);
+    let key = EndpointKey { network: net.id, name: two.name.clone() };
+    let ports = MeshPorts { ports: vec!["8080:80".parse().unwrap()], source: PublishSource::Node };
+    n2.set_mesh_ports(key.clone(), ports.clone()).await.unwrap();
+    assert!(n2.view().borrow().mesh_ports.is_empty(), "there is no such endpoint");
+    n2.put_endpoint(net.id, two.clone()).await.unwrap();
+    n2.set_mesh_ports(key.clone(), ports.clone()).await.unwrap();
+    let told = |view: &ClusterView| view.ports_of_endpoints().any(|(_, of, all)| *of == key && *all == ports);
+    until(&n1, "the ports", told).await;
+    assert!(n1.view().borrow().everywhere().contains(&net.id));
+    assert!(!n2.view().borrow().everywhere_without(Some(&key)).contains(&net.id));
+    // Again after a restart, in its first word.
+    n2.shutdown().await;
+    drop(n2);
+    let initial = Initial {
+        networks: [(net.id, vec![two.clone(), endpoint("three", 1)])].into(),
+        mesh_ports: [(key.clone(), ports.clone())].into(),
+        ..Initial::default()
+    };
+    let n2 = place.resume(2, initial).await;
+    let me = n2.me();
+    n1.put_endpoint(net.id, endpoint("one", 1)).await.unwrap();
+    until(&n1, "what is new", |view| {
+        view.networks[&net.id].endpoints.get(&me).is_some_and(|endpoints| endpoints.len() == 2)
+    })
+    .await;
+    assert!(told(&n1.view().borrow()));
+    n2.remove_endpoint(net.id, two.name.clone()).await.unwrap();
+    until(&n1, "that it is gone", |view| view.mesh_ports.is_empty()).await;
+    // And with all that a node has in the network.
+    n2.put_endpoint(net.id, two.clone()).await.unwrap();
+    n2.set_mesh_ports(key.clone(), ports.clone()).await.unwrap();
+    until(&n1, "the ports", told).await;
+    n2.leave_network(net.id).await.unwrap();
+    until(&n1, "that it is gone", |view| view.mesh_ports.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

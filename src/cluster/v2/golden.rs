@@ -13,7 +13,7 @@ use crate::cluster::facts::{Delta, Entry, FactKey, Line, Record, Scope, Stamp};
 use crate::cluster::gossip_key::GossipKey;
 use crate::cluster::kinds::{
     self, AlsoKind, DrainKind, EndpointKind, FactKind, FloatingKind, GroupKind, LabelKind, LoanKind,
-    NodeFact, NodeKind, SeenKind, ServiceKind, SettingKind,
+    NodeFact, NodeKind, PortsKind, SeenKind, ServiceKind, SettingKind,
 };
 use crate::cluster::ledger::{Admission, Claim as PresentClaim};
 use crate::cluster::membership::Identity;
@@ -21,10 +21,10 @@ use crate::cluster::testing;
 use crate::cluster::version::Protocols;
 use crate::cluster::wire::{Question, Spoken};
 use crate::model::{
-    AddedSubnet, AddressPlan, Affinity, Also as PresentAlso, Endpoint as PresentEndpoint,
+    AddedSubnet, AddressPlan, Affinity, Also as PresentAlso, Endpoint as PresentEndpoint, EndpointKey,
     Floating as PresentFloating, FloatingKey, Found, Group as PresentGroup, Loan as PresentLoan, MeshEpoch,
-    MeshKey, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode, SeenHost, SeenRecords,
-    SeenService, ServiceSpec, Setting, ZeroconfFact,
+    MeshKey, MeshPorts as PresentPorts, NetworkId, NodeId, NodeIndex, PLAN, PortMap, PublicKey, PublishMode,
+    PublishSource, SeenHost, SeenRecords, SeenService, ServiceSpec, Setting, ZeroconfFact,
 };
 
 const NODE: NodeId = NodeId::from_bytes([1; 16]);
@@ -107,6 +107,10 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
     let mac = "00:00:5e:00:01:33".parse().unwrap();
     let floating = PresentFloating { endpoint: endpoint.name.clone(), mac, sequence: 7 };
     let also = PresentAlso { addresses: [[10, 0, 0, 200].into()].into(), macs: [mac].into(), routes: true };
+    let ports = PresentPorts {
+        ports: vec!["8080:80".parse().unwrap(), "[2001:db8::1]:53:5353/udp".parse().unwrap()],
+        source: PublishSource::Node,
+    };
     assert_snapshot!(lines(&[
         ("node", fact::<NodeKind>(&(), &node_fact())),
         ("endpoint", fact::<EndpointKind>(&endpoint.name, &endpoint)),
@@ -121,6 +125,7 @@ fn each_kind_of_fact_has_the_bytes_it_always_had() {
         ("floating address", fact::<FloatingKind>(&FloatingKey::Address([10, 0, 0, 200].into()), &floating)),
         ("floating MAC", fact::<FloatingKind>(&FloatingKey::Mac(floating.mac), &floating)),
         ("also", fact::<AlsoKind>(&endpoint.name, &also)),
+        ("ports", fact::<PortsKind>(&EndpointKey { network: NET, name: endpoint.name.clone() }, &ports)),
     ]));
 }
 
@@ -137,12 +142,15 @@ fn each_kind_of_record_has_the_bytes_it_always_had() {
         affinity: Affinity::Source,
         publish: vec!["8080:80".parse().unwrap(), "192.0.2.1:53:5353/udp".parse().unwrap()],
         publish_mode: PublishMode::Mesh,
+        publish_source: PublishSource::Client,
     };
+    let seen_as_node = ServiceSpec { publish_source: PublishSource::Node, ..web.clone() };
     assert_snapshot!(lines(&[
         ("option", fact::<SettingKind>(&(NET, "multicast".into()), &Setting::Option("flood".into()))),
         ("plan", fact::<SettingKind>(&(NET, PLAN.into()), &Setting::Plan(plan))),
         ("label", fact::<LabelKind>(&(NODE, "storage".into()), &"ssd".into())),
         ("service", fact::<ServiceKind>(&(NET, "web".parse().unwrap()), &web)),
+        ("service seen as node", fact::<ServiceKind>(&(NET, "web".parse().unwrap()), &seen_as_node)),
     ]));
 }
 

@@ -16,6 +16,7 @@ mod golden;
 mod loan;
 mod look;
 mod message;
+mod port;
 mod record;
 mod seen;
 mod told;
@@ -35,7 +36,8 @@ pub(super) use look::Look;
 pub(super) use message::{
     Compare, Datagram, JoinRequest, Part, Question, Refused, Reply, Request, Shared, Summary, Welcome,
 };
-pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, SettingKey, SettingValue};
+pub(super) use port::{MeshPorts, MeshPortsKey};
+pub(super) use record::{LabelKey, Service, ServiceKey, ServiceMore, ServiceSeen, SettingKey, SettingValue};
 pub(super) use seen::{Seen, SeenKey};
 pub(super) use told::{Event, EventsTold, EventsWish};
 pub(super) use trace::{TraceErrand, Traced, TracedHop};
@@ -71,6 +73,27 @@ pub(super) fn unpack_both<T: DeserializeOwned, U: DeserializeOwned + Default>(
 ) -> Option<(T, U)> {
     let (first, rest) = postcard::take_from_bytes(bytes).ok()?;
     Some((first, if rest.is_empty() { U::default() } else { unpack(rest)? }))
+}
+
+/// The same of a value that has grown twice.
+pub(super) fn pack_all<T: Serialize, U: Serialize, V: Serialize>(first: &T, more: &U, last: &V) -> Bytes {
+    pack(&(first, more, last))
+}
+
+/// Reads such a value.
+pub(super) fn unpack_all<
+    T: DeserializeOwned,
+    U: DeserializeOwned + Default,
+    V: DeserializeOwned + Default,
+>(
+    bytes: &[u8],
+) -> Option<(T, U, V)> {
+    let (first, rest) = postcard::take_from_bytes(bytes).ok()?;
+    if rest.is_empty() {
+        return Some((first, U::default(), V::default()));
+    }
+    let (more, last) = unpack_both(rest)?;
+    Some((first, more, last))
 }
 
 /// Reads a key: one thing has one key, so the bytes must be those that [`pack`] makes.

@@ -8,7 +8,7 @@ use super::Stands;
 use super::claim::{pool, range, subnet};
 use crate::model::{
     AddedSubnet, AddressPlan, Affinity, NetworkId, NodeId, PLAN, PortMap, Publication, PublishMode,
-    ServiceName, ServiceSpec, Setting, Transport,
+    PublishSource, ServiceName, ServiceSpec, Setting, Transport,
 };
 
 /// Which setting of which network.
@@ -88,6 +88,19 @@ impl Stands<(NodeId, String)> for LabelKey {
     }
 }
 
+/// A published port: the address, if it is one alone; the node's port, the endpoints', and whether it is UDP's.
+pub(super) type Port = (Option<IpAddr>, u16, u16, bool);
+
+pub(super) fn port(one: &Publication) -> Port {
+    (one.address, one.port, one.to, one.transport == Transport::Udp)
+}
+
+pub(super) fn publication((address, port, to, udp): Port) -> Option<Publication> {
+    let transport = if udp { Transport::Udp } else { Transport::Tcp };
+    let publication = Publication { address, port, to, transport };
+    publication.check().is_ok().then_some(publication)
+}
+
 /// Which service of which network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::cluster) struct ServiceKey {
@@ -103,9 +116,8 @@ pub(in crate::cluster) struct Service {
     ports: Vec<(u16, u16)>,
     /// Whether a client is kept at one endpoint.
     keep: bool,
-    /// Ports of nodes that lead to its endpoints: the address, if it is one alone; the node's port, the endpoints', and whether
-    /// it is UDP's.
-    publish: Vec<(Option<IpAddr>, u16, u16, bool)>,
+    /// Ports of nodes that lead to its endpoints.
+    publish: Vec<Port>,
 }
 
 /// What was added to it.
@@ -126,6 +138,24 @@ impl ServiceMore {
     }
 }
 
+/// What was added later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::cluster) struct ServiceSeen {
+    /// Whether endpoints see the node that was asked, and not who asks.
+    as_node: bool,
+}
+
+impl ServiceSeen {
+    pub fn of(spec: &ServiceSpec) -> Self {
+        Self { as_node: spec.publish_source == PublishSource::Node }
+    }
+
+    pub fn add_to(self, spec: ServiceSpec) -> ServiceSpec {
+        let publish_source = if self.as_node { PublishSource::Node } else { PublishSource::Client };
+        ServiceSpec { publish_source, ..spec }
+    }
+}
+
 impl Stands<(NetworkId, ServiceName)> for ServiceKey {
     fn of((network, name): &(NetworkId, ServiceName)) -> Self {
         Self { network: *network.as_bytes(), name: name.to_string() }
@@ -140,31 +170,24 @@ impl Stands<(NetworkId, ServiceName)> for ServiceKey {
 
 impl Stands<ServiceSpec> for Service {
     fn of(spec: &ServiceSpec) -> Self {
-        let ServiceSpec { addresses, ports, affinity, publish, publish_mode: _ } = spec;
+        let ServiceSpec { addresses, ports, affinity, publish, publish_mode: _, publish_source: _ } = spec;
         Self {
             addresses: addresses.clone(),
             ports: ports.iter().map(|map| (map.port, map.to)).collect(),
             keep: *affinity == Affinity::Source,
-            publish: publish
-                .iter()
-                .map(|one| (one.address, one.port, one.to, one.transport == Transport::Udp))
-                .collect(),
+            publish: publish.iter().map(port).collect(),
         }
     }
 
     fn present(self) -> Option<ServiceSpec> {
         let map = |(port, to)| (port != 0 && to != 0).then_some(PortMap { port, to });
-        let publish = |(address, port, to, udp)| {
-            let transport = if udp { Transport::Udp } else { Transport::Tcp };
-            let publication = Publication { address, port, to, transport };
-            publication.check().is_ok().then_some(publication)
-        };
         Some(ServiceSpec {
             addresses: self.addresses,
             ports: self.ports.into_iter().map(map).collect::<Option<_>>()?,
             affinity: if self.keep { Affinity::Source } else { Affinity::None },
-            publish: self.publish.into_iter().map(publish).collect::<Option<_>>()?,
+            publish: self.publish.into_iter().map(publication).collect::<Option<_>>()?,
             publish_mode: PublishMode::default(),
+            publish_source: PublishSource::default(),
         })
     }
 }

@@ -415,7 +415,8 @@ pub(super) fn try_out() -> Result<(), String> {
     let publication = Publication { address: None, port: 80, to: 80, transport: Transport::Tcp };
     let to = ["192.0.2.1", "192.0.2.2"].iter().filter_map(|text| text.parse().ok()).collect();
     let to_itself = ["192.0.2.3", "192.0.2.1"];
-    let forward = Forward { publication, ipv6: false, to };
+    let seen_as = "192.0.2.9".parse().ok();
+    let forward = Forward { publication, ipv6: false, to, seen_as };
     let itself = to_itself.map(|text| text.parse().ok()).into_iter().flatten().collect::<Vec<IpAddr>>();
     let itself = itself.first().zip(itself.last()).map(|(other, own)| (*other, *own));
     let (keeps, masked) = (BTreeSet::new(), BTreeSet::new());

@@ -5,6 +5,7 @@
 //! is for nobody in here.
 
 mod outward;
+mod seen;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -47,6 +48,8 @@ const MANGLE: i32 = -150;
 const DESTINATION_NAT: i32 = -100;
 /// NF_IP_PRI_NAT_SRC.
 const SOURCE_NAT: i32 = 100;
+/// Behind that.
+const BEHIND_SOURCE_NAT: i32 = 150;
 /// NF_IP_PRI_FILTER.
 const FILTER: i32 = 0;
 const TABLE: &[u8] = b"lanmesh-ports\0";
@@ -148,12 +151,22 @@ pub(super) fn put(
     for (other, own) in itself {
         content.rule(back, &sent_to_itself(*other, *own));
     }
+    let seen_as: BTreeSet<IpAddr> = forwards.iter().filter_map(|forward| forward.seen_as).collect();
+    for own in &seen_as {
+        content.rule(back, &seen::as_the_node(*own));
+    }
     for own in masked {
         content.rule(back, &sent_to_the_node(*own));
     }
 
     if let Some(outward) = outward {
         content.outward_sources(back, outward, families);
+    }
+
+    if !seen_as.is_empty() {
+        let plain: &[u8] = b"plain\0";
+        content.chain(plain, (NF_INET_POST_ROUTING, BEHIND_SOURCE_NAT), b"filter\0");
+        content.rule(plain, &seen::as_from_any_endpoint());
     }
 
     let pass: &[u8] = b"pass\0";
@@ -238,7 +251,7 @@ fn sent_to_the_node(own: IpAddr) -> Vec<Expression> {
 }
 
 fn sent(forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
-    let Forward { publication, ipv6, .. } = forward;
+    let Forward { publication, ipv6, to: _, seen_as } = forward;
     let mut rule = Vec::from(from_device(INNER));
     rule.extend(is_of(*ipv6));
     if let Some(address) = publication.address {
@@ -250,6 +263,9 @@ fn sent(forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
     }
     rule.extend([layer_4(), compare(Compare::Equal, &[publication.transport.number()])]);
     rule.extend([bytes(Base::Transport, 2, 2), compare(Compare::Equal, &publication.port.to_be_bytes())]);
+    if seen_as.is_some() {
+        rule.extend(seen::marked());
+    }
     rule.extend(chosen);
     rule.push(load(PORT_REGISTER, &publication.to.to_be_bytes()));
     rule.push(translate(*ipv6, true));

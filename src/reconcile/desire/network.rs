@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
+
 use super::entries::{Entries, Own, Reach};
 use super::{World, counts, gateways, members, network_mtu, port, vtep};
 use crate::local::LocalEndpoint;
@@ -40,8 +42,12 @@ pub struct NetworkState {
     /// What it was when its interfaces were last worked out.
     spec: Arc<NetworkSpec>,
     entries: Entries,
-    /// Where what is for the nodes themselves goes; with none of them in it where nothing is handed on from node to node.
+    /// Every node has it, and hands on what is for endpoints of others.
+    everywhere: bool,
+    /// Where what is for the nodes themselves goes, where nodes are sent anything.
     relays: BTreeMap<Mac, IpAddr>,
+    /// The other nodes' own addresses.
+    nodes: BTreeMap<IpAddr, Mac>,
     /// Where probes for the other nodes go.
     probes: BTreeMap<Mac, IpAddr>,
     records: BTreeMap<EndpointName, LocalEndpoint>,
@@ -93,7 +99,9 @@ impl NetworkState {
             desired,
             spec: Arc::clone(spec),
             entries: Entries::default(),
+            everywhere: false,
             relays: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             probes: BTreeMap::new(),
             records: BTreeMap::new(),
             losing: BTreeSet::new(),
@@ -110,7 +118,7 @@ impl NetworkState {
 
     /// How it should be; `None` where this node has no endpoint in it, and hands nothing on.
     pub fn desired(&self) -> Option<&DesiredNetwork> {
-        Some(&self.desired).filter(|desired| !(desired.ports.is_empty() && self.relays.is_empty()))
+        Some(&self.desired).filter(|desired| self.everywhere || !desired.ports.is_empty())
     }
 
     /// This node's endpoints in it.
@@ -140,6 +148,7 @@ impl NetworkState {
         let had_some = self.desired().is_some();
         let mut steps = self.entries.settle(&mut self.desired);
         steps.extend(self.follow_relays(world, me, network));
+        steps.extend(self.follow_own_addresses(world, network));
         steps.extend(self.follow_probes(world, network));
         // What an interface may do can be set without anything else of the network being another.
         let set = *network.spec != *self.spec;
@@ -228,7 +237,8 @@ impl NetworkState {
     fn follow_relays(&mut self, world: &World<'_>, me: &Node, network: &NetworkView) -> Vec<Action> {
         let spec = &network.spec;
         let mut relays = BTreeMap::new();
-        if world.everywhere.contains(&spec.id) {
+        self.everywhere = world.everywhere.contains(&spec.id);
+        if self.everywhere || spec.options.node_addresses.is_some() {
             let members = members(world.view, spec.id, world.gone);
             relays.extend(members.map(|node| (Mac::of_node(node.index), vtep(world.cluster, spec, node))));
         }
@@ -236,12 +246,38 @@ impl NetworkState {
         let mut steps = lead(&mut self.desired.remotes, &mut self.relays, relays);
         for address in Relay::OTHERS {
             let speaks = spec.subnets.iter().any(|subnet| subnet.is_ipv6() == address.is_ipv6());
-            if speaks && !self.relays.is_empty() {
+            if speaks && self.everywhere {
                 if self.desired.neighbours.insert(address, own) != Some(own) {
                     steps.push(Action::PutNeighbour { address, mac: own });
                 }
             } else if self.desired.neighbours.remove(&address).is_some() {
                 steps.push(Action::DeleteNeighbour(address));
+            }
+        }
+        steps
+    }
+
+    /// The steps for the other nodes' own addresses: the MAC of each.
+    fn follow_own_addresses(&mut self, world: &World<'_>, network: &NetworkView) -> Vec<Action> {
+        let spec = &network.spec;
+        let others = members(world.view, spec.id, world.gone).filter(|node| node.id != world.view.me);
+        let nodes = spec.addresses_of_nodes(others.map(|node| node.index)).into_iter();
+        let nodes = nodes.map(|(address, index)| (address, Mac::of_node(index))).collect();
+        let was = std::mem::replace(&mut self.nodes, nodes);
+        let mut steps = Vec::new();
+        for (address, mac) in &self.nodes {
+            let there = self.desired.neighbours.get(address);
+            if there == Some(mac) || (there.is_some() && was.get(address) == Some(mac)) {
+                continue;
+            }
+            self.desired.neighbours.insert(*address, *mac);
+            steps.push(Action::PutNeighbour { address: *address, mac: *mac });
+        }
+        for (address, mac) in was.iter().filter(|(address, _)| !self.nodes.contains_key(address)) {
+            // Unless somebody else has it by now.
+            if self.desired.neighbours.get(address) == Some(mac) {
+                self.desired.neighbours.remove(address);
+                steps.push(Action::DeleteNeighbour(*address));
             }
         }
         steps
@@ -263,7 +299,8 @@ impl NetworkState {
             Ok(mtu) => (mtu, None),
             Err(error) => (error.needed, Some(format!("network {}: {error}", spec.name))),
         };
-        self.problem = problem;
+        let own = spec.node_addresses(me.index);
+        self.problem = problem.or_else(|| homeless(me, spec, own.len()));
         let was = &mut self.desired;
         let is = DesiredNetwork {
             id: spec.id,
@@ -275,7 +312,7 @@ impl NetworkState {
             mtu,
             mac: Mac::of_bridge(&spec.id),
             probe: Mac::of_probe(me.index),
-            gateways: gateways(spec),
+            gateways: gateways(spec).into_iter().chain(own.into_iter().map(IpNetwork::from)).collect(),
             multicast: spec.options.multicast,
             broadcast: spec.options.broadcast == BroadcastMode::On,
             mdns: spec.options.zeroconf == ZeroconfMode::Transparent,
@@ -404,6 +441,21 @@ impl NetworkState {
         self.since = since;
         due
     }
+}
+
+/// What is to be said where a node has fewer addresses of its own in a network than there are ranges for them.
+fn homeless(me: &Node, spec: &NetworkSpec, own: usize) -> Option<String> {
+    let ranges: Vec<String> = spec.node_ranges().map(|range| range.to_string()).collect();
+    (own < ranges.len()).then(|| {
+        format!(
+            "network {name}: node {} has no address of its own of each family, since its index is {} and the range for nodes ({}) \
+             ends before that: set a larger one with `lanmesh network set {name} --node-addresses RANGE`",
+            me.name,
+            me.index,
+            ranges.join(","),
+            name = spec.name
+        )
+    })
 }
 
 /// Makes `remotes` lead to where `is` says instead of where `was` did; the steps that do the same in the kernel.

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::services::{Serving, serving};
+use super::services::{Serving, serving, standing};
 use super::{World, members, network_mtu, outward};
 use crate::kernel::ClientPlace;
 use crate::local::LocalEndpoint;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, Placement,
-    Publication, PublishMode, ServiceName, Transport,
+    Publication, PublishMode, PublishSource, ServiceName, Transport,
 };
 use crate::plan::{DesiredDoors, DesiredPorts, Door, Forward, OutwardDoors, Relay, Way, way_table};
 
@@ -44,8 +44,22 @@ pub struct Offer<'a> {
     pub ports: &'a [Publication],
     /// Those of this node that they lead to.
     endpoints: Vec<&'a LocalEndpoint>,
-    /// They lead to the endpoints of this service on other nodes too.
-    everywhere: Option<&'a ServiceName>,
+    /// Every node has them.
+    pub everywhere: bool,
+    /// To which of other nodes they lead too.
+    elsewhere: Elsewhere<'a>,
+    /// Whom they see.
+    source: PublishSource,
+}
+
+/// Which endpoints of other nodes.
+#[derive(Debug, Clone, Copy)]
+enum Elsewhere<'a> {
+    None,
+    /// Those of a service.
+    Of(&'a ServiceName),
+    /// One alone.
+    Alone(NodeId, &'a EndpointName),
 }
 
 /// Whatever is published on a node with these endpoints. Who comes first has a port that two want.
@@ -66,7 +80,9 @@ pub fn offers<'a>(
                 network: *network,
                 ports: &record.publish,
                 endpoints: vec![record],
-                everywhere: None,
+                everywhere: record.publish_mode == PublishMode::Mesh,
+                elsewhere: Elsewhere::None,
+                source: record.publish_source,
             });
         }
     }
@@ -83,12 +99,27 @@ pub fn offers<'a>(
                 network: *network,
                 ports: &service.publish,
                 endpoints,
-                everywhere: everywhere.then_some(name),
+                everywhere,
+                elsewhere: if everywhere { Elsewhere::Of(name) } else { Elsewhere::None },
+                source: service.publish_source,
             });
         }
     }
     // An endpoint was told of a conflict when it was attached; a service may get its endpoints when nobody looks.
     found.sort_by(|one, other| (&one.by, one.network).cmp(&(&other.by, other.network)));
+    // Nor does an endpoint of another node know who has a port here.
+    for (node, key, ports) in view.ports_of_endpoints().filter(|(node, ..)| *node != view.me) {
+        let Some(spec) = view.networks.get(&key.network).map(|network| &network.spec) else { continue };
+        found.push(Offer {
+            by: Publisher::Endpoint(spec.name.clone(), key.name.clone()),
+            network: key.network,
+            ports: &ports.ports,
+            endpoints: Vec::new(),
+            everywhere: true,
+            elsewhere: Elsewhere::Alone(node, &key.name),
+            source: ports.source,
+        });
+    }
     found
 }
 
@@ -117,15 +148,30 @@ pub fn published(world: &World<'_>) -> Published {
     let mut published = Published::default();
     let mut taken: Vec<(Publication, Publisher)> = Vec::new();
     let offers = offers(world.view, &world.local);
-    let mut elsewhere: BTreeMap<NetworkId, BTreeMap<&ServiceName, Serving<'_>>> = BTreeMap::new();
-    for network in offers.iter().filter(|offer| offer.everywhere.is_some()).map(|offer| offer.network) {
-        elsewhere.entry(network).or_insert_with(|| serving(world.view, network, |_| true));
+    let mut serves: BTreeMap<NetworkId, BTreeMap<&ServiceName, Serving<'_>>> = BTreeMap::new();
+    let mut stands: BTreeMap<NetworkId, BTreeMap<(NodeId, &EndpointName), Serving<'_>>> = BTreeMap::new();
+    for offer in &offers {
+        let network = offer.network;
+        match offer.elsewhere {
+            Elsewhere::None => {}
+            Elsewhere::Of(_) => {
+                serves.entry(network).or_insert_with(|| serving(world.view, network, |_| true));
+            }
+            Elsewhere::Alone(..) => {
+                stands.entry(network).or_insert_with(|| each_alone(world.view, network));
+            }
+        }
     }
-    for Offer { by, network, ports, endpoints, everywhere } in offers {
+    for Offer { by, network, ports, endpoints, everywhere, elsewhere, source } in offers {
         let Some(spec) = world.view.networks.get(&network).map(|network| &network.spec) else { continue };
         // Where a network cannot be it is said elsewhere.
         let Ok(mtu) = network_mtu(spec, members(world.view, network, world.gone)) else { continue };
-        let elsewhere = everywhere.and_then(|service| elsewhere.get(&network)?.get(service));
+        let elsewhere = match elsewhere {
+            Elsewhere::None => None,
+            Elsewhere::Of(service) => serves.get(&network).and_then(|serving| serving.get(service)),
+            Elsewhere::Alone(node, name) => stands.get(&network).and_then(|alone| alone.get(&(node, name))),
+        };
+        let own = world.view.myself().map(|me| spec.node_addresses(me.index)).unwrap_or_default();
         for port in ports {
             if let Some((_, holder)) = taken.iter().find(|(other, _)| other.overlaps(port)) {
                 let place = port.place();
@@ -141,14 +187,23 @@ pub fn published(world: &World<'_>) -> Published {
                 if targets.keeps.is_empty() {
                     continue;
                 }
+                let seen_as = match source {
+                    PublishSource::Client => None,
+                    PublishSource::Node => own.iter().copied().find(|own| own.is_ipv6() == ipv6),
+                };
+                if source == PublishSource::Node && seen_as.is_none() {
+                    published.problems.push(nobody(&by, port, ipv6, spec));
+                    continue;
+                }
                 let ports = published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu));
-                ports.forwards.insert(Forward { publication: *port, ipv6, to: targets.to });
+                ports.forwards.insert(Forward { publication: *port, ipv6, to: targets.to, seen_as });
                 ports.keeps.extend(targets.keeps);
                 ports.masked.extend(targets.host);
-                ports.relay = ports.relay.or(everywhere.and_then(|_| relay(world.view, network)));
-                // One that was offered is nowhere yet, and the node has its own ways.
+                ports.relay = ports.relay.or(relay(world.view, network).filter(|_| everywhere));
+                // One that was offered is nowhere yet, the node has its own ways, and to the node's address everybody has.
                 let has_way = |record: &&&LocalEndpoint| {
-                    !matches!(record.placement, Placement::Offered(None) | Placement::Host)
+                    seen_as.is_none()
+                        && !matches!(record.placement, Placement::Offered(None) | Placement::Host)
                 };
                 for record in endpoints.iter().filter(has_way) {
                     let new = || way(record, spec);
@@ -159,11 +214,39 @@ pub fn published(world: &World<'_>) -> Published {
             }
         }
     }
+    for network in world.networks() {
+        let Some(spec) = world.view.networks.get(&network).map(|network| &network.spec) else { continue };
+        let Ok(mtu) = network_mtu(spec, members(world.view, network, world.gone)) else { continue };
+        if spec.options.node_addresses.is_some() {
+            let ports = published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu));
+            ports.relay = relay(world.view, network);
+        }
+    }
     for (network, (mtu, outward)) in outward::outward(world) {
         published.outward.insert(network, outward.ports);
         published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu)).outward = Some(outward);
     }
     published
+}
+
+/// What is to be said where endpoints are to see the node, and it has no address that they could.
+fn nobody(by: &Publisher, port: &Publication, ipv6: bool, spec: &NetworkSpec) -> String {
+    let family = if ipv6 { "IPv6" } else { "IPv4" };
+    format!(
+        "{by} is not reached at port {} of this node over {family}, since its endpoints are to see the node's own address in network {name} \
+         and it has none: set a range with a place for every node with `lanmesh network set {name} --node-addresses RANGE`",
+        port.place(),
+        name = spec.name
+    )
+}
+
+/// Each endpoint of a network that stands, by itself.
+fn each_alone(view: &ClusterView, network: NetworkId) -> BTreeMap<(NodeId, &EndpointName), Serving<'_>> {
+    let mut alone: BTreeMap<(NodeId, &EndpointName), Serving<'_>> = BTreeMap::new();
+    for (node, endpoint, draining) in standing(view, network) {
+        alone.entry((node, &endpoint.name)).or_default().add(node, endpoint, draining);
+    }
+    alone
 }
 
 /// Where a port leads over one family of addresses.

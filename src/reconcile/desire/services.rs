@@ -25,27 +25,42 @@ pub fn serving(
     wanted: impl Fn(&ServiceName) -> bool,
 ) -> BTreeMap<&ServiceName, Serving<'_>> {
     let mut serving: BTreeMap<&ServiceName, Serving<'_>> = BTreeMap::new();
-    let Some(there) = view.networks.get(&network) else { return serving };
+    for (node, endpoint, draining) in standing(view, network) {
+        if let Some(name) = endpoint.service.as_ref().filter(|name| wanted(name)) {
+            serving.entry(name).or_default().add(node, endpoint, draining);
+        }
+    }
+    serving
+}
+
+/// The endpoints of a network on nodes that answer, but for those that lost their name or an address to a newer claim, each with
+/// whether it drains.
+pub fn standing(view: &ClusterView, network: NetworkId) -> Vec<(NodeId, &Endpoint, bool)> {
+    let Some(there) = view.networks.get(&network) else { return Vec::new() };
     let mut claims = Claims::default();
     let up: Vec<_> = there.endpoints.iter().filter(|(node, _)| view.is_up(node)).collect();
     for (node, endpoints) in &up {
         endpoints.values().for_each(|endpoint| claims.add(**node, endpoint));
     }
+    let mut standing = Vec::new();
     for (node, endpoints) in up {
         let draining = there.draining.get(node);
-        for endpoint in endpoints.values() {
-            let Some(name) = endpoint.service.as_ref().filter(|name| wanted(name)) else { continue };
-            if !claims.win(*node, endpoint) {
-                continue;
-            }
-            let of_it = serving.entry(name).or_default();
-            match draining.is_some_and(|names| names.contains(&endpoint.name)) {
-                true => of_it.draining.push((*node, endpoint)),
-                false => of_it.live.push((*node, endpoint)),
-            }
+        for endpoint in endpoints.values().filter(|endpoint| claims.win(*node, endpoint)) {
+            let drains = draining.is_some_and(|names| names.contains(&endpoint.name));
+            standing.push((*node, endpoint, drains));
         }
     }
-    serving
+    standing
+}
+
+impl<'a> Serving<'a> {
+    /// Adds one.
+    pub fn add(&mut self, node: NodeId, endpoint: &'a Endpoint, draining: bool) {
+        match draining {
+            true => self.draining.push((node, endpoint)),
+            false => self.live.push((node, endpoint)),
+        }
+    }
 }
 
 /// The addresses of the services of a network, each with where it leads. Endpoints that lost their name or an address to a

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::model::{
-    Endpoint, Group, Mac, NetworkOptions, NetworkView, NodeIndex, NodeName, Placement, testing,
+    Endpoint, Group, Mac, NetworkOptions, NetworkView, NodeIndex, NodeName, Placement, PublishMode,
+    PublishSource, testing,
 };
 
 mod floating;
@@ -52,6 +53,8 @@ fn local(endpoint: Endpoint) -> LocalEndpoint {
         draining: false,
         also: Default::default(),
         publish: Vec::new(),
+        publish_mode: PublishMode::default(),
+        publish_source: PublishSource::default(),
         outward: None,
         owner: None,
     }
@@ -80,6 +83,7 @@ fn view(nodes: Vec<Node>, endpoints: &[(u8, Endpoint)]) -> ClusterView {
         networks: BTreeMap::from([(NETWORK, network)]),
         services: Arc::default(),
         loans: Arc::default(),
+        mesh_ports: Arc::default(),
     }
 }
 

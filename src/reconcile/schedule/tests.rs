@@ -145,3 +145,14 @@ fn where_other_nodes_are_there_the_ways_to_them_are_looked_at_before_the_pass() 
     let done = run(&mut schedule, 101, 24_000, Passed::default());
     assert_eq!(done, [(103, Task::FollowUnderlay), (103, pass(false, &[]))]);
 }
+
+#[test]
+fn rules_that_others_changed_are_looked_at_once_for_several_changes() {
+    let mut schedule = begun();
+    let changed = |network| KernelEvent::RulesChanged { network };
+    schedule.event(Event::Kernel(changed(None)), ms(100));
+    schedule.event(Event::Kernel(changed(Some(NET))), ms(150));
+    schedule.event(Event::Kernel(changed(None)), ms(160));
+    let done = run(&mut schedule, 160, 24_000, Passed::default());
+    assert_eq!(done, [(200, pass(false, &[changed(None), changed(Some(NET))]))]);
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::Setup;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, KernelEvent};
 use crate::plan::{DesiredDoors, DoorStep, ObservedDoors, plan_doors};
 use crate::reconcile::desire::World;
 use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn, one_by_one};
@@ -48,6 +48,10 @@ impl Subject for Doors {
 
     fn removal((): (), have: &Self::Observed) -> Vec<DoorStep> {
         plan_doors(None, have.as_ref()).into_iter().collect()
+    }
+
+    fn concerns(event: &KernelEvent) -> Option<()> {
+        (*event == KernelEvent::RulesChanged { network: None }).then_some(())
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

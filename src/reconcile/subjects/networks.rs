@@ -144,6 +144,7 @@ impl Subject for Networks {
         match event {
             // Whether the container went too is found out when it is looked at.
             KernelEvent::PortGone { network, .. } | KernelEvent::LinkChanged { network } => Some(*network),
+            KernelEvent::RulesChanged { network } => *network,
             _ => None,
         }
     }
@@ -158,6 +159,8 @@ impl Subject for Networks {
         };
         let wanted = world.networks();
         let begin: BTreeSet<_> = world.everywhere.difference(&me.networks).copied().collect();
+        // That is why it takes part where it has nothing, also where that was before it was started.
+        self.everywhere.extend(me.networks.iter().filter(|id| !world.local.contains_key(id)));
         self.everywhere.extend(world.everywhere.intersection(&me.networks));
         let end: BTreeSet<_> = self.everywhere.difference(&wanted).copied().collect();
         self.everywhere.retain(|id| world.everywhere.contains(id) || end.contains(id));

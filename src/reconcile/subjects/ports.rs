@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 
 use super::Setup;
-use crate::kernel::{ClientPlace, Kernel, KernelError};
+use crate::kernel::{ClientPlace, Kernel, KernelError, KernelEvent};
 use crate::model::{EndpointName, NetworkId};
 use crate::plan::{DesiredPorts, ObservedPorts, PortStep, plan_ports};
 use crate::reconcile::desire::{Published, World, place};
@@ -50,6 +50,13 @@ impl Subject for Ports {
 
     fn removal(_: NetworkId, have: &Self::Observed) -> Vec<PortStep> {
         plan_ports(None, have.as_ref())
+    }
+
+    fn concerns(event: &KernelEvent) -> Option<NetworkId> {
+        match event {
+            KernelEvent::RulesChanged { network } => *network,
+            _ => None,
+        }
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use ipnetwork::IpNetwork;
 
 use super::Setup;
-use crate::kernel::{ClientKey, ClientPlace, Kernel, KernelError};
+use crate::kernel::{ClientKey, ClientPlace, Kernel, KernelError, KernelEvent};
 use crate::local::LocalEndpoint;
 use crate::model::{NetworkId, Placement};
 use crate::plan::{
@@ -119,6 +119,16 @@ impl Subject for Services {
 
     fn removal(_: ClientKey, have: &Self::Observed) -> Vec<ServiceStep> {
         plan_services(None, have.as_ref())
+    }
+
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<ClientKey> {
+        // Those in the node's own namespace; in a container's nobody listens.
+        let on_node = |client: &Client| client.place.placement == Placement::Host;
+        let theirs = self.clients.iter().filter(|(_, client)| on_node(client)).map(|(key, _)| *key);
+        match event {
+            KernelEvent::RulesChanged { network: None } => theirs.collect(),
+            _ => BTreeSet::new(),
+        }
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

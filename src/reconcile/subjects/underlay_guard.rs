@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::Setup;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, KernelEvent};
 use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard, plan_underlay_guard};
 use crate::reconcile::desire::{World, underlay_guard};
 use crate::reconcile::subject::{Changes, Failed, Subject, Todo, Turn, one_by_one};
@@ -47,6 +47,10 @@ impl Subject for Guard {
 
     fn removal((): (), have: &Self::Observed) -> Vec<GuardStep> {
         plan_underlay_guard(None, have.as_ref()).into_iter().collect()
+    }
+
+    fn concerns(event: &KernelEvent) -> Option<()> {
+        (*event == KernelEvent::RulesChanged { network: None }).then_some(())
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

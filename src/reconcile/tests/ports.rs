@@ -1,7 +1,7 @@
 //! Published ports, on a kernel that is a value.
 
 use super::*;
-use crate::model::{Mac, NodeIndex, Publication, PublishMode, ServiceSpec};
+use crate::model::{Mac, NodeIndex, Publication, ServiceSpec};
 
 fn ports(texts: &[&str]) -> Vec<Publication> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -209,4 +209,150 @@ async fn what_leads_to_nodes_that_were_not_heard_yet_stays_after_a_restart() {
     bench.town.has(2, []);
     bench.pass().await;
     assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+}
+
+/// Has the nodes have addresses of their own in a range.
+fn own_addresses(bench: &Bench, range: Option<&str>) {
+    bench.town.change(|view| {
+        let network = view.networks.get_mut(&NET).unwrap();
+        let spec = Arc::make_mut(&mut network.spec);
+        spec.options.node_addresses = range.map(|range| range.parse().unwrap());
+    });
+}
+
+#[tokio::test]
+async fn nodes_have_addresses_of_their_own_without_a_gate_and_they_go_with_the_range() {
+    let bench = Bench::new();
+    bench.attach(&record("a", 10)).await.unwrap();
+    bench.town.has(2, [endpoint("b", 20)]);
+    bench.settle().await;
+    let before = bench.kernel.observed();
+    own_addresses(&bench, Some("10.10.0.240-10.10.0.247"));
+    bench.pass().await;
+    let network = bench.kernel.observed().networks.remove(&NET).unwrap();
+    let own = network.bridge.unwrap().gateways;
+    assert!(own.contains(&"10.10.0.241/32".parse().unwrap()), "{own:?}");
+    let other = Mac::of_node(NodeIndex(2));
+    assert_eq!(network.neighbours.get(&"10.10.0.242".parse().unwrap()), Some(&other));
+    assert_eq!(network.remotes.get(&other), Some(&Some([192, 0, 2, 2].into())));
+    let (ports, doors) = bench.kernel.ports();
+    assert!(ports[&NET].relay.is_some() && ports[&NET].gate.is_none() && doors.is_none());
+    bench.is_right().await;
+    let bench = bench.restart();
+    bench.settle().await;
+    bench.is_right().await;
+    // A range that ends before this node's place.
+    own_addresses(&bench, Some("10.10.0.240"));
+    bench.pass().await;
+    assert!(bench.errors().contains("node n1 has no address of its own"), "{}", bench.errors());
+    own_addresses(&bench, None);
+    bench.pass().await;
+    assert_eq!((bench.kernel.observed(), bench.kernel.ports()), (before, (BTreeMap::new(), None)));
+    assert_eq!(bench.errors(), "");
+}
+
+#[tokio::test]
+async fn who_is_to_see_the_node_has_no_way_back_and_without_an_address_is_not_reached() {
+    let bench = Bench::new();
+    let seeing = LocalEndpoint { publish_source: PublishSource::Node, ..container("a", 10, &["8080:80"]) };
+    bench.attach(&seeing).await.unwrap();
+    bench.pass().await;
+    assert!(bench.errors().contains("endpoint a of network net is not reached at port 8080/tcp"));
+    assert!(bench.errors().contains("--node-addresses"), "{}", bench.errors());
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+    own_addresses(&bench, Some("10.10.0.240-10.10.0.247"));
+    bench.pass().await;
+    assert_eq!(bench.errors(), "");
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("8080/tcp ipv4 to 10.10.0.10 port 80 as 10.10.0.241"), "{made}");
+    assert!(!made.contains("way of"), "{made}");
+    bench.is_right().await;
+}
+
+/// Says that an endpoint of another node has ports of every node.
+fn mesh_ports(bench: &Bench, node: u8, name: &str, texts: &[&str]) {
+    let key = EndpointKey { network: NET, name: name.parse().unwrap() };
+    let all = MeshPorts { ports: ports(texts), source: PublishSource::Client };
+    bench.town.change(|view| {
+        let nodes = Arc::make_mut(&mut view.mesh_ports);
+        match texts.is_empty() {
+            true => drop(nodes.remove(&id(node))),
+            false => drop(Arc::make_mut(nodes.entry(id(node)).or_default()).insert(key, all)),
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_port_of_every_node_may_lead_to_one_endpoint_alone_and_stays_after_a_restart_until_all_are_heard() {
+    let bench = Bench::new();
+    bench.town.has(2, [endpoint("f", 20), endpoint("g", 21)]);
+    mesh_ports(&bench, 2, "f", &["8080:80"]);
+    bench.pass().await;
+    bench.pass().await;
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("8080/tcp ipv4 to 10.10.0.20 port 80 also from other nodes"), "{made}");
+    let takes_part = |bench: &Bench| bench.town.0.view.borrow().myself().unwrap().networks.contains(&NET);
+    assert!(takes_part(&bench));
+    // Who has the port here already keeps it, and it is said.
+    bench.attach(&container("a", 10, &["8080:80"])).await.unwrap();
+    bench.pass().await;
+    assert!(
+        bench.errors().contains("endpoint f of network net is not reached at port 8080/tcp of this node")
+    );
+    assert!(bench.errors().contains("endpoint a of network net has it"), "{}", bench.errors());
+    bench.detach("a").await;
+    bench.settle().await;
+    assert!(takes_part(&bench));
+    let before = bench.kernel.ports();
+    assert!(before.0[&NET].gate.is_some() && before.1.is_some());
+    // A node that starts again has not heard of it.
+    mesh_ports(&bench, 2, "f", &[]);
+    bench.town.change(|view| drop(view.networks.get_mut(&NET).unwrap().endpoints.remove(&id(2))));
+    let bench = bench.restart();
+    for _ in 0..3 {
+        tokio::time::sleep(DETECT).await;
+        bench.reconciler.pass_due(true, &BTreeSet::new()).await;
+        assert_eq!(bench.kernel.ports(), before);
+        assert!(bench.kernel.observed().networks.contains_key(&NET));
+    }
+    bench.town.has(2, [endpoint("f", 20), endpoint("g", 21)]);
+    mesh_ports(&bench, 2, "f", &["8080:80"]);
+    bench.settle().await;
+    assert_eq!(bench.kernel.ports(), before);
+    bench.is_right().await;
+    mesh_ports(&bench, 2, "f", &[]);
+    bench.pass().await;
+    bench.pass().await;
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+    assert!(!takes_part(&bench) && bench.kernel.observed().networks.is_empty());
+}
+
+#[tokio::test]
+async fn of_ports_of_every_node_that_nobody_says_any_more_nothing_stays_behind_a_restart() {
+    let bench = Bench::new();
+    bench.town.has(2, [endpoint("f", 20)]);
+    mesh_ports(&bench, 2, "f", &["8080:80"]);
+    bench.settle().await;
+    bench.settle().await;
+    mesh_ports(&bench, 2, "f", &[]);
+    let bench = bench.restart();
+    bench.settle().await;
+    bench.pass().await;
+    assert_eq!(bench.kernel.ports(), (BTreeMap::new(), None));
+    assert!(bench.kernel.observed().networks.is_empty());
+    assert!(!bench.town.0.view.borrow().myself().unwrap().networks.contains(&NET));
+}
+
+#[tokio::test]
+async fn an_endpoint_of_this_node_says_which_ports_are_every_nodes() {
+    let bench = Bench::new();
+    let own = LocalEndpoint { publish_mode: PublishMode::Mesh, ..container("a", 10, &["8080:80"]) };
+    bench.attach(&own).await.unwrap();
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("8080/tcp ipv4 to 10.10.0.10 port 80 also from other nodes"), "{made}");
+    bench.settle().await;
+    let said = bench.town.0.view.borrow().mesh_ports[&id(1)].clone();
+    assert_eq!(said.values().cloned().collect::<Vec<_>>(), [own.mesh_ports().unwrap()]);
+    assert!(bench.kernel.ports().0[&NET].relay.is_some());
+    bench.is_right().await;
 }

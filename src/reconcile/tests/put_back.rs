@@ -86,3 +86,26 @@ async fn what_is_desired_anew_and_what_failed_before_is_nobody_elses_doing() {
     full(&bench).await;
     assert_eq!(told(&mut bench), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn rules_that_somebody_else_changed_are_looked_at_where_that_was_and_nothing_else() {
+    let mut bench = Bench::new();
+    bench.attach(&record("a", 10)).await.unwrap();
+    bench.settle().await;
+    let lose = |bench: &Bench| {
+        bench.kernel.meddle(|observed, _| observed.networks.get_mut(&NET).unwrap().remotes.clear());
+    };
+    bench.town.has(2, [endpoint("b", 20)]);
+    bench.pass().await;
+    assert_eq!(told(&mut bench), Vec::<String>::new());
+    lose(&bench);
+    let heard = |network| BTreeSet::from([KernelEvent::RulesChanged { network }]);
+    Kernel::apply_underlay_guard(&bench.kernel, GuardStep::Delete).await.unwrap();
+    bench.reconciler.pass_due(false, &heard(None)).await;
+    let said = told(&mut bench);
+    assert!(said.len() == 1 && said[0].contains("guard"), "{said:?}");
+    bench.reconciler.pass_due(false, &heard(Some(NET))).await;
+    let said = told(&mut bench);
+    assert!(!said.is_empty() && said.iter().all(|line| line.contains("put remote")), "{said:?}");
+    bench.is_right().await;
+}
