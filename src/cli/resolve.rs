@@ -1,13 +1,16 @@
 //! `lanmesh resolve`: let this machine's own resolver ask the networks that the machine is in for their names.
 //!
-//! Owns: what systemd-resolved is told of an interface of ours. Does not own the resolver: it keeps what it is told for as long as the
-//! interface is there, through its own restarts too, and forgets it with the interface.
+//! Owns: what systemd-resolved or, without it, openresolv is told of an interface of ours. Does not own the resolver: resolved keeps
+//! what it is told for as long as the interface is there, through its own restarts too, and forgets it with the interface; openresolv
+//! keeps it until it is undone, or until the machine starts anew.
 
 use std::io::ErrorKind;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::net::if_::if_nametoindex;
 use serde::Serialize;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::{CliError, Context, output};
@@ -17,7 +20,9 @@ use crate::errno::InWords;
 use crate::model::NetworkName;
 
 /// The program that speaks to systemd-resolved.
-const PROGRAM: &str = "resolvectl";
+const RESOLVED: &str = "resolvectl";
+/// And the one that speaks to whatever else resolves: openresolv tells dnsmasq and unbound which names are whose.
+const OPENRESOLV: &str = "resolvconf";
 /// How long an interface may take to be there: after a start of the machine the agent makes it when it can.
 const APPEARS: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(100);
@@ -88,7 +93,7 @@ fn sentence(told: &Told) -> String {
     }
 }
 
-/// What the program is called with, one call after the other.
+/// What resolved's program is called with, one call after the other.
 fn calls(told: &Told) -> Vec<Vec<&str>> {
     let Told { ifname, dns, domain, .. } = told;
     if dns.is_empty() {
@@ -111,22 +116,59 @@ async fn tell(told: &Told) -> Result<(), CliError> {
         tokio::time::sleep(LOOK).await;
     }
     for call in calls(told) {
-        let output = Command::new(PROGRAM).args(&call).output().await;
-        let output = output.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => CliError::Other(format!(
-                "there is no {PROGRAM}: this machine has no systemd-resolved. Ask {} for names under {} by other means",
-                told.dns.join(" or "),
-                told.domain
-            )),
-            _ => CliError::Other(format!("cannot run {PROGRAM}: {}", InWords(&error))),
-        })?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            let said = said.lines().next().unwrap_or("it says nothing").trim();
-            return Err(CliError::Other(format!("{PROGRAM} {} fails: {said}", call.join(" "))));
+        if !has_run(RESOLVED, &call, "").await? {
+            return tell_openresolv(told).await;
         }
     }
     Ok(())
+}
+
+/// What openresolv's program is called with, and what it reads.
+fn entry(told: &Told) -> (Vec<&str>, String) {
+    let Told { ifname, dns, domain, .. } = told;
+    if dns.is_empty() {
+        // Forced: none that is there is no error.
+        return (vec!["-f", "-d", ifname], String::new());
+    }
+    let servers: String = dns.iter().map(|server| format!("nameserver {server}\n")).collect();
+    // Private: asked for names under the domain alone.
+    (vec!["-p", "-a", ifname], format!("{servers}domain {domain}\n"))
+}
+
+async fn tell_openresolv(told: &Told) -> Result<(), CliError> {
+    let (arguments, lines) = entry(told);
+    if has_run(OPENRESOLV, &arguments, &lines).await? {
+        return Ok(());
+    }
+    Err(CliError::Other(format!(
+        "there is no {RESOLVED} and no {OPENRESOLV}: this machine has no systemd-resolved, and no openresolv. Ask {} for names under \
+         {} by other means",
+        told.dns.join(" or "),
+        told.domain
+    )))
+}
+
+/// Runs the program, which has to succeed; false where there is none.
+async fn has_run(program: &str, arguments: &[&str], input: &str) -> Result<bool, CliError> {
+    let failed = |error| CliError::Other(format!("cannot run {program}: {}", InWords(&error)));
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that does not read it says why at its end.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = child.wait_with_output().await.map_err(failed)?;
+    if output.status.success() {
+        return Ok(true);
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.lines().next().unwrap_or("it says nothing").trim();
+    Err(CliError::Other(format!("{program} {} fails: {said}", arguments.join(" "))))
 }
 
 #[cfg(test)]
@@ -144,6 +186,13 @@ mod tests {
             ["dns net 10.10.0.1 fd00::1", "domain net net.lanmesh", "default-route net no"]
         );
         assert_eq!(sentence(&told), "Names under net.lanmesh are asked of 10.10.0.1, fd00::1, by net.\n");
-        assert_eq!(lines(&Told { dns: Vec::new(), ..told }), ["revert net"]);
+        let (arguments, lines_read) = entry(&told);
+        assert_eq!(arguments, ["-p", "-a", "net"]);
+        assert_eq!(lines_read, "nameserver 10.10.0.1\nnameserver fd00::1\ndomain net.lanmesh\n");
+        let gone = Told { dns: Vec::new(), ..told };
+        assert_eq!(
+            (lines(&gone), entry(&gone)),
+            (vec!["revert net".to_owned()], (vec!["-f", "-d", "net"], String::new()))
+        );
     }
 }

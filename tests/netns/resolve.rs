@@ -40,20 +40,24 @@ fn the_resolver_of_a_machine_is_told_of_the_networks_that_it_is_in_and_of_no_oth
     assert!(absent.status.code() == Some(1) && said.contains("no systemd-resolved"), "{absent:?}");
     assert!(said.contains("10.95.0.1") && said.contains("red.lanmesh"), "{said}");
 
-    // A program in its place, which notes what it is asked.
-    let (program, noted) = (programs.join("resolvectl"), lab.dir().join("noted"));
-    let script = format!(
-        "#!/bin/sh\n[ \"$2\" != bad ] || {{ echo no such link >&2; exit 1; }}\necho \"$@\" >>{}\n",
-        noted.display()
-    );
-    fs::write(&program, script).expect("can be written");
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("is ours");
+    // Programs in their places, which note what they are asked.
+    let noted = lab.dir().join("noted");
+    let stand_in = |name: &str, script: &str| {
+        let program = programs.join(name);
+        fs::write(&program, format!("#!/bin/sh\n{script} >>{}\n", noted.display())).expect("can be written");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("is ours");
+    };
+    // openresolv's is asked where there is no resolved.
+    stand_in("resolvconf", "{ echo \"$@\"; while read -r line; do echo \"$line\"; done; }");
     let asked = |more: &[&str]| {
         let _ = fs::remove_file(&noted);
         let output = resolve(node, path, more);
         assert!(output.status.success(), "{output:?}");
         fs::read_to_string(&noted).unwrap_or_default()
     };
+    assert_eq!(asked(&["red"]), "-p -a lm-red\nnameserver 10.95.0.1\ndomain red.lanmesh\n");
+    assert_eq!(asked(&["red", "--undo"]), "-f -d lm-red\n");
+    stand_in("resolvectl", "[ \"$2\" != bad ] || { echo no such link >&2; exit 1; }\necho \"$@\"");
     let blue = "dns azure 10.96.0.1\ndomain azure blue.lanmesh\ndefault-route azure no\n";
     let red = "dns lm-red 10.95.0.1\ndomain lm-red red.lanmesh\ndefault-route lm-red no\n";
     assert_eq!(asked(&[]), format!("{blue}{red}"));
