@@ -167,7 +167,7 @@ pub(super) fn list() -> io::Result<BTreeMap<PortName, u64>> {
         &[nft::answer(nft::NFT_MSG_NEWTABLE)],
     )?;
     let table = |message: &Vec<u8>| {
-        let number = within(message.get(4..)?, 6).and_then(|value| value.first_chunk());
+        let number = nft::table_mark(message).and_then(|value| value.first_chunk());
         // One that we cannot read is wrong, and made anew.
         Some((port(message, 1)?, number.map_or(0, |number| u64::from_be_bytes(*number))))
     };

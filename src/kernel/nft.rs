@@ -33,6 +33,8 @@ const NFT_MSG_GETOBJ: u16 = 19;
 /// What is kept under a name: a counter.
 const NFT_OBJECT_COUNTER: u32 = 1;
 const NFT_OBJECT_QUOTA: u32 = 2;
+/// The type of our notes; 0 and 1 are those of nft (enum nftnl_udata_table_types, nftnl_udata_rule_types).
+const NOTE: u8 = b'L';
 
 pub(super) const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 pub(super) const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -120,7 +122,7 @@ impl Family {
     /// Mostly there is none, so that is tried first: what removes something waits until no packet can be in there,
     /// which an attach should not.
     pub fn put_table(self, name: &[u8], mark: &[u8], content: Vec<Vec<u8>>) -> io::Result<Option<Errno>> {
-        let mark = if mark.is_empty() { Vec::new() } else { attribute(6, mark) };
+        let mark = if mark.is_empty() { Vec::new() } else { attribute(6, &as_note(mark)) };
         let mut changes = vec![self.make_new(NFT_MSG_NEWTABLE, &[name, &mark].concat())];
         changes.extend(content);
         match raw::exchange(NETLINK_NETFILTER, &transaction(changes.clone()))? {
@@ -477,6 +479,27 @@ pub(super) fn is_of_nf_tables(header: &Header) -> bool {
     header.kind() >> 8 == NFNL_SUBSYS_NFTABLES
 }
 
+/// What is noted with a table or a rule (its user data), in the form in which the program nft reads it: a type, here one that it does
+/// not know, a length, and as many bytes. At bytes of another form nft 1.0.6 ends with a segmentation fault, whatever it was to list.
+pub(super) fn as_note(mark: &[u8]) -> Vec<u8> {
+    // The kernel takes 256 bytes; ours are at most 32.
+    let length = u8::try_from(mark.len()).unwrap_or(u8::MAX);
+    [&[NOTE, length], mark].concat()
+}
+
+/// What was noted so.
+pub(super) fn noted(note: &[u8]) -> Option<&[u8]> {
+    match note {
+        [NOTE, length, mark @ ..] if usize::from(*length) == mark.len() => Some(mark),
+        _ => None,
+    }
+}
+
+/// What was noted with the table that a message is about.
+pub(super) fn table_mark(message: &[u8]) -> Option<&[u8]> {
+    within(message.get(4..)?, 6).and_then(noted)
+}
+
 /// A change that makes something.
 pub(super) fn make(kind: u16, attributes: &[u8]) -> Vec<u8> {
     Family::Netdev.make(kind, attributes)
@@ -495,4 +518,23 @@ pub(super) fn remove(kind: u16, attributes: &[u8]) -> Vec<u8> {
 fn batch(kind: u16) -> Vec<u8> {
     let body = Family::Netdev.header(NFNL_SUBSYS_NFTABLES);
     Message { kind, flags: 0, body }.bytes(NLM_F_REQUEST, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_noted_is_of_a_type_and_a_length_and_nothing_else_is_read() {
+        // The first of these would be a comment without its end.
+        for mark in [&[0, 3, b'a', b'b', b'c', 0, 0, 0][..], &[], &[7; 32]] {
+            let note = as_note(mark);
+            assert_eq!((note[0], usize::from(note[1])), (NOTE, note.len() - 2));
+            assert_eq!(noted(&note), Some(mark));
+            assert_eq!(noted(mark), None, "as earlier releases noted it");
+            for end in 0..note.len() {
+                assert_eq!(noted(&note[..end]), None);
+            }
+        }
+    }
 }

@@ -170,7 +170,7 @@ pub(super) fn is_there(limit: QueryLimit) -> io::Result<bool> {
 /// Whether a table is ours and has these rules, behind struct nfgenmsg.
 fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
     let table = table.get(4..).unwrap_or_default();
-    within(table, 1) == Some(TABLE) && within(table, 6) == Some(&limit.mark())
+    within(table, 1) == Some(TABLE) && within(table, 6).and_then(nft::noted) == Some(&limit.mark())
 }
 
 /// How many queries of each port were dropped, in the calling thread's namespace. Blocks.
@@ -211,8 +211,9 @@ mod tests {
     #[test]
     fn rules_for_another_rate_are_others() {
         let limit = QueryLimit { per_s: 20_000 };
-        let table =
-            |name: &[u8]| [vec![7, 0, 0, 0], attribute(1, name), attribute(6, &limit.mark())].concat();
+        let table = |name: &[u8]| {
+            [vec![7, 0, 0, 0], attribute(1, name), attribute(6, &nft::as_note(&limit.mark()))].concat()
+        };
         assert!(is_marked(&table(TABLE), limit));
         assert!(!is_marked(&table(TABLE), QueryLimit { per_s: 20_001 }));
         assert!(!is_marked(&table(b"lanmesh\0"), limit));

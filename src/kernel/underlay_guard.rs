@@ -182,7 +182,7 @@ impl Table {
             &[nft::answer(nft::NFT_MSG_NEWTABLE)],
         )?;
         let Some(table) = tables.iter().find(|message| self.is_of(message, 1)) else { return Ok(None) };
-        let number = within(table.get(4..).unwrap_or_default(), 6).and_then(|value| value.first_chunk());
+        let number = nft::table_mark(table).and_then(|value| value.first_chunk());
         let vnis = self.keys(VNIS)?;
         let vteps = [self.keys(VTEPS)?, self.keys(VTEPS6)?].concat();
         Ok(Some(ObservedUnderlayGuard {

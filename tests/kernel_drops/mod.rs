@@ -29,6 +29,14 @@ async fn what_each_port_dropped_is_told_whether_few_did_or_many() {
     node.make(&network_of(&wanted)).await;
     assert_eq!(drops(node, wanted.id, "e1").await, PortDrops::default(), "nobody sent anything wrong");
 
+    // What is noted with a table is no riddle to the program that people look at it with.
+    let inside = format!("--net={}", node.kernel.namespace_path(wanted.id).display());
+    let listed =
+        Command::new("nsenter").args([&inside, "nft", "list", "ruleset"]).output().expect("is installed");
+    let text = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.status.success(), "{listed:?}");
+    assert_eq!(text.matches("quota all {").count(), usize::from(PORTS), "{text}");
+
     // From an address that it was not given.
     let forge = |container: &str| {
         ip(container, "address add 10.10.0.250/24 dev eth0");

@@ -48,6 +48,13 @@ fn compiled(guest: &Guest) -> bool {
     guest.sh("grep -q COMPILE_OK /run/tmp/distccd.log").is_ok()
 }
 
+/// The server writes that down after it has answered.
+fn has_compiled(guest: &Guest, place: &str) {
+    wait_until(&format!("it was compiled {place}"), SOON, || {
+        if compiled(guest) { Ok(()) } else { Err("its log has nothing of it".to_owned()) }
+    });
+}
+
 fn farm(mode: &str) {
     let lab = lab!(3).cluster();
     let guests = guests(&lab, mode, &SUBNET, 3);
@@ -56,7 +63,7 @@ fn farm(mode: &str) {
     wait_hosts(&guests[1], &expected);
     wait_hosts(&guests[2], &expected);
     compile(&guests[2], "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
-    assert!(compiled(&guests[0]), "on the server of another node");
+    has_compiled(&guests[0], "on the server of another node");
 }
 
 #[test]
@@ -91,7 +98,7 @@ fn distcc_finds_a_declared_server_that_runs_without_avahi_and_a_client_without_i
     let host = format!("{}:3632/5", address(&lab, 2, "silent"));
     wait_hosts(&guests[2], std::slice::from_ref(&host));
     compile(&guests[2], "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
-    assert!(compiled(&silent), "on the server that was declared");
+    has_compiled(&silent, "on the server that was declared");
 
     let client = Guest::plain("client");
     lab.node(1).attach("net", "client", client.container());
@@ -134,7 +141,7 @@ fn with_zeroconf_off_distcc_finds_nobody_elsewhere_and_can_be_told_the_hosts_tha
         if line == format!("{host}\n") { Ok(line) } else { Err(line) }
     });
     compile(&guests[1], &format!("DISTCC_HOSTS='{}'", line.trim())).expect("it is compiled elsewhere");
-    assert!(compiled(&silent), "on the server that was declared");
+    has_compiled(&silent, "on the server that was declared");
 }
 
 #[test]
@@ -171,10 +178,10 @@ fn a_server_on_a_plain_machine_is_found_from_a_container_and_one_in_a_container_
     let server = serve(&machine, 3, true);
     wait_hosts(&guests[1], &[format!("{}:3632/3", address(&lab, 1, "builder"))]);
     compile(&guests[1], "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
-    assert!(compiled(&machine), "on the machine");
+    has_compiled(&machine, "on the machine");
     server.finish();
     let _server = serve(&guests[1], 5, true);
     wait_hosts(&machine, &[format!("{}:3632/5", address(&lab, 2, "c2"))]);
     compile(&machine, "DISTCC_DIR=/run/tmp/distcc").expect("it is compiled elsewhere");
-    assert!(compiled(&guests[1]), "in the container");
+    has_compiled(&guests[1], "in the container");
 }

@@ -286,7 +286,7 @@ pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
     let question = INET.question(NFT_MSG_GETTABLE, &[]);
     let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
     let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(nothing) };
-    let mark = within(found.get(4..).unwrap_or_default(), 6).unwrap_or_default();
+    let mark = nft::table_mark(found).unwrap_or_default();
     let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
     let (Some(number), Some(rules), Some(made_for), Some(families)) = (word(0), word(8), word(16), word(24))
     else {

@@ -255,7 +255,7 @@ impl Tables {
         let question = kind.family.question(NFT_MSG_GETTABLE, &[]);
         let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
         let Some(table) = tables.iter().find(|message| self.names(message)) else { return Ok(None) };
-        let mark = within(table.get(4..).unwrap_or_default(), 6).unwrap_or_default();
+        let mark = nft::table_mark(table).unwrap_or_default();
         let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
         let nothing = Found { number: 0, exits: 0 };
         let (Some(number), Some(gates), Some(rules), Some(exits)) = (word(0), word(8), word(16), word(24))

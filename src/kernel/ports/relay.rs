@@ -189,7 +189,7 @@ pub(super) fn find() -> io::Result<Option<Relay>> {
     let question = Family::Bridge.question(NFT_MSG_GETTABLE, &[]);
     let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
     let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(None) };
-    let macs = within(found.get(4..).unwrap_or_default(), 6).unwrap_or_default();
+    let macs = nft::table_mark(found).unwrap_or_default();
     let mac = |at: usize| macs.get(at..)?.first_chunk().map(|mac| Mac(*mac));
     let (Some(node), Some(bridge)) = (mac(0), mac(6)) else { return Ok(None) };
     let relay = Relay { node, bridge };

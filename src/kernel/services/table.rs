@@ -165,7 +165,7 @@ impl Table {
             changes.extend(needs);
             let mut rule = [self.attribute(), attribute(2, chain), nested(4, &expressions)].concat();
             if at == 0 {
-                rule.extend(attribute(7, mark));
+                rule.extend(attribute(7, &nft::as_note(mark)));
             }
             changes.push(INET.append(nft::NFT_MSG_NEWRULE, &rule));
         }
@@ -201,7 +201,7 @@ impl Table {
                 let chain = chains.entry(name.to_vec()).or_default();
                 chain.rules += 1;
                 if chain.mark.is_none() {
-                    chain.mark = within(message, 7).map(<[u8]>::to_vec);
+                    chain.mark = within(message, 7).and_then(nft::noted).map(<[u8]>::to_vec);
                 }
             }
         };
