@@ -5,18 +5,17 @@
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use netlink_sys::AsyncSocket;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
 use nix::errno::Errno;
-use tokio::runtime::Handle as Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::KernelError;
 use super::netns::Netns;
+use super::notices::listen;
 use crate::model::NetworkId;
 
 /// The group of multicast database messages (linux/rtnetlink.h).
@@ -59,17 +58,7 @@ pub(super) async fn follow(
     network: NetworkId,
     joins: Arc<Joins>,
 ) -> Result<JoinHandle<()>, KernelError> {
-    let runtime = Runtime::current();
-    let open = move || -> io::Result<TokioSocket> {
-        let _entered = runtime.enter();
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-        socket.socket_mut().add_membership(RTNLGRP_MDB)?;
-        Ok(socket)
-    };
-    let opened = netns.run(open).await?;
-    let socket = opened
-        .map_err(|source| KernelError::Refused { what: "listen for memberships".to_owned(), source })?;
+    let socket = listen(netns, NETLINK_ROUTE, RTNLGRP_MDB, "listen for memberships").await?;
     // Whatever was there before is news to whoever begins to listen.
     joins.note(network);
     Ok(tokio::spawn(async move {

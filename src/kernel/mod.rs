@@ -32,6 +32,7 @@ mod mesh;
 mod mounts;
 mod netns;
 mod nft;
+mod notices;
 mod observe;
 mod own;
 mod packets;

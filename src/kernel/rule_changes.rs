@@ -12,15 +12,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
+use netlink_sys::{AsyncSocket, TokioSocket};
 use nix::errno::Errno;
-use tokio::runtime::Handle as Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::KernelError;
 use super::netns::Netns;
 use super::nft::{is_of_nf_tables, own_number};
+use super::notices::listen;
 use super::raw::{Header, Messages, within};
 
 /// The group of the notifications (linux/netfilter/nfnetlink.h).
@@ -38,17 +38,7 @@ pub(super) async fn follow(
     netns: &Netns,
     tell: impl Fn() -> bool + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
-    let runtime = Runtime::current();
-    let open = move || -> io::Result<TokioSocket> {
-        let _entered = runtime.enter();
-        let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
-        socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-        socket.socket_mut().add_membership(NFNLGRP_NFTABLES)?;
-        Ok(socket)
-    };
-    let opened = netns.run(open).await?;
-    let socket = opened
-        .map_err(|source| KernelError::Refused { what: "listen for changed rules".to_owned(), source })?;
+    let socket = listen(netns, NETLINK_NETFILTER, NFNLGRP_NFTABLES, "listen for changed rules").await?;
     Ok(tokio::spawn(async move {
         let mut buffer = Vec::with_capacity(64 * 1024);
         loop {
