@@ -210,6 +210,6 @@ impl Events {
 }
 
 /// An id as it goes into a path: Docker's have letters and digits.
-fn plain(id: &str) -> String {
+pub(super) fn plain(id: &str) -> String {
     id.chars().filter(char::is_ascii_alphanumeric).take(128).collect()
 }

@@ -1,7 +1,6 @@
 //! What the leader of a swarm has done of the addresses of its services.
 
 use std::collections::BTreeSet;
-
 use std::time::Duration;
 
 use lanmesh_docker::engine::Swarm;

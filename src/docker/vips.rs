@@ -11,6 +11,7 @@ use lanmesh_docker::vip::{self, Addresses};
 use tokio::time::Instant;
 
 use super::driver::{Answer, Driver, addresses_of, networks_of_ours};
+use super::engine::plain;
 use super::news::Pace;
 use super::served::{Served, is_manager};
 use crate::api::types::{NodeAnswer, ServiceAddressAnswer, ServiceAddressRequest};
@@ -104,8 +105,7 @@ impl Driver {
         if leads.is_err() {
             served.displaced();
         }
-        let id = || place.cluster.id.chars().filter(char::is_ascii_alphanumeric).collect();
-        leads.map(|leads| leads.then(id)).map_err(|error| error.to_string())
+        leads.map(|leads| leads.then(|| plain(&place.cluster.id))).map_err(|error| error.to_string())
     }
 
     /// Notes, for whoever leads next, which addresses were made: on this node, and on no other.

@@ -169,8 +169,8 @@ pub(super) fn is_there(limit: QueryLimit) -> io::Result<bool> {
 
 /// Whether a table is ours and has these rules, behind struct nfgenmsg.
 fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
-    let table = table.get(4..).unwrap_or_default();
-    within(table, 1) == Some(TABLE) && within(table, 6).and_then(nft::noted) == Some(&limit.mark())
+    within(table.get(4..).unwrap_or_default(), 1) == Some(TABLE)
+        && nft::table_mark(table) == Some(&limit.mark())
 }
 
 /// How many queries of each port were dropped, in the calling thread's namespace. Blocks.

@@ -171,7 +171,12 @@ pub fn published(world: &World<'_>) -> Published {
             Elsewhere::Of(service) => serves.get(&network).and_then(|serving| serving.get(service)),
             Elsewhere::Alone(node, name) => stands.get(&network).and_then(|alone| alone.get(&(node, name))),
         };
-        let own = world.view.myself().map(|me| spec.node_addresses(me.index)).unwrap_or_default();
+        let own = match source {
+            PublishSource::Client => Vec::new(),
+            PublishSource::Node => {
+                world.view.myself().map(|me| spec.node_addresses(me.index)).unwrap_or_default()
+            }
+        };
         for port in ports {
             if let Some((_, holder)) = taken.iter().find(|(other, _)| other.overlaps(port)) {
                 let place = port.place();

@@ -25,8 +25,7 @@ pub(super) fn as_the_node(own: IpAddr) -> Vec<Expression> {
     const NFT_NAT_SNAT: u32 = 0;
     let family = if own.is_ipv6() { 10 } else { 2 };
     let mut rule = Vec::from(is_of(own.is_ipv6()));
-    rule.extend(to_device(BRIDGE));
-    rule.extend([marked_by_connection(), compare(Compare::Equal, &SEEN_AS_NODE)]);
+    rule.extend(goes_to_an_endpoint());
     rule.push(load(REGISTER, &octets(own)));
     rule.push(expression(b"nat\0", &[number(1, NFT_NAT_SNAT), number(2, family), number(3, REGISTER)]));
     rule
@@ -34,8 +33,10 @@ pub(super) fn as_the_node(own: IpAddr) -> Vec<Expression> {
 
 /// And goes over the bridge as what an endpoint sends: nobody has to know by whom it came, whose address it bears.
 pub(super) fn as_from_any_endpoint() -> Vec<Expression> {
-    let mut rule = Vec::from(to_device(BRIDGE));
-    rule.extend([marked_by_connection(), compare(Compare::Equal, &SEEN_AS_NODE)]);
-    rule.extend([load(REGISTER, &[0; 4]), set_mark()]);
-    rule
+    goes_to_an_endpoint().chain([load(REGISTER, &[0; 4]), set_mark()]).collect()
+}
+
+/// Goes on only with what such a connection sends to an endpoint.
+fn goes_to_an_endpoint() -> impl Iterator<Item = Expression> {
+    to_device(BRIDGE).into_iter().chain([marked_by_connection(), compare(Compare::Equal, &SEEN_AS_NODE)])
 }
