@@ -31,7 +31,9 @@ measure() {
     local count set_up their_setup torn_down their_teardown
     while read -r count set_up their_setup torn_down their_teardown; do
         printf '%s\n' "$count $set_up $their_setup $torn_down $their_teardown" >>"$WORK/rows"
-        say "setup with $count: $set_up ms, of what the bridge driver takes $(ratio "$set_up" "$their_setup"); teardown: $torn_down ms, $(ratio "$torn_down" "$their_teardown")"
+        say "with $count: setup $set_up ms, teardown $torn_down ms"
+        promise "setup with $count, of what the bridge driver takes" "$(ratio "$set_up" "$their_setup")" 1.0
+        promise "teardown with $count" "$(ratio "$torn_down" "$their_teardown")" 1.0
     done < <(nsenter --net="/run/netns/$LAB-n1" env LANMESH_SOCKET="$LAB_DIR/n1/run/lanmesh.sock" python3 scripts/lib/bench/netavark.py \
         bench "$CALLS" "$WORK/netavark" "$LAB" "$WORK/plugins" "${COUNTS[@]}" -- "${NETAVARK[@]}")
     [[ $(wc -l <"$WORK/rows") -eq ${#COUNTS[@]} ]] || die "not all was measured"
@@ -50,6 +52,6 @@ PAGE
     awk '{ printf "| %s | %s | %s | %.2f | %s | %s | %.2f |\n", $1, $2, $3, $2 / $3, $4, $5, $4 / $5 }' "$WORK/rows"
     cat <<PAGE
 
-Medians.
+Medians. Promised is that neither takes longer than theirs.
 PAGE
 }
