@@ -57,8 +57,8 @@ pub struct Book {
     attached: BTreeMap<(NetworkName, IpAddr), AttachedEntry>,
     /// How often an address was given and not given back: an old and a new task of one slot have the same.
     given: BTreeMap<(NetworkName, IpAddr), u32>,
-    /// Those whose container was not known when their address was asked for.
-    provisional: BTreeMap<(NetworkName, EndpointName), ()>,
+    /// Those whose container was not known when their address was asked for, with their addresses.
+    provisional: BTreeMap<(NetworkName, EndpointName), Vec<IpAddr>>,
     /// By the path of a container's namespace, the endpoint whose interface multicast leaves it by.
     multicast: BTreeMap<String, String>,
 }
@@ -195,13 +195,19 @@ impl Book {
     }
 
     /// The endpoint has this name until its container is known.
-    pub fn note_provisional(&mut self, network: &NetworkName, name: &EndpointName) {
-        put(&mut self.provisional, (network.clone(), name.clone()), ());
+    pub fn note_provisional(
+        &mut self,
+        network: &NetworkName,
+        name: &EndpointName,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) {
+        let addresses = addresses.into_iter().collect();
+        put(&mut self.provisional, (network.clone(), name.clone()), addresses);
     }
 
-    /// Whether the endpoint's name was only one until its container is known; it is no more.
-    pub fn take_provisional(&mut self, network: &NetworkName, name: &EndpointName) -> bool {
-        self.provisional.remove(&(network.clone(), name.clone())).is_some()
+    /// The addresses of an endpoint whose name was only one until its container is known; it is no more.
+    pub fn take_provisional(&mut self, network: &NetworkName, name: &EndpointName) -> Option<Vec<IpAddr>> {
+        self.provisional.remove(&(network.clone(), name.clone()))
     }
 }
 
@@ -219,10 +225,11 @@ mod tests {
         for _ in 0..2 {
             book.note_endpoint("e1", entry.clone());
             book.refuse(&network, address, "full".to_owned());
-            book.note_provisional(&network, &name);
+            book.note_provisional(&network, &name, [address]);
         }
         assert_eq!(book.endpoint("e1"), Some(&entry));
-        assert!(book.take_provisional(&network, &name) && !book.take_provisional(&network, &name));
+        assert_eq!(book.take_provisional(&network, &name), Some(vec![address]));
+        assert_eq!(book.take_provisional(&network, &name), None);
         assert!(book.forget_refusal(&network, address) && !book.forget_refusal(&network, address));
         assert!(book.may_be("unknown", &network));
         book.note_network("n1", NetworkEntry { network: "other".parse().unwrap(), routes: false });

@@ -209,7 +209,8 @@ impl Driver {
         {
             let mut book = self.book();
             if !certain {
-                book.note_provisional(&network.name, &attached.name);
+                let addresses = attached.addresses.iter().map(IpNetwork::ip);
+                book.note_provisional(&network.name, &attached.name, addresses);
             }
             if let Some(asked) = asked {
                 book.forget_refusal(&pool.network, asked);

@@ -16,7 +16,7 @@ use lanmesh_docker::tokens::usual;
 
 use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
 use crate::api::ranges::Ranges;
-use crate::api::types::{AttachRequest, EndpointAnswer, LabelsRequest, NetworkAnswer, NetworkRequest};
+use crate::api::types::{AttachRequest, LabelsRequest, NetworkAnswer, NetworkRequest};
 use crate::model::{EndpointName, NetworkName, NodeName};
 
 /// What begins the label of a node that created a network for Docker; Docker's id of the network follows.
@@ -268,8 +268,8 @@ impl Driver {
         };
         let provisional = self.book().take_provisional(&network, &entry.name);
         let name = match provisional {
-            true => self.rename(&call, &entry).await?,
-            false => entry.name.clone(),
+            Some(addresses) => self.rename(&call, &entry, addresses).await?,
+            None => entry.name.clone(),
         };
         let gateways = if routes { self.expect(&network).await?.gateways } else { Vec::new() };
         let gateway = |v6: bool| gateways.iter().copied().find(|gateway| gateway.is_ipv6() == v6);
@@ -338,7 +338,12 @@ impl Driver {
     }
 
     /// Attaches an endpoint under the name of its container, which is known by now, at the addresses that it has.
-    async fn rename(&self, call: &Join, entry: &EndpointEntry) -> Answer<EndpointName> {
+    async fn rename(
+        &self,
+        call: &Join,
+        entry: &EndpointEntry,
+        addresses: Vec<IpAddr>,
+    ) -> Answer<EndpointName> {
         let Some((there, container)) = self.container_of(call).await? else { return Ok(entry.name.clone()) };
         let is_it = |name: &str, id: &str| id == call.network_id || name == there.name;
         let aliases = container.membership(is_it).map(|there| there.aliases.clone()).unwrap_or_default();
@@ -346,11 +351,7 @@ impl Driver {
         if identity.name == entry.name {
             return Ok(identity.name);
         }
-        let Some(old): Option<EndpointAnswer> = self.endpoint_at(&entry.network, entry.address).await? else {
-            return Ok(entry.name.clone());
-        };
-        let addresses = old.addresses.iter().map(IpNetwork::ip).collect();
-        self.detach(&entry.network, &old.name).await?;
+        self.detach(&entry.network, &entry.name).await?;
         let attached = self.attach(&entry.network, &identity, addresses).await?;
         let entry = EndpointEntry { name: attached.name.clone(), ..entry.clone() };
         self.book().note_endpoint(&call.endpoint_id, entry);
