@@ -255,7 +255,7 @@ impl NetworkDiff<'_> {
         }
         self.add_groups(known.groups);
         for device in &have.half_made {
-            self.push(Action::DeleteHalfMade(device.clone()));
+            self.push(Action::DeleteHalfMade(*device));
         }
         for (name, port) in &want.ports {
             match have.ports.get(name) {

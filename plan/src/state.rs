@@ -220,33 +220,49 @@ pub enum ObservedGuard {
 }
 
 /// The name of our end of an endpoint's veth pair: computed, so that it is found without asking.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortName(String);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortName([u8; Self::LENGTH]);
 
 impl PortName {
     const PREFIX: &'static str = "lm";
+    /// What a name of a link may have (IFNAMSIZ, less the zero at its end).
+    const LENGTH: usize = 15;
 
     /// The name for `endpoint`: 15 bytes, of which 52 bits are a hash of the endpoint's name.
     pub fn of(endpoint: &EndpointName) -> Self {
         let hash = stable_hash(endpoint.as_str().as_bytes()) >> 12;
-        Self(format!("{}{hash:013x}", Self::PREFIX))
+        let mut name = [0; Self::LENGTH];
+        let (prefix, digits) = name.split_at_mut(Self::PREFIX.len());
+        prefix.copy_from_slice(Self::PREFIX.as_bytes());
+        let nibbles = (0..).step_by(4).map(|shift| (hash >> shift) as u32 & 0xf);
+        for (digit, nibble) in digits.iter_mut().rev().zip(nibbles) {
+            *digit = char::from_digit(nibble, 16).map_or(b'0', |digit| digit as u8);
+        }
+        Self(name)
     }
 
     /// `device`, if it has the form of a name that [`PortName::of`] gives.
     pub fn recognise(device: &str) -> Option<Self> {
         let digits = device.strip_prefix(Self::PREFIX)?;
-        let ours = digits.len() == 13 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        ours.then(|| Self(device.to_owned()))
+        let ours = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        device.as_bytes().try_into().ok().filter(|_| ours).map(Self)
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // Letters and digits, all of them.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
 impl fmt::Display for PortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Debug for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
     }
 }

@@ -19,7 +19,7 @@ use crate::api::types::{
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::clock::millis;
 use crate::dns::without_resolvers;
-use crate::kernel::PortDrops;
+use crate::kernel::{Dropped, PortDrops};
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
     ServiceName,
@@ -358,12 +358,9 @@ impl Backend for Agent {
         for network in networks {
             let lost = lost.get(&network.spec.id).map(Vec::as_slice).unwrap_or_default();
             let by_node = session.endpoints_of(network).await;
-            let (drops, queries) = match by_node.contains_key(&view.me) {
-                true => (
-                    session.kernel().port_drops(network.spec.id).await.unwrap_or_default(),
-                    session.kernel().queries_dropped(network.spec.id).await.unwrap_or_default(),
-                ),
-                false => Default::default(),
+            let dropped = match by_node.contains_key(&view.me) {
+                true => session.kernel().dropped_in(network.spec.id).await,
+                false => Dropped::default(),
             };
             for (node, found) in &by_node {
                 let answer = |found: &Endpoint| {
@@ -372,9 +369,10 @@ impl Backend for Agent {
                     answer.names_lost = lost.map(|lost| (lost.name.clone(), lost.holder.clone())).collect();
                     if *node == view.me {
                         let port = PortName::of(&found.name);
-                        answer.spoofed = drops.get(&port).map(PortDrops::sum);
-                        answer.dropped = drops.get(&port).map(answers::port_drops).unwrap_or_default();
-                        answer.queries_dropped = queries.get(&port).copied();
+                        let drops = dropped.frames.get(&port);
+                        answer.spoofed = drops.map(PortDrops::sum);
+                        answer.dropped = drops.map(answers::port_drops).unwrap_or_default();
+                        answer.queries_dropped = dropped.queries.get(&port).copied();
                         let key = EndpointKey { network: network.spec.id, name: found.name.clone() };
                         if let Some(record) = records.get(&key) {
                             answer.publish.clone_from(&record.publish);

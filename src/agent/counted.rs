@@ -25,9 +25,9 @@ impl Counted {
             Refused::default()
         });
         let mut found = Self { refused, ..Self::default() };
-        for network in networks {
-            found.drops.insert(network, kernel.port_drops(network).await.unwrap_or_default());
-            found.queries.insert(network, kernel.queries_dropped(network).await.unwrap_or_default());
+        for (network, dropped) in kernel.dropped(networks).await {
+            found.drops.insert(network, dropped.frames);
+            found.queries.insert(network, dropped.queries);
         }
         found
     }

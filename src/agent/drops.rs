@@ -46,9 +46,9 @@ pub async fn tell(
             if network.spec.options.spoofing == SpoofingMode::Allow || of_network().next().is_none() {
                 continue;
             }
-            let Ok(drops) = kernel.port_drops(id).await else { continue };
+            let dropped = kernel.dropped_in(id).await;
             let of_port = |key: &EndpointKey| {
-                let drops = drops.get(&PortName::of(&key.name))?;
+                let drops = dropped.frames.get(&PortName::of(&key.name))?;
                 Some((key.clone(), sentence(&network.spec, key, drops)?))
             };
             let found: Vec<_> = of_network().filter_map(of_port).collect();

@@ -39,9 +39,10 @@ use crate::reconcile::{
     self, Reconciler, SeenUnderlay, Settings, handing_on, remembered_keys, vanished, vteps,
 };
 
-/// How old what the kernel counted may be, and how much older for each port.
+/// How old what the kernel counted may be, how much older for each port, and how old however many there are.
 const COUNTERS_AGE: Duration = Duration::from_millis(200);
-const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(1);
+const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(10);
+const COUNTERS_AGE_MAX: Duration = Duration::from_secs(10);
 /// How long it is waited for what is newer, and for what the kernel says first.
 const COUNTERS_PATIENCE: Duration = Duration::from_millis(10);
 const FIRST_PATIENCE: Duration = Duration::from_millis(500);
@@ -348,7 +349,8 @@ impl Session {
             Some(last) => (last.drops.values().map(BTreeMap::len).sum(), COUNTERS_PATIENCE),
             None => (0, FIRST_PATIENCE),
         };
-        let age = COUNTERS_AGE + COUNTERS_AGE_OF_PORT * u32::try_from(ports).unwrap_or(u32::MAX);
+        let of_ports = COUNTERS_AGE_OF_PORT.saturating_mul(u32::try_from(ports).unwrap_or(u32::MAX));
+        let age = COUNTERS_AGE.saturating_add(of_ports).min(COUNTERS_AGE_MAX);
         let count = || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone());
         let found = self.counted.get(age, patience, count).await;
         found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))

@@ -14,7 +14,7 @@ use super::nft::{
     self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Each, Expression, byte, bytes, compare, masked, note_in,
     protocol,
 };
-use super::raw::{attribute, dump, nested};
+use super::raw::{Lister, attribute, nested};
 use crate::model::{GroupAddr, GroupTraffic, Traffic};
 
 /// The table of the VXLAN device's chains, and of these sets.
@@ -92,15 +92,19 @@ pub(super) fn rules(direction: Direction) -> impl Iterator<Item = Vec<Expression
 /// What was counted in the calling thread's namespace. Blocks.
 pub(super) fn read() -> io::Result<GroupTraffic> {
     let mut found = GroupTraffic::default();
+    let mut lister = Lister::new(NETLINK_NETFILTER);
     for (direction, name, _, _) in SETS {
         let question =
             nft::question(nft::NFT_MSG_GETSETELEM, &[attribute(1, TABLE), attribute(2, name)].concat());
-        let messages = dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWSETELEM)])?;
+        let answers = [nft::answer(nft::NFT_MSG_NEWSETELEM)];
+        let counted = lister.collect(&question, &answers, &mut |found: &mut BTreeMap<_, _>, message| {
+            found.extend(parse(message));
+        })?;
         let (into, header) = match direction {
             Direction::Sent => (&mut found.sent, ETHERNET),
             Direction::Received => (&mut found.received, 0),
         };
-        into.extend(messages.iter().flat_map(|message| parse(message)).map(|(group, mut traffic)| {
+        into.extend(counted.into_iter().map(|(group, mut traffic)| {
             traffic.bytes = traffic.bytes.saturating_sub(header * traffic.packets);
             (group, traffic)
         }));

@@ -10,6 +10,7 @@ mod bulk;
 mod capabilities;
 mod capture;
 mod contract;
+mod counters;
 mod counts;
 mod default_route;
 mod discovery;
@@ -71,15 +72,16 @@ use self::queries::QueryLimit;
 use self::room::Room;
 use self::session::Session;
 use self::traffic::PortNames;
-use crate::model::{EndpointName, Group, GroupMember, GroupTraffic, Means, NetworkId};
+use crate::model::{EndpointName, Group, GroupMember, Means, NetworkId};
 use crate::plan::{
     Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
-    ObservedUnderlayGuard, Op, Plan, PortName,
+    ObservedUnderlayGuard, Op, Plan,
 };
 
 pub use capabilities::Capability;
 pub use capture::CaptureSocket;
 pub use contract::{Can, Kernel};
+pub use counters::Dropped;
 pub use discovery::{How, Said};
 pub use error::KernelError;
 pub use fake::Fake;
@@ -308,18 +310,6 @@ impl Linux {
         }
     }
 
-    /// What passed between this node and a network, by group, since its VXLAN device was made or since the group was
-    /// last silent for an hour. Nothing where the kernel does not count.
-    pub async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
-        if !self.inner.abilities().await.filter {
-            return Ok(GroupTraffic::default());
-        }
-        match Room::open(&self.inner.dir, network).await? {
-            Some(room) => room.group_traffic().await,
-            None => Ok(GroupTraffic::default()),
-        }
-    }
-
     /// Waits until memberships changed, of which networks is the answer. For one caller at a time. Follows
     /// the networks that [`Linux::events`] follows.
     pub async fn memberships_changed(&self) -> BTreeSet<NetworkId> {
@@ -390,29 +380,6 @@ impl Linux {
     /// The file that is the network's namespace, for whoever wants to enter it.
     pub fn namespace_path(&self, network: NetworkId) -> PathBuf {
         self.inner.dir.path(network)
-    }
-
-    /// How many packets of each endpoint's port on this node were dropped because they were not from its own addresses, or
-    /// claimed a role that no endpoint has, since the port was made or repaired.
-    pub async fn port_drops(&self, network: NetworkId) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
-        let abilities = self.inner.abilities().await;
-        match Room::open(&self.inner.dir, network).await? {
-            Some(room) if abilities.guard => room.port_drops(abilities.sums).await,
-            _ => Ok(BTreeMap::new()),
-        }
-    }
-
-    /// How many DNS queries of each endpoint's port on this node were dropped because they were too many, since the
-    /// network came to this node. Nothing where the kernel has no means to.
-    pub async fn queries_dropped(&self, network: NetworkId) -> Result<BTreeMap<PortName, u64>, KernelError> {
-        if !self.inner.abilities().await.query_limit {
-            return Ok(BTreeMap::new());
-        }
-        let listed = self.inner.dir.netns(network)?.run(queries::dropped).await?;
-        listed.map_err(|source| KernelError::Refused {
-            what: "count the queries that were dropped".into(),
-            source,
-        })
     }
 
     /// What keeps strangers on the underlay out of plain networks; `None` where there is nothing, or cannot be.

@@ -80,6 +80,16 @@ impl Netns {
         self.file.try_clone()
     }
 
+    /// Runs `work` in one namespace after another, on one thread of its own, with what each is known by. What cannot be entered
+    /// is left out.
+    pub async fn run_in_each<K: Send + 'static, T: Send + 'static>(
+        namespaces: impl IntoIterator<Item = (K, Self)>,
+        work: impl Fn(&K) -> T + Send + 'static,
+    ) -> io::Result<Vec<(K, T)>> {
+        let files = namespaces.into_iter().map(|(known_by, netns)| (known_by, netns.file));
+        enter::within_each(files.collect(), work).await
+    }
+
     /// Runs `work` in the namespace, on a thread of its own.
     pub async fn run<T: Send + 'static>(
         &self,

@@ -66,7 +66,7 @@ pub(super) async fn network(
     // Their links went with the container.
     let left = guards.into_iter().flatten().map(|(device, _)| device);
     let left = left.filter(|device| !links.iter().any(|link| link.name == device.as_str()));
-    observed.half_made.extend(left.cloned());
+    observed.half_made.extend(left.copied());
     Ok(observed)
 }
 

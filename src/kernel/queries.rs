@@ -18,7 +18,7 @@ use super::nft::{
     self, Base, Compare, Each, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, constant, device,
     device_name, goto, layer_4, not_in, note_in, verdict,
 };
-use super::raw::{self, attribute, nested, within};
+use super::raw::{self, Lister, attribute, nested, within};
 use crate::plan::PortName;
 
 const TABLE: &[u8] = b"lanmesh-names\0";
@@ -173,12 +173,14 @@ fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
         && nft::table_mark(table) == Some(&limit.mark())
 }
 
-/// How many queries of each port were dropped, in the calling thread's namespace. Blocks.
-pub(super) fn dropped() -> io::Result<BTreeMap<PortName, u64>> {
+/// How many queries of each port were dropped, in the calling thread's namespace. `lister` asks nf_tables. Blocks.
+pub(super) fn dropped(lister: &mut Lister) -> io::Result<BTreeMap<PortName, u64>> {
     let set = [attribute(1, TABLE), attribute(2, DROPPED)].concat();
     let question = Family::Bridge.question(nft::NFT_MSG_GETSETELEM, &set);
-    let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWSETELEM)])?;
-    Ok(messages.iter().flat_map(|message| elements(message)).collect())
+    let answers = [nft::answer(nft::NFT_MSG_NEWSETELEM)];
+    lister.collect(&question, &answers, &mut |found: &mut BTreeMap<_, _>, message| {
+        found.extend(elements(message));
+    })
 }
 
 /// The elements of the set of those dropped in one message, behind struct nfgenmsg.

@@ -147,16 +147,56 @@ pub(super) fn collect<T: Default>(
     answers: &[u16],
     note: &mut dyn FnMut(&mut T, &[u8]),
 ) -> io::Result<T> {
-    for _ in 0..ATTEMPTS {
-        // A socket of its own each time: nothing of a disturbed dump is left to be read.
-        let socket = open(protocol)?;
-        let found = collected(&socket, request, answers, note);
-        close(socket, protocol);
-        if let Some(found) = found? {
-            return Ok(found);
+    Lister::new(protocol).collect(request, answers, note)
+}
+
+/// Asks for several lists, one after another, in the namespace that the calling thread is in when it asks for the first.
+pub(super) struct Lister {
+    protocol: isize,
+    /// None of a list that was not read to its end is left on it.
+    socket: Option<Socket>,
+}
+
+impl Lister {
+    /// Asks nothing yet.
+    pub fn new(protocol: isize) -> Self {
+        Self { protocol, socket: None }
+    }
+
+    /// As [`collect`].
+    pub fn collect<T: Default>(
+        &mut self,
+        request: &Message,
+        answers: &[u16],
+        note: &mut dyn FnMut(&mut T, &[u8]),
+    ) -> io::Result<T> {
+        for _ in 0..ATTEMPTS {
+            let socket = match self.socket.take() {
+                Some(socket) => socket,
+                None => open(self.protocol)?,
+            };
+            match collected(&socket, request, answers, note) {
+                Ok(Some(found)) => {
+                    self.socket = Some(socket);
+                    return Ok(found);
+                }
+                Ok(None) => close(socket, self.protocol),
+                Err(error) => {
+                    close(socket, self.protocol);
+                    return Err(error);
+                }
+            }
+        }
+        Err(io::ErrorKind::Interrupted.into())
+    }
+}
+
+impl Drop for Lister {
+    fn drop(&mut self) {
+        if let Some(socket) = self.socket.take() {
+            close(socket, self.protocol);
         }
     }
-    Err(io::ErrorKind::Interrupted.into())
 }
 
 /// What is made of one dump; `None` if it was disturbed.

@@ -11,14 +11,13 @@ use tokio::time::sleep;
 
 use super::bulk::{self, Devices};
 use super::capabilities::Abilities;
-use super::guard::PortDrops;
 use super::links::{self, BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir, keep_rules_from_bridged, set_sysctl};
 use super::observe;
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
-use super::{KernelError, counts, filter, guard, hearing, mdb, raw};
-use crate::model::{GroupTraffic, Mac, NetworkId};
+use super::{KernelError, filter, guard, hearing, mdb, raw};
+use crate::model::{Mac, NetworkId};
 use crate::plan::{Action, ObservedNetwork, PortGuard, PortName, VxlanSettings};
 
 /// How often it is looked whether a link that is being removed is gone.
@@ -128,18 +127,6 @@ impl Room {
         })
     }
 
-    /// What passed the VXLAN device, by group.
-    pub async fn group_traffic(&self) -> Result<GroupTraffic, KernelError> {
-        match self.netns.run(counts::read).await? {
-            Ok(traffic) => Ok(traffic),
-            // The VXLAN device, and with it what counts, is not there yet.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
-            Err(source) => {
-                Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
-            }
-        }
-    }
-
     async fn filter(&self) -> Result<Option<bool>, KernelError> {
         let asked = self.netns.run(filter::find).await?;
         asked.map_err(|source| KernelError::Refused { what: "look for the filter".to_owned(), source })
@@ -183,12 +170,6 @@ impl Room {
     pub async fn announce(&self, address: IpAddr, mac: Mac) -> Result<(), KernelError> {
         let told = self.netns.run(move || hearing::announce(address, mac)).await?;
         told.map_err(|source| KernelError::Refused { what: format!("announce {address}"), source })
-    }
-
-    /// How many packets of each port were dropped, by kind. `summed`: whether the rules have a sum.
-    pub async fn port_drops(&self, summed: bool) -> Result<BTreeMap<PortName, PortDrops>, KernelError> {
-        let listed = self.netns.run(move || guard::dropped(summed)).await?;
-        listed.map_err(|source| KernelError::Refused { what: "count what was dropped".to_owned(), source })
     }
 
     async fn guards(&self) -> Result<BTreeMap<PortName, u64>, KernelError> {

@@ -73,15 +73,16 @@ impl PortNames {
     }
 
     /// What passed each port, in the calling thread's namespace, which is that of `network`. Blocks.
-    fn count(&self, network: NetworkId) -> io::Result<BTreeMap<PortName, PortTraffic>> {
+    pub fn count(&self, network: NetworkId) -> io::Result<BTreeMap<PortName, PortTraffic>> {
         let counted = counted()?;
-        let mut names = self.lock().get(&network).cloned().unwrap_or_default();
+        // Whoever counts at the same time finds none, and asks itself.
+        let mut names = self.lock().remove(&network).unwrap_or_default();
         if counted.keys().any(|index| !names.contains_key(index)) {
             names = named()?;
         }
         names.retain(|index, _| counted.contains_key(index));
         let of_ports = counted.into_iter().filter_map(|(index, traffic)| {
-            let name = names.get(&index)?.clone()?;
+            let name = (*names.get(&index)?)?;
             Some((name, traffic))
         });
         let found = of_ports.collect();
@@ -91,20 +92,6 @@ impl PortNames {
 }
 
 impl Linux {
-    /// What passed the port of each endpoint of this node, since the port was made. Nothing where the network is not here.
-    ///
-    /// # Errors
-    /// The kernel refuses to say.
-    pub async fn port_traffic(
-        &self,
-        network: NetworkId,
-    ) -> Result<BTreeMap<PortName, PortTraffic>, KernelError> {
-        let Some(netns) = self.inner.dir.present(network).await? else { return Ok(BTreeMap::new()) };
-        let names = self.inner.port_names.clone();
-        let counted = netns.run(move || names.count(network)).await?;
-        counted.map_err(|source| KernelError::Refused { what: "count what passed the ports".into(), source })
-    }
-
     /// What passed the tunnel to each node, by its key, since the device was made. Nothing where there is no mesh.
     ///
     /// # Errors

@@ -37,7 +37,23 @@ pub async fn within<T: Send + 'static>(
     aside(enter).await?
 }
 
-/// The same in a namespace of ours by its path; `work` is given its file.
+/// Runs `work` in one namespace after another, with what each is known by; what cannot be entered is left out.
+///
+/// # Errors
+/// As of [`aside`].
+pub async fn within_each<K: Send + 'static, T: Send + 'static>(
+    files: Vec<(K, impl AsFd + Send + 'static)>,
+    work: impl Fn(&K) -> T + Send + 'static,
+) -> io::Result<Vec<(K, T)>> {
+    let enter = move |(known_by, file)| {
+        setns(file, CloneFlags::CLONE_NEWNET).ok()?;
+        let found = work(&known_by);
+        Some((known_by, found))
+    };
+    aside(move || files.into_iter().filter_map(enter).collect()).await
+}
+
+/// As [`within`] in a namespace of ours by its path; `work` is given its file.
 ///
 /// # Errors
 /// It cannot be opened, or as of [`within`].

@@ -107,14 +107,16 @@ impl Source {
         let mut ports: BTreeMap<NetworkId, BTreeMap<EndpointName, PortTraffic>> = BTreeMap::new();
         let networks: BTreeSet<NetworkId> = records.keys().map(|key| key.network).collect();
         let mut tallies = BTreeMap::new();
+        let passed = self.kernel.port_traffic(networks.clone()).await;
         for network in networks {
-            let counted = self.kernel.port_traffic(network).await.unwrap_or_default();
-            let of_network = records.keys().filter(|key| key.network == network);
-            let found = of_network.filter_map(|key| {
-                let traffic = counted.get(&PortName::of(&key.name))?;
-                Some((key.name.clone(), *traffic))
-            });
-            ports.insert(network, found.collect());
+            if let Some(counted) = passed.get(&network) {
+                let of_network = records.keys().filter(|key| key.network == network);
+                let found = of_network.filter_map(|key| {
+                    let traffic = counted.get(&PortName::of(&key.name))?;
+                    Some((key.name.clone(), *traffic))
+                });
+                ports.insert(network, found.collect());
+            }
             tallies.extend(self.reconciler.tally(network).await.map(|tally| (network, tally)));
         }
         let tunnels = self.kernel.tunnel_traffic().await.unwrap_or_else(|error| {
@@ -168,9 +170,8 @@ impl Meter {
         });
         // Most ports have dropped nothing, ever.
         let some = of_ports.chain(queries).filter(|(.., count)| *count > 0);
-        self.drops.take(
-            some.map(|(network, port, kind, count)| ((network, port.clone(), kind), (network, kind), count)),
-        );
+        self.drops
+            .take(some.map(|(network, port, kind, count)| ((network, *port, kind), (network, kind), count)));
     }
 
     fn take_groups(&mut self, view: &ClusterView, cluster: &str, tallies: &BTreeMap<NetworkId, Tally>) {
@@ -344,7 +345,7 @@ impl Collect for OfKernel<'_> {
         ] {
             underlay.sample(&[("reason", reason)], count);
         }
-        let help = "How old what was dropped is: where the kernel hangs, what it said last is told.";
+        let help = "How old what was dropped is: up to ten seconds with many endpoints, more where the kernel hangs.";
         page.gauge("lanmesh_kernel_counters_age_seconds", help).value(self.age.as_secs_f64());
     }
 }

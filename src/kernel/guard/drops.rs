@@ -7,11 +7,9 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
-
 use super::{DropKind, named, port};
 use crate::kernel::nft::{self, Family};
-use crate::kernel::raw;
+use crate::kernel::raw::{Lister, Message};
 use crate::plan::PortName;
 
 /// The sum of all kinds.
@@ -51,13 +49,16 @@ impl FromIterator<(DropKind, u64)> for PortDrops {
 }
 
 /// How many packets of each port were dropped since its rules were made, in the calling thread's namespace; ports that dropped
-/// none are there too. `summed`: whether the rules have a sum. Blocks.
-pub(in crate::kernel) fn dropped(summed: bool) -> io::Result<BTreeMap<PortName, PortDrops>> {
+/// none are there too. `lister` asks nf_tables, `summed`: whether the rules have a sum. Blocks.
+pub(in crate::kernel) fn dropped(
+    lister: &mut Lister,
+    summed: bool,
+) -> io::Result<BTreeMap<PortName, PortDrops>> {
     if !summed {
-        return counted(&[]);
+        return counted(lister, &[]);
     }
     let sums: BTreeMap<PortName, u64> =
-        listed(&Family::Netdev.ask_sums(), &mut |sums: &mut BTreeMap<_, _>, message| {
+        listed(lister, &Family::Netdev.ask_sums(), &mut |sums: &mut BTreeMap<_, _>, message| {
             sums.extend(sum(message));
         })?;
     let some = || sums.iter().filter(|(_, bytes)| **bytes > 0).map(|(port, _)| port);
@@ -65,27 +66,32 @@ pub(in crate::kernel) fn dropped(summed: bool) -> io::Result<BTreeMap<PortName, 
         0..EACH_BY_ITSELF => {
             let mut found = BTreeMap::new();
             for port in some() {
-                found.extend(counted(&named(&port.to_string()))?);
+                found.extend(counted(lister, &named(port.as_str()))?);
             }
             found
         }
-        _ => counted(&[])?,
+        _ => counted(lister, &[])?,
     };
     let none = sums.into_keys().map(|port| (port, PortDrops::default()));
     Ok(none.chain(found).collect())
 }
 
 /// What the counters say: those of one table, which the attribute names, or of all.
-fn counted(table: &[u8]) -> io::Result<BTreeMap<PortName, PortDrops>> {
-    listed(&Family::Netdev.ask_counters(table), &mut |found: &mut BTreeMap<PortName, PortDrops>, message| {
+fn counted(lister: &mut Lister, table: &[u8]) -> io::Result<BTreeMap<PortName, PortDrops>> {
+    let question = Family::Netdev.ask_counters(table);
+    listed(lister, &question, &mut |found: &mut BTreeMap<PortName, PortDrops>, message| {
         if let Some((port, kind, count)) = counter(message) {
             found.entry(port).or_default().0[kind as usize] = count;
         }
     })
 }
 
-fn listed<T: Default>(question: &raw::Message, note: &mut dyn FnMut(&mut T, &[u8])) -> io::Result<T> {
-    raw::collect(NETLINK_NETFILTER, question, &[nft::answer(nft::NFT_MSG_NEWOBJ)], note)
+fn listed<T: Default>(
+    lister: &mut Lister,
+    question: &Message,
+    note: &mut dyn FnMut(&mut T, &[u8]),
+) -> io::Result<T> {
+    lister.collect(question, &[nft::answer(nft::NFT_MSG_NEWOBJ)], note)
 }
 
 /// What a message says of a counter of ours, behind struct nfgenmsg.
@@ -116,7 +122,7 @@ mod tests {
         let number = |kind, number: u64| attribute(kind, &number.to_be_bytes());
         let device = PortName::recognise(DEVICE).unwrap();
         let counted = |name: &[u8]| message(name, 1, &[number(1, 700), number(2, 7)]);
-        assert_eq!(counter(&counted(b"querier\0")), Some((device.clone(), DropKind::Querier, 7)));
+        assert_eq!(counter(&counted(b"querier\0")), Some((device, DropKind::Querier, 7)));
         assert_eq!(counter(&counted(b"other\0")), None);
         let summed = |name: &[u8]| message(name, 2, &[number(1, 1 << 62), nft::number(2, 0), number(4, 700)]);
         assert_eq!(sum(&summed(ALL)), Some((device, 700)));

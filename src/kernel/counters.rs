@@ -1,0 +1,114 @@
+//! What the kernel counted of networks, read when somebody asks: one thread goes through their namespaces, and no session is
+//! opened in any.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+
+use super::guard::PortDrops;
+use super::netns::Netns;
+use super::raw::Lister;
+use super::traffic::PortTraffic;
+use super::{KernelError, Linux, counts, guard, queries};
+use crate::model::{GroupTraffic, NetworkId};
+use crate::plan::PortName;
+
+/// What was dropped that the endpoints of a network on this node sent, by port.
+#[derive(Debug, Clone, Default)]
+pub struct Dropped {
+    /// What they may not send.
+    pub frames: BTreeMap<PortName, PortDrops>,
+    /// DNS queries that were too many.
+    pub queries: BTreeMap<PortName, u64>,
+}
+
+impl Linux {
+    /// What passed the port of each endpoint of this node in these networks, since the port was made. A network that is not here
+    /// is left out, and one of which the kernel does not tell.
+    pub async fn port_traffic(
+        &self,
+        networks: BTreeSet<NetworkId>,
+    ) -> BTreeMap<NetworkId, BTreeMap<PortName, PortTraffic>> {
+        let names = self.inner.port_names.clone();
+        self.read(networks, "what passed the ports", move |network| names.count(network)).await
+    }
+
+    /// What of each endpoint of this node was dropped in these networks, since its port was made or repaired (queries: since the
+    /// network came to this node). A network that is not here is left out, and one of which the kernel does not tell.
+    pub async fn dropped(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Dropped> {
+        let abilities = self.inner.abilities().await;
+        let counted = move |_| {
+            let mut lister = Lister::new(NETLINK_NETFILTER);
+            let mut found = Dropped::default();
+            if abilities.guard {
+                found.frames = guard::dropped(&mut lister, abilities.sums)?;
+            }
+            if abilities.query_limit {
+                found.queries = match queries::dropped(&mut lister) {
+                    // The bridge, and with it what counts, is not there yet.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+                    listed => listed?,
+                };
+            }
+            Ok(found)
+        };
+        self.read(networks, "what was dropped", counted).await
+    }
+
+    /// The same of one network; nothing where it is not told.
+    pub async fn dropped_in(&self, network: NetworkId) -> Dropped {
+        self.dropped(BTreeSet::from([network])).await.remove(&network).unwrap_or_default()
+    }
+
+    /// What passed between this node and a network, by group, since its VXLAN device was made or since the group was
+    /// last silent for an hour. Nothing where the kernel does not count.
+    ///
+    /// # Errors
+    /// The kernel refuses to say.
+    pub async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
+        if !self.inner.abilities().await.filter {
+            return Ok(GroupTraffic::default());
+        }
+        let entered = match self.inner.dir.netns(network) {
+            Ok(netns) => netns.run(counts::read).await,
+            Err(error) => Err(error),
+        };
+        match entered {
+            Ok(Ok(counted)) => Ok(counted),
+            // The VXLAN device, and with it what counts, is not there yet.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
+            Ok(Err(source)) => {
+                Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
+            }
+            Err(KernelError::NoSuchNamespace { .. } | KernelError::NotANamespace { .. }) => {
+                Ok(GroupTraffic::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What `counted` says in the namespace of each of `networks` that is here.
+    async fn read<T: Send + 'static>(
+        &self,
+        networks: BTreeSet<NetworkId>,
+        what: &'static str,
+        counted: impl Fn(NetworkId) -> io::Result<T> + Send + 'static,
+    ) -> BTreeMap<NetworkId, T> {
+        let dir = &self.inner.dir;
+        let there = networks.into_iter().filter_map(|network| Some((network, dir.netns(network).ok()?)));
+        let read = Netns::run_in_each(there, move |network| counted(*network)).await;
+        let read = read.unwrap_or_else(|error| {
+            tracing::debug!(%error, "{what} is not counted");
+            Vec::new()
+        });
+        let told = read.into_iter().filter_map(|(network, found)| match found {
+            Ok(found) => Some((network, found)),
+            Err(error) => {
+                tracing::debug!(%network, %error, "{what} is not counted");
+                None
+            }
+        });
+        told.collect()
+    }
+}
