@@ -7,7 +7,7 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::guard::PortDrops;
-use super::netns::Netns;
+use super::netns::{Netns, if_there};
 use super::raw::Lister;
 use super::traffic::PortTraffic;
 use super::{KernelError, Linux, counts, guard, queries};
@@ -25,35 +25,31 @@ pub struct Dropped {
 
 impl Linux {
     /// What passed the port of each endpoint of this node in these networks, since the port was made. A network that is not here
-    /// is left out, and one of which the kernel does not tell.
+    /// is left out; nothing of one of which the kernel does not tell.
     pub async fn port_traffic(
         &self,
         networks: BTreeSet<NetworkId>,
     ) -> BTreeMap<NetworkId, BTreeMap<PortName, PortTraffic>> {
         let names = self.inner.port_names.clone();
-        self.read(networks, "what passed the ports", move |network| names.count(network)).await
+        self.read(networks, move |network| or_nothing("what passed the ports", names.count(*network))).await
     }
 
     /// What of each endpoint of this node was dropped in these networks, since its port was made or repaired (queries: since the
-    /// network came to this node). A network that is not here is left out, and one of which the kernel does not tell.
+    /// network came to this node). A network that is not here is left out; nothing of what the kernel does not tell.
     pub async fn dropped(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Dropped> {
         let abilities = self.inner.abilities().await;
-        let counted = move |_| {
+        let counted = move |_: &NetworkId| {
             let mut lister = Lister::new(NETLINK_NETFILTER);
             let mut found = Dropped::default();
             if abilities.guard {
-                found.frames = guard::dropped(&mut lister, abilities.sums)?;
+                found.frames = or_nothing("what ports dropped", guard::dropped(&mut lister, abilities.sums));
             }
             if abilities.query_limit {
-                found.queries = match queries::dropped(&mut lister) {
-                    // The bridge, and with it what counts, is not there yet.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-                    listed => listed?,
-                };
+                found.queries = or_nothing("which queries were dropped", queries::dropped(&mut lister));
             }
-            Ok(found)
+            found
         };
-        self.read(networks, "what was dropped", counted).await
+        self.read(networks, counted).await
     }
 
     /// The same of one network; nothing where it is not told.
@@ -74,17 +70,14 @@ impl Linux {
             Ok(netns) => netns.run(counts::read).await,
             Err(error) => Err(error),
         };
-        match entered {
-            Ok(Ok(counted)) => Ok(counted),
+        match if_there(entered)? {
+            None => Ok(GroupTraffic::default()),
+            Some(Ok(counted)) => Ok(counted),
             // The VXLAN device, and with it what counts, is not there yet.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
-            Ok(Err(source)) => {
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
+            Some(Err(source)) => {
                 Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
             }
-            Err(KernelError::NoSuchNamespace { .. } | KernelError::NotANamespace { .. }) => {
-                Ok(GroupTraffic::default())
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -92,23 +85,18 @@ impl Linux {
     async fn read<T: Send + 'static>(
         &self,
         networks: BTreeSet<NetworkId>,
-        what: &'static str,
-        counted: impl Fn(NetworkId) -> io::Result<T> + Send + 'static,
+        counted: impl Fn(&NetworkId) -> T + Send + 'static,
     ) -> BTreeMap<NetworkId, T> {
         let dir = &self.inner.dir;
         let there = networks.into_iter().filter_map(|network| Some((network, dir.netns(network).ok()?)));
-        let read = Netns::run_in_each(there, move |network| counted(*network)).await;
-        let read = read.unwrap_or_else(|error| {
-            tracing::debug!(%error, "{what} is not counted");
-            Vec::new()
-        });
-        let told = read.into_iter().filter_map(|(network, found)| match found {
-            Ok(found) => Some((network, found)),
-            Err(error) => {
-                tracing::debug!(%network, %error, "{what} is not counted");
-                None
-            }
-        });
-        told.collect()
+        or_nothing("what networks counted", Netns::run_in_each(there, counted).await).into_iter().collect()
     }
+}
+
+/// What was read; nothing where the kernel refuses, which only a log of all that happens says.
+fn or_nothing<T: Default>(what: &str, read: io::Result<T>) -> T {
+    read.unwrap_or_else(|error| {
+        tracing::debug!(%error, "{what} is not known");
+        T::default()
+    })
 }

@@ -67,7 +67,7 @@ use tokio::sync::{Mutex, OnceCell, mpsc};
 use self::capabilities::Abilities;
 use self::events::Watcher;
 use self::members::Members;
-use self::netns::{Netns, NetnsDir};
+use self::netns::{Netns, NetnsDir, if_there};
 use self::queries::QueryLimit;
 use self::room::Room;
 use self::session::Session;
@@ -368,11 +368,7 @@ impl Linux {
         let receiver = self.inner.watcher.start(&self.inner.own).await?;
         self.inner.watcher.watch_mesh(&self.inner.dir).await?;
         for network in self.inner.dir.list()? {
-            match self.inner.watcher.watch_network(&self.inner.dir, network).await {
-                // A file that a crash left without a namespace.
-                Ok(()) | Err(KernelError::NotANamespace { .. } | KernelError::NoSuchNamespace { .. }) => {}
-                Err(error) => return Err(error),
-            }
+            if_there(self.inner.watcher.watch_network(&self.inner.dir, network).await)?;
         }
         Ok(receiver)
     }

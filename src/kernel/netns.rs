@@ -127,18 +127,19 @@ pub(super) struct NetnsDir {
     mounts: Mounts,
 }
 
-/// A namespace that was opened, if it is one.
-async fn entered(opened: Result<Netns, KernelError>) -> Result<Option<Netns>, KernelError> {
-    let netns = match opened {
-        Ok(netns) => netns,
-        Err(KernelError::NoSuchNamespace { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match netns.run(|| ()).await {
-        Ok(()) => Ok(Some(netns)),
-        Err(KernelError::NotANamespace { .. }) => Ok(None),
+/// What was found in a namespace; `None` if there is none, or only a file that a crash left.
+pub(super) fn if_there<T>(found: Result<T, KernelError>) -> Result<Option<T>, KernelError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(KernelError::NoSuchNamespace { .. } | KernelError::NotANamespace { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A namespace that was opened, if it is one.
+async fn entered(opened: Result<Netns, KernelError>) -> Result<Option<Netns>, KernelError> {
+    let Some(netns) = if_there(opened)? else { return Ok(None) };
+    Ok(if_there(netns.run(|| ()).await)?.map(|()| netns))
 }
 
 impl NetnsDir {

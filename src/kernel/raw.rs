@@ -137,17 +137,8 @@ fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>>
 
 /// Everything that the kernel lists when `request` is made a dump: the bodies of its messages of the types `answers`.
 pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
-    collect(protocol, request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
-}
-
-/// What `note` makes of everything that the kernel lists, as [`dump`] has it: begun anew if the list changed while it was read.
-pub(super) fn collect<T: Default>(
-    protocol: isize,
-    request: &Message,
-    answers: &[u16],
-    note: &mut dyn FnMut(&mut T, &[u8]),
-) -> io::Result<T> {
-    Lister::new(protocol).collect(request, answers, note)
+    let mut lister = Lister::new(protocol);
+    lister.collect(request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
 }
 
 /// Asks for several lists, one after another, in the namespace that the calling thread is in when it asks for the first.
@@ -163,7 +154,8 @@ impl Lister {
         Self { protocol, socket: None }
     }
 
-    /// As [`collect`].
+    /// What `note` makes of everything that the kernel lists, as [`dump`] has it: begun anew if the list changed while it was
+    /// read.
     pub fn collect<T: Default>(
         &mut self,
         request: &Message,
@@ -175,17 +167,13 @@ impl Lister {
                 Some(socket) => socket,
                 None => open(self.protocol)?,
             };
-            match collected(&socket, request, answers, note) {
-                Ok(Some(found)) => {
-                    self.socket = Some(socket);
-                    return Ok(found);
-                }
-                Ok(None) => close(socket, self.protocol),
-                Err(error) => {
-                    close(socket, self.protocol);
-                    return Err(error);
-                }
+            let found = collected(&socket, request, answers, note);
+            if let Ok(Some(found)) = found {
+                self.socket = Some(socket);
+                return Ok(found);
             }
+            close(socket, self.protocol);
+            found?;
         }
         Err(io::ErrorKind::Interrupted.into())
     }

@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use super::bulk::{self, Devices};
 use super::capabilities::Abilities;
 use super::links::{self, BRIDGE, Link, VXLAN};
-use super::netns::{Netns, NetnsDir, keep_rules_from_bridged, set_sysctl};
+use super::netns::{Netns, NetnsDir, if_there, keep_rules_from_bridged, set_sysctl};
 use super::observe;
 use super::queries::{self, QueryLimit};
 use super::session::{Failure, Session};
@@ -37,11 +37,7 @@ impl Room {
             Ok(netns) => Self::enter(network, netns).await,
             Err(error) => Err(error),
         };
-        match opened {
-            Ok(room) => Ok(Some(room)),
-            Err(KernelError::NoSuchNamespace { .. } | KernelError::NotANamespace { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        if_there(opened)
     }
 
     async fn enter(network: NetworkId, netns: Netns) -> Result<Self, KernelError> {

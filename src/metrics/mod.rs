@@ -132,20 +132,15 @@ impl Family<'_> {
 
 /// Writes a label's value. Hardly any has a letter that is written another way.
 fn escape(text: &mut String, value: &str) {
-    let is_special = |byte: &u8| matches!(byte, b'\\' | b'"' | b'\n');
     let mut rest = value;
-    if !value.as_bytes().iter().any(is_special) {
-        text.push_str(value);
-        return;
-    }
-    while let Some((plain, behind)) = rest.split_once(['\\', '"', '\n']) {
-        text.push_str(plain);
-        text.push_str(match rest.as_bytes()[plain.len()] {
+    while let Some(place) = rest.bytes().position(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        text.push_str(&rest[..place]);
+        text.push_str(match rest.as_bytes()[place] {
             b'\n' => "\\n",
             b'"' => "\\\"",
             _ => "\\\\",
         });
-        rest = behind;
+        rest = &rest[place + 1..];
     }
     text.push_str(rest);
 }
