@@ -146,7 +146,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.
@@ -309,13 +309,15 @@ pub struct DesiredDoors {
     pub doors: BTreeMap<Door, NetworkId>,
     /// What answers those that reach what is outside.
     pub outward: OutwardDoors,
+    /// How large the packets of the networks of doors are, at most.
+    pub largest: u32,
 }
 
 impl DesiredDoors {
     /// A number that is another one where they are; never 0.
     pub fn fingerprint(&self) -> u64 {
-        let Self { doors, outward } = self;
-        stable_hash(format!("{VERSION} {doors:?} {outward:?}").as_bytes()).max(1)
+        let Self { doors, outward, largest } = self;
+        stable_hash(format!("{VERSION} {doors:?} {outward:?} {largest}").as_bytes()).max(1)
     }
 
     /// Whether there are none.
@@ -329,6 +331,8 @@ impl DesiredDoors {
 pub struct ObservedDoors {
     /// The number of the rules ([`DesiredDoors::fingerprint`]); 0 where they are not whole, or lead to a gate that was.
     pub rules: u64,
+    /// They were made for the interfaces and routes that the node has now.
+    pub current: bool,
 }
 
 /// A step towards it. Each is made whole or not at all, but for each family of addresses by itself.
@@ -336,6 +340,8 @@ pub struct ObservedDoors {
 pub enum DoorStep {
     /// Puts them in the place of what is there.
     Put(DesiredDoors),
+    /// The same, since the node's interfaces or routes are others than they were made for.
+    Follow(DesiredDoors),
     /// Removes all.
     Delete,
 }
@@ -344,7 +350,9 @@ impl DoorStep {
     /// Does with what is there what a kernel does.
     pub fn carry_out(&self, have: &mut Option<ObservedDoors>) {
         *have = match self {
-            Self::Put(doors) => Some(ObservedDoors { rules: doors.fingerprint() }),
+            Self::Put(doors) | Self::Follow(doors) => {
+                Some(ObservedDoors { rules: doors.fingerprint(), current: true })
+            }
             Self::Delete => None,
         };
     }
@@ -355,17 +363,20 @@ pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> 
     match (want.filter(|want| !want.is_empty()), have) {
         (None, None) => None,
         (None, Some(_)) => Some(DoorStep::Delete),
-        (Some(want), have) => {
-            (have.map(|have| have.rules) != Some(want.fingerprint())).then(|| DoorStep::Put(want.clone()))
+        (Some(want), Some(have)) if have.rules == want.fingerprint() => {
+            (!have.current).then(|| DoorStep::Follow(want.clone()))
         }
+        (Some(want), _) => Some(DoorStep::Put(want.clone())),
     }
 }
 
 impl fmt::Display for DoorStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Put(DesiredDoors { doors, outward }) => {
-                f.write_str("doors put")?;
+            Self::Put(wanted) | Self::Follow(wanted) => {
+                let DesiredDoors { doors, outward, largest: _ } = wanted;
+                let why = if matches!(self, Self::Put(_)) { "put" } else { "follow" };
+                write!(f, "doors {why}")?;
                 doors.iter().try_for_each(|(door, network)| {
                     let Door { address, ipv6, transport, port } = *door;
                     let place = Publication { address, port, to: port, transport };
@@ -474,12 +485,19 @@ mod tests {
             let mut have = None;
             for doors in states {
                 let door = |publication: Publication| (Door::of(&publication, false), NetworkId::from_bytes([1; 8]));
-                let want = DesiredDoors { doors: doors.into_iter().map(door).collect(), outward: BTreeMap::new() };
+                let doors = doors.into_iter().map(door).collect();
+                let want = DesiredDoors { doors, outward: BTreeMap::new(), largest: 1450 };
                 if let Some(step) = plan_doors(Some(&want), have.as_ref()) {
                     step.carry_out(&mut have);
                 }
                 prop_assert_eq!(plan_doors(Some(&want), have.as_ref()), None);
                 prop_assert_eq!(want.is_empty(), have.is_none());
+                // Other routes are followed, once.
+                have.iter_mut().for_each(|have| have.current = false);
+                let step = plan_doors(Some(&want), have.as_ref());
+                prop_assert_eq!(step.clone(), have.map(|_| DoorStep::Follow(want.clone())));
+                step.into_iter().for_each(|step| step.carry_out(&mut have));
+                prop_assert_eq!(plan_doors(Some(&want), have.as_ref()), None);
             }
         }
     }
@@ -512,7 +530,7 @@ mod tests {
         let network = NetworkId::from_bytes([1; 8]);
         let doors = [(Door::of(&publication, false), network)].into();
         let outward = [(network, OutwardPorts { first: 61_000, last: 61_999 })].into();
-        let line = DoorStep::Put(DesiredDoors { doors, outward }).to_string();
+        let line = DoorStep::Put(DesiredDoors { doors, outward, largest: 1450 }).to_string();
         assert_eq!(
             line,
             "doors put 192.0.2.1:8080/tcp ipv4 to 0101010101010101 outward 61000-61999 of 0101010101010101"

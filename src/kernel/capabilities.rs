@@ -69,6 +69,7 @@ pub(super) async fn probe(without: &[Means]) -> Vec<Capability> {
             found.push(underlay(&netns).await);
             found.push(services(&netns).await);
             found.push(ports(&netns).await);
+            found.push(fast_path(&netns).await);
             found.push(outward(&netns).await);
             found
         }
@@ -179,6 +180,20 @@ async fn ports(netns: &Netns) -> Capability {
         tried,
         "nothing answers at the published ports of this node: the kernel needs nf_tables with nft_dup_ipv4, nft_dup_ipv6, \
          nft_fib, nft_numgen and nft_nat, and nf_conntrack",
+    )
+}
+
+/// The short way of what is for published ports.
+const FAST_PATH: &str = "published ports without copies (nf_tables at ingress)";
+
+async fn fast_path(netns: &Netns) -> Capability {
+    let tried = netns.run(super::ports::try_fast).await;
+    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    Capability::new(
+        FAST_PATH,
+        "put rules on a device",
+        tried,
+        "a packet for a published port costs about twice as much (needs nft_fwd_netdev and nft_fib_netdev)",
     )
 }
 
@@ -305,6 +320,8 @@ pub(super) struct Abilities {
     pub underlay_guard: bool,
     /// [`WIREGUARD`].
     pub wireguard: bool,
+    /// [`FAST_PATH`].
+    pub fast_path: bool,
 }
 
 impl Abilities {
@@ -326,6 +343,7 @@ impl Abilities {
             query_limit: has(QUERY_LIMIT),
             underlay_guard: has(UNDERLAY_GUARD),
             wireguard: has(WIREGUARD),
+            fast_path: has(FAST_PATH),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What changes in the kernel by someone else's hand: one connection per namespace that listens for links, in the node's
-//! own for addresses, and one for rules in those that have some.
+//! own for addresses and routes, and one for rules in those that have some.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::joins::{self, Joins};
 use super::links::{BRIDGE, Link, VXLAN};
 use super::netns::{Netns, NetnsDir};
-use super::{KernelError, KernelEvent, rule_changes};
+use super::{KernelError, KernelEvent, route_changes, rule_changes};
 use crate::model::NetworkId;
 
 /// How many events may wait for the receiver before it is told that some were lost.
@@ -214,17 +214,28 @@ impl Watcher {
             let _ = sender.send(KernelEvent::Lost).await;
         });
         let mut tasks = vec![reading, moving];
-        let rules = match of {
-            Place::Own => Some(KernelEvent::RulesChanged { network: None }),
-            Place::Network(network) => Some(KernelEvent::RulesChanged { network: Some(network) }),
+        // Where there is no room it is told that some were lost.
+        let tells = move |event: KernelEvent| {
+            let sender = tells.clone();
+            move || !matches!(sender.try_send(event.clone()), Err(TrySendError::Closed(_)))
+        };
+        let mut followed = Vec::new();
+        let network = match of {
+            Place::Own => Some(None),
+            Place::Network(network) => Some(Some(network)),
             Place::Mesh => None,
         };
-        if let Some(event) = rules {
-            // Where there is no room it is told that some were lost.
-            let tell = move || !matches!(tells.try_send(event.clone()), Err(TrySendError::Closed(_)));
-            match rule_changes::follow(netns, tell).await {
+        if let Some(network) = network {
+            let tell = tells(KernelEvent::RulesChanged { network });
+            followed.push(rule_changes::follow(netns, tell).await);
+        }
+        if of == Place::Own {
+            followed.push(route_changes::follow(netns, tells(KernelEvent::RoutesChanged)).await);
+        }
+        for following in followed {
+            match following {
                 Ok(task) => tasks.push(task),
-                Err(error) => tracing::debug!(%error, "rules are only looked at every so often"),
+                Err(error) => tracing::debug!(%error, "changes are only looked for every so often"),
             }
         }
         if let Place::Network(network) = of {

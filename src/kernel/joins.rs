@@ -58,7 +58,7 @@ pub(super) async fn follow(
     network: NetworkId,
     joins: Arc<Joins>,
 ) -> Result<JoinHandle<()>, KernelError> {
-    let socket = listen(netns, NETLINK_ROUTE, RTNLGRP_MDB, "listen for memberships").await?;
+    let socket = listen(netns, NETLINK_ROUTE, &[RTNLGRP_MDB], "listen for memberships").await?;
     // Whatever was there before is news to whoever begins to listen.
     joins.note(network);
     Ok(tokio::spawn(async move {

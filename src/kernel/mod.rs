@@ -45,6 +45,7 @@ mod queries;
 mod raw;
 mod reports;
 mod room;
+mod route_changes;
 mod routing;
 mod rule_changes;
 mod services;
@@ -208,6 +209,8 @@ pub enum KernelEvent {
         /// The network.
         network: Option<NetworkId>,
     },
+    /// Somebody else changed routes of the node, or which of them are taken.
+    RoutesChanged,
     /// Events were lost: observe everything again.
     Lost,
 }

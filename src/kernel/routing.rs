@@ -12,34 +12,36 @@ use super::links::ROUTE_PROTOCOL;
 use super::raw::{self, Message, attribute, nested, within};
 use crate::model::Mac;
 
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
+pub(super) const RTM_NEWROUTE: u16 = 24;
+pub(super) const RTM_DELROUTE: u16 = 25;
+pub(super) const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
-const RTM_GETRULE: u16 = 34;
+pub(super) const RTM_NEWRULE: u16 = 32;
+pub(super) const RTM_DELRULE: u16 = 33;
+pub(super) const RTM_GETRULE: u16 = 34;
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
-const RTN_UNICAST: u8 = 1;
+pub(super) const RTN_UNICAST: u8 = 1;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RTNH_F_ONLINK: u32 = 4;
-const FR_ACT_TO_TBL: u8 = 1;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
+pub(super) const FR_ACT_TO_TBL: u8 = 1;
+/// The table of the usual routes.
+pub(super) const RT_TABLE_MAIN: u32 = 254;
+pub(super) const RTA_DST: u16 = 1;
+pub(super) const RTA_OIF: u16 = 4;
+pub(super) const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
-const RTA_METRICS: u16 = 8;
-const RTA_TABLE: u16 = 15;
-const RTAX_MTU: u16 = 2;
+pub(super) const RTA_METRICS: u16 = 8;
+pub(super) const RTA_TABLE: u16 = 15;
+pub(super) const RTAX_MTU: u16 = 2;
 const FRA_SRC: u16 = 2;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
-const FRA_TABLE: u16 = 15;
+pub(super) const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
-const FRA_PROTOCOL: u16 = 21;
+pub(super) const FRA_PROTOCOL: u16 = 21;
 const FRA_IP_PROTO: u16 = 22;
 const FRA_SPORT_RANGE: u16 = 23;
 const UDP: u8 = 17;
@@ -52,7 +54,8 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
     }
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+/// The address that octets are.
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     match octets.len() {
         4 => octets.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
         16 => octets.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
@@ -73,7 +76,8 @@ fn word(kind: u16, value: u32) -> Vec<u8> {
     attribute(kind, &value.to_ne_bytes())
 }
 
-fn read_word(bytes: &[u8], kind: u16) -> Option<u32> {
+/// The number in an attribute.
+pub(super) fn read_word(bytes: &[u8], kind: u16) -> Option<u32> {
     within(bytes, kind)?.first_chunk().map(|value| u32::from_ne_bytes(*value))
 }
 
@@ -267,7 +271,8 @@ pub(super) fn other_addresses(link: u32) -> io::Result<Vec<IpAddr>> {
     Ok(listed.iter().chain(&wide).filter_map(read).collect())
 }
 
-fn header(ipv6: bool) -> Vec<u8> {
+/// What a question for the rules or the routes of one family begins with.
+pub(super) fn header(ipv6: bool) -> Vec<u8> {
     let mut header = vec![family(ipv6)];
     header.resize(12, 0);
     header

@@ -1,77 +1,32 @@
-//! That somebody else changed tables of nf_tables that are ours: one socket in a namespace that listens for the kernel's notifications.
+//! That somebody else changed tables of nf_tables that are ours, or put something before them: one socket in a namespace that listens for the kernel's notifications.
 //!
 //! Each says which table a change is about and carries the number that whoever made it gave it. Ours have names that begin alike, and
 //! what we change ourselves has our number. What others do to their own tables is read and passed over: nobody is woken.
-//!
-//! However much is changed, little is done about it: after what was read the next is read a while later, and what found no room
-//! meanwhile is taken for a change of ours.
-
-use std::future::poll_fn;
-use std::io;
-use std::task::Poll;
-use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{AsyncSocket, TokioSocket};
-use nix::errno::Errno;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 use super::KernelError;
 use super::netns::Netns;
-use super::nft::{is_of_nf_tables, own_number};
-use super::notices::listen;
+use super::nft::{NFT_MSG_NEWCHAIN, is_of_nf_tables, own_number};
+use super::notices;
+use super::ports::before;
 use super::raw::{Header, Messages, within};
 
 /// The group of the notifications (linux/netfilter/nfnetlink.h).
 const NFNLGRP_NFTABLES: u32 = 7;
 /// What the names of our tables begin with.
 const OURS: &[u8] = b"lanmesh-";
-/// How long after something was read the next is read.
-const PAUSE: Duration = Duration::from_millis(500);
-/// How many datagrams are read at a time.
-const AT_ONCE: usize = 1024;
 
-/// Calls `tell` when somebody else changes tables of ours in `netns`, until that says that nobody wants to know or the task is
+/// Calls `tell` when somebody else changes tables of ours in `netns`, or adds a chain that is asked before them, until that says that nobody wants to know or the task is
 /// aborted.
 pub(super) async fn follow(
     netns: &Netns,
     tell: impl Fn() -> bool + Send + 'static,
 ) -> Result<JoinHandle<()>, KernelError> {
-    let socket = listen(netns, NETLINK_NETFILTER, NFNLGRP_NFTABLES, "listen for changed rules").await?;
-    Ok(tokio::spawn(async move {
-        let mut buffer = Vec::with_capacity(64 * 1024);
-        loop {
-            match read(&socket, &mut buffer).await {
-                Ok(true) if !tell() => return,
-                Ok(_) => sleep(PAUSE).await,
-                Err(error) => {
-                    tracing::warn!(%error, "changed rules are not noticed at once, only when they are looked at");
-                    return;
-                }
-            }
-        }
-    }))
-}
-
-/// Waits until something is there, and reads what is; whether a table of ours was changed by somebody else.
-async fn read(socket: &TokioSocket, buffer: &mut Vec<u8>) -> io::Result<bool> {
-    let mut changed = false;
-    for at in 0..AT_ONCE {
-        buffer.clear();
-        // The first is waited for.
-        let received = poll_fn(|context| match socket.poll_recv(context, buffer) {
-            Poll::Pending if at > 0 => Poll::Ready(None),
-            other => other.map(Some),
-        });
-        match received.await {
-            None => break,
-            Some(Ok(())) => changed |= is_anothers(buffer, own_number()),
-            Some(Err(error)) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => changed = true,
-            Some(Err(error)) => return Err(error),
-        }
-    }
-    Ok(changed)
+    let what = "listen for changed rules";
+    let socket = notices::listen(netns, NETLINK_NETFILTER, &[NFNLGRP_NFTABLES], what).await?;
+    Ok(notices::follow(socket, "changed rules", |datagram| is_anothers(datagram, own_number()), tell))
 }
 
 /// Whether one of these changes tables of ours and has another number. What the kernel itself takes away, with a device, has none.
@@ -80,8 +35,13 @@ fn is_anothers(datagram: &[u8], own: u32) -> bool {
         let Header { sequence, .. } = header;
         // Of every kind the first attribute behind struct nfgenmsg is the name of the table.
         let table = body.get(4..).and_then(|rest| within(rest, 1)).unwrap_or_default();
-        is_of_nf_tables(&header) && table.starts_with(OURS) && sequence != own && header.is_somebodys()
+        let of_ours = table.starts_with(OURS) && sequence != own && header.is_somebodys();
+        is_of_nf_tables(&header) && (of_ours || is_before_ours(&header, body))
     })
+}
+
+fn is_before_ours(header: &Header, body: &[u8]) -> bool {
+    header.kind() & 0xff == NFT_MSG_NEWCHAIN && before::is_one(body)
 }
 
 #[cfg(test)]

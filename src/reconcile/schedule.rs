@@ -105,7 +105,7 @@ impl Schedule {
             Event::Kernel(news) => {
                 let gather = match news {
                     KernelEvent::LinkChanged { .. } => GATHER_KERNEL,
-                    KernelEvent::RulesChanged { .. } => GATHER_RULES,
+                    KernelEvent::RulesChanged { .. } | KernelEvent::RoutesChanged => GATHER_RULES,
                     _ => GATHER,
                 };
                 sooner(&mut self.partial, now + gather);

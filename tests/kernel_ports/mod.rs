@@ -37,7 +37,7 @@ fn way(network: NetworkId, udp: &[u16], place: &ClientPlace) -> Way {
 
 fn doors(network: NetworkId, forwards: &BTreeSet<Forward>) -> DesiredDoors {
     let door = |forward: &Forward| (Door::of(&forward.publication, forward.ipv6), network);
-    DesiredDoors { doors: forwards.iter().map(door).collect(), outward: BTreeMap::new() }
+    DesiredDoors { doors: forwards.iter().map(door).collect(), outward: BTreeMap::new(), largest: 1450 }
 }
 
 /// Makes it so, and shows that nothing is left to do.

@@ -29,6 +29,7 @@ mod encrypted_changes;
 mod encrypted_leaks;
 mod encrypted_zeroconf;
 mod everyday;
+mod fast_path;
 mod floating;
 mod flushed;
 mod forgers;

@@ -12,16 +12,36 @@ use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, Rout
 use super::super::session::{Failure, Session};
 use super::super::underlay::{NOBODYS, leads_to};
 use super::super::{KernelError, Linux};
+use super::hops::{self, Hops};
 
-/// The address of each interface that leads outside, by family (IPv6 or not) and name.
+/// Each interface that leads outside, by family (IPv6 or not) and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Exits(BTreeMap<(bool, String), IpAddr>);
+pub(super) struct Exits(BTreeMap<(bool, String), Exit>);
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Exit {
+    /// What leaves there bears this address.
+    address: IpAddr,
+    index: u32,
+    mtu: u32,
+    /// Where it goes next, where that can be said.
+    hops: Option<Hops>,
+}
 
 impl Exits {
-    /// Those of one family.
+    /// Those of one family, and the address of each.
     pub fn of(&self, ipv6: bool) -> impl Iterator<Item = (&str, IpAddr)> {
         let of_family = self.0.iter().filter(move |((family, _), _)| *family == ipv6);
-        of_family.map(|((_, name), address)| (name.as_str(), *address))
+        of_family.map(|((_, name), exit)| (name.as_str(), exit.address))
+    }
+
+    /// Those of one family, by index, that take packets of `largest` bytes and of which is known where they go next.
+    pub fn leads(&self, ipv6: bool, largest: u32) -> impl Iterator<Item = (u32, &Hops)> {
+        let takes =
+            move |((family, _), exit): &(&(bool, String), &Exit)| *family == ipv6 && exit.mtu >= largest;
+        let of_family = self.0.iter().filter(takes);
+        of_family.filter_map(|(_, exit)| Some((exit.index, exit.hops.as_ref()?)))
     }
 
     /// Which families lead anywhere: IPv4, IPv6.
@@ -29,14 +49,23 @@ impl Exits {
         [false, true].map(|ipv6| self.of(ipv6).next().is_some())
     }
 
-    /// A number that is another one where they are; never 0.
+    /// A number that is another one where they or their addresses are; never 0.
     pub fn number(&self) -> u64 {
+        let addresses: BTreeMap<_, _> = self.0.iter().map(|(name, exit)| (name, exit.address)).collect();
+        stable_hash(format!("{addresses:?}").as_bytes()).max(1)
+    }
+
+    /// A number that is another one where something about them is; never 0.
+    pub fn number_of_ways(&self) -> u64 {
         stable_hash(format!("{:?}", self.0).as_bytes()).max(1)
     }
 
     /// Some, for a kernel that is tried out.
     pub fn some() -> Self {
-        let lo = |address: IpAddr| ((address.is_ipv6(), "lo".to_owned()), address);
+        let lo = |address: IpAddr| {
+            let hops = Some(Hops { near: [address.into()].into(), gateway: Some(address) });
+            ((address.is_ipv6(), "lo".to_owned()), Exit { address, index: 1, mtu: u32::MAX, hops })
+        };
         Self([lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())].into())
     }
 }
@@ -45,10 +74,22 @@ impl Linux {
     /// The exits of the node as they are now.
     pub(super) async fn exits(&self) -> Result<Exits, KernelError> {
         let session = self.inner.own_session().await?;
-        self.find_exits(&session).await.map_err(|failure: Failure| failure.doing("look for the ways outside"))
+        let hops = self.inner.own.run(|| [false, true].map(hops::of_links)).await?;
+        let hops = hops.map(|of_family| {
+            of_family.unwrap_or_else(|error| {
+                tracing::debug!(%error, "where answers go next is asked for each");
+                BTreeMap::new()
+            })
+        });
+        let found = self.find_exits(&session, hops).await;
+        found.map_err(|failure: Failure| failure.doing("look for the ways outside"))
     }
 
-    async fn find_exits(&self, session: &Session) -> Result<Exits, Failure> {
+    async fn find_exits(
+        &self,
+        session: &Session,
+        mut hops: [BTreeMap<u32, Hops>; 2],
+    ) -> Result<Exits, Failure> {
         let links = session.links().await?;
         let settled = session.settled().await?;
         let underlay = self.inner.watcher.underlay_links();
@@ -70,7 +111,9 @@ impl Linux {
                 let own: Vec<IpAddr> = own.collect();
                 let by_route = way.as_ref().filter(|_| leads).and_then(source_of);
                 if let Some(address) = chosen(&own, by_route) {
-                    exits.0.insert((ipv6, link.name.clone()), address);
+                    let hops = hops[usize::from(ipv6)].remove(&link.index);
+                    let exit = Exit { address, index: link.index, mtu: link.mtu, hops };
+                    exits.0.insert((ipv6, link.name.clone()), exit);
                 }
             }
         }
@@ -103,6 +146,24 @@ fn source_of(way: &RouteMessage) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_take_the_largest_packet_or_has_no_known_hop_leads_nowhere_by_the_short_way() {
+        let exit =
+            |mtu: u32, hops: Option<Hops>| Exit { address: [192, 0, 2, 1].into(), index: mtu, mtu, hops };
+        let known = Some(Hops::default());
+        let all =
+            [("large", exit(1500, known.clone())), ("small", exit(1400, known)), ("odd", exit(9000, None))];
+        let exits = Exits(all.into_iter().map(|(name, exit)| ((false, name.to_owned()), exit)).collect());
+        assert_eq!(exits.leads(false, 1450).map(|(index, _)| index).collect::<Vec<_>>(), [1500]);
+        assert_eq!(exits.leads(false, 1400).count(), 2);
+        assert_eq!(exits.leads(true, 0).count(), 0);
+        let number = exits.number();
+        let mut other = exits.clone();
+        other.0.values_mut().for_each(|exit| exit.mtu += 1);
+        assert_eq!(other.number(), number);
+        assert_ne!(other.number_of_ways(), exits.number_of_ways());
+    }
 
     #[test]
     fn of_several_addresses_the_routes_own_is_taken_and_one_that_stays() {

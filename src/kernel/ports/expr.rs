@@ -46,6 +46,13 @@ fn meta(key: u32, register: u32) -> Expression {
     expression(b"meta\0", &[number(2, key), number(1, register)])
 }
 
+/// Loads the index of the device by which the node sends to an address; nothing is loaded of its own addresses, and where none leads
+/// there.
+pub(super) fn leaves_by_index(which: Which) -> Expression {
+    const NFT_FIB_RESULT_OIF: u32 = 1;
+    expression(b"fib\0", &[number(1, REGISTER), number(2, NFT_FIB_RESULT_OIF), number(3, which as u32)])
+}
+
 /// Loads the name of the device that a packet came in by.
 pub(super) fn came_by() -> Expression {
     meta(6, REGISTER)
@@ -145,9 +152,15 @@ pub(super) fn writes_link(offset: u32, count: u32) -> Expression {
     expression(b"payload\0", &to)
 }
 
+const NFT_META_PKTTYPE: u32 = 19;
+
+/// Loads whose a packet is, in a byte.
+pub(super) fn packet_type() -> Expression {
+    meta(NFT_META_PKTTYPE, REGISTER)
+}
+
 /// Whose a packet is, says the byte that was loaded.
 pub(super) fn set_packet_type() -> Expression {
-    const NFT_META_PKTTYPE: u32 = 19;
     expression(b"meta\0", &[number(2, NFT_META_PKTTYPE), number(3, REGISTER)])
 }
 
@@ -241,6 +254,13 @@ fn is_directed(direction: u8) -> [Expression; 2] {
 pub(super) fn state_of_connection() -> Expression {
     const NFT_CT_STATE: u32 = 0;
     expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_STATE)])
+}
+
+/// Goes on only with packets of connections that are not known from both sides.
+pub(super) fn is_of_no_connection() -> [Expression; 3] {
+    const ESTABLISHED: u32 = 1 << 1;
+    let bits = super::super::nft::masked_with(ESTABLISHED.to_ne_bytes());
+    [state_of_connection(), bits, compare(Compare::Equal, &[0; 4])]
 }
 
 /// Goes on only if an address is the one of a single host that is not the node.

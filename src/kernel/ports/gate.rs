@@ -12,7 +12,7 @@ use rtnetlink::{LinkUnspec, LinkVeth};
 
 use super::super::links::BRIDGE;
 use super::super::netns::{keep_rules_from_bridged, set_sysctl};
-use super::super::routing::{self, Route, Rule, put_neighbour};
+use super::super::routing::{self, RT_TABLE_MAIN, Route, Rule, put_neighbour};
 use super::super::{KernelError, links};
 use crate::model::{Mac, NetworkId};
 
@@ -24,12 +24,12 @@ pub(super) const MARK: u32 = 0x6c6d;
 const TABLE: u32 = 0x6c6d;
 /// Behind the main table, which has a route to the network alone.
 const LAST: u32 = 40_000;
-const RT_TABLE_MAIN: u32 = 254;
 /// What stands for whoever is beyond the gate, on both sides.
 pub(super) const NEXT_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 1);
 pub(super) const NEXT_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 const OUTER_MAC: Mac = Mac([0x02, 0x6c, 0x6d, 0, 0, 1]);
-const INNER_MAC: Mac = Mac([0x02, 0x6c, 0x6d, 0, 0, 2]);
+/// That of [`INNER`].
+pub(super) const INNER_MAC: Mac = Mac([0x02, 0x6c, 0x6d, 0, 0, 2]);
 /// A gate cuts nothing: what is too large for the network is told to who sent it.
 const MTU: u32 = 65_535;
 
@@ -107,15 +107,10 @@ fn outer_routes(link: u32) -> [Route; 2] {
 pub(super) fn open(mtu: u32) -> Result<(), KernelError> {
     let failed = |source| KernelError::Refused { what: "open the gate of a network".to_owned(), source };
     let link = if_nametoindex(INNER).map_err(|errno| failed(errno.into()))?;
-    for key in ["all/rp_filter", &format!("{INNER}/rp_filter")] {
-        // Whoever is outside has no route but by what is marked.
-        set_sysctl(&format!("ipv4/conf/{key}"), "0")?;
-    }
-    set_sysctl(&format!("ipv4/conf/{INNER}/src_valid_mark"), "1")?;
     keep_rules_from_bridged()?;
-    // What is told about a packet goes where that came from.
-    set_sysctl("ipv4/fwmark_reflect", "1")?;
-    set_sysctl("ipv6/fwmark_reflect", "1")?;
+    for (key, value) in settings() {
+        set_sysctl(&key, value)?;
+    }
     put_neighbours(link, OUTER_MAC).map_err(failed)?;
     for rule in rules() {
         if !rule.ipv6 || speaks_ipv6() {
@@ -128,6 +123,25 @@ pub(super) fn open(mtu: u32) -> Result<(), KernelError> {
         }
     }
     forward("1")
+}
+
+/// How the network's namespace takes what comes through the gate: keys below /proc/sys/net.
+fn settings() -> [(String, &'static str); 7] {
+    let of_gate = |key: &str| format!("ipv4/conf/{INNER}/{key}");
+    [
+        // Whoever is outside has no route but by what is marked.
+        ("ipv4/conf/all/rp_filter".to_owned(), "0"),
+        (of_gate("rp_filter"), "0"),
+        (of_gate("src_valid_mark"), "1"),
+        // Who may have which address is for the rules to say: so the way to the sender is not looked for with every packet.
+        (of_gate("accept_local"), "1"),
+        // Whom a packet is for looks at its checksum. What an interface summed up of one is not true any more when it is handed on
+        // at its ingress, and to look at it here would have the kernel say that the hardware is broken.
+        ("netfilter/nf_conntrack_checksum".to_owned(), "0"),
+        // What is told about a packet goes where that came from.
+        ("ipv4/fwmark_reflect".to_owned(), "1"),
+        ("ipv6/fwmark_reflect".to_owned(), "1"),
+    ]
 }
 
 /// Closes it, whether there is one or not. Blocks.
@@ -185,11 +199,13 @@ pub(super) fn is_open() -> io::Result<Option<u32>> {
     let mtu = there.iter().find(|route| !route.ipv6 && route.link == link).and_then(|route| route.mtu);
     let Some(mtu) = mtu.filter(|_| ruled) else { return Ok(None) };
     let routed = inner_routes(link, mtu).iter().all(|route| !wanted(route.ipv6) || there.contains(route));
-    let forwards = |key: &str| {
+    let is = |key: &str, wanted: &str| {
         let value = std::fs::read_to_string(format!("/proc/sys/net/{key}"));
-        value.map_or(true, |value| value.trim() == "1")
+        value.map_or(true, |value| value.trim() == wanted)
     };
-    let open = forwards(&format!("ipv4/conf/{INNER}/forwarding"))
+    let forwards = |key: &str| is(key, "1");
+    let open = settings().iter().all(|(key, value)| is(key, value))
+        && forwards(&format!("ipv4/conf/{INNER}/forwarding"))
         && forwards(&format!("ipv4/conf/{BRIDGE}/forwarding"))
         && forwards("ipv6/conf/all/forwarding");
     Ok(Some(mtu).filter(|_| routed && open))

@@ -1,14 +1,17 @@
 //! Ports of the node that lead to endpoints. What comes in goes the same way as its answer, the other way round:
 //!
-//! client, node (`node`: a copy through the gate), gate (`gate`), network's namespace (`network`: translated), bridge,
+//! client, node (`fast`: handed to the gate; what is not plain, `node`: a copy through it), gate (`gate`), network's namespace (`network`: translated), bridge,
 //! endpoint (`way`: whose answer takes the network's gateway).
 //!
 //! Of an endpoint's namespace nothing but its path is known: which of them have a way is noted in the run directory before
 //! it is made.
 
+pub(super) mod before;
 mod exits;
 mod expr;
+mod fast;
 mod gate;
+mod hops;
 mod network;
 mod node;
 mod relay;
@@ -136,11 +139,13 @@ impl Linux {
         let tables = self.doors();
         let found = self.inner.own.run(move || tables.find(&|name| indices.get(name).copied())).await?;
         match found {
-            Ok(Some(found)) if found.exits != 0 => {
-                let same = found.exits == self.exits().await?.number();
-                Ok(Some(ObservedDoors { rules: if same { found.number } else { 0 } }))
+            Ok(Some(found)) => {
+                let exits = self.exits().await?;
+                let ways = if self.is_fast().await? { exits.number_of_ways() } else { 0 };
+                let current = [0, exits.number()].contains(&found.exits) && found.ways == ways;
+                Ok(Some(ObservedDoors { rules: found.number, current }))
             }
-            Ok(found) => Ok(found.map(|found| ObservedDoors { rules: found.number })),
+            Ok(None) => Ok(None),
             // A kernel that has no such tables has none.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
             Err(source) => Err(refused("look at the published ports of the node", source)),
@@ -153,13 +158,14 @@ impl Linux {
         let what = || "publish ports of the node".to_owned();
         let done = match step {
             DoorStep::Delete => self.inner.own.run(move || tables.remove()).await?,
-            DoorStep::Put(wanted) => {
+            DoorStep::Put(wanted) | DoorStep::Follow(wanted) => {
                 let session = self.inner.own_session().await?;
                 let number = wanted.fingerprint();
                 let links = session.links().await.map_err(|failure| failure.doing(what()))?;
                 let index = |name: &str| links.iter().find(|link| link.name == name).map(|link| link.index);
                 let (mut doors, mut outward, mut missing) = (BTreeMap::new(), Vec::new(), None);
-                let exits = if wanted.outward.is_empty() { Exits::default() } else { self.exits().await? };
+                let (exits, largest) = (self.exits().await?, wanted.largest);
+                let fast = self.is_fast().await?;
                 for (door, network) in wanted.doors {
                     let name = self.outer(network);
                     match index(&name) {
@@ -176,7 +182,7 @@ impl Linux {
                 }
                 // One network without a gate does not keep the others from being reached; it is tried again.
                 let number = if missing.is_some() { 0 } else { number };
-                let doors = Doors { number, doors, outward, exits };
+                let doors = Doors { number, doors, outward, exits, largest, fast };
                 let put = self.inner.own.run(move || tables.put(&doors)).await?;
                 if let (Ok(None), Some(network)) = (&put, missing) {
                     return Err(KernelError::NoSuchNetwork { network });
@@ -189,6 +195,15 @@ impl Linux {
             Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
             Err(source) => Err(refused(&what(), source)),
         }
+    }
+
+    /// Whether there is to be a short way.
+    async fn is_fast(&self) -> Result<bool, KernelError> {
+        if !self.inner.abilities().await.fast_path {
+            return Ok(false);
+        }
+        let others = self.inner.own.run(before::are_there).await?;
+        Ok(!others.map_err(|source| refused("look for the rules of others", source))?)
     }
 
     fn doors(&self) -> Tables {
@@ -424,8 +439,25 @@ pub(super) fn try_out() -> Result<(), String> {
     told(network::put(&forwarding, &itself.into_iter().collect(), [false; 2]))?;
     let gate = Gate { name: "lo".to_owned(), index: 1 };
     let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
-    let doors = Doors { number: 1, doors: doors.into(), outward: Vec::new(), exits: Exits::default() };
+    let (doors, outward) = (doors.into(), Vec::new());
+    let doors = Doors { number: 1, doors, outward, exits: Exits::default(), largest: 0, fast: false };
     told(Tables("lanmesh-try".to_owned()).put(&doors))
+}
+
+/// The same for the short way of what is for published ports. Blocks.
+pub(super) fn try_fast() -> Result<(), String> {
+    use crate::model::{Publication, Transport};
+    use crate::plan::Door;
+    let publication = Publication { address: None, port: 80, to: 80, transport: Transport::Tcp };
+    let gate = Gate { name: "lo".to_owned(), index: 1 };
+    let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
+    let (doors, outward) = (doors.into(), Vec::new());
+    let doors = Doors { number: 1, doors, outward, exits: Exits::some(), largest: 0, fast: true };
+    match Tables("lanmesh-try".to_owned()).put(&doors) {
+        Ok(None) => Ok(()),
+        Ok(Some(errno)) => Err(errno.desc().to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The same for what leads endpoints outside. Blocks.
@@ -451,8 +483,8 @@ pub(super) fn try_outward() -> Result<(), String> {
     };
     told(network::put(&forwarding, &BTreeSet::new(), [true; 2]))?;
     let gate = Gate { name: "lo".to_owned(), index: 1 };
-    let doors =
-        Doors { number: 1, doors: BTreeMap::new(), outward: vec![(ports, gate)], exits: Exits::some() };
+    let (doors, outward) = (BTreeMap::new(), vec![(ports, gate)]);
+    let doors = Doors { number: 1, doors, outward, exits: Exits::some(), largest: 0, fast: false };
     told(Tables("lanmesh-try".to_owned()).put(&doors))
 }
 

@@ -23,7 +23,10 @@ use super::super::nft::{
 use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::octets;
 use super::super::services::rules::{INET, PORT_REGISTER, choose, translate};
-use super::expr::{from_device, is_answer, is_of, is_translated, load, sender_is_beyond, to_device};
+use super::expr::{
+    Which, from_device, is_answer, is_local, is_of, is_of_no_connection, is_translated, load,
+    sender_is_beyond, to_device,
+};
 use super::gate::{INNER, MARK};
 use super::node::{as_asked, may_be_cut};
 use super::relay;
@@ -106,11 +109,18 @@ pub(super) fn put(
 
     let routed: &[u8] = b"routed\0";
     content.chain(routed, (NF_INET_PRE_ROUTING, MANGLE), b"filter\0");
-    // Nobody outside has an address of the network.
+    // Nobody outside has an address of the network. What belongs to a connection has the sender that was looked at when it began.
     let mut forged = Vec::from(from_device(INNER));
+    forged.extend(is_of_no_connection());
     forged.extend(sender_is_beyond(BRIDGE));
     forged.push(verdict(NF_DROP));
     content.rule(routed, &forged);
+    // Nor one of this namespace.
+    let mut own = Vec::from(from_device(INNER));
+    own.extend(is_of_no_connection());
+    own.extend(is_local(Which::Source));
+    own.push(verdict(NF_DROP));
+    content.rule(routed, &own);
     let mut came = Vec::from(from_device(INNER));
     came.append(&mut marked.clone());
     content.rule(routed, &came);

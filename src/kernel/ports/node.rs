@@ -29,6 +29,7 @@ use super::expr::{
     self, FIRST, NFT_GOTO, Sums, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local,
     leaves_by, padded, protocol_into, puts_fragments_together, untracked, write,
 };
+use super::fast;
 use super::gate::{NEXT_V4, NEXT_V6};
 use crate::model::OutwardPorts;
 use crate::plan::Door;
@@ -40,7 +41,7 @@ const NF_INET_LOCAL_OUT: u32 = 3;
 /// Before fragments are put together (NF_IP_PRI_CONNTRACK_DEFRAG): what comes from a gate has the right size.
 const BEFORE_FRAGMENTS: i32 = -450;
 /// Behind that, and before everything else (NF_IP_PRI_RAW is -300).
-const EARLY: i32 = -350;
+pub(super) const EARLY: i32 = -350;
 /// NF_IP_PRI_RAW.
 const RAW: i32 = -300;
 
@@ -58,21 +59,22 @@ const BACK: &[u8] = b"back\0";
 const OUT: &[u8] = b"out\0";
 const NEVER: &[u8] = b"never\0";
 
-const NFT_SET_MAP: u32 = 0x8;
-const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+pub(super) const NFT_SET_MAP: u32 = 0x8;
+pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// What nft calls the types of keys; of several in one they are six bits apart.
 const TYPE_IPADDR: u32 = 7;
 const TYPE_IP6ADDR: u32 = 8;
 const TYPE_INET_PROTOCOL: u32 = 12;
 const TYPE_INET_SERVICE: u32 = 13;
 const TYPE_IFNAME: u32 = 41;
-const PROTOCOL_AND_PORT: u32 = TYPE_INET_PROTOCOL << 6 | TYPE_INET_SERVICE;
+pub(super) const PROTOCOL_AND_PORT: u32 = TYPE_INET_PROTOCOL << 6 | TYPE_INET_SERVICE;
 /// The most that is read of one table.
 const READ_MAX: usize = 16 << 20;
 
 /// What stands for the loopback behind a gate, as a sender and as what was asked.
-const LOOPBACK_V4: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(169, 254, 0, 2), Ipv4Addr::new(169, 254, 0, 3));
-const LOOPBACK_V6: (Ipv6Addr, Ipv6Addr) = (
+pub(super) const LOOPBACK_V4: (Ipv4Addr, Ipv4Addr) =
+    (Ipv4Addr::new(169, 254, 0, 2), Ipv4Addr::new(169, 254, 0, 3));
+pub(super) const LOOPBACK_V6: (Ipv6Addr, Ipv6Addr) = (
     Ipv6Addr::new(0xfd6c, 0x616e, 0x6d65, 0x7368, 0, 0, 0, 2),
     Ipv6Addr::new(0xfd6c, 0x616e, 0x6d65, 0x7368, 0, 0, 0, 3),
 );
@@ -96,6 +98,22 @@ pub(super) struct Doors {
     pub outward: Vec<(OutwardPorts, Gate)>,
     /// and by where it leaves.
     pub exits: Exits,
+    /// How large the packets are that come out of the gates of doors, at most.
+    pub largest: u32,
+    /// Whether there is to be a short way, too.
+    pub fast: bool,
+}
+
+impl Doors {
+    /// The number of the exits to which there is a short way; 0 where there is to be none.
+    pub fn ways(&self) -> u64 {
+        if self.fast { self.exits.number_of_ways() } else { 0 }
+    }
+
+    /// All gates that something goes through.
+    pub fn gates(&self) -> BTreeSet<&Gate> {
+        self.doors.values().chain(self.outward.iter().map(|(_, gate)| gate)).collect()
+    }
 }
 
 /// What is there.
@@ -105,6 +123,19 @@ pub(super) struct Found {
     pub number: u64,
     /// The number of the exits that they were made for; 0 where they lead nowhere outside.
     pub exits: u64,
+    /// That of the exits to which there is a short way; 0 where there is to be none.
+    pub ways: u64,
+}
+
+/// What is written down with a table.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Marked {
+    number: u64,
+    gates: u64,
+    exits: u64,
+    ways: u64,
+    /// What the table was made with is there.
+    whole: bool,
 }
 
 /// The tables by name.
@@ -167,7 +198,7 @@ impl Tables {
         attribute(1, &[self.0.as_bytes(), b"\0"].concat())
     }
 
-    /// Puts both in the place of what is there. Blocks. The answer is the kernel's refusal, if any.
+    /// Puts all in the place of what is there. Blocks. The answer is the kernel's refusal, if any.
     pub fn put(&self, doors: &Doors) -> io::Result<Option<Errno>> {
         for kind in kinds() {
             let refused = match self.put_one(&kind, doors, true)? {
@@ -179,7 +210,13 @@ impl Tables {
                 return Ok(refused);
             }
         }
-        Ok(None)
+        if doors.fast {
+            return fast::put(&self.attribute(), doors);
+        }
+        let removal = Family::Netdev.remove(nft::NFT_MSG_DELTABLE, &self.attribute());
+        let refused = raw::exchange(NETLINK_NETFILTER, &nft::transaction([removal]))?;
+        // A kernel that has none of it refuses otherwise.
+        Ok(refused.filter(|errno| !matches!(errno, Errno::ENOENT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)))
     }
 
     fn put_one(&self, kind: &Kind, doors: &Doors, whole: bool) -> io::Result<Option<Errno>> {
@@ -188,8 +225,7 @@ impl Tables {
             doors.doors.iter().filter(|(door, _)| door.ipv6 == kind.ipv6).collect();
         let outward: Vec<(OutwardPorts, &Gate)> =
             doors.outward.iter().map(|(ports, gate)| (*ports, gate)).collect();
-        let gates: BTreeSet<&Gate> =
-            doors.doors.values().chain(outward.iter().map(|(_, gate)| *gate)).collect();
+        let gates = doors.gates();
         content.sets(&of_kind, &gates);
         if !outward.is_empty() {
             content.sources(&doors.exits);
@@ -221,14 +257,16 @@ impl Tables {
             number_of_gates(&gates).to_be_bytes().to_vec(),
             content.rules.to_be_bytes().to_vec(),
             if outward.is_empty() { 0 } else { doors.exits.number() }.to_be_bytes().to_vec(),
+            doors.ways().to_be_bytes().to_vec(),
         ];
         kind.family.put_table(&self.attribute(), &mark.concat(), content.changes)
     }
 
-    /// Removes both. Blocks.
+    /// Removes all. Blocks.
     pub fn remove(&self) -> io::Result<Option<Errno>> {
-        for kind in kinds() {
-            let removal = kind.family.remove(nft::NFT_MSG_DELTABLE, &self.attribute());
+        // The short way first: it leads to what goes.
+        for family in [Family::Netdev, Family::Ip, Family::Ip6] {
+            let removal = family.remove(nft::NFT_MSG_DELTABLE, &self.attribute());
             let refused = raw::exchange(NETLINK_NETFILTER, &nft::transaction([removal]))?;
             if let Some(errno) = refused.filter(|errno| *errno != Errno::ENOENT) {
                 return Ok(Some(errno));
@@ -240,36 +278,55 @@ impl Tables {
     /// The number of what there is, where it is whole and leads to gates with the indices that `index` has for their names;
     /// 0 where not, `None` where nothing is there. Blocks.
     pub fn find(&self, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<Found>> {
-        let mut found: Vec<Option<Found>> = Vec::new();
+        let mut found: Vec<Option<Marked>> = Vec::new();
         for kind in kinds() {
-            found.push(self.find_one(&kind, index)?);
+            let mut marked = self.marked(kind.family)?;
+            if let Some(marked) = &mut marked {
+                marked.whole &= self.gates(kind.family, index)? == marked.gates;
+            }
+            found.push(marked);
         }
-        Ok(match found[..] {
-            [None, None] => None,
-            [Some(one), Some(other)] if one == other => Some(one),
-            _ => Some(Found { number: 0, exits: 0 }),
+        let short = self.marked(Family::Netdev)?;
+        let fits = |one: &Marked| match &short {
+            None => one.ways == 0,
+            Some(short) => {
+                let of = |one: &Marked| (one.number, one.gates, one.ways);
+                short.whole && of(short) == of(one)
+            }
+        };
+        Ok(match &found[..] {
+            [None, None] if short.is_none() => None,
+            [Some(one), Some(other)] if one == other && one.whole && fits(one) => {
+                Some(Found { number: one.number, exits: one.exits, ways: one.ways })
+            }
+            _ => Some(Found { number: 0, exits: 0, ways: 0 }),
         })
     }
 
-    fn find_one(&self, kind: &Kind, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<Option<Found>> {
-        let question = kind.family.question(NFT_MSG_GETTABLE, &[]);
+    /// What is written down with the table of a family, and whether all its rules are there.
+    fn marked(&self, family: Family) -> io::Result<Option<Marked>> {
+        let question = family.question(NFT_MSG_GETTABLE, &[]);
         let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
         let Some(table) = tables.iter().find(|message| self.names(message)) else { return Ok(None) };
         let mark = nft::table_mark(table).unwrap_or_default();
         let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
-        let nothing = Found { number: 0, exits: 0 };
-        let (Some(number), Some(gates), Some(rules), Some(exits)) = (word(0), word(8), word(16), word(24))
-        else {
-            return Ok(Some(nothing));
+        let words = (word(0), word(8), word(16), word(24), word(32));
+        let (Some(number), Some(gates), Some(rules), Some(exits), Some(ways)) = words else {
+            return Ok(Some(Marked::default()));
         };
         let mut there: u64 = 0;
-        let question = kind.family.question(NFT_MSG_GETRULE, &self.attribute());
+        let question = family.question(NFT_MSG_GETRULE, &self.attribute());
         let mut note = |message: &[u8]| there += u64::from(self.names(message));
         let answers = [nft::answer(nft::NFT_MSG_NEWRULE)];
         absent(raw::each_of(NETLINK_NETFILTER, &question, &answers, READ_MAX, &mut note))?;
+        Ok(Some(Marked { number, gates, exits, ways, whole: there == rules }))
+    }
+
+    /// The number of the gates that the table of a family leads to, as they are now.
+    fn gates(&self, family: Family, index: &dyn Fn(&str) -> Option<u32>) -> io::Result<u64> {
         let mut leads = BTreeSet::new();
         let asked = [self.attribute(), attribute(2, GATES)].concat();
-        let question = kind.family.question(NFT_MSG_GETSETELEM, &asked);
+        let question = family.question(NFT_MSG_GETSETELEM, &asked);
         let mut note = |message: &[u8]| {
             leads.extend(nft::elements(message).filter_map(|(key, _)| {
                 let name = key.split(|byte| *byte == 0).next()?;
@@ -279,8 +336,7 @@ impl Tables {
         };
         let answers = [nft::answer(NFT_MSG_NEWSETELEM)];
         absent(raw::each_of(NETLINK_NETFILTER, &question, &answers, READ_MAX, &mut note))?;
-        let whole = there == rules && number_of_gates(&leads.iter().collect()) == gates;
-        Ok(Some(if whole { Found { number, exits } } else { nothing }))
+        Ok(number_of_gates(&leads.iter().collect()))
     }
 
     fn names(&self, message: &[u8]) -> bool {
@@ -298,7 +354,7 @@ fn absent(listed: io::Result<()>) -> io::Result<()> {
 }
 
 /// A number that is another one where a gate is, or has another index.
-fn number_of_gates(gates: &BTreeSet<&Gate>) -> u64 {
+pub(super) fn number_of_gates(gates: &BTreeSet<&Gate>) -> u64 {
     stable_hash(format!("{gates:?}").as_bytes())
 }
 
@@ -307,7 +363,7 @@ fn to_gate(gate: &Gate) -> Vec<u8> {
 }
 
 /// The key of a port: protocol, then port, each in four bytes.
-fn port_key(door: &Door) -> Vec<u8> {
+pub(super) fn port_key(door: &Door) -> Vec<u8> {
     let [high, low] = door.port.to_be_bytes();
     vec![door.transport.number(), 0, 0, 0, high, low, 0, 0]
 }

@@ -139,7 +139,10 @@ pub struct Published {
 impl Published {
     /// The doors, as a kernel is to have them.
     pub fn doors(&self) -> DesiredDoors {
-        DesiredDoors { doors: self.doors.clone(), outward: self.outward.clone() }
+        let of_doors: BTreeSet<&NetworkId> = self.doors.values().collect();
+        let mtus = of_doors.into_iter().filter_map(|network| Some(self.networks.get(network)?.mtu));
+        let largest = mtus.max().unwrap_or(0);
+        DesiredDoors { doors: self.doors.clone(), outward: self.outward.clone(), largest }
     }
 }
 

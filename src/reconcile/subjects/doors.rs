@@ -51,7 +51,9 @@ impl Subject for Doors {
     }
 
     fn concerns(event: &KernelEvent) -> Option<()> {
-        (*event == KernelEvent::RulesChanged { network: None }).then_some(())
+        // By its routes it is chosen where answers go next.
+        matches!(event, KernelEvent::RulesChanged { network: None } | KernelEvent::RoutesChanged)
+            .then_some(())
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
@@ -69,6 +71,11 @@ impl Subject for Doors {
 
     fn turns(&self, (): ()) -> &'static [Turn] {
         if self.want.is_some() { &[Turn::Make] } else { &[Turn::Clear] }
+    }
+
+    fn undoes(step: &DoorStep) -> bool {
+        // Interfaces and routes are the node's.
+        !matches!(step, DoorStep::Follow(_))
     }
 
     fn plan(&self, (): (), have: &Self::Observed, _turn: Turn) -> Vec<DoorStep> {
