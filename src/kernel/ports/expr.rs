@@ -7,6 +7,17 @@ use super::super::raw::{attribute, nested};
 pub(super) const FIRST: u32 = 8;
 /// The verdict that leads to a chain.
 pub(super) const NFT_GOTO: i32 = -4;
+pub(super) const NFT_SET_MAP: u32 = 0x8;
+pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
+/// What nft calls the types of keys; of several in one they are six bits apart.
+pub(super) const TYPE_IPADDR: u32 = 7;
+pub(super) const TYPE_IP6ADDR: u32 = 8;
+const TYPE_INET_PROTOCOL: u32 = 12;
+const TYPE_INET_SERVICE: u32 = 13;
+/// The index of a device, and its name.
+pub(super) const TYPE_IFINDEX: u32 = 20;
+pub(super) const TYPE_IFNAME: u32 = 41;
+pub(super) const PROTOCOL_AND_PORT: u32 = TYPE_INET_PROTOCOL << 6 | TYPE_INET_SERVICE;
 const REGISTER: u32 = 1;
 const SECOND: u32 = 2;
 /// What a fib expression is asked about (NFTA_FIB_F_SADDR, NFTA_FIB_F_DADDR).

@@ -2,7 +2,7 @@
 //! a packet on as it is, instead of a copy that is made and routed.
 //!
 //! What is not plain (fragments, what is from or for the loopback or the node itself, errors of routers, answers to where the
-//! next hop cannot be said) goes on to the tables of [`super::node`], which alone do all of it. So nothing is lost where this table
+//! next hop cannot be said) goes on to the tables of `node`, which alone do all of it. So nothing is lost where this table
 //! is missing, but time: a copy and a route for each packet.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,10 +18,14 @@ use super::super::nft::{
 };
 use super::super::raw::{attribute, nested};
 use super::super::routing::octets;
+use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{self, FIRST, NFT_GOTO, Which, bytes_into, is_local, load, protocol_into, write_link};
+use super::expr::{
+    NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR,
+};
 use super::gate::INNER_MAC;
 use super::hops::Hops;
-use super::node::{Doors, Gate, NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, number_of_gates, port_key};
+use super::stands::{LOOPBACK_V4, LOOPBACK_V6};
 use crate::plan::Door;
 
 const NF_NETDEV_INGRESS: u32 = 0;
@@ -29,9 +33,6 @@ const NF_NETDEV_INGRESS: u32 = 0;
 const LATE: i32 = 500;
 const IN: &[u8] = b"in\0";
 const BACK: &[u8] = b"back\0";
-const TYPE_IPADDR: u32 = 7;
-const TYPE_IP6ADDR: u32 = 8;
-const TYPE_IFINDEX: u32 = 20;
 /// Registers of sixteen bytes, which those from [`FIRST`] on lie in: the first two have what is looked up.
 const REGISTER: u32 = 1;
 const SECOND: u32 = 2;
@@ -318,10 +319,10 @@ fn next(kind: &Kind, index: u32, hops: &Hops) -> Vec<Vec<Expression>> {
 /// link. A mask of the first four bytes, and what they are then.
 fn not_from_here(kind: &Kind) -> impl Iterator<Item = ([u8; 4], [u8; 4])> {
     let stand: [u8; 4] = if kind.ipv6 {
-        let [a, b, c, d, ..] = super::node::LOOPBACK_V6.0.octets();
+        let [a, b, c, d, ..] = LOOPBACK_V6.0.octets();
         [a, b, c, d]
     } else {
-        super::node::LOOPBACK_V4.0.octets()
+        LOOPBACK_V4.0.octets()
     };
     let link_local = kind.ipv6.then_some(([0xff, 0xc0, 0, 0], [0xfe, 0x80, 0, 0]));
     [([0xff; 4], stand)].into_iter().chain(link_local)

@@ -7,6 +7,7 @@
 //! it is made.
 
 pub(super) mod before;
+mod doors;
 mod exits;
 mod expr;
 mod fast;
@@ -27,8 +28,9 @@ use lanmesh_ipam::stable_hash;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::doors::{Doors, Gate};
 use self::exits::Exits;
-use self::node::{Doors, Gate, Tables};
+use self::node::Tables;
 use super::netns::Netns;
 use super::services::ClientPlace;
 use super::services::flows;

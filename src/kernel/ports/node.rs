@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lanmesh_ipam::stable_hash;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
@@ -24,13 +23,15 @@ use super::super::nft::{
 };
 use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::octets;
-use super::exits::Exits;
+use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{
-    self, FIRST, NFT_GOTO, Sums, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local,
-    leaves_by, padded, protocol_into, puts_fragments_together, untracked, write,
+    self, FIRST, NFT_DATA_VERDICT, NFT_GOTO, NFT_SET_MAP, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR,
+    TYPE_IPADDR, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded,
+    protocol_into, puts_fragments_together, untracked, write,
 };
 use super::fast;
 use super::gate::{NEXT_V4, NEXT_V6};
+use super::stands::{LOOPBACK_V4, LOOPBACK_V6};
 use crate::model::OutwardPorts;
 use crate::plan::Door;
 
@@ -59,62 +60,8 @@ const BACK: &[u8] = b"back\0";
 const OUT: &[u8] = b"out\0";
 const NEVER: &[u8] = b"never\0";
 
-pub(super) const NFT_SET_MAP: u32 = 0x8;
-pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
-/// What nft calls the types of keys; of several in one they are six bits apart.
-const TYPE_IPADDR: u32 = 7;
-const TYPE_IP6ADDR: u32 = 8;
-const TYPE_INET_PROTOCOL: u32 = 12;
-const TYPE_INET_SERVICE: u32 = 13;
-const TYPE_IFNAME: u32 = 41;
-pub(super) const PROTOCOL_AND_PORT: u32 = TYPE_INET_PROTOCOL << 6 | TYPE_INET_SERVICE;
 /// The most that is read of one table.
 const READ_MAX: usize = 16 << 20;
-
-/// What stands for the loopback behind a gate, as a sender and as what was asked.
-pub(super) const LOOPBACK_V4: (Ipv4Addr, Ipv4Addr) =
-    (Ipv4Addr::new(169, 254, 0, 2), Ipv4Addr::new(169, 254, 0, 3));
-pub(super) const LOOPBACK_V6: (Ipv6Addr, Ipv6Addr) = (
-    Ipv6Addr::new(0xfd6c, 0x616e, 0x6d65, 0x7368, 0, 0, 0, 2),
-    Ipv6Addr::new(0xfd6c, 0x616e, 0x6d65, 0x7368, 0, 0, 0, 3),
-);
-
-/// A gate, as the node sees it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Gate {
-    /// The name of the device.
-    pub name: String,
-    /// Its index.
-    pub index: u32,
-}
-
-/// What is to be taken where.
-pub(super) struct Doors {
-    /// The number of the rules.
-    pub number: u64,
-    /// The gate of each.
-    pub doors: BTreeMap<Door, Gate>,
-    /// Whose answers to what was sent outside go where,
-    pub outward: Vec<(OutwardPorts, Gate)>,
-    /// and by where it leaves.
-    pub exits: Exits,
-    /// How large the packets are that come out of the gates of doors, at most.
-    pub largest: u32,
-    /// Whether there is to be a short way, too.
-    pub fast: bool,
-}
-
-impl Doors {
-    /// The number of the exits to which there is a short way; 0 where there is to be none.
-    pub fn ways(&self) -> u64 {
-        if self.fast { self.exits.number_of_ways() } else { 0 }
-    }
-
-    /// All gates that something goes through.
-    pub fn gates(&self) -> BTreeSet<&Gate> {
-        self.doors.values().chain(self.outward.iter().map(|(_, gate)| gate)).collect()
-    }
-}
 
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,19 +300,8 @@ fn absent(listed: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// A number that is another one where a gate is, or has another index.
-pub(super) fn number_of_gates(gates: &BTreeSet<&Gate>) -> u64 {
-    stable_hash(format!("{gates:?}").as_bytes())
-}
-
 fn to_gate(gate: &Gate) -> Vec<u8> {
     format!("to-{}\0", gate.name).into_bytes()
-}
-
-/// The key of a port: protocol, then port, each in four bytes.
-pub(super) fn port_key(door: &Door) -> Vec<u8> {
-    let [high, low] = door.port.to_be_bytes();
-    vec![door.transport.number(), 0, 0, 0, high, low, 0, 0]
 }
 
 /// The changes that make a table, one after the other.

@@ -8,16 +8,15 @@ use super::super::super::nft::{
 };
 use super::super::super::raw::{attribute, nested};
 use super::super::super::routing::octets;
+use super::super::doors::Gate;
 use super::super::exits::Exits;
 use super::super::expr::{
-    Which, came_by, copy_to, goes_to, is_elsewhere, is_local, leaves_by, load, state_of_connection, writes,
+    NFT_SET_MAP, TYPE_IFNAME, Which, came_by, copy_to, goes_to, is_elsewhere, is_local, leaves_by, load,
+    state_of_connection, writes,
 };
 use super::super::network::stands_for_the_node;
 use super::super::stands::{ANSWER_V4, ANSWER_V6, PING_V4, PING_V6};
-use super::{
-    BACK, Content, GATES, Gate, NF_INET_PRE_ROUTING, NFT_MSG_NEWSETELEM, NFT_SET_MAP, OUT, TYPE_IFNAME,
-    padded, to_gate,
-};
+use super::{BACK, Content, GATES, NF_INET_PRE_ROUTING, NFT_MSG_NEWSETELEM, OUT, padded, to_gate};
 use crate::model::OutwardPorts;
 
 /// The address of each interface that leads outside.
