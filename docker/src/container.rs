@@ -290,6 +290,9 @@ mod tests {
             ("lanmesh.also-mac", "00:00:5e:00:01:07"),
             ("lanmesh.multicast-router", "true"),
             ("lanmesh.default-route", "true"),
+            ("lanmesh.publish", "8080:80"),
+            ("lanmesh.publish-mode", "mesh"),
+            ("lanmesh.publish-source", "node"),
             ("other", "x"),
         ];
         let found = container(&[&TASK[..], &labels].concat()).identity(&[]).unwrap();
@@ -301,6 +304,8 @@ mod tests {
             ("lanmesh.colour", "red", "lanmesh.alias"),
             ("lanmesh.colour", "red", "lanmesh.default-route"),
             ("lanmesh.also-address", "x", "\"x\" is not an address"),
+            ("lanmesh.publish", "80", "\"80\" is not a port"),
+            ("lanmesh.publish-mode", "all", "\"all\" is not local or mesh"),
             ("lanmesh.service", "a b", "a b"),
             ("lanmesh.alias", "a.b", "a.b"),
             ("lanmesh.advertise", "http", "http"),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::Mac;
+use crate::{Mac, Publication, PublishMode, PublishSource};
 
 /// What an endpoint may do beside what each does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,11 +18,25 @@ pub struct Extras {
     pub multicast_router: bool,
     /// It reaches what is outside by way of its node.
     pub default_route: bool,
+    /// Ports of the node that lead to it.
+    pub publish: Vec<Publication>,
+    /// Which nodes have them.
+    pub publish_mode: PublishMode,
+    /// Whom it sees that asks there.
+    pub publish_source: PublishSource,
 }
 
 impl Extras {
     /// The words that there are.
-    pub const WORDS: [&'static str; 4] = ["also-address", "also-mac", "multicast-router", "default-route"];
+    pub const WORDS: [&'static str; 7] = [
+        "also-address",
+        "also-mac",
+        "multicast-router",
+        "default-route",
+        "publish",
+        "publish-mode",
+        "publish-source",
+    ];
 
     /// Takes up what `word` says; lists are separated by commas. `None` where it is none of [`Self::WORDS`], else what is wrong.
     pub fn set(&mut self, word: &str, value: &str) -> Option<Result<(), String>> {
@@ -31,6 +45,9 @@ impl Extras {
             "also-mac" => list(value, "a MAC").map(|all| self.also_macs = all),
             "multicast-router" => yes_or_no(value).map(|yes| self.multicast_router = yes),
             "default-route" => yes_or_no(value).map(|yes| self.default_route = yes),
+            "publish" => list(value, "a port like 8080:80").map(|all| self.publish = all),
+            "publish-mode" => one(value, "local or mesh").map(|mode| self.publish_mode = mode),
+            "publish-source" => one(value, "client or node").map(|source| self.publish_source = source),
             _ => return None,
         })
     }
@@ -46,12 +63,12 @@ fn list<T: FromStr>(text: &str, what: &str) -> Result<Vec<T>, String> {
     items.map(|item| item.parse().map_err(|_| Wrong(item, what).to_string())).collect()
 }
 
+fn one<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|_| Wrong(text, what).to_string())
+}
+
 fn yes_or_no(text: &str) -> Result<bool, String> {
-    match text.trim() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        other => Err(Wrong(other, "true or false").to_string()),
-    }
+    one(text, "true or false")
 }
 
 /// A value that is not what it should be.
@@ -76,6 +93,9 @@ mod tests {
             ("also-mac", "00:00:5e:00:01:07"),
             ("multicast-router", "true"),
             ("default-route", "true"),
+            ("publish", "8080:80, 192.0.2.1:53:53/udp"),
+            ("publish-mode", "mesh"),
+            ("publish-source", "node"),
         ] {
             assert!(Extras::WORDS.contains(&word));
             assert_eq!(extras.set(word, value), Some(Ok(())), "{word}");
@@ -84,10 +104,13 @@ mod tests {
         }
         assert_eq!((extras.also_addresses.len(), extras.also_macs.len()), (2, 1));
         assert!(extras.multicast_router && extras.default_route);
+        assert_eq!(extras.publish.len(), 2);
+        assert_eq!((extras.publish_mode, extras.publish_source), (PublishMode::Mesh, PublishSource::Node));
         assert_eq!(extras.set("alias", "a"), None);
         let elsewhere = extras.elsewhere();
         assert!(
             elsewhere.also_addresses.is_empty() && !elsewhere.default_route && elsewhere.multicast_router
         );
+        assert!(elsewhere.publish.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use crate::wish::{Wish, name_of_id, short_id};
 /// What begins each annotation that is for lanmesh.
 const PREFIX: &str = "lanmesh.";
 /// The annotations that there are.
-const KNOWN: &str = "lanmesh.network, .name, .service, .slot, .ip, .alias, .advertise, .publish, .ifname, .default-gateway, .resolv-conf, .";
+const KNOWN: &str = "lanmesh.network, .name, .service, .slot, .ip, .alias, .advertise, .ifname, .default-gateway, .resolv-conf, .";
 /// What the owner of what the hook attaches begins with.
 const RUNTIME: &str = "oci";
 
@@ -106,10 +106,6 @@ impl State {
                 _ if key == "advertise" || key.starts_with("advertise.") => {
                     wish.advertise.push(value.parse().map_err(|error| wrong(key, error))?);
                 }
-                "publish" => {
-                    let parsed: Result<_, _> = items().map(str::parse).collect();
-                    wish.publish = parsed.map_err(|error| wrong(key, error))?;
-                }
                 "ifname" => ifname.clone_from(value),
                 "default-gateway" => is_default_gateway = value.parse().map_err(|error| wrong(key, error))?,
                 "resolv-conf" => resolv_conf = Some(PathBuf::from(value)),
@@ -138,7 +134,7 @@ impl State {
                 (ifname.clone(), wish.clone())
             } else {
                 let extras = wish.extras.elsewhere();
-                (numbered, Wish { publish: Vec::new(), addresses: Vec::new(), extras, ..wish.clone() })
+                (numbered, Wish { addresses: Vec::new(), extras, ..wish.clone() })
             };
             all.push((network, ifname, wish));
         }
@@ -185,6 +181,8 @@ mod tests {
             ("lanmesh.alias", "a,b"),
             ("lanmesh.advertise", "_distcc._tcp:3632,jobs=4"),
             ("lanmesh.publish", "8080:80,53:53/udp"),
+            ("lanmesh.publish-mode", "mesh"),
+            ("lanmesh.publish-source", "node"),
             ("lanmesh.default-gateway", "true"),
             ("lanmesh.resolv-conf", "/etc/resolv.conf"),
             ("lanmesh.also-address", "10.9.0.200"),
@@ -199,10 +197,10 @@ mod tests {
             ("lan", "eth0", "back", "eth1")
         );
         assert_eq!(
-            (wish.name.as_str(), wish.slot, wish.publish.len(), wish.aliases.len()),
+            (wish.name.as_str(), wish.slot, wish.extras.publish.len(), wish.aliases.len()),
             ("c1", Some(2), 2, 2)
         );
-        assert_eq!((other.addresses.len(), other.publish.len(), other.slot), (0, 0, Some(2)));
+        assert_eq!((other.addresses.len(), other.extras.publish.len(), other.slot), (0, 0, Some(2)));
         assert!(wanted.is_default_gateway && wanted.resolv_conf.is_some());
         assert_eq!((wish.extras.also_addresses.len(), wish.extras.also_macs.len()), (1, 1));
         assert!(wish.extras.multicast_router && wish.extras.default_route && !other.extras.default_route);

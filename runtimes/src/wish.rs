@@ -26,7 +26,7 @@ pub struct Wish {
     pub aliases: Vec<EndpointName>,
     /// Services to announce for it.
     pub advertise: Vec<AdvertisedService>,
-    /// Ports of the node that lead to it.
+    /// Ports of the node that lead to it, which the runtime itself was asked for.
     pub publish: Vec<Publication>,
     /// What it may do besides.
     pub extras: Extras,

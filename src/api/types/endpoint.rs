@@ -94,8 +94,26 @@ pub struct AttachRequest {
 impl AttachRequest {
     /// The same with what it may do besides.
     pub fn with(self, extras: Extras) -> Self {
-        let Extras { also_addresses, also_macs, multicast_router, default_route } = extras;
-        Self { also_addresses, also_macs, multicast_router, default_route, ..self }
+        let Extras {
+            also_addresses,
+            also_macs,
+            multicast_router,
+            default_route,
+            publish,
+            publish_mode,
+            publish_source,
+        } = extras;
+        let publish = [self.publish, publish].concat();
+        Self {
+            also_addresses,
+            also_macs,
+            multicast_router,
+            default_route,
+            publish,
+            publish_mode,
+            publish_source,
+            ..self
+        }
     }
 }
 
