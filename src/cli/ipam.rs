@@ -32,6 +32,12 @@ pub(super) struct PlanArgs {
     subnets: Vec<IpNetwork>,
     #[command(flatten)]
     layout: LayoutArgs,
+    /// With --subnet: what the network sets apart for its services, as of `network create`
+    #[arg(long, value_name = "RANGE[,RANGE6]", conflicts_with = "network")]
+    service_addresses: Option<AddressRanges>,
+    /// With --subnet: what it sets apart for its nodes
+    #[arg(long, value_name = "RANGE[,RANGE6]", conflicts_with = "network")]
+    node_addresses: Option<AddressRanges>,
     /// The node [default: with NETWORK this one, else 0]
     #[arg(long, value_name = "N")]
     node_index: Option<u32>,
@@ -89,8 +95,11 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliErr
     let (plan, index, Ranges { services, nodes }, lent) = match &args.network {
         Some(network) => of_network(context, network, args.node_index).await?,
         None => {
-            let request = args.layout.clone().request(args.subnets.clone());
-            (request.address_plan()?, args.node_index.unwrap_or(0), Ranges::default(), None)
+            let mut request = args.layout.clone().request(args.subnets.clone());
+            request.service_addresses.clone_from(&args.service_addresses);
+            request.node_addresses.clone_from(&args.node_addresses);
+            let ranges = Ranges::of(&args.service_addresses, &args.node_addresses);
+            (request.address_plan()?, args.node_index.unwrap_or(0), ranges, None)
         }
     };
     let (key, grants) = foretell(&plan, index, args)?;
@@ -109,10 +118,16 @@ pub(super) async fn run(context: &Context, args: &PlanArgs) -> Result<(), CliErr
 }
 
 /// What is set apart in a network.
-#[derive(Default)]
 struct Ranges {
     services: Vec<AddrRange>,
     nodes: Vec<AddrRange>,
+}
+
+impl Ranges {
+    fn of(services: &Option<AddressRanges>, nodes: &Option<AddressRanges>) -> Self {
+        let ranges = |of: &Option<AddressRanges>| of.iter().flat_map(AddressRanges::iter).collect();
+        Self { services: ranges(services), nodes: ranges(nodes) }
+    }
 }
 
 /// The plan of a network that the agent knows, the index (this node's if none was given), the ranges for services and nodes, and
@@ -132,9 +147,7 @@ async fn of_network(
         }
     };
     let plan = network.to_ipam().split().and_then(NetworkPlan::new)?;
-    let ranges = |of: &Option<AddressRanges>| of.iter().flat_map(AddressRanges::iter).collect();
-    let ranges =
-        Ranges { services: ranges(&network.service_addresses), nodes: ranges(&network.node_addresses) };
+    let ranges = Ranges::of(&network.service_addresses, &network.node_addresses);
     Ok((plan, index, ranges, Some(network.lent)))
 }
 
