@@ -94,6 +94,8 @@ pub struct ObservedPorts {
     pub gate: Option<u32>,
     /// The number of its rules ([`Forwarding::fingerprint`]); 0 where there are none, or not all.
     pub rules: u64,
+    /// They were made for other addresses of containers or other ways outside than there are now.
+    pub outdated: bool,
     /// The ways that were begun, by endpoint; `None` where one is not whole.
     pub ways: BTreeMap<EndpointName, Option<Way>>,
     /// The relay, if it is whole.
@@ -137,6 +139,8 @@ pub enum PortStep {
     /// Puts what goes where in the place of what is there, whole or not at all. Connections that lead elsewhere than to
     /// `keeps` are forgotten.
     Forward(Forwarding),
+    /// The same, since addresses of containers or ways outside are others than it was made for.
+    Follow(Forwarding),
     /// Makes the way back of an endpoint, or puts it in the place of the one that is there.
     PutWay(EndpointName, Way),
     /// Removes one.
@@ -146,7 +150,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.
@@ -182,7 +186,10 @@ impl PortStep {
             Self::MakeGate { mtu } => have.get_or_insert_default().gate = Some(*mtu),
             Self::PutRelay(relay) => have.get_or_insert_default().relay = Some(*relay),
             Self::DeleteRelay => have.get_or_insert_default().relay = None,
-            Self::Forward(forwarding) => have.get_or_insert_default().rules = forwarding.fingerprint(),
+            Self::Forward(forwarding) | Self::Follow(forwarding) => {
+                let have = have.get_or_insert_default();
+                (have.rules, have.outdated) = (forwarding.fingerprint(), false);
+            }
             Self::PutWay(name, way) => {
                 have.get_or_insert_default().ways.insert(name.clone(), Some(way.clone()));
             }
@@ -192,7 +199,7 @@ impl PortStep {
             Self::Delete => {
                 if let Some(have) = have {
                     have.gate = None;
-                    have.rules = 0;
+                    (have.rules, have.outdated) = (0, false);
                     have.relay = None;
                 }
             }
@@ -208,7 +215,7 @@ pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> 
     let none = ObservedPorts::default();
     let have_any = have.is_some();
     let have = have.unwrap_or(&none);
-    let ObservedPorts { gate, rules, ways, relay: _ } = have;
+    let ObservedPorts { gate, rules, outdated, ways, relay: _ } = have;
     let mut steps = Vec::new();
     let wanted = |name: &EndpointName| want.is_some_and(|want| want.ways.contains_key(name));
     if let Some(want) = want.filter(|want| want.needs_gate()) {
@@ -228,6 +235,8 @@ pub fn plan_ports(want: Option<&DesiredPorts>, have: Option<&ObservedPorts>) -> 
         let forwarding = want.forwarding();
         if *rules != forwarding.fingerprint() || gate.is_none() {
             steps.push(PortStep::Forward(forwarding));
+        } else if *outdated {
+            steps.push(PortStep::Follow(forwarding));
         }
     } else {
         let relay = want.and_then(|want| want.relay);
@@ -253,8 +262,9 @@ impl fmt::Display for PortStep {
             Self::MakeGate { mtu } => write!(f, "ports make gate mtu {mtu}"),
             Self::PutRelay(Relay { node, bridge: _ }) => write!(f, "ports put relay of {node}"),
             Self::DeleteRelay => f.write_str("ports delete relay"),
-            Self::Forward(Forwarding { forwards, keeps, masked, relayed, outward }) => {
-                f.write_str("ports forward")?;
+            Self::Forward(forwarding) | Self::Follow(forwarding) => {
+                let Forwarding { forwards, keeps, masked, relayed, outward } = forwarding;
+                f.write_str(if matches!(self, Self::Forward(_)) { "ports forward" } else { "ports follow" })?;
                 for Forward { publication, ipv6, to, seen_as } in forwards {
                     let Publication { to: port, .. } = publication;
                     write!(f, " {} {} to", publication.place(), if *ipv6 { "ipv6" } else { "ipv4" })?;
@@ -331,8 +341,8 @@ impl DesiredDoors {
 pub struct ObservedDoors {
     /// The number of the rules ([`DesiredDoors::fingerprint`]); 0 where they are not whole, or lead to a gate that was.
     pub rules: u64,
-    /// They were made for the interfaces and routes that the node has now.
-    pub current: bool,
+    /// They were made for other interfaces or routes than the node has now.
+    pub outdated: bool,
 }
 
 /// A step towards it. Each is made whole or not at all, but for each family of addresses by itself.
@@ -351,7 +361,7 @@ impl DoorStep {
     pub fn carry_out(&self, have: &mut Option<ObservedDoors>) {
         *have = match self {
             Self::Put(doors) | Self::Follow(doors) => {
-                Some(ObservedDoors { rules: doors.fingerprint(), current: true })
+                Some(ObservedDoors { rules: doors.fingerprint(), outdated: false })
             }
             Self::Delete => None,
         };
@@ -364,7 +374,7 @@ pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> 
         (None, None) => None,
         (None, Some(_)) => Some(DoorStep::Delete),
         (Some(want), Some(have)) if have.rules == want.fingerprint() => {
-            (!have.current).then(|| DoorStep::Follow(want.clone()))
+            have.outdated.then(|| DoorStep::Follow(want.clone()))
         }
         (Some(want), _) => Some(DoorStep::Put(want.clone())),
     }
@@ -472,6 +482,14 @@ mod tests {
                 prop_assert_eq!(plan_ports(want.as_ref(), have.as_ref()), Vec::new());
                 let has = |want: &DesiredPorts| want.needs_gate() || want.relay.is_some();
                 prop_assert_eq!(want.as_ref().is_some_and(has), have.is_some());
+                // Other addresses of containers are followed, once.
+                have.iter_mut().for_each(|have| have.outdated = have.rules != 0);
+                let follow = |want: &&DesiredPorts| want.needs_gate();
+                let follow = want.as_ref().filter(follow).map(|want| PortStep::Follow(want.forwarding()));
+                let steps = plan_ports(want.as_ref(), have.as_ref());
+                prop_assert_eq!(&steps, &follow.into_iter().collect::<Vec<_>>());
+                steps.iter().for_each(|step| step.carry_out(&mut have));
+                prop_assert_eq!(plan_ports(want.as_ref(), have.as_ref()), Vec::new());
                 if lost && let Some(have) = &mut have {
                     have.gate = None;
                 }
@@ -493,7 +511,7 @@ mod tests {
                 prop_assert_eq!(plan_doors(Some(&want), have.as_ref()), None);
                 prop_assert_eq!(want.is_empty(), have.is_none());
                 // Other routes are followed, once.
-                have.iter_mut().for_each(|have| have.current = false);
+                have.iter_mut().for_each(|have| have.outdated = true);
                 let step = plan_doors(Some(&want), have.as_ref());
                 prop_assert_eq!(step.clone(), have.map(|_| DoorStep::Follow(want.clone())));
                 step.into_iter().for_each(|step| step.carry_out(&mut have));

@@ -82,14 +82,9 @@ pub trait Subject: Send + Sync + Sized + 'static {
     /// Takes up what has changed in the world, and says what is to be done.
     fn follow(&mut self, world: &World<'_>) -> Changes<Self>;
 
-    /// The part that the kernel's news are about.
-    fn concerns(_event: &KernelEvent) -> Option<Self::Key> {
-        None
-    }
-
-    /// The same for all of them.
-    fn concerned(&self, event: &KernelEvent) -> BTreeSet<Self::Key> {
-        Self::concerns(event).into_iter().collect()
+    /// The parts that the kernel's news are about.
+    fn concerned(&self, _event: &KernelEvent) -> BTreeSet<Self::Key> {
+        BTreeSet::new()
     }
 
     /// The parts that are looked at in every pass for now.

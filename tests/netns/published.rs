@@ -282,6 +282,39 @@ fn rules_that_were_flushed_come_back_and_meanwhile_nothing_is_open_and_a_restart
 }
 
 #[test]
+fn who_feigns_to_be_what_stands_for_the_loopback_reaches_nothing_on_the_loopback() {
+    let lab = lab!(1).cluster();
+    network(&lab);
+    let client = outside(&lab);
+    let one = lab.node(1);
+    let container = Container::named("w");
+    one.try_attach("net", "w", &container, &["--publish", "8080:8000", "--publish", "8080:8000/udp"])
+        .success();
+    let _server = Server::start(&container, "w", PORT);
+    one.netns().ip("route add default via 192.0.2.200");
+    one.netns().ip("-6 route add default via 2001:db8::200");
+    for (stands, own, here) in
+        [("169.254.0.2", "127.0.0.1", "192.0.2.1"), ("fd6c:616e:6d65:7368::2", "::1", "2001:db8::1")]
+    {
+        wait_until("it is reached", SOON, || udp(&client, &at(here, 8080), 1));
+        let prefix = if stands.contains(':') { "128 nodad" } else { "32" };
+        lab.underlay().ip(&format!("address add {stands}/{prefix} dev br0"));
+        let bound = |netns: &Path, address: &str| {
+            let socket = within(netns, || UdpSocket::bind(at(address, 4999)).unwrap());
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        let (trusting, feigned) = (bound(&one.netns().path(), own), bound(&client, stands));
+        feigned.send_to(b"?", at(here, 8080)).unwrap();
+        // In pieces, which takes the other way to the gate.
+        feigned.send_to(&[b'?'; 4000], at(here, 8080)).unwrap();
+        let mut buffer = [0; 64];
+        let heard = trusting.recv_from(&mut buffer);
+        assert!(heard.is_err(), "{own} hears {heard:?} of {stands}");
+    }
+}
+
+#[test]
 fn a_port_that_somebody_has_is_refused_with_his_name_and_what_is_removed_leaves_nothing() {
     let lab = lab!(2).cluster();
     network(&lab);

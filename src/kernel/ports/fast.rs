@@ -38,6 +38,8 @@ const REGISTER: u32 = 1;
 const SECOND: u32 = 2;
 const THIRD: u32 = 3;
 const PACKET_HOST: u8 = 0;
+/// A chain is asked at no more than 256 devices.
+const DEVICES: usize = 250;
 
 /// What differs between the families of addresses.
 struct Kind {
@@ -106,14 +108,27 @@ impl Content<'_> {
         if devices.is_empty() {
             return;
         }
-        self.chain(IN, &devices);
+        self.chain(IN, None);
         let mut others = vec![expr::packet_type(), compare(Compare::Unequal, &[PACKET_HOST])];
         others.push(verdict(NF_ACCEPT));
         self.rule(IN, &others);
-        self.chain(BACK, &gates);
+        self.chain(BACK, None);
         for kind in &KINDS {
             self.taken(kind, &doors.doors);
             self.answered(kind, doors);
+        }
+        self.hooked(IN, &devices);
+        self.hooked(BACK, &gates);
+    }
+
+    /// Has a chain asked at the ingress of devices.
+    fn hooked(&mut self, chain: &[u8], devices: &BTreeSet<&str>) {
+        let devices: Vec<&str> = devices.iter().copied().collect();
+        for (number, devices) in devices.chunks(DEVICES).enumerate() {
+            let plain = chain.strip_suffix(b"\0").unwrap_or(chain);
+            let name = [plain, format!("-{number}\0").as_bytes()].concat();
+            self.chain(&name, Some(devices));
+            self.rule(&name, &[expr::goes_to(chain)]);
         }
     }
 
@@ -136,6 +151,7 @@ impl Content<'_> {
             one.push(bytes_into(FIRST, Base::Network, kind.destination, kind.length));
             one.extend(asked(FIRST + words));
             one.push(found_in(kind.one));
+            one.extend(is_not_feigned(kind));
             one.extend(handed_to_found());
             self.rule(IN, &one);
         }
@@ -145,6 +161,7 @@ impl Content<'_> {
             any.extend(asked(FIRST));
             any.push(found_in(kind.any));
             any.extend(is_not_loopback(kind));
+            any.extend(is_not_feigned(kind));
             any.extend(is_local(Which::Destination));
             any.extend(handed_to_found());
             self.rule(IN, &any);
@@ -157,9 +174,7 @@ impl Content<'_> {
         let mut chains = Vec::new();
         for (index, hops) in leads {
             let name = format!("{}-{index}\0", if kind.ipv6 { "v6" } else { "v4" }).into_bytes();
-            self.changes.push(
-                Family::Netdev.make(nft::NFT_MSG_NEWCHAIN, &[self.table, &attribute(3, &name)].concat()),
-            );
+            self.chain(&name, None);
             for rule in next(kind, index, hops) {
                 self.rule(&name, &rule);
             }
@@ -177,12 +192,16 @@ impl Content<'_> {
         self.rule(BACK, &answer);
     }
 
-    /// A chain at the ingress of devices.
-    fn chain(&mut self, name: &[u8], devices: &BTreeSet<&str>) {
-        let names = devices.iter().map(|device| attribute(1, &[device.as_bytes(), b"\0"].concat()));
-        let names: Vec<Vec<u8>> = names.collect();
-        let hook = [number(1, NF_NETDEV_INGRESS), attribute(2, &LATE.to_be_bytes()), nested(4, &names)];
-        let made = [self.table, &attribute(3, name), &nested(4, &hook), &attribute(7, b"filter\0")].concat();
+    /// A chain, at the ingress of devices or for others to lead to.
+    fn chain(&mut self, name: &[u8], devices: Option<&[&str]>) {
+        let mut made = [self.table, &attribute(3, name)].concat();
+        if let Some(devices) = devices {
+            let names = devices.iter().map(|device| attribute(1, &[device.as_bytes(), b"\0"].concat()));
+            let names: Vec<Vec<u8>> = names.collect();
+            let hook = [number(1, NF_NETDEV_INGRESS), attribute(2, &LATE.to_be_bytes()), nested(4, &names)];
+            made.extend(nested(4, &hook));
+            made.extend(attribute(7, b"filter\0"));
+        }
         self.changes.push(Family::Netdev.make(nft::NFT_MSG_NEWCHAIN, &made));
     }
 
@@ -268,6 +287,12 @@ fn is_not_loopback(kind: &Kind) -> Vec<Expression> {
     } else {
         vec![bytes(Base::Network, kind.destination, 1), compare(Compare::Unequal, &[127])]
     }
+}
+
+/// Goes on only with packets whose sender does not say that he is what stands for the node's loopback.
+fn is_not_feigned(kind: &Kind) -> [Expression; 2] {
+    let stand: IpAddr = if kind.ipv6 { LOOPBACK_V6.0.into() } else { LOOPBACK_V4.0.into() };
+    [bytes(Base::Network, kind.source, kind.length), compare(Compare::Unequal, &octets(stand))]
 }
 
 /// Goes on only with packets of senders that leave as they are: no address of the loopback nor of one link alone, among which are those

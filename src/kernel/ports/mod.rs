@@ -79,9 +79,8 @@ impl Linux {
             let found = inside.run(move || network::find(&itself)).await?;
             let found = found.map_err(|source| refused("look at the published ports", source))?;
             observed.rules = found.number;
-            if found.is_outward() {
-                observed.rules = found.made_for(self.exits().await?.families());
-            }
+            observed.outdated = found.is_outdated()
+                || (found.is_outward() && !found.was_made_for(self.exits().await?.families()));
             let relay = inside.run(relay::find).await?;
             observed.relay = relay.map_err(|source| refused("look at the relay of a network", source))?;
         }
@@ -123,7 +122,9 @@ impl Linux {
                 PortStep::MakeGate { mtu } => self.make_gate(network, *mtu).await,
                 PortStep::PutRelay(relay) => self.put_relay(network, *relay).await,
                 PortStep::DeleteRelay => self.delete_relay(network).await,
-                PortStep::Forward(forwarding) => self.put_forwards(network, forwarding.clone()).await,
+                PortStep::Forward(forwarding) | PortStep::Follow(forwarding) => {
+                    self.put_forwards(network, forwarding.clone()).await
+                }
                 PortStep::PutWay(name, way) => self.put_way(network, name, way.clone()).await,
                 PortStep::DeleteWay(name) => self.delete_way(network, name).await,
                 PortStep::Delete => self.delete_gate(network).await,
@@ -144,8 +145,8 @@ impl Linux {
             Ok(Some(found)) => {
                 let exits = self.exits().await?;
                 let ways = if self.is_fast().await? { exits.number_of_ways() } else { 0 };
-                let current = [0, exits.number()].contains(&found.exits) && found.ways == ways;
-                Ok(Some(ObservedDoors { rules: found.number, current }))
+                let outdated = ![0, exits.number()].contains(&found.exits) || found.ways != ways;
+                Ok(Some(ObservedDoors { rules: found.number, outdated }))
             }
             Ok(None) => Ok(None),
             // A kernel that has no such tables has none.

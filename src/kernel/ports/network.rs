@@ -218,9 +218,11 @@ fn number_of_families([ipv4, ipv6]: [bool; 2]) -> u64 {
 /// What is there.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
-    /// The number of the rules; 0 where they are nothing, not whole, or made for others that may be sent to themselves.
+    /// The number of the rules; 0 where they are nothing or not whole.
     pub number: u64,
     families: u64,
+    /// They were made for other addresses of those that may be sent to themselves.
+    outdated: bool,
 }
 
 impl Found {
@@ -229,9 +231,14 @@ impl Found {
         self.number != 0 && self.families != NOWHERE
     }
 
-    /// The number, where what leads outside was made for these families; else 0.
-    pub fn made_for(&self, families: [bool; 2]) -> u64 {
-        if self.families == number_of_families(families) { self.number } else { 0 }
+    /// Whether what leads outside was made for these families.
+    pub fn was_made_for(&self, families: [bool; 2]) -> bool {
+        self.families == number_of_families(families)
+    }
+
+    /// Whether containers have other addresses than it was made for.
+    pub fn is_outdated(&self) -> bool {
+        self.number != 0 && self.outdated
     }
 }
 
@@ -291,7 +298,7 @@ pub(super) fn remove() -> io::Result<Option<Errno>> {
 
 /// What there is in the calling thread's namespace. Blocks.
 pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
-    let nothing = Found { number: 0, families: NOWHERE };
+    let nothing = Found { number: 0, families: NOWHERE, outdated: false };
     let is_ours = |message: &[u8]| message.get(4..).and_then(|rest| within(rest, 1)) == Some(TABLE);
     let question = INET.question(NFT_MSG_GETTABLE, &[]);
     let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
@@ -306,6 +313,6 @@ pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
     let mut note = |message: &[u8]| there += u64::from(is_ours(message));
     let question = INET.question(NFT_MSG_GETRULE, &table());
     raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
-    let whole = there == rules && made_for == number_of(itself);
-    Ok(Found { number: if whole { number } else { 0 }, families })
+    let number = if there == rules { number } else { 0 };
+    Ok(Found { number, families, outdated: made_for != number_of(itself) })
 }

@@ -441,7 +441,7 @@ impl Content<'_> {
 
     /// What is for a published port, and what is told about an answer that came from one.
     fn taken(&mut self) {
-        let Kind { destination, length, ipv6, ref loopback, .. } = *self.kind;
+        let Kind { source, destination, length, ipv6, ref loopback, ref stands, .. } = *self.kind;
         // For the loopback from elsewhere: the kernel will have none of it, nor do we.
         let mut stranger = vec![came_by(), compare(Compare::Unequal, &padded("lo"))];
         stranger.push(bytes(Base::Network, destination, length));
@@ -453,6 +453,11 @@ impl Content<'_> {
         }
         stranger.push(verdict(NF_ACCEPT));
         self.rule(IN, &stranger);
+        // Nor does anybody elsewhere stand for the loopback: his answers would go there.
+        let mut feigned = vec![came_by(), compare(Compare::Unequal, &padded("lo"))];
+        feigned.extend([bytes(Base::Network, source, length), compare(Compare::Equal, &stands.0)]);
+        feigned.push(verdict(NF_ACCEPT));
+        self.rule(IN, &feigned);
         let words = length.div_ceil(4);
         let one = [
             bytes_into(FIRST, Base::Network, destination, length),

@@ -50,10 +50,13 @@ impl Subject for Doors {
         plan_doors(None, have.as_ref()).into_iter().collect()
     }
 
-    fn concerns(event: &KernelEvent) -> Option<()> {
-        // By its routes it is chosen where answers go next.
-        matches!(event, KernelEvent::RulesChanged { network: None } | KernelEvent::RoutesChanged)
-            .then_some(())
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<()> {
+        match event {
+            KernelEvent::RulesChanged { network: None } => BTreeSet::from([()]),
+            // By the routes of the node it is chosen where answers go next.
+            KernelEvent::RoutesChanged => self.wanted(),
+            _ => BTreeSet::new(),
+        }
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

@@ -146,8 +146,8 @@ impl Subject for Mesh {
         plan_mesh(None, have, &BTreeSet::new())
     }
 
-    fn concerns(event: &KernelEvent) -> Option<()> {
-        (*event == KernelEvent::MeshChanged).then_some(())
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<()> {
+        (*event == KernelEvent::MeshChanged).then_some(()).into_iter().collect()
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

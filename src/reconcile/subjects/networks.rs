@@ -140,13 +140,14 @@ impl Subject for Networks {
         vec![Op { network: id, action: Action::DeleteNetwork }]
     }
 
-    fn concerns(event: &KernelEvent) -> Option<NetworkId> {
-        match event {
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<NetworkId> {
+        let of = match event {
             // Whether the container went too is found out when it is looked at.
             KernelEvent::PortGone { network, .. } | KernelEvent::LinkChanged { network } => Some(*network),
             KernelEvent::RulesChanged { network } => *network,
             _ => None,
-        }
+        };
+        of.into_iter().collect()
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {

@@ -52,10 +52,13 @@ impl Subject for Ports {
         plan_ports(None, have.as_ref())
     }
 
-    fn concerns(event: &KernelEvent) -> Option<NetworkId> {
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<NetworkId> {
+        let outward = || self.want.iter().filter(|(_, want)| want.outward.is_some()).map(|(key, _)| *key);
         match event {
-            KernelEvent::RulesChanged { network } => *network,
-            _ => None,
+            KernelEvent::RulesChanged { network } => network.iter().copied().collect(),
+            // By its routes the node has ways outside, over one family of addresses or both.
+            KernelEvent::RoutesChanged => outward().collect(),
+            _ => BTreeSet::new(),
         }
     }
 

@@ -49,8 +49,8 @@ impl Subject for Guard {
         plan_underlay_guard(None, have.as_ref()).into_iter().collect()
     }
 
-    fn concerns(event: &KernelEvent) -> Option<()> {
-        (*event == KernelEvent::RulesChanged { network: None }).then_some(())
+    fn concerned(&self, event: &KernelEvent) -> BTreeSet<()> {
+        (*event == KernelEvent::RulesChanged { network: None }).then_some(()).into_iter().collect()
     }
 
     fn follow(&mut self, world: &World<'_>) -> Changes<Self> {
