@@ -150,7 +150,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 5;
+const VERSION: u8 = 6;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.

@@ -86,14 +86,14 @@ impl Site {
     }
 }
 
-/// Sends the node a datagram for its port, in a frame with a tag (in hexadecimal digits) or without.
-fn send_frames(site: &Site, tag: &str) {
+/// Sends the node a datagram for its port as `sender`, in a frame with a tag (in hexadecimal digits) or without.
+fn send_frame(site: &Site, sender: &str, tag: &str) {
     let mac = site.node().netns().ip_json("link show eth0")[0]["address"].as_str().unwrap().replace(':', "");
     let script = format!(
         "import socket, struct\n\
          s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
          s.bind(('br0', 0))\n\
-         ip = bytearray(struct.pack('!BBHHHBBH', 0x45, 0, 29, 1, 0, 64, 17, 0) + socket.inet_aton('{OUTSIDE}') + socket.inet_aton('{HERE}'))\n\
+         ip = bytearray(struct.pack('!BBHHHBBH', 0x45, 0, 29, 1, 0, 64, 17, 0) + socket.inet_aton('{sender}') + socket.inet_aton('{HERE}'))\n\
          total = sum(struct.unpack('!10H', ip))\n\
          ip[10:12] = struct.pack('!H', ~((total & 0xffff) + (total >> 16)) & 0xffff)\n\
          udp = struct.pack('!HHHH', 4711, 8080, 9, 0) + b'?'\n\
@@ -125,13 +125,22 @@ fn what_is_plain_goes_the_short_way_and_all_else_the_long_one() {
                  add chain inet counts in { type filter hook prerouting priority -1000; }; \
                  add rule inet counts in iifname gate0 udp sport 4711 counter name heard";
     site.node().network_exec("net", &["nft", count]).success();
-    send_frames(&site, "");
+    send_frame(&site, OUTSIDE, "");
     wait_until("it is heard", SOON, || if heard() == 1 { Ok(()) } else { Err("nothing".to_owned()) });
-    send_frames(&site, "81000007");
+    send_frame(&site, OUTSIDE, "81000007");
     // What is sent behind it is heard behind it.
-    send_frames(&site, "");
+    send_frame(&site, OUTSIDE, "");
     wait_until("it is heard", SOON, || if heard() >= 2 { Ok(()) } else { Err("nothing".to_owned()) });
     assert_eq!(heard(), 2, "the frame with a tag");
+    // Nobody else has the node's own address: what is answered would go to the node.
+    let trusting = within(&node.path(), || UdpSocket::bind(at(HERE, 4711)).unwrap());
+    trusting.set_nonblocking(true).unwrap();
+    send_frame(&site, HERE, "");
+    send_frame(&site, OUTSIDE, "");
+    wait_until("it is heard", SOON, || if heard() >= 3 { Ok(()) } else { Err("nothing".to_owned()) });
+    assert_eq!(heard(), 3, "the datagram as from the node");
+    let told = trusting.recv_from(&mut [0; 64]);
+    assert!(told.is_err(), "{told:?}");
     // What is another machine's passes by.
     node.ip("link set eth0 promisc on");
     underlay.ip(&format!("neigh replace {HERE} lladdr 02:00:00:00:99:99 nud permanent dev br0"));
@@ -174,7 +183,7 @@ fn answers_follow_the_routes_of_the_node() {
     // A client beyond a router, who is one of two there.
     let (far, far6) = ("203.0.113.9", "2001:db8:9::9");
     underlay.ip(&format!("address add {far}/32 dev lo"));
-    underlay.ip(&format!("address add {far6}/128 dev lo"));
+    underlay.ip(&format!("address add {far6}/128 dev lo nodad"));
     underlay.ip("link set lo up");
     for router in ["192.0.2.253/24", "192.0.2.254/24"] {
         underlay.ip(&format!("address add {router} dev br0"));

@@ -37,7 +37,7 @@ fn world(lab: &Lab) -> Container {
     world.ip("link set eth0 up");
     world.ip("link set lo up");
     world.ip(&format!("address add {WORLD}/32 dev lo"));
-    world.ip(&format!("address add {WORLD6}/128 dev lo"));
+    world.ip(&format!("address add {WORLD6}/128 dev lo nodad"));
     // A socket that is bound to no address answers from the one that the route says.
     world.ip(&format!("route add default via 203.0.113.1 src {WORLD}"));
     world.ip(&format!("-6 route add default via 2001:db8:8::1 src {WORLD6}"));

@@ -27,10 +27,17 @@ pub(super) enum Which {
     Destination = 2,
 }
 
+const RTN_LOCAL: u32 = 2;
+
 /// Goes on only if an address is one of the node's own.
 pub(super) fn is_local(which: Which) -> [Expression; 2] {
-    const RTN_LOCAL: u32 = 2;
     is_of_type(which, RTN_LOCAL)
+}
+
+/// Goes on only if an address is none of the node's own.
+pub(super) fn is_not_local(which: Which) -> [Expression; 2] {
+    let [load, _] = is_local(which);
+    [load, compare(Compare::Unequal, &RTN_LOCAL.to_ne_bytes())]
 }
 
 fn is_of_type(which: Which, kind: u32) -> [Expression; 2] {

@@ -289,10 +289,12 @@ fn is_not_loopback(kind: &Kind) -> Vec<Expression> {
     }
 }
 
-/// Goes on only with packets whose sender does not say that he is what stands for the node's loopback.
-fn is_not_feigned(kind: &Kind) -> [Expression; 2] {
+/// Goes on only with packets whose sender does not say that he is the node, or what stands for its loopback.
+fn is_not_feigned(kind: &Kind) -> Vec<Expression> {
     let stand: IpAddr = if kind.ipv6 { LOOPBACK_V6.0.into() } else { LOOPBACK_V4.0.into() };
-    [bytes(Base::Network, kind.source, kind.length), compare(Compare::Unequal, &octets(stand))]
+    let mut rule = Vec::from(expr::is_not_local(Which::Source));
+    rule.extend([bytes(Base::Network, kind.source, kind.length), compare(Compare::Unequal, &octets(stand))]);
+    rule
 }
 
 /// Goes on only with packets of senders that leave as they are: no address of the loopback nor of one link alone, among which are those

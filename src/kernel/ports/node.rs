@@ -400,14 +400,22 @@ impl Content<'_> {
 
     /// Through a gate, as it is; but for the loopback, which is nobody's address beyond it.
     fn through(&mut self, gate: &Gate) {
-        let Kind { source, destination, ref loopback, ref stands, ref next, .. } = *self.kind;
+        let Kind { source, destination, length, ref loopback, ref stands, ref next, .. } = *self.kind;
+        // Nobody elsewhere has an address of the node's, or one that stands for its loopback: his answers would go to the node.
+        let stand_in = [bytes(Base::Network, source, length), compare(Compare::Equal, &stands.0)];
+        let feigned = [is_local(Which::Source), stand_in].map(|feigned| {
+            let mut rule = vec![came_by(), compare(Compare::Unequal, &padded("lo"))];
+            rule.extend(feigned);
+            rule.push(verdict(NF_ACCEPT));
+            rule
+        });
         let local = expr::from_device("lo");
         let sender = [&local[..], &self.instead(source, loopback, &stands.0)].concat();
         let asked = [&local[..], &self.instead(destination, loopback, &stands.1)].concat();
         let mut copied = Vec::from(copy_by(next, gate.index));
         copied.push(verdict(NF_DROP));
         let name = to_gate(gate);
-        for rule in [sender, asked, copied] {
+        for rule in feigned.into_iter().chain([sender, asked, copied]) {
             self.rule(&name, &rule);
         }
     }
@@ -441,7 +449,7 @@ impl Content<'_> {
 
     /// What is for a published port, and what is told about an answer that came from one.
     fn taken(&mut self) {
-        let Kind { source, destination, length, ipv6, ref loopback, ref stands, .. } = *self.kind;
+        let Kind { destination, length, ipv6, ref loopback, .. } = *self.kind;
         // For the loopback from elsewhere: the kernel will have none of it, nor do we.
         let mut stranger = vec![came_by(), compare(Compare::Unequal, &padded("lo"))];
         stranger.push(bytes(Base::Network, destination, length));
@@ -453,11 +461,6 @@ impl Content<'_> {
         }
         stranger.push(verdict(NF_ACCEPT));
         self.rule(IN, &stranger);
-        // Nor does anybody elsewhere stand for the loopback: his answers would go there.
-        let mut feigned = vec![came_by(), compare(Compare::Unequal, &padded("lo"))];
-        feigned.extend([bytes(Base::Network, source, length), compare(Compare::Equal, &stands.0)]);
-        feigned.push(verdict(NF_ACCEPT));
-        self.rule(IN, &feigned);
         let words = length.div_ceil(4);
         let one = [
             bytes_into(FIRST, Base::Network, destination, length),
