@@ -154,12 +154,16 @@ pub(super) const QUERY_LIMIT: &str = "DNS queries of an endpoint kept to a rate 
 /// Strangers kept out of plain networks.
 const UNDERLAY_GUARD: &str = "strangers kept out of plain networks (nf_tables at input)";
 
+/// What came of a trial in the namespace.
+async fn tried_out(netns: &Netns, trial: fn() -> Result<(), String>) -> Result<(), String> {
+    netns.run(trial).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
 /// One address for a service.
 const SERVICES: &str = "addresses of services (nf_tables, translation at output)";
 
 async fn services(netns: &Netns) -> Capability {
-    let tried = netns.run(super::services::try_out).await;
-    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    let tried = tried_out(netns, super::services::try_out).await;
     Capability::new(
         SERVICES,
         "put rules in a namespace",
@@ -172,8 +176,7 @@ async fn services(netns: &Netns) -> Capability {
 const PORTS: &str = "published ports (nf_tables, copies and translation)";
 
 async fn ports(netns: &Netns) -> Capability {
-    let tried = netns.run(super::ports::try_out).await;
-    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    let tried = tried_out(netns, super::ports::try_out).await;
     Capability::new(
         PORTS,
         "put rules in a namespace",
@@ -187,8 +190,7 @@ async fn ports(netns: &Netns) -> Capability {
 const FAST_PATH: &str = "published ports without copies (nf_tables at ingress)";
 
 async fn fast_path(netns: &Netns) -> Capability {
-    let tried = netns.run(super::ports::try_fast).await;
-    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    let tried = tried_out(netns, super::ports::try_fast).await;
     Capability::new(
         FAST_PATH,
         "put rules on a device",
@@ -201,8 +203,7 @@ async fn fast_path(netns: &Netns) -> Capability {
 const OUTWARD: &str = "ways outside for endpoints (nf_tables, translation at the gate)";
 
 async fn outward(netns: &Netns) -> Capability {
-    let tried = netns.run(super::ports::try_outward).await;
-    let tried = tried.unwrap_or_else(|error| Err(error.to_string()));
+    let tried = tried_out(netns, super::ports::try_outward).await;
     Capability::new(
         OUTWARD,
         "put rules in a namespace",
