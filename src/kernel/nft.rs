@@ -45,6 +45,9 @@ const REGISTER: u32 = 1;
 const NFT_META_PRIORITY: u32 = 2;
 const NFT_META_MARK: u32 = 3;
 const REGISTER_VERDICT: u32 = 0;
+const NFT_GOTO: i32 = -4;
+/// What the names of our tables begin with.
+pub(super) const OURS: &[u8] = b"lanmesh-";
 
 /// Whose packets a table is for. Tables of one name in two families are two.
 #[derive(Clone, Copy)]
@@ -329,8 +332,16 @@ pub(super) fn verdict(code: u32) -> Expression {
 
 /// Goes on in another chain of the table, and does not come back.
 pub(super) fn goto(chain: &[u8]) -> Expression {
-    const NFT_GOTO: i32 = -4;
     elsewhere(NFT_GOTO, chain)
+}
+
+/// What a map has for a key that leads to a chain: the verdict of [`goto`].
+pub(super) fn leads_to(chain: &[u8]) -> Vec<u8> {
+    nested(2, &[leading(NFT_GOTO, chain)])
+}
+
+fn leading(how: i32, chain: &[u8]) -> Vec<u8> {
+    nested(2, &[attribute(1, &how.to_be_bytes()), attribute(2, chain)])
 }
 
 /// Goes on in another chain of the table, and at its end comes back.
@@ -340,8 +351,7 @@ pub(super) fn jump(chain: &[u8]) -> Expression {
 }
 
 fn elsewhere(how: i32, chain: &[u8]) -> Expression {
-    let verdict = nested(2, &[attribute(1, &how.to_be_bytes()), attribute(2, chain)]);
-    expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
+    expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[leading(how, chain)])])
 }
 
 /// Notes what is in the register in a set of the table, for so many milliseconds after the last time. Goes on only if

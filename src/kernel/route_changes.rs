@@ -9,7 +9,7 @@ use super::netns::Netns;
 use super::notices;
 use super::raw::{Messages, within};
 use super::routing::{
-    FRA_PROTOCOL, RT_TABLE_MAIN, RTA_TABLE, RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE, read_word,
+    FRA_PROTOCOL, RT_TABLE_MAIN, RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE, table_of,
 };
 
 /// RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE (linux/rtnetlink.h).
@@ -32,8 +32,7 @@ fn is_anothers(datagram: &[u8]) -> bool {
         match header.kind() {
             // struct rtmsg: family, two lengths, tos, table, protocol, scope, type, flags.
             RTM_NEWROUTE | RTM_DELROUTE => {
-                let table = read_word(rest, RTA_TABLE).unwrap_or(u32::from(fixed[4]));
-                table == RT_TABLE_MAIN && fixed[5] != ROUTE_PROTOCOL
+                table_of(body) == Some(RT_TABLE_MAIN) && fixed[5] != ROUTE_PROTOCOL
             }
             RTM_NEWRULE | RTM_DELRULE => within(rest, FRA_PROTOCOL) != Some(&[ROUTE_PROTOCOL]),
             _ => false,

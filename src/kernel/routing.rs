@@ -279,13 +279,23 @@ pub(super) fn header(ipv6: bool) -> Vec<u8> {
 }
 
 fn dump(question: &Message, answer: u16) -> io::Result<Vec<Vec<u8>>> {
-    match raw::dump(NETLINK_ROUTE, question, &[answer]) {
-        // A kernel without the family has nothing of it.
+    of_family(raw::dump(NETLINK_ROUTE, question, &[answer]))
+}
+
+/// What was listed of one family of addresses: a kernel without it has nothing of it.
+pub(super) fn of_family<T: Default>(listed: io::Result<T>) -> io::Result<T> {
+    match listed {
         Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::EAFNOSUPPORT) => {
-            Ok(Vec::new())
+            Ok(T::default())
         }
         listed => listed,
     }
+}
+
+/// The table that a route is in or a rule leads to, by its header of twelve bytes or what is behind that.
+pub(super) fn table_of(message: &[u8]) -> Option<u32> {
+    // RTA_TABLE and FRA_TABLE are one number.
+    read_word(message.get(12..)?, RTA_TABLE).or_else(|| message.get(4).copied().map(u32::from))
 }
 
 fn settle(message: &Message, fine: &[Errno]) -> io::Result<()> {

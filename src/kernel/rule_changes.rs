@@ -8,15 +8,13 @@ use tokio::task::JoinHandle;
 
 use super::KernelError;
 use super::netns::Netns;
-use super::nft::{NFT_MSG_NEWCHAIN, is_of_nf_tables, own_number};
+use super::nft::{NFT_MSG_NEWCHAIN, OURS, is_of_nf_tables, own_number};
 use super::notices;
 use super::ports::before;
 use super::raw::{Header, Messages, within};
 
 /// The group of the notifications (linux/netfilter/nfnetlink.h).
 const NFNLGRP_NFTABLES: u32 = 7;
-/// What the names of our tables begin with.
-const OURS: &[u8] = b"lanmesh-";
 
 /// Calls `tell` when somebody else changes tables of ours in `netns`, or adds a chain that is asked before them, until that says that nobody wants to know or the task is
 /// aborted.

@@ -30,7 +30,7 @@ pub(in super::super) fn is_one(message: &[u8]) -> bool {
     let early = |chain: &[u8]| {
         let hook = within(chain, 4)?;
         let (place, priority) = (word(within(hook, 1)?)?, word(within(hook, 2)?)?);
-        let ours = within(chain, 1)?.starts_with(b"lanmesh-");
+        let ours = within(chain, 1)?.starts_with(nft::OURS);
         let family = [Family::Inet, Family::Ip, Family::Ip6].map(|family| family as u8);
         let asked = u32::try_from(place) == Ok(NF_INET_PRE_ROUTING) && priority <= EARLY;
         Some(asked && !ours && family.contains(message.first()?))

@@ -44,8 +44,7 @@ impl Exits {
         of_family.filter_map(|(_, exit)| Some((exit.index, exit.hops.as_ref()?)))
     }
 
-    /// Which families lead anywhere: IPv4, IPv6.
-    pub fn families(&self) -> [bool; 2] {
+    fn families(&self) -> [bool; 2] {
         [false, true].map(|ipv6| self.of(ipv6).next().is_some())
     }
 
@@ -83,6 +82,13 @@ impl Linux {
         });
         let found = self.find_exits(&session, hops).await;
         found.map_err(|failure: Failure| failure.doing("look for the ways outside"))
+    }
+
+    /// Over which families there is a way outside now: IPv4, IPv6.
+    pub(super) async fn ways_outside(&self) -> Result<[bool; 2], KernelError> {
+        let session = self.inner.own_session().await?;
+        let found = self.find_exits(&session, Default::default()).await;
+        Ok(found.map_err(|failure| failure.doing("look for the ways outside"))?.families())
     }
 
     async fn find_exits(

@@ -5,8 +5,6 @@ use super::super::raw::{attribute, nested};
 
 /// The first of the registers of four bytes; the next ones follow.
 pub(super) const FIRST: u32 = 8;
-/// The verdict that leads to a chain.
-pub(super) const NFT_GOTO: i32 = -4;
 pub(super) const NFT_SET_MAP: u32 = 0x8;
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// What nft calls the types of keys; of several in one they are six bits apart.
@@ -216,12 +214,6 @@ pub(super) fn is_in(set: &[u8]) -> Expression {
 pub(super) fn goes_where(map: &[u8]) -> Expression {
     // The verdict is register 0.
     expression(b"lookup\0", &[attribute(1, map), number(2, FIRST), number(3, 0)])
-}
-
-/// Goes on in a chain, and not in this one any more.
-pub(super) fn goes_to(chain: &[u8]) -> Expression {
-    let goes = [attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, chain)];
-    expression(b"immediate\0", &[number(1, 0), nested(2, &[nested(2, &goes)])])
 }
 
 /// Sends a copy of the packet to an address that is beyond a link, whatever the packet says.

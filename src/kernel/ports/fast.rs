@@ -19,7 +19,7 @@ use super::super::nft::{
 use super::super::raw::{attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
-use super::expr::{self, FIRST, NFT_GOTO, Which, bytes_into, is_local, load, protocol_into, write_link};
+use super::expr::{self, FIRST, Which, bytes_into, is_local, load, protocol_into, write_link};
 use super::expr::{
     NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR,
 };
@@ -128,7 +128,7 @@ impl Content<'_> {
             let plain = chain.strip_suffix(b"\0").unwrap_or(chain);
             let name = [plain, format!("-{number}\0").as_bytes()].concat();
             self.chain(&name, Some(devices));
-            self.rule(&name, &[expr::goes_to(chain)]);
+            self.rule(&name, &[nft::goto(chain)]);
         }
     }
 
@@ -239,8 +239,7 @@ impl Content<'_> {
         self.set(name, (TYPE_IFINDEX, 4), [number(6, NFT_DATA_VERDICT), Vec::new()]);
         let element = |(index, chain): &(u32, Vec<u8>)| {
             let key = nested(1, &[attribute(1, &index.to_ne_bytes())]);
-            let goes = nested(2, &[attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, chain)]);
-            nested(1, &[key, nested(2, &[goes])])
+            nested(1, &[key, nft::leads_to(chain)])
         };
         for chains in chains.chunks(500) {
             let elements: Vec<Vec<u8>> = chains.iter().map(element).collect();

@@ -46,31 +46,23 @@ pub(super) fn of_links(ipv6: bool) -> io::Result<BTreeMap<u32, Hops>> {
     let mut usual = true;
     let question = Message { kind: RTM_GETRULE, flags: 0, body: routing::header(ipv6) };
     let mut note = |rule: &[u8]| usual &= is_usual(rule);
-    listed(raw::each_of(NETLINK_ROUTE, &question, &[RTM_NEWRULE], READ_MAX, &mut note))?;
+    routing::of_family(raw::each_of(NETLINK_ROUTE, &question, &[RTM_NEWRULE], READ_MAX, &mut note))?;
     if !usual {
         return Ok(BTreeMap::new());
     }
     let mut found = Found::default();
     let question = Message { kind: RTM_GETROUTE, flags: 0, body: routing::header(ipv6) };
     let mut note = |route: &[u8]| found.note(ipv6, route);
-    listed(raw::each_of(NETLINK_ROUTE, &question, &[RTM_NEWROUTE], READ_MAX, &mut note))?;
+    routing::of_family(raw::each_of(NETLINK_ROUTE, &question, &[RTM_NEWROUTE], READ_MAX, &mut note))?;
     Ok(found.hops())
-}
-
-/// A kernel without the family has nothing of it.
-fn listed(read: io::Result<()>) -> io::Result<()> {
-    match read {
-        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32) => Ok(()),
-        read => read,
-    }
 }
 
 /// Whether a rule leads where every namespace's lead, or is one of ours, which are for addresses and marks of ours alone.
 fn is_usual(rule: &[u8]) -> bool {
     let (Some(header), Some(rest)) = (rule.get(..12), rule.get(12..)) else { return false };
-    let table = routing::read_word(rest, routing::FRA_TABLE).unwrap_or(u32::from(header[4]));
+    let usual = routing::table_of(rule).is_some_and(|table| USUAL.contains(&table));
     let ours = within(rest, FRA_PROTOCOL) == Some(&[ROUTE_PROTOCOL]);
-    ours || (header[7] == FR_ACT_TO_TBL && USUAL.contains(&table))
+    ours || (header[7] == FR_ACT_TO_TBL && usual)
 }
 
 /// What the routes read so far say.
@@ -92,9 +84,8 @@ struct Link {
 impl Found {
     fn note(&mut self, ipv6: bool, route: &[u8]) {
         let (Some(header), Some(rest)) = (route.get(..12), route.get(12..)) else { return };
-        let table = routing::read_word(rest, routing::RTA_TABLE).unwrap_or(u32::from(header[4]));
         let [_, prefix, from, tos, _, _, _, kind, ..] = *header else { return };
-        if table != RT_TABLE_MAIN || kind != RTN_UNICAST {
+        if routing::table_of(route) != Some(RT_TABLE_MAIN) || kind != RTN_UNICAST {
             return;
         }
         let odd = from != 0 || tos != 0 || OTHERWISE.iter().any(|kind| within(rest, *kind).is_some());

@@ -80,7 +80,7 @@ impl Linux {
             let found = found.map_err(|source| refused("look at the published ports", source))?;
             observed.rules = found.number;
             observed.outdated = found.is_outdated()
-                || (found.is_outward() && !found.was_made_for(self.exits().await?.families()));
+                || (found.is_outward() && !found.was_made_for(self.ways_outside().await?));
             let relay = inside.run(relay::find).await?;
             observed.relay = relay.map_err(|source| refused("look at the relay of a network", source))?;
         }
@@ -290,7 +290,7 @@ impl Linux {
     async fn put_forwards(&self, network: NetworkId, forwarding: Forwarding) -> Result<(), KernelError> {
         let itself = self.itself(network).await?;
         let families = match forwarding.outward {
-            Some(_) => self.exits().await?.families(),
+            Some(_) => self.ways_outside().await?,
             None => [false; 2],
         };
         let put = move || {

@@ -25,7 +25,7 @@ use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{
-    self, FIRST, NFT_DATA_VERDICT, NFT_GOTO, NFT_SET_MAP, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR,
+    self, FIRST, NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR,
     TYPE_IPADDR, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded,
     protocol_into, puts_fragments_together, untracked, write,
 };
@@ -358,10 +358,7 @@ impl Content<'_> {
         const AT_ONCE: usize = 500;
         let element = |(key, chain): (Vec<u8>, Option<Vec<u8>>)| {
             let key = nested(1, &[attribute(1, &key)]);
-            let value = chain.map(|chain| {
-                let verdict = [attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, &chain)];
-                nested(2, &[nested(2, &verdict)])
-            });
+            let value = chain.map(|chain| nft::leads_to(&chain));
             nested(1, &[key, value.unwrap_or_default()])
         };
         let elements: Vec<Vec<u8>> = keys.map(element).collect();

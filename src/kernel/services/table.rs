@@ -36,7 +36,6 @@ const ROUTE: &str = "to-";
 const MAPS: [(&[u8], bool); 2] = [(b"services\0", false), (b"services6\0", true)];
 const NFT_SET_MAP: u32 = 0x8;
 const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
-const NFT_GOTO: i32 = -4;
 /// The most that is read of what is in there: its owner may have put anything in, and what is more is made anew.
 const READ_MAX: usize = 32 << 20;
 
@@ -175,11 +174,10 @@ impl Table {
     /// A change of the element that leads to a route.
     fn element(&self, change: u16, address: IpAddr) -> Vec<u8> {
         let (map, _) = MAPS[usize::from(address.is_ipv6())];
-        let verdict = [attribute(1, &NFT_GOTO.to_be_bytes()), attribute(2, &chain_name(address))];
         let key = nested(1, &[attribute(1, &octets(address))]);
         let element = match change {
             nft::NFT_MSG_DELSETELEM => nested(1, &[key]),
-            _ => nested(1, &[key, nested(2, &[nested(2, &verdict)])]),
+            _ => nested(1, &[key, nft::leads_to(&chain_name(address))]),
         };
         let message = [self.attribute(), attribute(2, map), nested(3, &[element])].concat();
         match change {

@@ -12,7 +12,7 @@ use super::super::super::nft::{
 use super::super::super::raw::{attribute, nested};
 use super::super::super::routing::octets;
 use super::super::super::services::rules::INET;
-use super::super::expr::{self, from_device, goes_to, is_answer, is_of, load, to_device};
+use super::super::expr::{self, from_device, is_answer, is_of, load, to_device};
 use super::super::gate::{INNER, MARK};
 use super::super::stands::{OUTWARD_V4, OUTWARD_V6, PING_V4, PING_V6};
 use super::Content;
@@ -132,7 +132,7 @@ impl Content {
             let mut leaves = Vec::from(from_device(BRIDGE));
             leaves.extend(to_device(INNER));
             leaves.extend(is_theirs(ipv6));
-            leaves.push(goes_to(OUTSIDE));
+            leaves.push(nft::goto(OUTSIDE));
             self.rule(chain, &leaves);
         }
         let mut answers = Vec::from(from_device(INNER));

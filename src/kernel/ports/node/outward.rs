@@ -11,7 +11,7 @@ use super::super::super::routing::octets;
 use super::super::doors::Gate;
 use super::super::exits::Exits;
 use super::super::expr::{
-    NFT_SET_MAP, TYPE_IFNAME, Which, came_by, copy_to, goes_to, is_elsewhere, is_local, leaves_by, load,
+    NFT_SET_MAP, TYPE_IFNAME, Which, came_by, copy_to, is_elsewhere, is_local, leaves_by, load,
     state_of_connection, writes,
 };
 use super::super::network::stands_for_the_node;
@@ -154,7 +154,7 @@ impl Content<'_> {
         self.rule(ANSWERS, &known);
         let mut told = vec![layer_4(), compare(Compare::Equal, &[icmp])];
         told.extend(is_local(Which::Destination));
-        told.push(goes_to(TOLD));
+        told.push(nft::goto(TOLD));
         self.rule(ANSWERS, &told);
         // Who begins a connection does not answer.
         let begins = [
@@ -178,7 +178,7 @@ impl Content<'_> {
                 ]
             };
             let through = |content: &Self| {
-                [load(REGISTER, &stands), content.writes_address(destination), goes_to(&to_gate(gate))]
+                [load(REGISTER, &stands), content.writes_address(destination), nft::goto(&to_gate(gate))]
             };
             for protocol in [TCP, UDP] {
                 let mut answers = vec![layer_4(), compare(Compare::Equal, &[protocol])];
