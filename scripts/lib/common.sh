@@ -29,10 +29,14 @@ need_root() {
     [[ $EUID -eq 0 ]] || die "network namespaces need root: run 'sudo $0 $*'"
 }
 
+# has_line PATTERN...: whether what is piped into it has such a line; with flags of grep. All of it is read: what 'grep -q' leaves
+# unread ends who writes it, and with pipefail that is a no.
+has_line() { grep "$@" | cat >/dev/null; }
+
 # have THING: whether a command is there; or a library, lib….so.N; or a module of Python, python3-NAME.
 have() {
     case $1 in
-    lib*.so*) ldconfig -p | grep -qF "$1" ;;
+    lib*.so*) ldconfig -p | has_line -F "$1" ;;
     python3-*) /usr/bin/python3 -I -c "import ${1#python3-}" 2>/dev/null ;;
     *) command -v "$1" >/dev/null ;;
     esac

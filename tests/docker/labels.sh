@@ -23,7 +23,7 @@ labels() {
 }
 # may_float CONTAINER ADDRESS: it gives itself the address, and another container reaches it there.
 may_float() {
-    docker_on n1 exec "$1" ip address show | grep -q "$2/" || docker_on n1 exec "$1" ip address add "$2/32" dev eth0 || return 1
+    docker_on n1 exec "$1" ip address show | has_line "$2/" || docker_on n1 exec "$1" ip address add "$2/32" dev eth0 || return 1
     docker_on n1 exec peer ping -c 1 -W 2 "$2"
 }
 may_not_float() { ! may_float "$1" "$2"; }

@@ -95,7 +95,7 @@ multicast_by() {
     echo "by '$by'"
     docker_on n1 exec "$1" ip -o -4 address show dev "$by" | grep -F " $2"
 }
-told() { [[ $(lanmesh n1 endpoint ls buildnet --json | jq length) != 0 ]] && lanmesh n1 desired get --json | grep -q "\"netns\""; }
+told() { [[ $(lanmesh n1 endpoint ls buildnet --json | jq length) != 0 ]] && lanmesh n1 desired get --json | has_line "\"netns\""; }
 named() { lanmesh n1 endpoint inspect buildnet "$1" || lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" '.[] | select(.name == $name)'; }
 unnamed() { ! named "$1"; }
 has_address() { lanmesh n1 endpoint ls buildnet --json | jq -e --arg name "$1" --arg address "$2/24" '.[] | select(.name == $name) | .addresses | index($address) != null'; }

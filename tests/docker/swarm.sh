@@ -75,8 +75,8 @@ reaches_all() {
         for slot in 1 2 3; do inside "$from" each ping -c 1 -W 2 "$(address web "$slot")" || return 1; done
     done
 }
-dns_docker() { inside n1 each nslookup tasks.web 127.0.0.11 | grep -q 10.10.0.102; }
-dns_slot() { inside n1 each nslookup 2.web.buildnet.lanmesh 10.10.0.1 | grep -q 10.10.0.102; }
+dns_docker() { inside n1 each nslookup tasks.web 127.0.0.11 | has_line 10.10.0.102; }
+dns_slot() { inside n1 each nslookup 2.web.buildnet.lanmesh 10.10.0.1 | has_line 10.10.0.102; }
 found_service() { [[ $(lanmesh n2 discover buildnet _distcc._tcp --format json | jq length) -ge 3 ]]; }
 # own NODE: the address of this node's task of the service `each`.
 own() {
@@ -111,7 +111,7 @@ slots_at() {
     for slot in $(seq "$2"); do at "$1" "$slot" "$3$((100 + slot))" || return 1; done
 }
 # container_of NODE SERVICE: a running container of the service on the node.
-container_of() { docker_on "$1" ps --quiet --filter "label=com.docker.swarm.service.name=$2" | head -n 1; }
+container_of() { docker_on "$1" ps --quiet --filter "label=com.docker.swarm.service.name=$2" | sed -n 1p; }
 inside() { docker_on "$1" exec "$(container_of "$1" "$2")" "${@:3}"; }
 
 # groups FROM FROM_CONTAINER TO TO_CONTAINER INTERFACE: how many of 50 datagrams to a group arrive.

@@ -27,14 +27,14 @@ vip_begin() {
     holds "which reaches both its tasks from every node, and they see who asks" answers front 2 n1 n2 n3
     holds "and 'lanmesh docker setup' says that it is real" setup_says
 }
-setup_says() { lanmesh n1 docker setup | grep 'virtual addresses' | grep -qw '1 real'; }
+setup_says() { lanmesh n1 docker setup | grep 'virtual addresses' | has_line -w '1 real'; }
 # vip NODE NAME: as the swarm has it.
 vip() { docker_on "$1" service inspect "$2" --format '{{range .Endpoint.VirtualIPs}}{{.Addr}}{{end}}' | cut -d/ -f1; }
 vip_named() {
     local vip
     vip=$(vip n1 front)
-    [[ -n $vip ]] && inside n1 each nslookup front 127.0.0.11 | grep -qw "$vip" &&
-        inside n1 each nslookup front.buildnet.lanmesh 10.10.0.1 | grep -qw "$vip"
+    [[ -n $vip ]] && inside n1 each nslookup front 127.0.0.11 | has_line -w "$vip" &&
+        inside n1 each nslookup front.buildnet.lanmesh 10.10.0.1 | has_line -w "$vip"
 }
 
 # answers NAME COUNT NODE...: whether so many tasks of the service answer at its name to a container of each node.
@@ -79,6 +79,6 @@ vip_new_leader() {
     holds "and leaves alone what was made by hand" services "hand=10.10.0.90"
     lanmesh n1 service rm buildnet hand >/dev/null
 }
-reachable() { docker_on n2 node inspect n2 --format '{{.ManagerStatus.Reachability}}' 2>/dev/null | grep -qx reachable; }
+reachable() { docker_on n2 node inspect n2 --format '{{.ManagerStatus.Reachability}}' 2>/dev/null | has_line -x reachable; }
 leads() { [[ $(docker_on "$1" node inspect "$1" --format '{{.ManagerStatus.Leader}}' 2>/dev/null) == true ]]; }
 has_vip() { [[ -n $(vip "$1" "$2") ]]; }

@@ -72,7 +72,7 @@ whole_plugin() {
 }
 # in_cluster NODE NAME: whether the agent there answers, and the node has this name.
 in_cluster() { [[ $(lanmesh "$1" status --json | jq -r .cluster.name) == "$2" ]]; }
-whole_address() { lanmesh n1 endpoint ls buildnet --json | jq -r --arg node "$1" '.[] | select(.node == $node) | .addresses[0] | split("/")[0]' | head -n 1; }
+whole_address() { lanmesh n1 endpoint ls buildnet --json | jq -r --arg node "$1" '.[] | select(.node == $node) | .addresses[0] | split("/")[0]' | sed -n 1p; }
 whole_reaches() { docker_on "$1" exec "c-$1" ping -c 1 -W 2 "$(whole_address "$2")"; }
 whole_reaches_after() {
     docker_on n1 exec c-n1 ping -c 1 -W 2 "$(lanmesh n1 endpoint ls buildnet --json | jq -r '.[] | select(.name == "after") | .addresses[0] | split("/")[0]')"

@@ -31,7 +31,7 @@ needs() {
 }
 
 versions() {
-    printf '; dnsmasq %s; unbound %s' "$(dnsmasq -v | awk '{ print $3; exit }')" "$(unbound -V | awk '{ print $2; exit }')"
+    printf '; dnsmasq %s; unbound %s' "$(dnsmasq -v | awk 'NR == 1 { print $3 }')" "$(unbound -V | awk 'NR == 1 { print $2 }')"
     [[ -n ${DOCKER_WHY:-} ]] || printf '; dockerd %s' "$(dockerd --version | awk '{ sub(",", "", $3); print $3 }')"
 }
 
@@ -115,7 +115,7 @@ start_docker() {
 }
 
 docker_answers() {
-    nsenter --net="/proc/$DOCKER_CLIENT/ns/net" dig @127.0.0.11 +short +tries=1 +timeout=1 "host-$NAMES" 2>/dev/null | grep -q .
+    nsenter --net="/proc/$DOCKER_CLIENT/ns/net" dig @127.0.0.11 +short +tries=1 +timeout=1 "host-$NAMES" 2>/dev/null | has_line .
 }
 
 perf() { # SERVER OPTION...

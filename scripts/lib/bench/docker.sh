@@ -21,7 +21,7 @@ needs() {
     CHROOT=$(chroot_of trixie) || die "Debian's packages with Docker cannot be had: see $CHROOTS/trixie.log"
 }
 
-versions() { printf '; Docker %s; %s' "$(docker_on n1 version --format '{{.Server.Version}}')" "$(iperf3 --version | head -n 1 | cut -d' ' -f1-2)"; }
+versions() { printf '; Docker %s; %s' "$(docker_on n1 version --format '{{.Server.Version}}')" "$(iperf3 --version | sed -n 1p | cut -d' ' -f1-2)"; }
 
 measure() {
     local node

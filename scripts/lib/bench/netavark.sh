@@ -17,7 +17,7 @@ needs() {
             die "Debian 13's netavark cannot be had: $(tail -n 1 "$NETAVARK_TREE.log")"
         touch "$NETAVARK_TREE.rc"
     fi
-    NETAVARK=("$(find "$NETAVARK_TREE/usr/lib" -name 'ld-linux-*.so.*' | head -n 1)" --library-path
+    NETAVARK=("$(find "$NETAVARK_TREE/usr/lib" -name 'ld-linux-*.so.*' | sed -n 1p)" --library-path
         "$NETAVARK_TREE/usr/lib/$(uname -m)-linux-gnu" "$NETAVARK_TREE/usr/lib/podman/netavark")
     build_lanmesh release
 }

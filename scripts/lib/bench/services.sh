@@ -18,9 +18,9 @@ needs() {
 }
 
 versions() {
-    printf '; %s; %s; wrk %s; HAProxy %s' "$(iperf3 --version | head -n 1 | cut -d' ' -f1-2)" \
+    printf '; %s; %s; wrk %s; HAProxy %s' "$(iperf3 --version | sed -n 1p | cut -d' ' -f1-2)" \
         "$(nginx -v 2>&1 | cut -d' ' -f3)" "$(dpkg-query --show --showformat '${Version}' wrk)" \
-        "$(haproxy -v | awk '{ print $3; exit }')"
+        "$(haproxy -v | awk 'NR == 1 { print $3 }')"
 }
 
 # in_background NETNS COMMAND...: what runs there until the end of the lab.
@@ -61,7 +61,7 @@ CONF
     until_ok 10 listens "$1" 5201 || die "iperf3 does not start in $1"
 }
 
-listens() { nsenter --net="/run/netns/$LAB-$1" ss -Hltn "sport = $2" | grep -q .; }
+listens() { nsenter --net="/run/netns/$LAB-$1" ss -Hltn "sport = $2" | has_line .; }
 
 # endpoint NODE NAME OPTION...: attaches a namespace; its first address.
 endpoint() {

@@ -12,7 +12,7 @@ needs() {
     build_lanmesh release
 }
 
-versions() { printf '; %s; %s' "$(ip -V | cut -d, -f2 | tr -d ' ')" "$(iperf3 --version | head -n 1 | cut -d' ' -f1-2)"; }
+versions() { printf '; %s; %s' "$(ip -V | cut -d, -f2 | tr -d ' ')" "$(iperf3 --version | sed -n 1p | cut -d' ' -f1-2)"; }
 
 # An endpoint on n1 and on n2; sets TARGET to the address of the second.
 over_lanmesh() {

@@ -28,7 +28,7 @@ needs() {
 }
 
 versions() {
-    printf '; %s; wireguard-go %s' "$(iperf3 --version | head -n 1 | cut -d' ' -f1-2)" \
+    printf '; %s; wireguard-go %s' "$(iperf3 --version | sed -n 1p | cut -d' ' -f1-2)" \
         "$(dpkg-query -W -f '${Version}' wireguard-go 2>/dev/null || echo 'of unknown version')"
     [[ ! -x $BORINGTUN ]] || printf '; %s' "$("$BORINGTUN" --version)"
 }

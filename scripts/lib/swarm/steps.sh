@@ -64,7 +64,7 @@ as_foretold() {
 }
 
 # task_of NODE SERVICE: its running container there.
-task_of() { docker_on "$1" ps --quiet --filter "label=com.docker.swarm.service.name=$2" | head -n 1; }
+task_of() { docker_on "$1" ps --quiet --filter "label=com.docker.swarm.service.name=$2" | sed -n 1p; }
 # builder STACK COMMAND...: in the builder of the stack.
 builder() { docker_on n1 exec "$(task_of n1 "$1_builder")" env DISTCC_DIR=/tmp/distcc "${@:2}"; }
 # found STACK: the servers that its builder finds.
