@@ -93,12 +93,15 @@ impl DropKind {
         }
     }
 
-    fn counter(self) -> Vec<u8> {
-        [self.name().as_bytes(), b"\0"].concat()
+    /// What it is counted with: its name, with zeros up to what the kernel says names of devices in.
+    fn key(self) -> [u8; drops::KEY] {
+        let mut key = [0; drops::KEY];
+        key.iter_mut().zip(self.name().bytes()).for_each(|(place, byte)| *place = byte);
+        key
     }
 
-    fn named(name: &[u8]) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.counter() == name)
+    fn of_key(key: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.key() == key)
     }
 }
 
@@ -128,10 +131,10 @@ pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<O
         ],
     );
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
-    // A rule may count in a counter only if it is there.
+    // A rule may count in what is there alone.
     let mut content = Vec::new();
     if !guard.free {
-        content.extend(DropKind::ALL.map(|kind| Family::Netdev.make_counter(&name, &kind.counter())));
+        content.extend(drops::set(&name));
         content.extend(means.sums.then(|| Family::Netdev.make_sum(&name, drops::ALL)));
     }
     // And it may lead to a chain only if that is there.
@@ -191,7 +194,8 @@ mod tests {
     #[test]
     fn every_kind_has_a_name_of_its_own_by_which_it_is_found() {
         for kind in DropKind::ALL {
-            assert_eq!(DropKind::named(&kind.counter()), Some(kind));
+            assert!(kind.name().len() < drops::KEY);
+            assert_eq!(DropKind::of_key(&kind.key()), Some(kind));
         }
     }
 }

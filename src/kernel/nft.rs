@@ -30,8 +30,7 @@ pub(super) const NFT_MSG_DELSETELEM: u16 = 14;
 pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
 const NFT_MSG_GETOBJ: u16 = 19;
 
-/// What is kept under a name: a counter.
-const NFT_OBJECT_COUNTER: u32 = 1;
+/// What is kept under a name: a quota.
 const NFT_OBJECT_QUOTA: u32 = 2;
 /// The type of our notes; 0 and 1 are those of nft (enum nftnl_udata_table_types, nftnl_udata_rule_types).
 const NOTE: u8 = b'L';
@@ -94,12 +93,6 @@ impl Family {
         self.change(kind, 0, attributes)
     }
 
-    /// A change that makes a counter with a name, in the table that the attribute `table` names.
-    pub fn make_counter(self, table: &[u8], name: &[u8]) -> Vec<u8> {
-        let parts = [attribute(2, name), number(3, NFT_OBJECT_COUNTER), nested(4, &[])];
-        self.make(NFT_MSG_NEWOBJ, &[table, &parts.concat()].concat())
-    }
-
     /// A change that makes a sum of bytes with a name, in the table that the attribute `table` names.
     pub fn make_sum(self, table: &[u8], name: &[u8]) -> Vec<u8> {
         // A quota that nothing exceeds.
@@ -111,11 +104,6 @@ impl Family {
     /// Asks for all sums of bytes of this family.
     pub fn ask_sums(self) -> Message {
         self.question(NFT_MSG_GETOBJ, &number(3, NFT_OBJECT_QUOTA))
-    }
-
-    /// Asks for all counters with a name of this family, or only those of one table, which an attribute names.
-    pub fn ask_counters(self, table: &[u8]) -> Message {
-        self.question(NFT_MSG_GETOBJ, &[table, &number(3, NFT_OBJECT_COUNTER)].concat())
     }
 
     /// Puts a table and its content in the place of the one with that name, all or nothing, in the calling thread's
@@ -241,9 +229,10 @@ pub(super) fn count() -> Expression {
     expression(b"counter\0", &[])
 }
 
-/// Counts the packets that come so far in the table's counter of this name.
-pub(super) fn count_in(name: &[u8]) -> Expression {
-    expression(b"objref\0", &[number(1, NFT_OBJECT_COUNTER), attribute(2, name)])
+/// Counts the packets that come so far with the element of a set of the table, where a counter is kept of each (kernel 5.7).
+/// Goes on only if there is such an element.
+pub(super) fn count_with(key: &[u8], set: &[u8]) -> [Expression; 2] {
+    [constant(key), is_in(set)]
 }
 
 /// Adds the packets that come so far, in bytes, to the table's sum of this name.
@@ -426,12 +415,6 @@ pub(super) fn counted(message: &[u8]) -> Option<u64> {
         within(expression, 1).filter(|name| *name == b"counter\0")?;
         within(within(expression, 2)?, 2)?.first_chunk().map(|packets| u64::from_be_bytes(*packets))
     })
-}
-
-/// The name of a counter in one of the kernel's messages, behind struct nfgenmsg, and what it says.
-pub(super) fn counter(message: &[u8]) -> Option<(&[u8], Traffic)> {
-    let message = message.get(4..)?;
-    Some((within(message, 2)?, traffic(within(message, 4)?)?))
 }
 
 /// The name of a sum of bytes in one of the kernel's messages, behind struct nfgenmsg, and what it says.

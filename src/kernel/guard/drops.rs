@@ -1,21 +1,25 @@
 //! How many packets each port's rules dropped.
 //!
-//! A table counts in a counter for each kind, and sums all of them up in one quota, which nothing exceeds: so the ports that
-//! dropped something are found by a list of one entry each, and only theirs are asked for by kind. Where the kernel has no quotas
-//! all counters of all ports are listed, which takes a millisecond for each 50 ports.
+//! A table has a set with an element for each kind, with which a counter is kept, and sums all of them up in one quota, which
+//! nothing exceeds: so the ports that dropped something are found by a list of one entry each, and only theirs are asked for by
+//! kind. Where the kernel has no quotas every port is asked.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{DropKind, named, port};
+use nix::errno::Errno;
+
+use super::{DropKind, list, named, port};
 use crate::kernel::nft::{self, Family};
-use crate::kernel::raw::{Lister, Message};
+use crate::kernel::raw::{Lister, attribute, nested};
 use crate::plan::PortName;
 
 /// The sum of all kinds.
 pub(super) const ALL: &[u8] = b"all\0";
-/// From so many ports on that dropped something, one list of all counters is less work than one of each port's.
-const EACH_BY_ITSELF: usize = 50;
+/// The set of the kinds.
+pub(super) const KINDS: &[u8] = b"dropped\0";
+/// How many bytes of the set's elements' keys: IFNAMSIZ, since `nft` prints names of devices as texts.
+pub(super) const KEY: usize = 16;
 
 /// How many packets of a port were dropped, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,56 +52,68 @@ impl FromIterator<(DropKind, u64)> for PortDrops {
     }
 }
 
+/// The changes that make the set, with a counter for each kind, in the table that the attribute `table` names. It is whole before
+/// a rule looks into it, and constant from then on: one that does not find its element would not drop.
+pub(super) fn set(table: &[u8]) -> [Vec<u8>; 2] {
+    const NFT_SET_CONSTANT: u32 = 2;
+    /// In the words of nft: a name of a device.
+    const IFNAME: u32 = 41;
+    let count = [attribute(1, b"counter\0"), nested(2, &[])];
+    let size = nft::number(1, DropKind::ALL.len() as u32);
+    let set = [
+        table.to_vec(),
+        attribute(2, KINDS),
+        nft::number(3, NFT_SET_CONSTANT),
+        nft::number(4, IFNAME),
+        nft::number(5, KEY as u32),
+        nested(9, &[size]),
+        nft::number(10, 1),
+        nested(17, &count),
+    ];
+    let element = |kind: DropKind| nested(1, &[nested(1, &[attribute(1, &kind.key())])]);
+    let elements = [table.to_vec(), attribute(2, KINDS), nested(3, &DropKind::ALL.map(element))];
+    [nft::make(nft::NFT_MSG_NEWSET, &set.concat()), nft::make(nft::NFT_MSG_NEWSETELEM, &elements.concat())]
+}
+
 /// How many packets of each port were dropped since its rules were made, in the calling thread's namespace; ports that dropped
 /// none are there too. `lister` asks nf_tables, `summed`: whether the rules have a sum. Blocks.
 pub(in crate::kernel) fn dropped(
     lister: &mut Lister,
     summed: bool,
 ) -> io::Result<BTreeMap<PortName, PortDrops>> {
-    if !summed {
-        return counted(lister, &[]);
-    }
-    let sums: BTreeMap<PortName, u64> =
-        listed(lister, &Family::Netdev.ask_sums(), &mut |sums: &mut BTreeMap<_, _>, message| {
+    let sums: BTreeMap<PortName, u64> = if summed {
+        let answers = [nft::answer(nft::NFT_MSG_NEWOBJ)];
+        lister.collect(&Family::Netdev.ask_sums(), &answers, &mut |sums: &mut BTreeMap<_, _>, message| {
             sums.extend(sum(message));
-        })?;
-    let some = || sums.iter().filter(|(_, bytes)| **bytes > 0).map(|(port, _)| port);
-    let found = match some().count() {
-        0..EACH_BY_ITSELF => {
-            let mut found = BTreeMap::new();
-            for port in some() {
-                found.extend(counted(lister, &named(port.as_str()))?);
-            }
-            found
-        }
-        _ => counted(lister, &[])?,
+        })?
+    } else {
+        list()?.into_keys().map(|port| (port, 1)).collect()
     };
-    let none = sums.into_keys().map(|port| (port, PortDrops::default()));
-    Ok(none.chain(found).collect())
+    let drops = |(port, bytes): (PortName, u64)| {
+        Ok((port, if bytes == 0 { PortDrops::default() } else { counted(lister, port)? }))
+    };
+    sums.into_iter().map(drops).collect()
 }
 
-/// What the counters say: those of one table, which the attribute names, or of all.
-fn counted(lister: &mut Lister, table: &[u8]) -> io::Result<BTreeMap<PortName, PortDrops>> {
-    let question = Family::Netdev.ask_counters(table);
-    listed(lister, &question, &mut |found: &mut BTreeMap<PortName, PortDrops>, message| {
-        if let Some((port, kind, count)) = counter(message) {
-            found.entry(port).or_default().0[kind as usize] = count;
-        }
-    })
+/// What the counters of a port say; nothing where there are none.
+fn counted(lister: &mut Lister, port: PortName) -> io::Result<PortDrops> {
+    let set = [named(port.as_str()), attribute(2, KINDS)].concat();
+    let question = nft::question(nft::NFT_MSG_GETSETELEM, &set);
+    let answers = [nft::answer(nft::NFT_MSG_NEWSETELEM)];
+    let found = lister.collect(&question, &answers, &mut |found: &mut Vec<_>, message| {
+        found.extend(counters(message));
+    });
+    match found {
+        // It went meanwhile, or may send anything.
+        Err(error) if error.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(PortDrops::default()),
+        found => Ok(found?.into_iter().collect()),
+    }
 }
 
-fn listed<T: Default>(
-    lister: &mut Lister,
-    question: &Message,
-    note: &mut dyn FnMut(&mut T, &[u8]),
-) -> io::Result<T> {
-    lister.collect(question, &[nft::answer(nft::NFT_MSG_NEWOBJ)], note)
-}
-
-/// What a message says of a counter of ours, behind struct nfgenmsg.
-fn counter(message: &[u8]) -> Option<(PortName, DropKind, u64)> {
-    let (name, traffic) = nft::counter(message)?;
-    Some((port(message, 1)?, DropKind::named(name)?, traffic.packets))
+/// What a message says of elements of the set, behind struct nfgenmsg.
+fn counters(message: &[u8]) -> impl Iterator<Item = (DropKind, u64)> {
+    nft::elements(message)
+        .filter_map(|(key, element)| Some((DropKind::of_key(key)?, nft::counted_of(element)?.packets)))
 }
 
 /// What a message says of a sum of ours.
@@ -109,28 +125,30 @@ fn sum(message: &[u8]) -> Option<(PortName, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::raw::{attribute, nested};
 
     const DEVICE: &str = "lm0123456789abc";
-
-    fn message(name: &[u8], kind: u32, data: &[Vec<u8>]) -> Vec<u8> {
-        [vec![5, 0, 0, 0], named(DEVICE), attribute(2, name), nft::number(3, kind), nested(4, data)].concat()
-    }
 
     #[test]
     fn counters_and_sums_are_read_and_broken_messages_passed_over() {
         let number = |kind, number: u64| attribute(kind, &number.to_be_bytes());
         let device = PortName::recognise(DEVICE).unwrap();
-        let counted = |name: &[u8]| message(name, 1, &[number(1, 700), number(2, 7)]);
-        assert_eq!(counter(&counted(b"querier\0")), Some((device, DropKind::Querier, 7)));
-        assert_eq!(counter(&counted(b"other\0")), None);
-        let summed = |name: &[u8]| message(name, 2, &[number(1, 1 << 62), nft::number(2, 0), number(4, 700)]);
+        let count = nested(2, &[number(1, 700), number(2, 7)]);
+        let element = |key: &[u8]| {
+            let counted = nested(7, &[attribute(1, b"counter\0"), count.clone()]);
+            nested(1, &[nested(1, &[attribute(1, key)]), counted])
+        };
+        let elements = [element(&DropKind::Querier.key()), element(b"other\0")];
+        let counted = [vec![5, 0, 0, 0], named(DEVICE), attribute(2, KINDS), nested(3, &elements)].concat();
+        assert_eq!(counters(&counted).collect::<Vec<_>>(), [(DropKind::Querier, 7)]);
+        let summed = |name: &[u8]| {
+            let quota = nested(4, &[number(1, 1 << 62), nft::number(2, 0), number(4, 700)]);
+            [vec![5, 0, 0, 0], named(DEVICE), attribute(2, name), nft::number(3, 2), quota].concat()
+        };
         assert_eq!(sum(&summed(ALL)), Some((device, 700)));
         assert_eq!(sum(&summed(b"querier\0")), None);
-        for whole in [counted(b"querier\0"), summed(ALL)] {
+        for whole in [counted, summed(ALL)] {
             for end in 0..whole.len() {
-                counter(&whole[..end]);
-                sum(&whole[..end]);
+                let _ = (counters(&whole[..end]).count(), sum(&whole[..end]));
             }
         }
     }

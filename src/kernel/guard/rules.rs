@@ -20,12 +20,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::drops::ALL;
+use super::drops::{ALL, KINDS};
 use super::{DropKind, Means};
 use crate::kernel::hearing::{COPIED, GROUP};
 use crate::kernel::nft::{
     Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, at_most, byte, bytes, compare,
-    count_in, fragment_place, jump, layer_4, log, masked_with, protocol, sum_in, verdict,
+    count_with, fragment_place, jump, layer_4, log, masked_with, protocol, sum_in, verdict,
 };
 use crate::model::Mac;
 use crate::plan::PortGuard;
@@ -387,7 +387,7 @@ fn target_is(address: &[u8; 16]) -> Test {
 }
 
 fn dropped(kind: DropKind) -> Vec<Expression> {
-    vec![count_in(&kind.counter()), verdict(NF_DROP)]
+    count_with(&kind.key(), KINDS).into_iter().chain([verdict(NF_DROP)]).collect()
 }
 
 fn is(ethertype: [u8; 2]) -> Test {
