@@ -27,6 +27,16 @@ pub enum Placement {
     /// Into the node's own namespace, down and without addresses, for whoever runs the container: it moves the interface,
     /// names it and gives it the endpoint's addresses. The path of where it was taken, once that is told.
     Offered(Option<PathBuf>),
+    /// Nowhere: its name and addresses are held, and no interface is made.
+    Held,
+}
+
+impl Placement {
+    /// Whether somebody may be behind it in a namespace that this node can enter: not where nobody has taken what was offered, nor
+    /// where nothing is made.
+    pub fn is_somewhere(&self) -> bool {
+        !matches!(self, Self::Offered(None) | Self::Held)
+    }
 }
 
 /// An endpoint, as its own node publishes it and every node of the network knows it.

@@ -109,7 +109,7 @@ fn port_is_right(want: &DesiredPort, have: &ObservedPort) -> bool {
             }
             // Its addresses are the business of whoever takes it. Where that is not told, it cannot be made to take
             // larger packets; its near end sees to it that it gets no larger ones.
-            Placement::Offered(None) => its_mtu <= mtu,
+            Placement::Offered(None) | Placement::Held => its_mtu <= mtu,
             Placement::Offered(Some(_)) => its_mtu == mtu,
         }
         && match guard {

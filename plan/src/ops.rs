@@ -245,6 +245,7 @@ impl fmt::Display for DesiredPort {
             Placement::Netns(path) => write!(f, " in {}", path.display()),
             Placement::Host => write!(f, " on the node itself"),
             Placement::Offered(None) => write!(f, " to be taken"),
+            Placement::Held => write!(f, " held"),
             Placement::Offered(Some(path)) => write!(f, " taken to {}", path.display()),
         }?;
         also.addresses.iter().try_for_each(|address| write!(f, ", also {address}"))?;

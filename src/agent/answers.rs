@@ -272,15 +272,16 @@ pub fn desired<'a>(view: &ClusterView, local: impl Iterator<Item = &'a LocalEndp
 fn attach_request(record: &LocalEndpoint) -> AttachRequest {
     let netns = match &record.placement {
         Placement::Netns(path) => Some(path.clone()),
-        Placement::Host => None,
+        Placement::Host | Placement::Held => None,
         Placement::Offered(taken) => taken.clone(),
     };
     let advertise = record.endpoint.services.iter().cloned().map(ServiceRequest::from);
     AttachRequest {
         host: record.placement == Placement::Host,
         offer: matches!(record.placement, Placement::Offered(_)),
+        hold: record.placement == Placement::Held,
         netns,
-        ifname: Some(record.ifname.clone()),
+        ifname: (record.placement != Placement::Held).then(|| record.ifname.clone()),
         service: record.endpoint.service.clone(),
         slot: record.endpoint.slot,
         addresses: record.asked.clone(),

@@ -367,7 +367,10 @@ impl Wanted {
         match (&self.placement, &existing.placement) {
             // What is not told now is as it was told before.
             (Placement::Offered(_), Placement::Offered(_)) => true,
-            (Placement::Offered(_), _) | (_, Placement::Offered(_)) => false,
+            (Placement::Held, Placement::Held) => true,
+            (Placement::Offered(_) | Placement::Held, _) | (_, Placement::Offered(_) | Placement::Held) => {
+                false
+            }
             _ => same_namespace(self.namespace, existing.namespace),
         }
     }

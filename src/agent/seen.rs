@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::health::Problem;
 use crate::kernel::{NetworkSigns, NodeSigns};
-use crate::model::{ClusterView, EndpointKey, NetworkId, Placement};
+use crate::model::{ClusterView, EndpointKey, NetworkId};
 use crate::reconcile::Records;
 
 /// How many networks are looked at each time.
@@ -175,7 +175,7 @@ impl Seen {
             let down = signs.down.iter().filter_map(|endpoint| {
                 let record = records.get(&EndpointKey { network: *network, name: endpoint.clone() })?;
                 // One that nobody has taken yet is down, and is to be.
-                (record.placement != Placement::Offered(None)).then_some((endpoint, &record.ifname))
+                record.placement.is_somewhere().then_some((endpoint, &record.ifname))
             });
             problems.extend(down.map(|(endpoint, ifname)| {
                 about(

@@ -321,19 +321,24 @@ impl AttachRequest {
 
     /// Where the interface goes.
     pub fn placement(&self) -> Answer<Placement> {
-        match (&self.netns, self.host, self.offer) {
-            (Some(path), false, false) => Ok(Placement::Netns(path.clone())),
-            (None, true, false) => Ok(Placement::Host),
-            (taken, false, true) => Ok(Placement::Offered(taken.clone())),
-            (_, true, true) => {
-                Err(ApiError::bad_field("host", "goes not together with offer: give one of them"))
-            }
-            (Some(_), true, false) => {
-                Err(ApiError::bad_field("host", "goes not together with netns: give one of them"))
-            }
-            (None, false, false) => {
-                Err(ApiError::bad_field("netns", "is missing: give netns, host: true or offer: true"))
-            }
+        let beside = |other: &str| {
+            ApiError::bad_field("host", format!("goes not together with {other}: give one of them"))
+        };
+        match (&self.netns, self.host, self.offer, self.hold) {
+            (Some(path), false, false, false) => Ok(Placement::Netns(path.clone())),
+            (None, true, false, false) => Ok(Placement::Host),
+            (taken, false, true, false) => Ok(Placement::Offered(taken.clone())),
+            (None, false, false, true) => Ok(Placement::Held),
+            (_, true, true, _) => Err(beside("offer")),
+            (Some(_), true, false, _) => Err(beside("netns")),
+            (_, _, _, true) => Err(ApiError::bad_field(
+                "hold",
+                "goes not together with netns, host and offer: give one of them",
+            )),
+            (None, false, false, false) => Err(ApiError::bad_field(
+                "netns",
+                "is missing: give netns, host: true, offer: true or hold: true",
+            )),
         }
     }
 }
@@ -351,6 +356,17 @@ impl Checked for AttachRequest {
             require(is_plain_absolute(&path), "netns", || {
                 format!("{} is not an absolute path: the agent does not know where you are", path.display())
             })?;
+        }
+        if self.hold {
+            let beside = [
+                ("ifname", self.ifname.is_some()),
+                ("service", self.service.is_some()),
+                ("publish", !self.publish.is_empty()),
+                ("default_route", self.default_route),
+            ];
+            for (field, given) in beside {
+                require(!given, field, || "has no meaning with hold: no interface is made".into())?;
+            }
         }
         require(!self.offer || self.ifname.is_some(), "ifname", || {
             "is missing: whoever takes the interface that is offered has to know its name".into()

@@ -81,6 +81,9 @@ struct Place {
     /// Whoever takes the interface, which is made on this node under --ifname, down and without addresses
     #[arg(long, requires = "ifname")]
     offer: bool,
+    /// Nobody yet: only the name and the addresses are held
+    #[arg(long)]
+    hold: bool,
 }
 
 impl Place {
@@ -105,6 +108,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), CliError> {
         netns: args.place.netns()?,
         host: args.place.host,
         offer: args.place.offer,
+        hold: args.place.hold,
         ifname: args.ifname,
         owner: args.owner,
         ..args.wanted.request()

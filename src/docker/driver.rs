@@ -27,6 +27,13 @@ use crate::model::{EndpointName, NetworkName};
 /// What a call comes to: a body, or why not.
 pub(super) type Answer<T> = Result<T, String>;
 
+/// An endpoint's name among all.
+pub(super) type Key = (NetworkName, EndpointName);
+/// This node's endpoints that are Docker's, as they were attached.
+pub(super) type Ours = BTreeMap<Key, AttachRequest>;
+
+/// The owner of what is held for Docker.
+pub(super) const HOLDER: &str = "docker";
 /// How long the agent is waited for.
 const AGENT_PATIENCE: Duration = Duration::from_secs(15);
 /// How long a network that a leader has just created is waited for on another node.
@@ -199,14 +206,15 @@ impl Driver {
         Ok(ours.contains_key(&(network.clone(), found.name.clone())).then_some(found))
     }
 
-    /// This node's endpoints that are Docker's.
-    pub(super) async fn ours(&self) -> Answer<BTreeMap<(NetworkName, EndpointName), AttachRequest>> {
+    /// This node's endpoints that are Docker's, those that are only held among them.
+    pub(super) async fn ours(&self) -> Answer<Ours> {
         let desired = self.agent.desired().await.map_err(|error| error.to_string())?;
         let all = desired.endpoints.into_iter().flat_map(|(network, endpoints)| {
             endpoints.into_iter().map(move |(name, request)| ((network.clone(), name), request))
         });
         let ours = all.filter(|((network, name), request)| {
-            request.offer && request.ifname.as_deref() == Some(ifname(network, name).as_str())
+            let held = request.hold && request.owner.as_deref() == Some(HOLDER);
+            held || (request.offer && request.ifname.as_deref() == Some(ifname(network, name).as_str()))
         });
         Ok(ours.collect())
     }

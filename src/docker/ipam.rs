@@ -19,7 +19,7 @@ use lanmesh_docker::protocol::{
 };
 use lanmesh_docker::tokens::{Tokens, usual};
 
-use super::driver::{Answer, Driver, Nothing, entry_of, ifname};
+use super::driver::{Answer, Driver, HOLDER, Nothing, entry_of, ifname};
 use crate::api::types::{AttachAnswer, AttachRequest, NetworkAnswer, ServiceRequest};
 use crate::model::{EndpointName, NetworkName};
 
@@ -189,7 +189,7 @@ impl Driver {
             Asker::Known(..) => (by_address, true),
             Asker::Unknown => (only_one(&containers, may_be), false),
         };
-        let (identity, is_task) = match asker {
+        let (identity, is_task) = match &asker {
             Asker::Known(container, there) => {
                 (container.identity(&there.aliases).map_err(|error| error.to_string())?, container.is_task())
             }
@@ -205,7 +205,11 @@ impl Driver {
             self.scope == Scope::Global && (is_task || (!certain && in_range))
         };
         let addresses: Vec<IpAddr> = asked.filter(|address| !is_token(address)).into_iter().collect();
-        let attached = self.attach(&network.name, &identity, addresses).await?;
+        // Whose it is will be known when it is joined.
+        let attached = match asker {
+            Asker::Known(..) => self.attach(&network.name, &identity, addresses).await?,
+            Asker::Unknown => self.hold(&network.name, &identity.name, addresses).await?,
+        };
         {
             let mut book = self.book();
             if !certain {
@@ -280,6 +284,22 @@ impl Driver {
         }
         .with(identity.extras.clone());
         self.agent.attach(network, &identity.name, &request).await.map_err(|error| error.to_string())
+    }
+
+    /// Holds the addresses of an endpoint whose container is not known yet.
+    async fn hold(
+        &self,
+        network: &NetworkName,
+        name: &EndpointName,
+        addresses: Vec<IpAddr>,
+    ) -> Answer<AttachAnswer> {
+        let request = AttachRequest {
+            hold: true,
+            addresses,
+            owner: Some(HOLDER.to_owned()),
+            ..AttachRequest::default()
+        };
+        self.agent.attach(network, name, &request).await.map_err(|error| error.to_string())
     }
 
     /// A token, or a container's address with its endpoint.

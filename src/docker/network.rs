@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ipnetwork::IpNetwork;
 use lanmesh_docker::book::{AttachedEntry, EndpointEntry, NetworkEntry};
+use lanmesh_docker::container::Identity;
 use lanmesh_docker::engine::{Container, Network};
 use lanmesh_docker::options::{IpamOptions, NetworkWish, allocated};
 use lanmesh_docker::protocol::{
@@ -14,9 +15,9 @@ use lanmesh_docker::protocol::{
 };
 use lanmesh_docker::tokens::usual;
 
-use super::driver::{Answer, Driver, Nothing, ifname, is_conflict};
+use super::driver::{Answer, Driver, Key, Nothing, Ours, ifname, is_conflict};
 use crate::api::ranges::Ranges;
-use crate::api::types::{AttachRequest, LabelsRequest, NetworkAnswer, NetworkRequest};
+use crate::api::types::{LabelsRequest, NetworkAnswer, NetworkRequest};
 use crate::model::{EndpointName, NetworkName, NodeName};
 
 /// What begins the label of a node that created a network for Docker; Docker's id of the network follows.
@@ -266,14 +267,15 @@ impl Driver {
             Some(entry) => entry,
             None => self.entry_of(&call, &network).await?,
         };
-        let provisional = self.book().take_provisional(&network, &entry.name);
-        let name = match provisional {
-            Some(addresses) => self.rename(&call, &entry, addresses).await?,
+        let ours = self.ours().await?;
+        let held = ours.get(&(network.clone(), entry.name.clone())).is_some_and(|request| request.hold);
+        let name = match self.provisional(&entry, held).await? {
+            Some(addresses) => self.rename(&call, &entry, addresses, held).await?,
             None => entry.name.clone(),
         };
         let gateways = if routes { self.expect(&network).await?.gateways } else { Vec::new() };
         let gateway = |v6: bool| gateways.iter().copied().find(|gateway| gateway.is_ipv6() == v6);
-        let multicast = self.takes_multicast(&call, &(network.clone(), name.clone())).await?;
+        let multicast = self.takes_multicast(&call, &ours, &(network.clone(), name.clone())).await?;
         let destination = TO_ALL.parse().map_err(|error| format!("{error}"))?;
         let static_routes = multicast.then_some(StaticRoute { destination, route_type: 1 });
         Ok(Joined {
@@ -289,8 +291,12 @@ impl Driver {
     ///
     /// One that starts in several networks is joined to them in no order: then it is the first by name, as Docker itself puts
     /// them. One that comes later leaves it where it is.
-    async fn takes_multicast(&self, call: &Join, here: &(NetworkName, EndpointName)) -> Answer<bool> {
-        if self.told_elsewhere(&call.sandbox_key, here).await? || !self.is_first(call).await? {
+    async fn takes_multicast(&self, call: &Join, ours: &Ours, here: &Key) -> Answer<bool> {
+        // Known to be in another network already: from before the plugin's start too.
+        let namespace = Some(Path::new(&call.sandbox_key));
+        let told_elsewhere =
+            ours.iter().any(|(key, there)| key != here && there.netns.as_deref() == namespace);
+        if told_elsewhere || !self.is_first(call).await? {
             return Ok(false);
         }
         Ok(self.book().take_multicast(&call.sandbox_key, &call.endpoint_id))
@@ -319,12 +325,6 @@ impl Driver {
         Ok(found.map(|container| (there, container)))
     }
 
-    /// Whether the container with this namespace is known to be in another network already: from before the plugin's start too.
-    async fn told_elsewhere(&self, namespace: &str, here: &(NetworkName, EndpointName)) -> Answer<bool> {
-        let there = |request: &AttachRequest| request.netns.as_deref() == Some(Path::new(namespace));
-        Ok(self.ours().await?.iter().any(|(key, request)| key != here && there(request)))
-    }
-
     /// What a plugin that was killed since had noted of an endpoint.
     async fn entry_of(&self, call: &Join, network: &NetworkName) -> Answer<EndpointEntry> {
         let there = self.engine.network(&call.network_id).await.map_err(|error| error.to_string())?;
@@ -337,18 +337,35 @@ impl Driver {
         Ok(EndpointEntry { network: network.clone(), name: endpoint.name, address })
     }
 
+    /// The addresses of an endpoint whose container was not known when they were asked for. A plugin that was killed since asks
+    /// for those that are held.
+    async fn provisional(&self, entry: &EndpointEntry, held: bool) -> Answer<Option<Vec<IpAddr>>> {
+        let noted = self.book().take_provisional(&entry.network, &entry.name);
+        if noted.is_some() || !held {
+            return Ok(noted);
+        }
+        let there = self.endpoint_at(&entry.network, entry.address).await?;
+        Ok(there.map(|there| there.addresses.iter().map(IpNetwork::ip).collect()))
+    }
+
     /// Attaches an endpoint under the name of its container, which is known by now, at the addresses that it has.
     async fn rename(
         &self,
         call: &Join,
         entry: &EndpointEntry,
         addresses: Vec<IpAddr>,
+        held: bool,
     ) -> Answer<EndpointName> {
-        let Some((there, container)) = self.container_of(call).await? else { return Ok(entry.name.clone()) };
-        let is_it = |name: &str, id: &str| id == call.network_id || name == there.name;
-        let aliases = container.membership(is_it).map(|there| there.aliases.clone()).unwrap_or_default();
-        let identity = container.identity(&aliases).map_err(|error| error.to_string())?;
-        if identity.name == entry.name {
+        let identity = match self.container_of(call).await? {
+            Some((there, container)) => {
+                let is_it = |name: &str, id: &str| id == call.network_id || name == there.name;
+                let its = container.membership(is_it);
+                let aliases = its.map(|there| there.aliases.clone()).unwrap_or_default();
+                container.identity(&aliases).map_err(|error| error.to_string())?
+            }
+            None => Identity::named(entry.name.clone()),
+        };
+        if identity.name == entry.name && !held {
             return Ok(identity.name);
         }
         self.detach(&entry.network, &entry.name).await?;

@@ -13,10 +13,9 @@ use std::time::Duration;
 use lanmesh_docker::engine::Container;
 use tokio::task::JoinSet;
 
-use super::driver::{Answer, Driver};
+use super::driver::{Answer, Driver, Key, Ours};
 use super::news::Pace;
 use crate::api::types::AttachRequest;
-use crate::model::{EndpointName, NetworkName};
 
 /// How often it is compared. Longer than any start of a container: what was missing twice is missing.
 const EVERY: Duration = Duration::from_secs(45);
@@ -28,9 +27,6 @@ const AGAIN: Duration = Duration::from_secs(2);
 const ASKED: usize = 64;
 /// What containers are that have a namespace which Docker tells: it does not answer for one that is just starting.
 const RUN: [&str; 2] = ["running", "paused"];
-
-/// An endpoint's name among all.
-type Key = (NetworkName, EndpointName);
 
 /// Compares for as long as it is not stopped.
 pub(super) async fn run(driver: Arc<Driver>) {
@@ -139,7 +135,7 @@ impl Driver {
     /// Which of `ours` are where nobody has told the agent, each with the container that has it.
     async fn untold(&self) -> Answer<Vec<(Key, String, AttachRequest)>> {
         let mut ours = self.ours().await?;
-        ours.retain(|_, request| request.netns.is_none());
+        ours.retain(|_, request| request.netns.is_none() && !request.hold);
         if ours.is_empty() {
             return Ok(Vec::new());
         }
@@ -148,7 +144,7 @@ impl Driver {
         Ok(held.into_iter().filter_map(request).collect())
     }
 
-    async fn look(&self, ours: &BTreeMap<Key, AttachRequest>) -> Answer<Found> {
+    async fn look(&self, ours: &Ours) -> Answer<Found> {
         let me = self.me().await?.name;
         let endpoints = self.agent.endpoints(None).await.map_err(|error| error.to_string())?;
         let mine = endpoints.into_iter().filter(|endpoint| endpoint.node == me);

@@ -234,6 +234,8 @@ impl Far {
                 };
                 (there.unwrap_or_else(node), false, false)
             }
+            // Of one that is held no port is desired.
+            Placement::Held => (node(), false, false),
         };
         let session = Session::open(&netns).await?;
         Ok(Self { netns, session, place, container, addressed })

@@ -60,7 +60,7 @@ impl LocalEndpoint {
     pub fn has_its_namespace(&self) -> bool {
         match &self.placement {
             // One that was offered went with its interface, wherever that was taken.
-            Placement::Host | Placement::Offered(_) => true,
+            Placement::Host | Placement::Offered(_) | Placement::Held => true,
             Placement::Netns(path) => {
                 let there = NamespaceId::of(path).ok();
                 self.namespace.zip(there).is_some_and(|(meant, there)| meant.is(&there))

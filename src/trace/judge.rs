@@ -63,6 +63,17 @@ fn attached(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) ->
     let Some(name) = &sight.errand.here else { return Hop::new("attached", "") };
     let node = sight.node;
     let Some(port) = want.ports.get(name) else {
+        if sight.held {
+            let mut hop = Hop::new("attached", "held");
+            let what =
+                format!("of endpoint {name} only the name and the addresses are held: no interface was made");
+            let hint = format!(
+                "`lanmesh detach {} {name}` gives them back; its container is attached with --netns or --offer",
+                sight.network
+            );
+            hop.wrong(Weight::Cause, what, hint);
+            return hop;
+        }
         let mut hop = Hop::new("attached", "no such endpoint");
         let (what, hint) = (
             format!("node {node} has no endpoint {name} in network {}", sight.network),

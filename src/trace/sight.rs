@@ -70,6 +70,8 @@ pub struct Sight<'a> {
     pub inside: Option<&'a Inside>,
     /// Why it cannot, where it should be.
     pub hidden: Option<&'a str>,
+    /// Only the name and the addresses of this end are held.
+    pub held: bool,
     /// What was dropped at its port so far, by kind.
     pub dropped: &'a [(String, u64)],
     /// Who has joined what on this node.

@@ -48,6 +48,7 @@ struct Scene {
     port: PortEnds,
     inside: Inside,
     hidden: Option<String>,
+    held: bool,
     members: BTreeSet<GroupMember>,
     way: Way,
 }
@@ -154,6 +155,7 @@ fn scene() -> Scene {
         },
         inside: Inside { leaves: Leaving::By("eth0".to_owned()), knows: Some(C2), listens: Vec::new() },
         hidden: None,
+        held: false,
         members: BTreeSet::new(),
         way: Way { to: OTHER.into(), out: Some(WayOut { device: "eth0".to_owned(), mtu: 1500 }) },
     }
@@ -186,6 +188,7 @@ impl Scene {
             port: Some(&self.port),
             inside: Some(&self.inside),
             hidden: self.hidden.as_deref(),
+            held: self.held,
             dropped: &[],
             members: &self.members,
             way: Some(&self.way),
@@ -335,6 +338,10 @@ const FAULTS: &[Fault] = &[
         scene.other.endpoint = Some((C2, vec![six]));
         scene.want().neighbours.insert(six.ip(), C2);
         scene.have.neighbours.insert(six.ip(), C2);
+    }),
+    ("of endpoint c1 only the name and the addresses are held", Weight::Cause, |scene| {
+        scene.held = true;
+        scene.want().ports.clear();
     }),
     ("the namespace of endpoint c1 cannot be looked at: it hangs", Weight::Aside, |scene| {
         scene.hidden = Some("it hangs".to_owned());

@@ -258,6 +258,63 @@ fn of_two_tasks_of_a_slot_the_newer_has_the_address_and_the_old_one_takes_nothin
 }
 
 #[test]
+fn of_a_container_that_is_not_known_yet_only_the_address_is_held_until_it_is() {
+    let (lab, mut plugin) = begin(lab!(1));
+    let node = lab.node(1);
+    let links = || -> Vec<String> {
+        node.netns().links().into_iter().filter(|link| link.starts_with("lmd")).collect()
+    };
+    let held = || {
+        let names = names(node);
+        assert!(names.len() == 1 && names[0].starts_with("ep-"), "{names:?}");
+        assert_eq!(links(), [""; 0], "no interface is made for it");
+    };
+    for killed in [false, true] {
+        let address = plugin.ask("");
+        held();
+        let created = plugin.create("e1", &address);
+        if killed {
+            plugin.restart();
+        }
+        // By now Docker says whose it is.
+        let occupant = json!({"Name": "cc", "EndpointID": "e1", "IPv4Address": address});
+        {
+            let mut docker = plugin.docker.lock().expect("is held");
+            docker.insert(
+                "/networks/n1",
+                json!({"Name": "n", "Id": "n1", "Options": {"network": "buildnet"},
+                    "IPAM": {"Options": {"network": "buildnet"}}, "Containers": {"ep-e1": occupant}}),
+            );
+            docker
+                .insert("/containers/json?all=1", json!([{"Id": "c", "Names": ["/cc"], "State": "running"}]));
+        }
+        let joined = plugin.of("/NetworkDriver.Join", "e1");
+        assert_eq!(links(), [joined["InterfaceName"]["SrcName"].as_str().expect("a name")], "{joined}");
+        let there = node.lanmesh(["endpoint", "ls", "buildnet", "--json"]).json();
+        assert_eq!(
+            (&there[0]["name"], &there[0]["addresses"][0]),
+            (&json!("cc"), &json!(address)),
+            "{there}"
+        );
+        let (mac, v6) = (&created["Interface"]["MacAddress"], &created["Interface"]["AddressIPv6"]);
+        assert_eq!(
+            (&there[0]["mac"], &there[0]["addresses"][1]),
+            (mac, v6),
+            "what Docker was told stays: {there}"
+        );
+        plugin.of("/NetworkDriver.DeleteEndpoint", "e1");
+        plugin.release(&address);
+        assert_eq!((names(node), links()), (Vec::new(), Vec::new()));
+        plugin.docker.lock().expect("is held").clear();
+    }
+    // One of which Docker never says more.
+    let address = plugin.ask("");
+    held();
+    plugin.release(&address);
+    assert_eq!(names(node), [""; 0]);
+}
+
+#[test]
 fn why_a_task_has_no_address_is_said_where_docker_shows_it() {
     let (lab, plugin) = begin(lab!(1));
     plugin.tasks(&[("web", 77, "aaaaaaaaaaaaaa", "10.84.0.200")]);

@@ -184,3 +184,38 @@ fn what_is_offered_needs_a_name_that_is_free_and_is_not_offered_and_on_the_node_
     assert!(refusal.contains("netns"), "one that is offered is not moved by another's request: {refusal}");
     node.wait_endpoints("net", &["a@n1", "other@n2"]);
 }
+
+#[test]
+fn what_is_only_held_has_an_address_and_no_interface_until_its_container_is_attached() {
+    let (lab, other) = begin(lab!(2));
+    let node = lab.node(1);
+    let links = node.netns().links();
+    let hold = || node.lanmesh(["attach", "net", "--name", "a", "--hold", "--json"]);
+    let answer = hold().json();
+    assert_eq!(hold().json(), answer, "the same again is the same");
+    lab.node(2).wait_endpoints("net", &["a@n1", "other@n2"]);
+    assert_eq!(node.netns().links(), links);
+    nothing_to_do(node, "while it is held");
+    let said = node.lanmesh(["trace", "a", "other"]).to_string();
+    assert!(said.contains("of endpoint a only the name and the addresses are held"), "{said}");
+    let refused = node.lanmesh(["attach", "net", "--name", "b", "--hold", "--publish", "80:80"]).refusal();
+    assert!(refused.contains("publish: has no meaning with hold"), "{refused}");
+    node.kill();
+    node.start_and_wait();
+    assert_eq!(hold().json(), answer, "it is held after a restart");
+    let next = Container::named("next");
+    let its = node.attach("net", "next", &next);
+    assert_ne!(its["addresses"][0], answer["addresses"][0]);
+    // Under its own name, at the addresses that were said.
+    let container = Container::named("a");
+    let (network, address) = ("10.83.0.0/24", answer["addresses"][0].as_str().expect("an address"));
+    let address = address.split('/').next().expect("an address");
+    let of_container =
+        ["attach", "net", "--name", "cc", "--netns", container.path_text(), "--ip", address];
+    let refused = node.lanmesh(of_container).refusal();
+    assert!(refused.contains(address), "it is nobody else's, in {network}: {refused}");
+    node.detach("net", "a");
+    node.lanmesh(of_container).success();
+    wait_until("it is reached", SOON, || ping(&other, address));
+    lab.node(2).wait_endpoints("net", &["cc@n1", "next@n1", "other@n2"]);
+}

@@ -140,6 +140,7 @@ impl Tracer {
             port: port.as_ref(),
             inside: inside.as_ref(),
             hidden: hidden.as_deref(),
+            held: record.is_some_and(|record| record.placement == Placement::Held),
             dropped: &dropped,
             members: &members,
             way: way.as_ref(),
@@ -197,7 +198,7 @@ impl Tracer {
     async fn reach(&self, sight: &Sight<'_>, record: &LocalEndpoint, compared: &Compared) -> Option<Hop> {
         let bridge = compared.have.as_ref().and_then(|have: &ObservedNetwork| have.bridge.as_ref())?.mac;
         // One that nobody has taken yet answers nothing, and the node itself is looked at as it is.
-        if record.placement == Placement::Offered(None) {
+        if !record.placement.is_somewhere() {
             return None;
         }
         let (name, mac) = (&record.endpoint.name, record.endpoint.mac);

@@ -14,7 +14,7 @@ use crate::model::{
     is_usual,
 };
 
-/// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host` and `offer` says to what; `offer`
+/// `PUT /v1/networks/{name}/endpoints/{endpoint}`: attach. Exactly one of `netns`, `host`, `offer` and `hold` says to what; `offer`
 /// together with `netns` says where what was offered has been taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +29,10 @@ pub struct AttachRequest {
     /// to move, name, address and set up. `ifname` is its name until then. The endpoint ends with the interface.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub offer: bool,
+    /// Hold its name and addresses, and make no interface: for whoever has to say an address before it is known whose it is. Others
+    /// are told of it as of any endpoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
     /// The interface's name there; by default `eth0`, for the node itself one made from the network's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,

@@ -176,7 +176,7 @@ impl Linux {
         match &place.placement {
             Placement::Host => Ok(Some(self.inner.own.clone())),
             // One that nobody has said where it was taken sends nothing that could be known here.
-            Placement::Offered(None) => Ok(None),
+            Placement::Offered(None) | Placement::Held => Ok(None),
             Placement::Netns(path) | Placement::Offered(Some(path)) => {
                 Netns::meant(path, place.namespace.as_ref()).await
             }

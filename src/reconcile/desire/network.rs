@@ -13,7 +13,7 @@ use super::{World, counts, gateways, members, network_mtu, port, vtep};
 use crate::local::LocalEndpoint;
 use crate::model::{
     BroadcastMode, Encryption, EndpointName, Group, GroupAddr, Mac, MulticastMode, NetworkSpec, NetworkView,
-    Node, NodeId, NodeState, SpoofingMode, ZeroconfMode,
+    Node, NodeId, NodeState, Placement, SpoofingMode, ZeroconfMode,
 };
 use crate::multicast::{self, Receivers};
 use crate::plan::{Action, DesiredNetwork, Relay, plan_groups_from};
@@ -118,7 +118,9 @@ impl NetworkState {
 
     /// How it should be; `None` where this node has no endpoint in it, and hands nothing on.
     pub fn desired(&self) -> Option<&DesiredNetwork> {
-        Some(&self.desired).filter(|desired| self.everywhere || !desired.ports.is_empty())
+        // One that is held counts: it will be attached in a moment, and the others know of it.
+        let holds = || self.records.values().any(|record| record.placement == Placement::Held);
+        Some(&self.desired).filter(|desired| self.everywhere || !desired.ports.is_empty() || holds())
     }
 
     /// This node's endpoints in it.
@@ -359,7 +361,8 @@ impl NetworkState {
         }
         let mut steps = Vec::new();
         for name in changed {
-            let record = self.records.get(&name).filter(|_| self.entries.holds(&world.view.me, &name));
+            let record = self.records.get(&name).filter(|record| record.placement != Placement::Held);
+            let record = record.filter(|_| self.entries.holds(&world.view.me, &name));
             let is = record.map(|record| port(record, &network.spec, self.desired.mtu));
             match (self.desired.ports.get(&name), is) {
                 (Some(was), Some(is)) if *was == is => {}

@@ -211,7 +211,8 @@ pub fn published(world: &World<'_>) -> Published {
                 // One that was offered is nowhere yet, the node has its own ways, and to the node's address everybody has.
                 let has_way = |record: &&&LocalEndpoint| {
                     seen_as.is_none()
-                        && !matches!(record.placement, Placement::Offered(None) | Placement::Host)
+                        && record.placement.is_somewhere()
+                        && record.placement != Placement::Host
                 };
                 for record in endpoints.iter().filter(has_way) {
                     let new = || way(record, spec);

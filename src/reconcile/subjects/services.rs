@@ -237,7 +237,7 @@ impl Subject for Services {
 fn ifname(record: &LocalEndpoint) -> Option<&String> {
     match record.placement {
         // Who takes it gives it another name.
-        Placement::Offered(_) => None,
+        Placement::Offered(_) | Placement::Held => None,
         Placement::Netns(_) | Placement::Host => Some(&record.ifname),
     }
 }
