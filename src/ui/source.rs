@@ -268,6 +268,9 @@ impl Source {
                 let mut events = self.client.watch("all", since, true).await?;
                 while let Some(event) = events.next().await? {
                     use crate::api::EventKind::{NodeChanged, PathChanged, Problem, PutBack};
+                    // Of networks in which the agent's node takes no part only this tells that there is something new.
+                    self.cluster.notify_one();
+                    self.groups.notify_one();
                     if matches!(event.kind, PathChanged | NodeChanged) {
                         self.paths.notify_one();
                     }

@@ -210,8 +210,7 @@ fn what_is_only_held_has_an_address_and_no_interface_until_its_container_is_atta
     let container = Container::named("a");
     let (network, address) = ("10.83.0.0/24", answer["addresses"][0].as_str().expect("an address"));
     let address = address.split('/').next().expect("an address");
-    let of_container =
-        ["attach", "net", "--name", "cc", "--netns", container.path_text(), "--ip", address];
+    let of_container = ["attach", "net", "--name", "cc", "--netns", container.path_text(), "--ip", address];
     let refused = node.lanmesh(of_container).refusal();
     assert!(refused.contains(address), "it is nobody else's, in {network}: {refused}");
     node.detach("net", "a");

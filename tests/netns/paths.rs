@@ -306,3 +306,46 @@ fn nothing_is_said_while_nodes_and_endpoints_come_and_go() {
     });
     wait_well(&lab);
 }
+
+#[test]
+fn any_node_tells_the_ways_of_all_as_each_says_of_its_own_and_why_one_does_not() {
+    need!("nft");
+    let lab = lab!(3).cluster();
+    let _containers = plain(&lab);
+    let told = |node: &Node| node.lanmesh(["node", "paths", "--json"]).json();
+    let state = |ways: &Value, from: &str, to: &str| {
+        let of_node = ways.as_array().into_iter().flatten().find(|node| node["node"] == from);
+        let paths = of_node.and_then(|node| node["paths"].as_array()).into_iter().flatten();
+        paths
+            .filter(|way| way["to"] == to)
+            .map(|way| way["state"].as_str().unwrap_or_default().to_owned())
+            .next()
+    };
+    let names = ["n1", "n2", "n3"];
+    let ways = told(lab.node(3));
+    assert_eq!(ways[0]["node"], "n3", "the asked one first: {ways:#}");
+    for from in names {
+        for to in names.iter().filter(|to| **to != from) {
+            assert_eq!(state(&ways, from, to).as_deref(), Some("whole"), "{from} to {to}: {ways:#}");
+        }
+    }
+    // What n2 sends to n1 is lost: both say so of their own, and the third tells it of both.
+    drop_at(lab.node(1), "ip saddr 192.0.2.2 udp dport 4789");
+    wait_until("it is told of both sides", KNOWN, || {
+        let ways = told(lab.node(3));
+        let both = (state(&ways, "n1", "n2"), state(&ways, "n2", "n1"));
+        let is = (both.0.as_deref(), both.1.as_deref());
+        if is == (Some("silent"), Some("unheard")) { Ok(()) } else { Err(ways.to_string()) }
+    });
+    assert_eq!(state(&told(lab.node(3)), "n3", "n1").as_deref(), Some("whole"));
+    mend(lab.node(1));
+    lab.node(2).kill();
+    wait_until("the dead one does not say", KNOWN, || {
+        let ways = told(lab.node(3));
+        let dead = ways.as_array().into_iter().flatten().find(|node| node["node"] == "n2");
+        let why = dead.and_then(|node| node["untold"].as_str()).unwrap_or_default();
+        if why.is_empty() { Err(ways.to_string()) } else { Ok(()) }
+    });
+    let one = lab.node(3).lanmesh(["node", "paths", "n1", "--json"]).json();
+    assert_eq!(one.as_array().map(Vec::len), Some(1), "{one}");
+}

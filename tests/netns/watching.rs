@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -281,4 +281,70 @@ fn what_a_cluster_does_is_told_by_every_node_in_figures_events_and_a_log_that_is
         let new = journald.lines()[told..].iter().find(|line| line["PRIORITY"] != "7");
         new.map_or(Ok(()), |line| Err(format!("{line:?}")))
     });
+}
+
+/// Somebody who is told at once that something changed.
+struct Notices {
+    stream: UnixStream,
+    text: String,
+}
+
+impl Notices {
+    fn of(node: &Node, path: &str) -> Self {
+        let mut stream = UnixStream::connect(node.socket()).expect("the agent listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: n\r\n\r\n").expect("it reads");
+        stream.set_nonblocking(true).expect("can be set");
+        Self { stream, text: String::new() }
+    }
+
+    /// The numbers of the notices so far.
+    fn numbers(&mut self) -> Vec<u64> {
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = self.stream.read(&mut buffer) {
+            self.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        }
+        let lines = self.text.lines().filter(|line| line.starts_with("{\"number\""));
+        let number = |line| serde_json::from_str::<Value>(line).ok()?["number"].as_u64();
+        lines.filter_map(number).collect()
+    }
+}
+
+#[test]
+fn whoever_watches_is_told_at_once_that_something_changed_and_of_nothing_while_nothing_does() {
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.95.0.0/24"]);
+    let [first, own] = ["first", "own"].map(Container::named);
+    lab.node(2).attach("net", "first", &first);
+    lab.node(1).attach("net", "own", &own);
+    lab.node(1).wait_endpoints("net", &["first@n2", "own@n1"]);
+    let mut once = Notices::of(lab.node(1), "/v1/changes");
+    let mut notices = Notices::of(lab.node(1), "/v1/changes?follow=true");
+    wait_until("a line comes at once", SOON, || {
+        if notices.numbers().is_empty() { Err("none".to_owned()) } else { Ok(()) }
+    });
+    // What the attach brought about has come to its end.
+    let mut last = notices.numbers().len();
+    wait_until("nothing is told any more", LATER, || {
+        std::thread::sleep(Duration::from_secs(3));
+        let now = notices.numbers().len();
+        let told = now - std::mem::replace(&mut last, now);
+        if told == 0 { Ok(()) } else { Err(format!("{told} more")) }
+    });
+    let steps: [(&str, &dyn Fn()); 3] = [
+        ("an attach on another node", &|| {
+            drop(lab.node(2).attach("net", "second", &Container::named("second")))
+        }),
+        ("a setting", &|| drop(lab.node(2).lanmesh(["network", "set", "net", "--dns-ttl", "7"]).success())),
+        ("a label", &|| drop(lab.node(2).lanmesh(["node", "set", "n2", "--label", "k=v"]).success())),
+    ];
+    for (what, step) in steps {
+        let before = notices.numbers().len();
+        step();
+        wait_until(&format!("{what} is told"), SOON, || {
+            if notices.numbers().len() > before { Ok(()) } else { Err(notices.text.clone()) }
+        });
+    }
+    assert_eq!(once.numbers().len(), 1, "who does not follow has the first line alone: {}", once.text);
+    let numbers = notices.numbers();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 }

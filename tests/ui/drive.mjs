@@ -261,6 +261,17 @@ async function withCluster(browser) {
     await page.until('what the command says', `${has(addresses[0])} && ${has('as foretold')}`);
     return `${Math.round(took)} ms after the command`;
   });
+  await shows('so is one in a network in which the asked node takes no part', async () => {
+    await go(page, '#/nodes');
+    await on('n2', 'network', 'create', 'elsewhere', '--subnet', '10.11.0.0/24');
+    await on('n2', 'attach', 'elsewhere', '--name', 'far', '--netns', `/run/netns/${LAB}-c8`);
+    const took = await page.until('it is there', has('far'), 10_000);
+    hold(took < WITHIN, `it took ${took} ms`);
+    await on('n2', 'detach', 'elsewhere', 'far');
+    await page.until('it is gone', `!${has('far')}`, 10_000 * slow);
+    await on('n2', 'network', 'rm', 'elsewhere');
+    return `${Math.round(took)} ms after the command`;
+  });
   await shows('a group that is joined on another node is there within a second', async () => {
     await go(page, '#/groups');
     await page.until('the panel', has('A datagram crosses the underlay once'));
