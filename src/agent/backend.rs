@@ -1,5 +1,6 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -410,8 +411,8 @@ impl Backend for Agent {
             };
             let here = session.kernel().memberships(id).await?;
             let there = session.cluster.fetch_members(id, joined.keys().copied()).await;
-            let tally = session.reconciler.tally(id).await;
-            let tally = tally.as_ref();
+            let tallies = session.reconciler.tally(BTreeSet::from([id])).await;
+            let tally = tallies.get(&id);
             let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
             groups.extend(answers::groups(&view, &network.spec, &joined, &here, &there, tally, vtep));
         }

@@ -100,8 +100,8 @@ pub trait Kernel: Send + Sync {
     /// Waits until memberships changed, of which networks is the answer. For one caller at a time.
     async fn memberships_changed(&self) -> BTreeSet<NetworkId>;
 
-    /// What passed between this node and a network, by group. Nothing where the kernel does not count.
-    async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError>;
+    /// What passed between this node and these networks, by group; see [`Linux::group_traffic`].
+    async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic>;
 
     /// The largest packets that pass through the mesh; see [`Linux::try_mesh_paths`].
     async fn try_mesh_paths(
@@ -218,8 +218,8 @@ impl Kernel for Linux {
         Linux::memberships_changed(self).await
     }
 
-    async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
-        Linux::group_traffic(self, network).await
+    async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic> {
+        Linux::group_traffic(self, networks).await
     }
 
     async fn try_mesh_paths(

@@ -7,10 +7,10 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
 use super::guard::PortDrops;
-use super::netns::{Netns, if_there};
+use super::netns::Netns;
 use super::raw::Lister;
 use super::traffic::PortTraffic;
-use super::{KernelError, Linux, counts, guard, queries};
+use super::{Linux, counts, guard, queries};
 use crate::model::{GroupTraffic, NetworkId};
 use crate::plan::PortName;
 
@@ -57,28 +57,18 @@ impl Linux {
         self.dropped(BTreeSet::from([network])).await.remove(&network).unwrap_or_default()
     }
 
-    /// What passed between this node and a network, by group, since its VXLAN device was made or since the group was
-    /// last silent for an hour. Nothing where the kernel does not count.
-    ///
-    /// # Errors
-    /// The kernel refuses to say.
-    pub async fn group_traffic(&self, network: NetworkId) -> Result<GroupTraffic, KernelError> {
+    /// What passed between this node and these networks, by group, since the VXLAN device of each was made or since the group
+    /// was last silent for an hour. A network that is not here is left out; nothing of what the kernel does not tell.
+    pub async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic> {
         if !self.inner.abilities().await.filter {
-            return Ok(GroupTraffic::default());
+            return BTreeMap::new();
         }
-        let entered = match self.inner.dir.netns(network) {
-            Ok(netns) => netns.run(counts::read).await,
-            Err(error) => Err(error),
-        };
-        match if_there(entered)? {
-            None => Ok(GroupTraffic::default()),
-            Some(Ok(counted)) => Ok(counted),
+        self.read(networks, |_| match counts::read() {
             // The VXLAN device, and with it what counts, is not there yet.
-            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
-            Some(Err(source)) => {
-                Err(KernelError::Refused { what: "read what was sent to groups".to_owned(), source })
-            }
-        }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => GroupTraffic::default(),
+            read => or_nothing("what was sent to groups", read),
+        })
+        .await
     }
 
     /// What `counted` says in the namespace of each of `networks` that is here.

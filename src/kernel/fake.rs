@@ -345,8 +345,8 @@ impl Kernel for Fake {
         std::future::pending().await
     }
 
-    async fn group_traffic(&self, _network: NetworkId) -> Result<GroupTraffic, KernelError> {
-        Ok(GroupTraffic::default())
+    async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic> {
+        networks.into_iter().map(|network| (network, GroupTraffic::default())).collect()
     }
 
     async fn try_mesh_paths(

@@ -22,8 +22,8 @@ use super::raw::{self, Lister, attribute, nested, within};
 use crate::plan::PortName;
 
 const TABLE: &[u8] = b"lanmesh-names\0";
-/// Raised when other rules are made for the same rate.
-const VERSION: u32 = 1;
+/// Raised when other rules or sets are made for the same rate.
+const VERSION: u32 = 2;
 
 /// For how long one counts as being there after its last query, in milliseconds: longer than the five seconds after which
 /// a client asks again.
@@ -32,8 +32,9 @@ const PRESENT: u64 = 10_000;
 const SWEEP: u32 = 1_000;
 /// After a minute every bucket is full again, in milliseconds.
 const BUCKET: u64 = 60_000;
-/// More than the ports of a bridge, which are at most 1024.
-const ROOM: u32 = 65_536;
+/// More than the ports of a bridge, which are at most 1023, of those of a while ago too. The kernel makes as many buckets at once, and
+/// goes through all of them whenever the set is listed.
+const ROOM: u32 = 8_192;
 
 /// The sets: name, type of the key in the words of nft, its length in bytes, how many elements it holds, and whether
 /// they go after a time.

@@ -261,10 +261,10 @@ impl Reconciler {
         self.0.present.subscribe()
     }
 
-    /// What was sent to each group of a network and came for it, and where it went; `None` where it is not counted.
-    pub async fn tally(&self, network: NetworkId) -> Option<Tally> {
+    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing.
+    pub async fn tally(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Tally> {
         let mut work = self.work().await;
-        work.subjects.networks.subject.tally(&*self.0.kernel, network).await.cloned()
+        work.subjects.networks.subject.tally(&*self.0.kernel, networks).await
     }
 
     fn view(&self) -> Arc<ClusterView> {

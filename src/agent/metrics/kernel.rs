@@ -104,21 +104,16 @@ impl Source {
     /// Asks the kernel. What it does not tell is left out.
     pub async fn measure(self) -> Metered {
         let records = self.reconciler.records();
-        let mut ports: BTreeMap<NetworkId, BTreeMap<EndpointName, PortTraffic>> = BTreeMap::new();
         let networks: BTreeSet<NetworkId> = records.keys().map(|key| key.network).collect();
-        let mut tallies = BTreeMap::new();
         let passed = self.kernel.port_traffic(networks.clone()).await;
-        for network in networks {
-            if let Some(counted) = passed.get(&network) {
-                let of_network = records.keys().filter(|key| key.network == network);
-                let found = of_network.filter_map(|key| {
-                    let traffic = counted.get(&PortName::of(&key.name))?;
-                    Some((key.name.clone(), *traffic))
-                });
-                ports.insert(network, found.collect());
+        let mut ports: BTreeMap<NetworkId, BTreeMap<EndpointName, PortTraffic>> = BTreeMap::new();
+        for key in records.keys() {
+            let Some(counted) = passed.get(&key.network) else { continue };
+            if let Some(traffic) = counted.get(&PortName::of(&key.name)) {
+                ports.entry(key.network).or_default().insert(key.name.clone(), *traffic);
             }
-            tallies.extend(self.reconciler.tally(network).await.map(|tally| (network, tally)));
         }
+        let tallies = self.reconciler.tally(networks).await;
         let tunnels = self.kernel.tunnel_traffic().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "what passed the tunnels is not counted");
             BTreeMap::new()

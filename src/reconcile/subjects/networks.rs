@@ -63,20 +63,21 @@ impl Networks {
         std::mem::take(&mut self.vanished)
     }
 
-    /// What was sent to each group of a network and came for it, and where it went; `None` where it is not counted.
-    pub async fn tally(&mut self, kernel: &dyn Kernel, network: NetworkId) -> Option<&Tally> {
-        let told = self.told.get(&network)?;
-        match kernel.group_traffic(network).await {
-            Ok(counted) => {
-                let tally = self.tallies.entry(network).or_default();
-                tally.take(counted, &told.groups, &told.flood);
-                Some(tally)
-            }
-            Err(error) => {
-                tracing::debug!(%network, %error, "what was sent to groups is not counted");
-                None
-            }
+    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing.
+    pub async fn tally(
+        &mut self,
+        kernel: &dyn Kernel,
+        mut networks: BTreeSet<NetworkId>,
+    ) -> BTreeMap<NetworkId, Tally> {
+        networks.retain(|network| self.told.contains_key(network));
+        let mut tallies = BTreeMap::new();
+        for (network, counted) in kernel.group_traffic(networks).await {
+            let Some(told) = self.told.get(&network) else { continue };
+            let tally = self.tallies.entry(network).or_default();
+            tally.take(counted, &told.groups, &told.flood);
+            tallies.insert(network, tally.clone());
         }
+        tallies
     }
 
     /// A network as it should be; `None`: not at all.
@@ -239,7 +240,7 @@ impl Subject for Networks {
     async fn before(&mut self, kernel: &dyn Kernel, id: NetworkId, steps: &[Op]) -> Result<(), String> {
         // What was sent so far is credited to where it went.
         if steps.iter().any(redirects) {
-            self.tally(kernel, id).await;
+            self.tally(kernel, BTreeSet::from([id])).await;
         }
         Ok(())
     }
