@@ -19,8 +19,9 @@ use crate::model::{GroupAddr, GroupTraffic, Traffic};
 
 /// The table of the VXLAN device's chains, and of these sets.
 pub(super) const TABLE: &[u8] = b"lanmesh\0";
-/// How many groups of a family are counted each way.
-const ROOM: u32 = 4096;
+/// How many groups of a family are counted each way. The kernel makes as many buckets at once, and goes through all of them whenever
+/// somebody asks.
+const ROOM: u32 = 1024;
 /// How long one that is silent is kept, in milliseconds.
 const SILENCE: u64 = 3_600_000;
 /// A frame at egress has its Ethernet header, which is not counted as what was sent.

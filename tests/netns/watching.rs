@@ -332,7 +332,7 @@ fn whoever_watches_is_told_at_once_that_something_changed_and_of_nothing_while_n
     });
     let steps: [(&str, &dyn Fn()); 3] = [
         ("an attach on another node", &|| {
-            drop(lab.node(2).attach("net", "second", &Container::named("second")))
+            drop(lab.node(2).attach("net", "second", &Container::named("second")));
         }),
         ("a setting", &|| drop(lab.node(2).lanmesh(["network", "set", "net", "--dns-ttl", "7"]).success())),
         ("a label", &|| drop(lab.node(2).lanmesh(["node", "set", "n2", "--label", "k=v"]).success())),

@@ -76,7 +76,8 @@ pub struct Meter {
 /// What is told of it.
 #[derive(Debug, Clone, Default)]
 pub struct Metered {
-    ports: BTreeMap<NetworkId, BTreeMap<EndpointName, PortTraffic>>,
+    /// By name.
+    ports: BTreeMap<NetworkId, Vec<(EndpointName, PortTraffic)>>,
     drops: BTreeMap<(NetworkId, &'static str), u64>,
     groups: BTreeMap<(NetworkId, Group, Direction), Traffic>,
     copies: BTreeMap<(NetworkId, Group, NodeId), Traffic>,
@@ -106,11 +107,11 @@ impl Source {
         let records = self.reconciler.records();
         let networks: BTreeSet<NetworkId> = records.keys().map(|key| key.network).collect();
         let passed = self.kernel.port_traffic(networks.clone()).await;
-        let mut ports: BTreeMap<NetworkId, BTreeMap<EndpointName, PortTraffic>> = BTreeMap::new();
+        let mut ports: BTreeMap<NetworkId, Vec<(EndpointName, PortTraffic)>> = BTreeMap::new();
         for key in records.keys() {
             let Some(counted) = passed.get(&key.network) else { continue };
             if let Some(traffic) = counted.get(&PortName::of(&key.name)) {
-                ports.entry(key.network).or_default().insert(key.name.clone(), *traffic);
+                ports.entry(key.network).or_default().push((key.name.clone(), *traffic));
             }
         }
         let tallies = self.reconciler.tally(networks).await;
