@@ -4,6 +4,8 @@
 
 repeat() {
     local node round
+    # n3 has the plugin as the guide makes it: from elsewhere.
+    cp -a "$LAB_DIR/plugin-global" "$LAB_DIR/n3/log/plugin"
     # Docker's own: what a machine's first container in a network brings about stays.
     once_around
     for node in n1 n2 n3; do state "$node" >"$LAB_DIR/$node/log/state.before"; done
