@@ -366,8 +366,7 @@ impl Wanted {
     fn same_place(&self, existing: &LocalEndpoint) -> bool {
         match (&self.placement, &existing.placement) {
             // What is not told now is as it was told before.
-            (Placement::Offered(_), Placement::Offered(_)) => true,
-            (Placement::Held, Placement::Held) => true,
+            (Placement::Offered(_), Placement::Offered(_)) | (Placement::Held, Placement::Held) => true,
             (Placement::Offered(_) | Placement::Held, _) | (_, Placement::Offered(_) | Placement::Held) => {
                 false
             }

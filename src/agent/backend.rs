@@ -1,6 +1,5 @@
 //! What each request at the socket means, in the words of the parts that do it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -22,8 +21,8 @@ use crate::clock::millis;
 use crate::dns::without_resolvers;
 use crate::kernel::{Dropped, PortDrops};
 use crate::model::{
-    ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, Node, NodeId, NodeName,
-    ServiceName,
+    ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, NetworkView, Node, NodeId,
+    NodeName, ServiceName,
 };
 use crate::plan::PortName;
 use crate::reconcile::vtep;
@@ -399,8 +398,11 @@ impl Backend for Agent {
             Some(name) => vec![find::network_named(&view, &name)?],
             None => view.networks.values().collect(),
         };
+        let snooped = |n: &&NetworkView| n.spec.options.multicast == MulticastMode::Snoop;
+        let networks: Vec<_> = networks.into_iter().filter(snooped).collect();
+        let tallies = session.reconciler.tally(networks.iter().map(|n| n.spec.id).collect()).await;
         let mut groups = Vec::new();
-        for network in networks.into_iter().filter(|n| n.spec.options.multicast == MulticastMode::Snoop) {
+        for network in networks {
             let id = network.spec.id;
             let joined = match session.cluster.fetch_groups(id).await {
                 Ok(joined) => joined,
@@ -411,7 +413,6 @@ impl Backend for Agent {
             };
             let here = session.kernel().memberships(id).await?;
             let there = session.cluster.fetch_members(id, joined.keys().copied()).await;
-            let tallies = session.reconciler.tally(BTreeSet::from([id])).await;
             let tally = tallies.get(&id);
             let vtep = |node: &Node| vtep(session.cluster.id(), &network.spec, node);
             groups.extend(answers::groups(&view, &network.spec, &joined, &here, &there, tally, vtep));

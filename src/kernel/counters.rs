@@ -58,17 +58,19 @@ impl Linux {
     }
 
     /// What passed between this node and these networks, by group, since the VXLAN device of each was made or since the group
-    /// was last silent for an hour. A network that is not here is left out; nothing of what the kernel does not tell.
+    /// was last silent for an hour; nothing where the kernel does not count. A network that is not here, or of which the kernel
+    /// refuses to say, is left out: nothing would mean that the counting began anew.
     pub async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic> {
         if !self.inner.abilities().await.filter {
-            return BTreeMap::new();
+            return networks.into_iter().map(|network| (network, GroupTraffic::default())).collect();
         }
-        self.read(networks, |_| match counts::read() {
+        let counted = |_: &NetworkId| match counts::read() {
             // The VXLAN device, and with it what counts, is not there yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => GroupTraffic::default(),
-            read => or_nothing("what was sent to groups", read),
-        })
-        .await
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(GroupTraffic::default()),
+            read => or_nothing("what was sent to groups", read.map(Some)),
+        };
+        let read = self.read(networks, counted).await;
+        read.into_iter().filter_map(|(network, counted)| Some((network, counted?))).collect()
     }
 
     /// What `counted` says in the namespace of each of `networks` that is here.

@@ -208,11 +208,11 @@ fn what_is_only_held_has_an_address_and_no_interface_until_its_container_is_atta
     assert_ne!(its["addresses"][0], answer["addresses"][0]);
     // Under its own name, at the addresses that were said.
     let container = Container::named("a");
-    let (network, address) = ("10.83.0.0/24", answer["addresses"][0].as_str().expect("an address"));
-    let address = address.split('/').next().expect("an address");
+    let address =
+        answer["addresses"][0].as_str().and_then(|text| text.split('/').next()).expect("an address");
     let of_container = ["attach", "net", "--name", "cc", "--netns", container.path_text(), "--ip", address];
     let refused = node.lanmesh(of_container).refusal();
-    assert!(refused.contains(address), "it is nobody else's, in {network}: {refused}");
+    assert!(refused.contains(address), "it is nobody else's: {refused}");
     node.detach("net", "a");
     node.lanmesh(of_container).success();
     wait_until("it is reached", SOON, || ping(&other, address));
