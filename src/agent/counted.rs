@@ -1,8 +1,9 @@
 //! What the kernel counted that keeps packets out, found out once for all who ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::kernel::{DropKind, Linux, PortDrops, Refused};
+use crate::kernel::{DropKind, Dropped, Linux, PortDrops, Refused};
 use crate::model::NetworkId;
 use crate::plan::PortName;
 
@@ -18,16 +19,31 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// Asks the kernel. A network that goes just now has nothing to say.
-    pub async fn find(kernel: Linux, networks: BTreeSet<NetworkId>) -> Self {
+    /// Asks the kernel. What it does not tell just now is as it was `last`: less would look as if the counting had begun anew.
+    pub async fn find(kernel: Linux, networks: BTreeSet<NetworkId>, last: Option<Arc<Self>>) -> Self {
+        let last = last.unwrap_or_default();
         let refused = kernel.refused().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "what was refused is not counted");
-            Refused::default()
+            last.refused
         });
+        let told = kernel.dropped(networks.clone()).await;
+        last.followed_by(refused, &networks, told)
+    }
+
+    fn followed_by(
+        &self,
+        refused: Refused,
+        networks: &BTreeSet<NetworkId>,
+        mut told: BTreeMap<NetworkId, Dropped>,
+    ) -> Self {
         let mut found = Self { refused, ..Self::default() };
-        for (network, dropped) in kernel.dropped(networks).await {
-            found.drops.insert(network, dropped.frames);
-            found.queries.insert(network, dropped.queries);
+        for network in networks {
+            let (drops, queries) = match told.remove(network) {
+                Some(Dropped { frames, queries }) => (Some(frames), Some(queries)),
+                None => (self.drops.get(network).cloned(), self.queries.get(network).cloned()),
+            };
+            found.drops.extend(drops.map(|drops| (*network, drops)));
+            found.queries.extend(queries.map(|queries| (*network, queries)));
         }
         found
     }
@@ -50,5 +66,29 @@ impl Counted {
         let of_kinds =
             of_kinds.into_iter().map(|(kind, count)| (format!("port_dropped_{}", kind.name()), count));
         sums.into_iter().chain(of_kinds).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_the_kernel_does_not_tell_the_last_stays_as_long_as_it_is_asked_for() {
+        let [one, two, gone] = [1, 2, 3].map(|n| NetworkId::from_bytes([n; 8]));
+        let port = PortName::of(&"web".parse().unwrap());
+        let dropped = |count| Dropped {
+            frames: BTreeMap::from([(port, [(DropKind::Mac, count)].into_iter().collect())]),
+            queries: BTreeMap::from([(port, count)]),
+        };
+        let all = BTreeMap::from([(one, dropped(1)), (two, dropped(2)), (gone, dropped(3))]);
+        let first =
+            Counted::default().followed_by(Refused::default(), &BTreeSet::from([one, two, gone]), all);
+        let told = BTreeMap::from([(one, dropped(10))]);
+        let next = first.followed_by(first.refused, &BTreeSet::from([one, two]), told);
+        let mac = |network: &NetworkId| next.drops.get(network).map(|ports| ports[&port].of(DropKind::Mac));
+        assert_eq!([one, two, gone].map(|network| mac(&network)), [Some(10), Some(2), None]);
+        let queries = |network: &NetworkId| next.queries.get(network).map(|ports| ports[&port]);
+        assert_eq!([one, two, gone].map(|network| queries(&network)), [Some(10), Some(2), None]);
     }
 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::Cluster;
 use crate::kernel::{DropKind, Linux, PortDrops};
-use crate::model::{EndpointKey, NetworkSpec, SpoofingMode};
+use crate::model::{EndpointKey, NetworkId, NetworkSpec, SpoofingMode};
 use crate::plan::PortName;
 use crate::reconcile::Reconciler;
 
@@ -38,30 +38,32 @@ pub async fn tell(
         }
         let records = reconciler.records();
         told.retain(|key| records.contains_key(key));
-        let networks: BTreeSet<_> = records.keys().map(|key| key.network).collect();
         let view = cluster.view().borrow().clone();
-        for id in networks {
+        let untold = || records.keys().filter(|key| !told.contains(*key));
+        let may_not = |id: &NetworkId| {
+            let network = view.networks.get(id);
+            network.is_some_and(|network| network.spec.options.spoofing != SpoofingMode::Allow)
+        };
+        let networks: BTreeSet<_> = untold().map(|key| key.network).filter(may_not).collect();
+        let mut found = Vec::new();
+        for (id, dropped) in kernel.dropped(networks).await {
             let Some(network) = view.networks.get(&id) else { continue };
-            let of_network = || records.keys().filter(|key| key.network == id && !told.contains(*key));
-            if network.spec.options.spoofing == SpoofingMode::Allow || of_network().next().is_none() {
-                continue;
-            }
-            let dropped = kernel.dropped_in(id).await;
             let of_port = |key: &EndpointKey| {
                 let drops = dropped.frames.get(&PortName::of(&key.name))?;
                 Some((key.clone(), sentence(&network.spec, key, drops)?))
             };
-            let found: Vec<_> = of_network().filter_map(of_port).collect();
-            for (key, text) in found {
-                tracing::warn!(network = %network.spec.name, endpoint = %key.name, "{text}");
-                let object = EventObject {
-                    node: view.myself().map(|me| me.name.clone()),
-                    network: Some(network.spec.name.clone()),
-                    endpoint: Some(key.name.clone()),
-                };
-                log.publish(EventKind::Alarm, object, text);
-                told.insert(key);
-            }
+            let of_network = untold().filter(|key| key.network == id);
+            found.extend(of_network.filter_map(of_port).map(|(key, text)| (network, key, text)));
+        }
+        for (network, key, text) in found {
+            tracing::warn!(network = %network.spec.name, endpoint = %key.name, "{text}");
+            let object = EventObject {
+                node: view.myself().map(|me| me.name.clone()),
+                network: Some(network.spec.name.clone()),
+                endpoint: Some(key.name.clone()),
+            };
+            log.publish(EventKind::Alarm, object, text);
+            told.insert(key);
         }
     }
 }
@@ -86,7 +88,6 @@ fn sentence(spec: &NetworkSpec, key: &EndpointKey, drops: &PortDrops) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NetworkId;
     use crate::model::testing;
 
     #[test]

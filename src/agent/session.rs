@@ -351,7 +351,8 @@ impl Session {
         };
         let of_ports = COUNTERS_AGE_OF_PORT.saturating_mul(u32::try_from(ports).unwrap_or(u32::MAX));
         let age = COUNTERS_AGE.saturating_add(of_ports).min(COUNTERS_AGE_MAX);
-        let count = || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone());
+        let count =
+            || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone(), last.clone());
         let found = self.counted.get(age, patience, count).await;
         found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))
     }

@@ -35,26 +35,28 @@ impl Linux {
     }
 
     /// What of each endpoint of this node was dropped in these networks, since its port was made or repaired (queries: since the
-    /// network came to this node). A network that is not here is left out; nothing of what the kernel does not tell.
+    /// network came to this node). A network that is not here, or of which the kernel refuses to say, is left out: nothing would
+    /// mean that the counting began anew.
     pub async fn dropped(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Dropped> {
         let abilities = self.inner.abilities().await;
-        let counted = move |_: &NetworkId| {
+        let counted = move || {
             let mut lister = Lister::new(NETLINK_NETFILTER);
-            let mut found = Dropped::default();
-            if abilities.guard {
-                found.frames = or_nothing("what ports dropped", guard::dropped(&mut lister, abilities.sums));
-            }
-            if abilities.query_limit {
-                found.queries = or_nothing("which queries were dropped", queries::dropped(&mut lister));
-            }
-            found
+            let frames = match abilities.guard {
+                true => guard::dropped(&mut lister, abilities.sums)?,
+                false => BTreeMap::new(),
+            };
+            let queries = match abilities.query_limit {
+                true => queries::dropped(&mut lister)?,
+                false => BTreeMap::new(),
+            };
+            Ok(Dropped { frames, queries })
         };
-        self.read(networks, counted).await
+        told(self.read(networks, move |_| or_nothing("what was dropped", counted().map(Some))).await)
     }
 
-    /// The same of one network; nothing where it is not told.
-    pub async fn dropped_in(&self, network: NetworkId) -> Dropped {
-        self.dropped(BTreeSet::from([network])).await.remove(&network).unwrap_or_default()
+    /// The same of one network.
+    pub async fn dropped_in(&self, network: NetworkId) -> Option<Dropped> {
+        self.dropped(BTreeSet::from([network])).await.remove(&network)
     }
 
     /// What passed between this node and these networks, by group, since the VXLAN device of each was made or since the group
@@ -69,8 +71,7 @@ impl Linux {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Some(GroupTraffic::default()),
             read => or_nothing("what was sent to groups", read.map(Some)),
         };
-        let read = self.read(networks, counted).await;
-        read.into_iter().filter_map(|(network, counted)| Some((network, counted?))).collect()
+        told(self.read(networks, counted).await)
     }
 
     /// What `counted` says in the namespace of each of `networks` that is here.
@@ -83,6 +84,11 @@ impl Linux {
         let there = networks.into_iter().filter_map(|network| Some((network, dir.netns(network).ok()?)));
         or_nothing("what networks counted", Netns::run_in_each(there, counted).await).into_iter().collect()
     }
+}
+
+/// Those of which the kernel told something.
+fn told<T>(read: BTreeMap<NetworkId, Option<T>>) -> BTreeMap<NetworkId, T> {
+    read.into_iter().filter_map(|(network, counted)| Some((network, counted?))).collect()
 }
 
 /// What was read; nothing where the kernel refuses, which only a log of all that happens says.

@@ -47,6 +47,8 @@ struct State {
     log: Vec<String>,
     events: Option<mpsc::Sender<KernelEvent>>,
     underlay: BTreeMap<IpAddr, Underlay>,
+    /// What was sent to groups.
+    sent: BTreeMap<NetworkId, GroupTraffic>,
 }
 
 impl Default for Fake {
@@ -62,6 +64,7 @@ impl Default for Fake {
             log: Vec::new(),
             events: None,
             underlay: BTreeMap::new(),
+            sent: BTreeMap::new(),
         };
         Self(Arc::new(Inner { state: Mutex::new(state), hangs: watch::Sender::new(false) }))
     }
@@ -73,7 +76,8 @@ impl Fake {
     }
 
     /// From now on what begins with `what` is refused: an operation without its network (`put remote`), a step of the
-    /// mesh or the guard, or `list`, `observe`, `observe mesh`, `observe guard`.
+    /// mesh or the guard, or `list`, `observe`, `observe mesh`, `observe guard`,
+    /// `count groups`.
     pub fn fail(&self, what: &str) {
         self.state().failing.insert(what.to_owned());
     }
@@ -157,6 +161,11 @@ impl Fake {
     /// An address that the node has.
     pub fn give_address(&self, address: IpAddr, device: &str, mtu: u32) {
         self.state().underlay.insert(address, Underlay { device: device.to_owned(), mtu });
+    }
+
+    /// What was sent to groups of a network and came from them, so far.
+    pub fn send(&self, network: NetworkId, traffic: GroupTraffic) {
+        self.state().sent.insert(network, traffic);
     }
 
     /// Waits while it hangs; then the state, with what is asked for noted, or its refusal.
@@ -346,7 +355,12 @@ impl Kernel for Fake {
     }
 
     async fn group_traffic(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, GroupTraffic> {
-        networks.into_iter().map(|network| (network, GroupTraffic::default())).collect()
+        let state = self.state();
+        let counted = |network| {
+            let told = state.check("count groups").is_ok();
+            told.then(|| (network, state.sent.get(&network).cloned().unwrap_or_default()))
+        };
+        networks.into_iter().filter_map(counted).collect()
     }
 
     async fn try_mesh_paths(

@@ -261,7 +261,8 @@ impl Reconciler {
         self.0.present.subscribe()
     }
 
-    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing.
+    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing, and of
+    /// what the kernel does not tell just now what it told last.
     pub async fn tally(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Tally> {
         let mut work = self.work().await;
         work.subjects.networks.subject.tally(&*self.0.kernel, networks).await

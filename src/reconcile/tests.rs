@@ -1,5 +1,6 @@
 //! Passes over a kernel that is a value, among other nodes that are one: no privileges, and nothing but what is tried.
 
+mod counts;
 mod ports;
 mod put_back;
 mod services;

@@ -12,7 +12,7 @@ use super::kernel_lab::{Lab, Node, ip, name, network, network_of, port};
 const PORTS: u8 = 60;
 
 async fn drops(node: &Node, network: NetworkId, endpoint: &str) -> PortDrops {
-    let found = node.kernel.dropped_in(network).await.frames;
+    let found = node.kernel.dropped_in(network).await.expect("the kernel tells").frames;
     assert_eq!(found.len(), usize::from(PORTS), "of each port is told, whether it dropped anything or not");
     found[&PortName::of(&name(endpoint))]
 }

@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::super::counted::Counted;
-use crate::kernel::{Linux, PortTraffic};
+use crate::kernel::{Linux, PortTraffic, TunnelTraffic};
 use crate::metrics::{Collect, Family, Odometer, Page};
-use crate::model::{ClusterView, EndpointName, GroupAddr, NetworkId, NodeId, NodeName, PublicKey, Traffic};
+use crate::model::{
+    ClusterView, EndpointName, GroupAddr, NetworkId, Node, NodeId, NodeName, PublicKey, Traffic,
+};
 use crate::multicast::Tally;
 use crate::plan::PortName;
 use crate::reconcile::{Reconciler, vtep};
@@ -102,7 +104,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Asks the kernel. What it does not tell is left out.
+    /// Asks the kernel. What it does not tell is left out, or as it was last.
     pub async fn measure(self) -> Metered {
         let records = self.reconciler.records();
         let networks: BTreeSet<NetworkId> = records.keys().map(|key| key.network).collect();
@@ -115,33 +117,19 @@ impl Source {
             }
         }
         let tallies = self.reconciler.tally(networks).await;
-        let tunnels = self.kernel.tunnel_traffic().await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "what passed the tunnels is not counted");
-            BTreeMap::new()
-        });
+        let tunnels = self.kernel.tunnel_traffic().await;
 
         let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
         let view = &*self.view;
         meter.take_drops(&self.counted);
         meter.take_groups(view, &self.cluster, &tallies);
-        let owner = |key: &PublicKey| {
-            view.nodes
-                .values()
-                .find(|node| node.mesh.iter().any(|mesh| mesh.public == *key))
-                .map(|node| node.id)
-        };
-        let mut handshakes: BTreeMap<NodeId, SystemTime> = BTreeMap::new();
-        let mut of_tunnels = Vec::new();
-        for (key, traffic) in tunnels {
-            let Some(node) = owner(&key) else { continue };
-            of_tunnels.push(((key, "sent"), (node, "sent"), traffic.sent));
-            of_tunnels.push(((key, "received"), (node, "received"), traffic.received));
-            if let Some(at) = traffic.handshake {
-                let last = handshakes.entry(node).or_insert(at);
-                *last = (*last).max(at);
+        let handshakes = match tunnels {
+            Ok(tunnels) => meter.take_tunnels(view, &tunnels),
+            Err(error) => {
+                tracing::debug!(%error, "what passed the tunnels is not known");
+                BTreeMap::new()
             }
-        }
-        meter.tunnels.take(of_tunnels);
+        };
         meter.forget(view);
         Metered {
             ports,
@@ -193,6 +181,31 @@ impl Meter {
         }
         self.groups.take(groups);
         self.copies.take(copies);
+    }
+
+    /// Takes up what passed the tunnels, and says when the last handshake with each node was.
+    fn take_tunnels(
+        &mut self,
+        view: &ClusterView,
+        tunnels: &BTreeMap<PublicKey, TunnelTraffic>,
+    ) -> BTreeMap<NodeId, SystemTime> {
+        let owner = |key: &PublicKey| {
+            let has_it = |node: &&Node| node.mesh.iter().any(|mesh| mesh.public == *key);
+            view.nodes.values().find(has_it).map(|node| node.id)
+        };
+        let mut handshakes: BTreeMap<NodeId, SystemTime> = BTreeMap::new();
+        let mut of_tunnels = Vec::new();
+        for (key, traffic) in tunnels {
+            let Some(node) = owner(key) else { continue };
+            of_tunnels.push(((*key, "sent"), (node, "sent"), traffic.sent));
+            of_tunnels.push(((*key, "received"), (node, "received"), traffic.received));
+            if let Some(at) = traffic.handshake {
+                let last = handshakes.entry(node).or_insert(at);
+                *last = (*last).max(at);
+            }
+        }
+        self.tunnels.take(of_tunnels);
+        handshakes
     }
 
     /// Forgets what networks and nodes had that are gone, and groups that are counted no more.

@@ -108,7 +108,7 @@ impl Tracer {
         };
         let dropped = match &errand.here {
             Some(name) => {
-                let drops = self.kernel.dropped_in(spec.id).await.frames;
+                let drops = self.kernel.dropped_in(spec.id).await.unwrap_or_default().frames;
                 let own = drops.get(&PortName::of(name)).map(answers::port_drops).unwrap_or_default();
                 own.into_iter().collect()
             }

@@ -63,21 +63,20 @@ impl Networks {
         std::mem::take(&mut self.vanished)
     }
 
-    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing.
+    /// What was sent to each group of these networks and came for it, and where it went; of what is not counted nothing, and of
+    /// what the kernel does not tell just now what it told last.
     pub async fn tally(
         &mut self,
         kernel: &dyn Kernel,
         mut networks: BTreeSet<NetworkId>,
     ) -> BTreeMap<NetworkId, Tally> {
         networks.retain(|network| self.told.contains_key(network));
-        let mut tallies = BTreeMap::new();
-        for (network, counted) in kernel.group_traffic(networks).await {
+        for (network, counted) in kernel.group_traffic(networks.clone()).await {
             let Some(told) = self.told.get(&network) else { continue };
-            let tally = self.tallies.entry(network).or_default();
-            tally.take(counted, &told.groups, &told.flood);
-            tallies.insert(network, tally.clone());
+            self.tallies.entry(network).or_default().take(counted, &told.groups, &told.flood);
         }
-        tallies
+        let tally = |network| Some((network, self.tallies.get(&network)?.clone()));
+        networks.into_iter().filter_map(tally).collect()
     }
 
     /// A network as it should be; `None`: not at all.
