@@ -94,7 +94,7 @@ pub struct ObservedPorts {
     pub gate: Option<u32>,
     /// The number of its rules ([`Forwarding::fingerprint`]); 0 where there are none, or not all.
     pub rules: u64,
-    /// They were made for other addresses of containers or other ways outside than there are now.
+    /// They were made for other devices, addresses of containers or ways outside than there are now.
     pub outdated: bool,
     /// The ways that were begun, by endpoint; `None` where one is not whole.
     pub ways: BTreeMap<EndpointName, Option<Way>>,
@@ -105,6 +105,8 @@ pub struct ObservedPorts {
 /// What goes where in a network, as its rules have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forwarding {
+    /// The largest packet of the network, in bytes.
+    pub mtu: u32,
     /// What goes where.
     pub forwards: BTreeSet<Forward>,
     /// Where connections that are there may lead.
@@ -150,7 +152,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 6;
+const VERSION: u8 = 7;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.
@@ -173,9 +175,10 @@ impl DesiredPorts {
 
     /// What goes where.
     pub fn forwarding(&self) -> Forwarding {
-        let Self { mtu: _, forwards, keeps, masked, ways: _, relay, outward } = self;
+        let Self { mtu, forwards, keeps, masked, ways: _, relay, outward } = self;
         let (forwards, keeps, masked) = (forwards.clone(), keeps.clone(), masked.clone());
-        Forwarding { forwards, keeps, masked, relayed: relay.is_some(), outward: outward.clone() }
+        let (relayed, outward) = (relay.is_some(), outward.clone());
+        Forwarding { mtu: *mtu, forwards, keeps, masked, relayed, outward }
     }
 }
 
@@ -263,7 +266,7 @@ impl fmt::Display for PortStep {
             Self::PutRelay(Relay { node, bridge: _ }) => write!(f, "ports put relay of {node}"),
             Self::DeleteRelay => f.write_str("ports delete relay"),
             Self::Forward(forwarding) | Self::Follow(forwarding) => {
-                let Forwarding { forwards, keeps, masked, relayed, outward } = forwarding;
+                let Forwarding { mtu: _, forwards, keeps, masked, relayed, outward } = forwarding;
                 f.write_str(if matches!(self, Self::Forward(_)) { "ports forward" } else { "ports follow" })?;
                 for Forward { publication, ipv6, to, seen_as } in forwards {
                     let Publication { to: port, .. } = publication;
@@ -530,6 +533,7 @@ mod tests {
             seen_as: Some(address(9)),
         };
         let step = PortStep::Forward(Forwarding {
+            mtu: 1450,
             forwards: [forward].into(),
             keeps: [address(1), address(2), address(3)].into(),
             masked: BTreeSet::new(),

@@ -232,3 +232,41 @@ fn answers_follow_the_routes_of_the_node() {
         Err(_) => Ok(()),
     });
 }
+
+#[test]
+fn an_address_that_the_node_gets_is_reached_at_once_and_soon_by_the_short_way() {
+    let site = site(lab!(1).cluster());
+    let (node, underlay) = (site.node().netns(), site.lab.underlay());
+    let wait_short = |here: &str, seen: &str| {
+        wait_until("the address is known", SOON, || {
+            let before = long_way(site.node());
+            site.is_answered(here, seen);
+            if long_way(site.node()) == before { Ok(()) } else { Err("the long way".to_owned()) }
+        });
+    };
+    node.ip("address add 192.0.2.77/32 dev lo");
+    site.is_answered("192.0.2.77", OUTSIDE);
+    wait_short("192.0.2.77", OUTSIDE);
+    node.ip("address add 2001:db8::77/128 dev eth0 nodad");
+    site.is_answered("2001:db8::77", OUTSIDE6);
+    wait_short("2001:db8::77", OUTSIDE6);
+    // What only a route makes the node's.
+    node.ip("route add local 198.51.100.0/24 dev lo");
+    underlay.ip(&format!("route add 198.51.100.0/24 via {HERE}"));
+    let (asked, answered) = long_way(site.node());
+    site.is_answered("198.51.100.7", OUTSIDE);
+    let after = long_way(site.node());
+    assert!(after.0 > asked && after.1 > answered, "the kernel is asked: {after:?}");
+    // The address goes to another machine: what is for that is not taken here.
+    node.ip("address del 192.0.2.77/32 dev lo");
+    underlay.ip("route add 192.0.2.77/32 via 192.0.2.1");
+    wait_until("it is the node's no more", SOON, || match tcp(&site.client, &at("192.0.2.77", 8080)) {
+        Ok(answer) => Err(answer),
+        Err(_) => Ok(()),
+    });
+    // A gate that is made anew is another device.
+    let gate = node.links().into_iter().find(|name| name.starts_with("lmg")).unwrap();
+    node.ip(&format!("link del {gate}"));
+    wait_until("it is made anew", SOON, || tcp(&site.client, &at(HERE, 8080)));
+    site.is_answered(HERE, OUTSIDE);
+}

@@ -3,7 +3,7 @@
 //! Those that lead outside: where the default route goes, what carries the underlay, and network cards with what is made of
 //! them. Bridges and the like of other software on the node lead to its own containers, and are none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lanmesh_ipam::stable_hash;
@@ -14,9 +14,14 @@ use super::super::underlay::{NOBODYS, leads_to};
 use super::super::{KernelError, Linux};
 use super::hops::{self, Hops};
 
-/// Each interface that leads outside, by family (IPv6 or not) and name.
+/// Each interface that leads outside, and the node's own addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Exits(BTreeMap<(bool, String), Exit>);
+pub(super) struct Exits {
+    /// By family (IPv6 or not) and name.
+    by_link: BTreeMap<(bool, String), Exit>,
+    /// Without those of the loopback and of one link alone.
+    own: BTreeSet<IpAddr>,
+}
 
 /// One of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +37,7 @@ struct Exit {
 impl Exits {
     /// Those of one family, and the address of each.
     pub fn of(&self, ipv6: bool) -> impl Iterator<Item = (&str, IpAddr)> {
-        let of_family = self.0.iter().filter(move |((family, _), _)| *family == ipv6);
+        let of_family = self.by_link.iter().filter(move |((family, _), _)| *family == ipv6);
         of_family.map(|((_, name), exit)| (name.as_str(), exit.address))
     }
 
@@ -40,8 +45,13 @@ impl Exits {
     pub fn leads(&self, ipv6: bool, largest: u32) -> impl Iterator<Item = (u32, &Hops)> {
         let takes =
             move |((family, _), exit): &(&(bool, String), &Exit)| *family == ipv6 && exit.mtu >= largest;
-        let of_family = self.0.iter().filter(takes);
+        let of_family = self.by_link.iter().filter(takes);
         of_family.filter_map(|(_, exit)| Some((exit.index, exit.hops.as_ref()?)))
+    }
+
+    /// The node's own addresses of one family, wherever they are.
+    pub fn own(&self, ipv6: bool) -> impl Iterator<Item = IpAddr> {
+        self.own.iter().copied().filter(move |own| own.is_ipv6() == ipv6)
     }
 
     fn families(&self) -> [bool; 2] {
@@ -50,13 +60,14 @@ impl Exits {
 
     /// A number that is another one where they or their addresses are; never 0.
     pub fn number(&self) -> u64 {
-        let addresses: BTreeMap<_, _> = self.0.iter().map(|(name, exit)| (name, exit.address)).collect();
+        let addresses: BTreeMap<_, _> =
+            self.by_link.iter().map(|(name, exit)| (name, exit.address)).collect();
         stable_hash(format!("{addresses:?}").as_bytes()).max(1)
     }
 
     /// A number that is another one where something about them is; never 0.
     pub fn number_of_ways(&self) -> u64 {
-        stable_hash(format!("{:?}", self.0).as_bytes()).max(1)
+        stable_hash(format!("{self:?}").as_bytes()).max(1)
     }
 
     /// Some, for a kernel that is tried out.
@@ -65,7 +76,8 @@ impl Exits {
             let hops = Some(Hops { near: [address.into()].into(), gateway: Some(address) });
             ((address.is_ipv6(), "lo".to_owned()), Exit { address, index: 1, mtu: u32::MAX, hops })
         };
-        Self([lo(Ipv4Addr::LOCALHOST.into()), lo(Ipv6Addr::LOCALHOST.into())].into())
+        let own = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        Self { by_link: own.map(lo).into(), own: own.into() }
     }
 }
 
@@ -99,7 +111,8 @@ impl Linux {
         let links = session.links().await?;
         let settled = session.settled().await?;
         let underlay = self.inner.watcher.underlay_links();
-        let mut exits = Exits::default();
+        let own = session.addresses(0, None).await?.into_iter().map(|(_, address)| address.ip());
+        let mut exits = Exits { by_link: BTreeMap::new(), own: own.filter(is_of_any_link).collect() };
         for ipv6 in [false, true] {
             let (any, nobody): (IpAddr, IpAddr) = match ipv6 {
                 false => (Ipv4Addr::UNSPECIFIED.into(), NOBODYS.0.into()),
@@ -119,12 +132,16 @@ impl Linux {
                 if let Some(address) = chosen(&own, by_route) {
                     let hops = hops[usize::from(ipv6)].remove(&link.index);
                     let exit = Exit { address, index: link.index, mtu: link.mtu, hops };
-                    exits.0.insert((ipv6, link.name.clone()), exit);
+                    exits.by_link.insert((ipv6, link.name.clone()), exit);
                 }
             }
         }
         Ok(exits)
     }
+}
+
+fn is_of_any_link(address: &IpAddr) -> bool {
+    !address.is_loopback() && !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The address that what leaves by a link bears. Of IPv6 not the route's first: that may be one that passes.
@@ -160,15 +177,19 @@ mod tests {
         let known = Some(Hops::default());
         let all =
             [("large", exit(1500, known.clone())), ("small", exit(1400, known)), ("odd", exit(9000, None))];
-        let exits = Exits(all.into_iter().map(|(name, exit)| ((false, name.to_owned()), exit)).collect());
+        let by_link = all.into_iter().map(|(name, exit)| ((false, name.to_owned()), exit)).collect();
+        let exits = Exits { by_link, own: BTreeSet::new() };
         assert_eq!(exits.leads(false, 1450).map(|(index, _)| index).collect::<Vec<_>>(), [1500]);
         assert_eq!(exits.leads(false, 1400).count(), 2);
         assert_eq!(exits.leads(true, 0).count(), 0);
         let number = exits.number();
         let mut other = exits.clone();
-        other.0.values_mut().for_each(|exit| exit.mtu += 1);
+        other.by_link.values_mut().for_each(|exit| exit.mtu += 1);
         assert_eq!(other.number(), number);
         assert_ne!(other.number_of_ways(), exits.number_of_ways());
+        let moved = Exits { own: ["192.0.2.7".parse().unwrap()].into(), ..exits.clone() };
+        assert_eq!(moved.number(), number);
+        assert_ne!(moved.number_of_ways(), exits.number_of_ways(), "another address of the node");
     }
 
     #[test]

@@ -32,23 +32,15 @@ pub(super) fn is_local(which: Which) -> [Expression; 2] {
     is_of_type(which, RTN_LOCAL)
 }
 
-/// Goes on only if an address is none of the node's own.
-pub(super) fn is_not_local(which: Which) -> [Expression; 2] {
-    let [load, _] = is_local(which);
-    [load, compare(Compare::Unequal, &RTN_LOCAL.to_ne_bytes())]
-}
-
 fn is_of_type(which: Which, kind: u32) -> [Expression; 2] {
     const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
     let from = [number(1, REGISTER), number(2, NFT_FIB_RESULT_ADDRTYPE), number(3, which as u32)];
     [expression(b"fib\0", &from), compare(Compare::Equal, &kind.to_ne_bytes())]
 }
 
-/// Goes on only if an answer to the sender would leave by the device `name`.
-pub(super) fn sender_is_beyond(name: &str) -> [Expression; 2] {
-    const NFT_FIB_RESULT_OIFNAME: u32 = 2;
-    let from = [number(1, REGISTER), number(2, NFT_FIB_RESULT_OIFNAME), number(3, Which::Source as u32)];
-    [expression(b"fib\0", &from), compare(Compare::Equal, &padded(name))]
+/// Goes on only if an answer to the sender would leave by the device of this index.
+pub(super) fn sender_is_beyond(link: u32) -> [Expression; 2] {
+    [leaves_by_index(Which::Source), compare(Compare::Equal, &link.to_ne_bytes())]
 }
 
 /// A name of a device as the kernel compares it.
@@ -87,6 +79,16 @@ pub(super) fn from_device(name: &str) -> [Expression; 2] {
 /// Goes on only with packets that leave by a device.
 pub(super) fn to_device(name: &str) -> [Expression; 2] {
     [leaves_by(), compare(Compare::Equal, &padded(name))]
+}
+
+/// Goes on only with packets that came in by the device of this index: it is compared in a quarter of the time of a name.
+pub(super) fn from_link(index: u32) -> [Expression; 2] {
+    [meta(4, REGISTER), compare(Compare::Equal, &index.to_ne_bytes())]
+}
+
+/// Goes on only with packets that leave by the device of this index.
+pub(super) fn to_link(index: u32) -> [Expression; 2] {
+    [meta(5, REGISTER), compare(Compare::Equal, &index.to_ne_bytes())]
 }
 
 /// Goes on only with packets of a family (NFPROTO_IPV4, NFPROTO_IPV6).
@@ -266,11 +268,11 @@ pub(super) fn state_of_connection() -> Expression {
     expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_STATE)])
 }
 
-/// Goes on only with packets of connections that are not known from both sides.
-pub(super) fn is_of_no_connection() -> [Expression; 3] {
+/// Goes on only with packets of connections that are known from both sides.
+pub(super) fn is_of_a_connection() -> [Expression; 3] {
     const ESTABLISHED: u32 = 1 << 1;
     let bits = super::super::nft::masked_with(ESTABLISHED.to_ne_bytes());
-    [state_of_connection(), bits, compare(Compare::Equal, &[0; 4])]
+    [state_of_connection(), bits, compare(Compare::Unequal, &[0; 4])]
 }
 
 /// Goes on only if an address is the one of a single host that is not the node.

@@ -1,13 +1,13 @@
 //! The short way of most packets between the node's interfaces and the gates: a table of nf_tables at their ingress, which hands
 //! a packet on as it is, instead of a copy that is made and routed.
 //!
-//! What is not plain (fragments, what is from or for the loopback or the node itself, errors of routers, answers to where the
-//! next hop cannot be said) goes on to the tables of `node`, which alone do all of it. So nothing is lost where this table
+//! What is not plain (fragments, what is from or for the loopback or the node itself or from an address of one link alone, errors of
+//! routers, answers to where the next hop cannot be said) goes on to the tables of `node`, which alone do all of it. So nothing is lost where this table
 //! is missing, but time: a copy and a route for each packet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -19,7 +19,7 @@ use super::super::nft::{
 use super::super::raw::{attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
-use super::expr::{self, FIRST, Which, bytes_into, is_local, load, protocol_into, write_link};
+use super::expr::{self, FIRST, Which, bytes_into, load, protocol_into, write_link};
 use super::expr::{
     NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR,
 };
@@ -49,6 +49,7 @@ struct Kind {
     destination: u32,
     length: u32,
     address_type: u32,
+    own: &'static [u8],
     any: &'static [u8],
     one: &'static [u8],
     hops: &'static [u8],
@@ -62,6 +63,7 @@ const KINDS: [Kind; 2] = [
         destination: 16,
         length: 4,
         address_type: TYPE_IPADDR,
+        own: b"own4\0",
         any: b"any4\0",
         one: b"one4\0",
         hops: b"hops4\0",
@@ -73,6 +75,7 @@ const KINDS: [Kind; 2] = [
         destination: 24,
         length: 16,
         address_type: TYPE_IP6ADDR,
+        own: b"own6\0",
         any: b"any6\0",
         one: b"one6\0",
         hops: b"hops6\0",
@@ -114,8 +117,12 @@ impl Content<'_> {
         self.rule(IN, &others);
         self.chain(BACK, None);
         for kind in &KINDS {
-            self.taken(kind, &doors.doors);
-            self.answered(kind, doors);
+            let own: Vec<IpAddr> = doors.exits.own(kind.ipv6).collect();
+            if !own.is_empty() {
+                self.addresses(kind, &own);
+                self.taken(kind, &doors.doors);
+                self.answered(kind, doors);
+            }
         }
         self.hooked(IN, &devices);
         self.hooked(BACK, &gates);
@@ -160,9 +167,8 @@ impl Content<'_> {
             let mut any = is_plain(kind);
             any.extend(asked(FIRST));
             any.push(found_in(kind.any));
-            any.extend(is_not_loopback(kind));
+            any.extend(is_own(kind, kind.destination));
             any.extend(is_not_feigned(kind));
-            any.extend(is_local(Which::Destination));
             any.extend(handed_to_found());
             self.rule(IN, &any);
         }
@@ -185,8 +191,7 @@ impl Content<'_> {
         }
         self.verdicts(kind.hops, &chains);
         let mut answer = is_plain(kind);
-        answer.extend(is_no_stand_in(kind));
-        answer.extend(is_local(Which::Source));
+        answer.extend(is_own(kind, kind.source));
         answer.push(expr::leaves_by_index(Which::Destination));
         answer.push(expression(b"lookup\0", &[attribute(1, kind.hops), number(2, REGISTER), number(3, 0)]));
         self.rule(BACK, &answer);
@@ -209,6 +214,20 @@ impl Content<'_> {
         let rule = [self.table, &attribute(2, chain), &nested(4, expressions)].concat();
         self.changes.push(Family::Netdev.append(nft::NFT_MSG_NEWRULE, &rule));
         self.rules += 1;
+    }
+
+    /// The node's own addresses.
+    fn addresses(&mut self, kind: &Kind, own: &[IpAddr]) {
+        self.sets += 1;
+        let key = [number(3, 0), number(4, kind.address_type), number(5, kind.length)].concat();
+        let made = [self.table, &attribute(2, kind.own), &key, &number(10, self.sets)].concat();
+        self.changes.push(Family::Netdev.make(nft::NFT_MSG_NEWSET, &made));
+        let element = |own: &IpAddr| nested(1, &[nested(1, &[attribute(1, &octets(*own))])]);
+        for own in own.chunks(500) {
+            let elements: Vec<Vec<u8>> = own.iter().map(element).collect();
+            let list = [self.table, &attribute(2, kind.own), &nested(3, &elements)].concat();
+            self.changes.push(Family::Netdev.make(nft::NFT_MSG_NEWSETELEM, &list));
+        }
     }
 
     fn set(&mut self, name: &[u8], key: (u32, u32), data: [Vec<u8>; 2]) {
@@ -278,34 +297,37 @@ fn found_in(map: &[u8]) -> Expression {
     expression(b"lookup\0", &[attribute(1, map), number(2, FIRST), number(3, THIRD)])
 }
 
-/// The kernel takes nothing from elsewhere that is for the loopback.
-fn is_not_loopback(kind: &Kind) -> Vec<Expression> {
-    if kind.ipv6 {
-        let loopback = octets(std::net::Ipv6Addr::LOCALHOST.into());
-        vec![bytes(Base::Network, kind.destination, 16), compare(Compare::Unequal, &loopback)]
-    } else {
-        vec![bytes(Base::Network, kind.destination, 1), compare(Compare::Unequal, &[127])]
-    }
+/// Goes on only if an address of the packet, at `offset`, is one of the node's own, none of the loopback nor of one link alone.
+///
+/// They are in a set: to ask the table of routes takes longer than all else that is done here. One that the node has just got takes the
+/// long way until it is in there.
+fn is_own(kind: &Kind, offset: u32) -> [Expression; 2] {
+    let found = expression(b"lookup\0", &[attribute(1, kind.own), number(2, FIRST)]);
+    [bytes_into(FIRST, Base::Network, offset, kind.length), found]
 }
 
-/// Goes on only with packets whose sender does not say that he is the node, or what stands for its loopback.
+/// Goes on only with packets whose sender does not say that he is the node, or what stands for its loopback, or on this link alone.
 fn is_not_feigned(kind: &Kind) -> Vec<Expression> {
-    let stand: IpAddr = if kind.ipv6 { LOOPBACK_V6.0.into() } else { LOOPBACK_V4.0.into() };
-    let mut rule = Vec::from(expr::is_not_local(Which::Source));
-    rule.extend([bytes(Base::Network, kind.source, kind.length), compare(Compare::Unequal, &octets(stand))]);
-    rule
-}
-
-/// Goes on only with packets of senders that leave as they are: no address of the loopback nor of one link alone, among which are those
-/// that stand for the node beyond a gate.
-fn is_no_stand_in(kind: &Kind) -> Vec<Expression> {
+    const NFT_LOOKUP_F_INV: u32 = 1;
+    let none = [attribute(1, kind.own), number(2, FIRST), number(5, NFT_LOOKUP_F_INV)];
+    let mut rule = vec![bytes_into(FIRST, Base::Network, kind.source, kind.length)];
+    rule.push(expression(b"lookup\0", &none));
+    let stands: &[IpAddr] = match kind.ipv6 {
+        true => &[LOOPBACK_V6.0.into(), Ipv6Addr::LOCALHOST.into()],
+        false => &[LOOPBACK_V4.0.into()],
+    };
+    rule.extend(stands.iter().flat_map(|stand| {
+        let source = bytes(Base::Network, kind.source, kind.length);
+        [source, compare(Compare::Unequal, &octets(*stand))]
+    }));
     if kind.ipv6 {
-        let mut no = vec![bytes(Base::Network, kind.source, 2), masked_with([0xff, 0xc0])];
-        no.push(compare(Compare::Unequal, &[0xfe, 0x80]));
-        no
+        let first = [bytes(Base::Network, kind.source, 2), masked_with([0xff, 0xc0])];
+        rule.extend(first);
+        rule.push(compare(Compare::Unequal, &[0xfe, 0x80]));
     } else {
-        vec![bytes(Base::Network, kind.source, 1), compare(Compare::Unequal, &[127])]
+        rule.extend([bytes(Base::Network, kind.source, 1), compare(Compare::Unequal, &[127])]);
     }
+    rule
 }
 
 /// Hands the packet to the gate that was found, for the other end.

@@ -438,7 +438,8 @@ pub(super) fn try_out() -> Result<(), String> {
     let itself = to_itself.map(|text| text.parse().ok()).into_iter().flatten().collect::<Vec<IpAddr>>();
     let itself = itself.first().zip(itself.last()).map(|(other, own)| (*other, *own));
     let (keeps, masked) = (BTreeSet::new(), BTreeSet::new());
-    let forwarding = Forwarding { forwards: [forward].into(), keeps, masked, relayed: false, outward: None };
+    let forwards = [forward].into();
+    let forwarding = Forwarding { mtu: 1450, forwards, keeps, masked, relayed: false, outward: None };
     told(network::put(&forwarding, &itself.into_iter().collect(), [false; 2]))?;
     let gate = Gate { name: "lo".to_owned(), index: 1 };
     let doors = [false, true].map(|ipv6| (Door::of(&publication, ipv6), gate.clone()));
@@ -478,6 +479,7 @@ pub(super) fn try_outward() -> Result<(), String> {
     let outward = Some(Outward { from, ports, closed: [(Transport::Udp, 4789)].into() });
     let nothing = BTreeSet::new;
     let forwarding = Forwarding {
+        mtu: 1450,
         forwards: BTreeSet::new(),
         keeps: nothing(),
         masked: nothing(),

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use lanmesh_ipam::stable_hash;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 
 use super::super::links::BRIDGE;
 use super::super::nft::{
@@ -24,8 +25,8 @@ use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::octets;
 use super::super::services::rules::{INET, PORT_REGISTER, choose, translate};
 use super::expr::{
-    Which, from_device, is_answer, is_local, is_of, is_of_no_connection, is_translated, load,
-    sender_is_beyond, to_device,
+    Which, from_link, is_answer, is_local, is_of, is_of_a_connection, is_translated, load, sender_is_beyond,
+    to_link,
 };
 use super::gate::{INNER, MARK};
 use super::node::{as_asked, may_be_cut};
@@ -41,8 +42,6 @@ const NF_INET_LOCAL_IN: u32 = 1;
 const NF_INET_FORWARD: u32 = 2;
 const NF_INET_LOCAL_OUT: u32 = 3;
 const NF_INET_POST_ROUTING: u32 = 4;
-/// Before fragments are put together (NF_IP_PRI_CONNTRACK_DEFRAG).
-const BEFORE_FRAGMENTS: i32 = -450;
 /// NF_IP_PRI_RAW: before the connection tracking.
 const RAW: i32 = -300;
 /// NF_IP_PRI_MANGLE: behind the connection tracking, before the route is looked for.
@@ -64,15 +63,37 @@ fn table() -> Vec<u8> {
     attribute(1, TABLE)
 }
 
+/// The devices between which packets pass here, by index.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends {
+    pub gate: u32,
+    pub bridge: u32,
+}
+
+impl Ends {
+    /// Those of the calling thread's namespace. What is not there is the device of no packet.
+    fn there() -> Self {
+        let index = |name: &str| if_nametoindex(name).unwrap_or(u32::MAX);
+        Self { gate: index(INNER), bridge: index(BRIDGE) }
+    }
+}
+
 struct Content {
     changes: Vec<Vec<u8>>,
     rules: u64,
+    ends: Ends,
 }
 
 impl Content {
     fn chain(&mut self, name: &[u8], (hook, priority): (u32, i32), kind: &[u8]) {
         let hook = nested(4, &[number(1, hook), attribute(2, &priority.to_be_bytes())]);
         let made = [table(), attribute(3, name), hook, attribute(7, kind)].concat();
+        self.changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &made));
+    }
+
+    /// One that others lead to.
+    fn plain_chain(&mut self, name: &[u8]) {
+        let made = [table(), attribute(3, name)].concat();
         self.changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &made));
     }
 
@@ -92,39 +113,37 @@ pub(super) fn put(
     itself: &BTreeSet<(IpAddr, IpAddr)>,
     families: [bool; 2],
 ) -> io::Result<Option<Errno>> {
-    let Forwarding { forwards, keeps: _, masked, relayed, outward } = forwarding;
-    let mut content = Content { changes: Vec::new(), rules: 0 };
+    let Forwarding { mtu, forwards, keeps: _, masked, relayed, outward } = forwarding;
+    let ends = Ends::there();
+    let Ends { gate, bridge } = ends;
+    let mut content = Content { changes: Vec::new(), rules: 0, ends };
     let mut marked = vec![load(REGISTER, &MARK.to_ne_bytes()), set_mark()];
 
     if let Some(outward) = outward {
         content.outward_sets(outward, families);
     }
-    let early: &[u8] = b"early\0";
-    content.chain(early, (NF_INET_PRE_ROUTING, BEFORE_FRAGMENTS), b"filter\0");
-    let mut cut = Vec::from(from_device(INNER));
-    cut.extend(is_of(false));
+    let came: &[u8] = b"came\0";
+    content.plain_chain(came);
+    let mut cut = Vec::from(is_of(false));
     cut.extend([layer_4(), compare(Compare::Equal, &[17])]);
+    cut.extend(is_larger_than(*mtu));
     cut.extend(may_be_cut());
-    content.rule(early, &cut);
+    content.rule(came, &cut);
+    // Its sender was looked at when it began.
+    let mut known = Vec::from(is_of_a_connection());
+    known.append(&mut marked.clone());
+    known.push(verdict(NF_ACCEPT));
+    content.rule(came, &known);
+    // Nobody outside has an address of the network.
+    content.rule(came, &[&sender_is_beyond(bridge)[..], &[verdict(NF_DROP)]].concat());
+    // Nor one of this namespace.
+    content.rule(came, &[&is_local(Which::Source)[..], &[verdict(NF_DROP)]].concat());
+    content.rule(came, &marked);
 
     let routed: &[u8] = b"routed\0";
     content.chain(routed, (NF_INET_PRE_ROUTING, MANGLE), b"filter\0");
-    // Nobody outside has an address of the network. What belongs to a connection has the sender that was looked at when it began.
-    let mut forged = Vec::from(from_device(INNER));
-    forged.extend(is_of_no_connection());
-    forged.extend(sender_is_beyond(BRIDGE));
-    forged.push(verdict(NF_DROP));
-    content.rule(routed, &forged);
-    // Nor one of this namespace.
-    let mut own = Vec::from(from_device(INNER));
-    own.extend(is_of_no_connection());
-    own.extend(is_local(Which::Source));
-    own.push(verdict(NF_DROP));
-    content.rule(routed, &own);
-    let mut came = Vec::from(from_device(INNER));
-    came.append(&mut marked.clone());
-    content.rule(routed, &came);
-    let mut answer = Vec::from(from_device(BRIDGE));
+    content.rule(routed, &[&from_link(gate)[..], &[nft::goto(came)]].concat());
+    let mut answer = Vec::from(from_link(bridge));
     answer.extend(is_translated());
     answer.extend(is_answer());
     answer.append(&mut marked);
@@ -135,8 +154,8 @@ pub(super) fn put(
     if *relayed {
         let zone: &[u8] = b"zone\0";
         content.chain(zone, (NF_INET_PRE_ROUTING, RAW), b"filter\0");
-        content.rule(zone, &relay::by_taker());
-        for rule in relay::remembers() {
+        content.rule(zone, &relay::by_taker(bridge));
+        for rule in relay::remembers(bridge) {
             content.rule(routed, &rule);
         }
         let told: &[u8] = b"told\0";
@@ -152,21 +171,21 @@ pub(super) fn put(
     for forward in forwards.iter().filter(|forward| !forward.to.is_empty()) {
         let (needs, chosen) = choose(&table(), &forward.to, forward.ipv6, &mut id);
         content.changes.extend(needs);
-        content.rule(to, &sent(forward, chosen));
+        content.rule(to, &sent(gate, forward, chosen));
     }
 
     // Who is sent to himself would find his own address as the sender's, which no kernel takes.
     let back: &[u8] = b"itself\0";
     content.chain(back, (NF_INET_POST_ROUTING, SOURCE_NAT), b"nat\0");
     for (other, own) in itself {
-        content.rule(back, &sent_to_itself(*other, *own));
+        content.rule(back, &sent_to_itself(bridge, *other, *own));
     }
     let seen_as: BTreeSet<IpAddr> = forwards.iter().filter_map(|forward| forward.seen_as).collect();
     for own in &seen_as {
-        content.rule(back, &seen::as_the_node(*own));
+        content.rule(back, &seen::as_the_node(bridge, *own));
     }
     for own in masked {
-        content.rule(back, &sent_to_the_node(*own));
+        content.rule(back, &sent_to_the_node(bridge, *own));
     }
 
     if let Some(outward) = outward {
@@ -176,14 +195,14 @@ pub(super) fn put(
     if !seen_as.is_empty() {
         let plain: &[u8] = b"plain\0";
         content.chain(plain, (NF_INET_POST_ROUTING, BEHIND_SOURCE_NAT), b"filter\0");
-        content.rule(plain, &seen::as_from_any_endpoint());
+        content.rule(plain, &seen::as_from_any_endpoint(bridge));
     }
 
     let pass: &[u8] = b"pass\0";
     content.chain(pass, (NF_INET_FORWARD, FILTER), b"filter\0");
-    for (from, to) in [(INNER, BRIDGE), (BRIDGE, INNER)] {
-        let mut rule = Vec::from(from_device(from));
-        rule.extend(to_device(to));
+    for (from, to) in [(gate, bridge), (bridge, gate)] {
+        let mut rule = Vec::from(from_link(from));
+        rule.extend(to_link(to));
         rule.extend(is_translated());
         rule.push(verdict(NF_ACCEPT));
         content.rule(pass, &rule);
@@ -192,18 +211,18 @@ pub(super) fn put(
         content.outward_passes(pass, families);
     }
     // Not all else: where the kernel shows what it bridges to these rules, that is the network's own.
-    for end in [from_device(INNER), to_device(INNER)] {
+    for end in [from_link(gate), to_link(gate)] {
         content.rule(pass, &[&end[..], &[verdict(NF_DROP)]].concat());
     }
 
     let closed: &[u8] = b"closed\0";
     content.chain(closed, (NF_INET_LOCAL_IN, FILTER), b"filter\0");
-    let mut stays = Vec::from(from_device(INNER));
+    let mut stays = Vec::from(from_link(gate));
     stays.push(verdict(NF_DROP));
     content.rule(closed, &stays);
 
     let made_for = if outward.is_some() { number_of_families(families) } else { NOWHERE };
-    let mark = [forwarding.fingerprint(), content.rules, number_of(itself), made_for];
+    let mark = [forwarding.fingerprint(), content.rules, number_of(ends, itself), made_for];
     let mark: Vec<u8> = mark.iter().flat_map(|word| word.to_be_bytes()).collect();
     INET.put_table(&table(), &mark, content.changes)
 }
@@ -221,7 +240,7 @@ pub(super) struct Found {
     /// The number of the rules; 0 where they are nothing or not whole.
     pub number: u64,
     families: u64,
-    /// They were made for other addresses of those that may be sent to themselves.
+    /// They were made for other devices, or other addresses of those that may be sent to themselves.
     outdated: bool,
 }
 
@@ -236,20 +255,26 @@ impl Found {
         self.families == number_of_families(families)
     }
 
-    /// Whether containers have other addresses than it was made for.
+    /// Whether it was made for other devices, or containers have other addresses since.
     pub fn is_outdated(&self) -> bool {
         self.number != 0 && self.outdated
     }
 }
 
-fn number_of(itself: &BTreeSet<(IpAddr, IpAddr)>) -> u64 {
-    stable_hash(format!("{itself:?}").as_bytes())
+fn number_of(ends: Ends, itself: &BTreeSet<(IpAddr, IpAddr)>) -> u64 {
+    stable_hash(format!("{ends:?} {itself:?}").as_bytes())
 }
 
-fn sent_to_itself(other: IpAddr, own: IpAddr) -> Vec<Expression> {
+/// Goes on only with packets of IPv4 that say that they are longer.
+fn is_larger_than(most: u32) -> [Expression; 2] {
+    let least = u16::try_from(most.saturating_add(1)).unwrap_or(u16::MAX);
+    [bytes(Base::Network, 2, 2), compare(Compare::AtLeast, &least.to_be_bytes())]
+}
+
+fn sent_to_itself(bridge: u32, other: IpAddr, own: IpAddr) -> Vec<Expression> {
     let (source, destination, length) = if own.is_ipv6() { (8, 24, 16) } else { (12, 16, 4) };
     let mut rule = Vec::from(is_of(own.is_ipv6()));
-    rule.extend(to_device(BRIDGE));
+    rule.extend(to_link(bridge));
     rule.extend(is_translated());
     rule.extend([bytes(Base::Network, source, length), compare(Compare::Equal, &octets(other))]);
     rule.extend([bytes(Base::Network, destination, length), compare(Compare::Equal, &octets(own))]);
@@ -258,18 +283,18 @@ fn sent_to_itself(other: IpAddr, own: IpAddr) -> Vec<Expression> {
 }
 
 /// What goes to an address that is the node's own bears the gateway's: answers to anybody else would take the node's routes.
-fn sent_to_the_node(own: IpAddr) -> Vec<Expression> {
+fn sent_to_the_node(bridge: u32, own: IpAddr) -> Vec<Expression> {
     let (destination, length) = if own.is_ipv6() { (24, 16) } else { (16, 4) };
     let mut rule = Vec::from(is_of(own.is_ipv6()));
-    rule.extend(to_device(BRIDGE));
+    rule.extend(to_link(bridge));
     rule.extend([bytes(Base::Network, destination, length), compare(Compare::Equal, &octets(own))]);
     rule.push(expression(b"masq\0", &[]));
     rule
 }
 
-fn sent(forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
+fn sent(gate: u32, forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
     let Forward { publication, ipv6, to: _, seen_as } = forward;
-    let mut rule = Vec::from(from_device(INNER));
+    let mut rule = Vec::from(from_link(gate));
     rule.extend(is_of(*ipv6));
     if let Some(address) = publication.address {
         let (offset, length) = if *ipv6 { (24, 16) } else { (16, 4) };
@@ -314,5 +339,5 @@ pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
     let question = INET.question(NFT_MSG_GETRULE, &table());
     raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
     let number = if there == rules { number } else { 0 };
-    Ok(Found { number, families, outdated: made_for != number_of(itself) })
+    Ok(Found { number, families, outdated: made_for != number_of(Ends::there(), itself) })
 }

@@ -27,8 +27,8 @@ use super::super::nft::{
 use super::super::raw::{self, attribute, nested, within};
 use super::super::routing::{self, Route, Rule};
 use super::expr::{
-    from_device, is_answer, is_of, load, mark_connection, marked_by_connection, set_packet_type, set_zone,
-    to_device, write_link, writes_link,
+    from_device, from_link, is_answer, is_of, load, mark_connection, marked_by_connection, sender_is_beyond,
+    set_packet_type, set_zone, to_device, write_link, writes_link,
 };
 use super::gate::MARK;
 use crate::model::Mac;
@@ -75,8 +75,8 @@ fn is_of_node() -> [Expression; 2] {
 }
 
 /// In the network's own table: whoever handed a packet on has connections of his own.
-pub(super) fn by_taker() -> Vec<Expression> {
-    let mut rule = Vec::from(from_device(BRIDGE));
+pub(super) fn by_taker(bridge: u32) -> Vec<Expression> {
+    let mut rule = Vec::from(from_link(bridge));
     rule.extend(is_from_node());
     rule.push(bytes(Base::Link, SENDER + 4, 2));
     rule.push(set_zone());
@@ -84,17 +84,17 @@ pub(super) fn by_taker() -> Vec<Expression> {
 }
 
 /// In the network's own table: a connection knows who handed it on, and its answers are marked for him.
-pub(super) fn remembers() -> [Vec<Expression>; 3] {
+pub(super) fn remembers(bridge: u32) -> [Vec<Expression>; 3] {
     // Nobody beyond has an address of the network.
-    let mut forged = Vec::from(from_device(BRIDGE));
+    let mut forged = Vec::from(from_link(bridge));
     forged.extend(is_from_node());
-    forged.extend(super::expr::sender_is_beyond(BRIDGE));
+    forged.extend(sender_is_beyond(bridge));
     forged.push(verdict(NF_DROP));
-    let mut asked = Vec::from(from_device(BRIDGE));
+    let mut asked = Vec::from(from_link(bridge));
     asked.extend(is_from_node());
     asked.push(bytes(Base::Link, SENDER + MARKED.0, MARKED.1));
     asked.push(mark_connection());
-    let mut answered = Vec::from(from_device(BRIDGE));
+    let mut answered = Vec::from(from_link(bridge));
     answered.extend(is_answer());
     answered.push(marked_by_connection());
     answered.extend(is_of_node());

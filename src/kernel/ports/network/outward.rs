@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::super::super::links::BRIDGE;
 use super::super::super::nft::{
     self, Base, Compare, Expression, NF_ACCEPT, bytes, compare, expression, layer_4, masked_with, number,
     set_mark, verdict,
@@ -12,8 +11,8 @@ use super::super::super::nft::{
 use super::super::super::raw::{attribute, nested};
 use super::super::super::routing::octets;
 use super::super::super::services::rules::INET;
-use super::super::expr::{self, from_device, is_answer, is_of, load, to_device};
-use super::super::gate::{INNER, MARK};
+use super::super::expr::{self, from_link, is_answer, is_of, load, to_link};
+use super::super::gate::MARK;
 use super::super::stands::{OUTWARD_V4, OUTWARD_V6, PING_V4, PING_V6};
 use super::Content;
 use crate::plan::Outward;
@@ -61,8 +60,7 @@ impl Content {
                 self.changes.push(INET.make(nft::NFT_MSG_NEWSETELEM, &list));
             }
         }
-        let made = [super::table(), attribute(3, OUTSIDE)].concat();
-        self.changes.push(INET.make(nft::NFT_MSG_NEWCHAIN, &made));
+        self.plain_chain(OUTSIDE);
         self.outside(outward);
     }
 
@@ -105,7 +103,7 @@ impl Content {
     /// What they send beyond the network leaves by the gate. What is in the network has a route there before.
     pub(super) fn outward_marks(&mut self, chain: &[u8], families: [bool; 2]) {
         for ipv6 in present(families) {
-            let mut marked = Vec::from(from_device(BRIDGE));
+            let mut marked = Vec::from(from_link(self.ends.bridge));
             marked.extend(is_theirs(ipv6));
             marked.extend(expr::is_question());
             marked.extend([load(REGISTER, &MARK.to_ne_bytes()), set_mark()]);
@@ -116,7 +114,7 @@ impl Content {
     /// As whom they are seen beyond the gate.
     pub(super) fn outward_sources(&mut self, chain: &[u8], outward: &Outward, families: [bool; 2]) {
         for ipv6 in present(families) {
-            let mut seen = Vec::from(to_device(INNER));
+            let mut seen = Vec::from(to_link(self.ends.gate));
             seen.extend(is_theirs(ipv6));
             seen.push(load(REGISTER, &octets(stands_for_the_node(ipv6))));
             seen.push(load(SECOND, &outward.ports.first.to_be_bytes()));
@@ -129,14 +127,14 @@ impl Content {
     /// What passes between the bridge and the gate for them.
     pub(super) fn outward_passes(&mut self, chain: &[u8], families: [bool; 2]) {
         for ipv6 in present(families) {
-            let mut leaves = Vec::from(from_device(BRIDGE));
-            leaves.extend(to_device(INNER));
+            let mut leaves = Vec::from(from_link(self.ends.bridge));
+            leaves.extend(to_link(self.ends.gate));
             leaves.extend(is_theirs(ipv6));
             leaves.push(nft::goto(OUTSIDE));
             self.rule(chain, &leaves);
         }
-        let mut answers = Vec::from(from_device(INNER));
-        answers.extend(to_device(BRIDGE));
+        let mut answers = Vec::from(from_link(self.ends.gate));
+        answers.extend(to_link(self.ends.bridge));
         answers.extend(is_seen_as_another());
         answers.extend(is_answer());
         answers.push(verdict(NF_ACCEPT));
