@@ -63,12 +63,12 @@ CONF
 
 listens() { nsenter --net="/run/netns/$LAB-$1" ss -Hltn "sport = $2" | has_line .; }
 
-# endpoint NODE NAME OPTION...: attaches a namespace; its first address.
+# endpoint NODE NAME OPTION...: attaches a namespace to NETWORK; its first address.
 endpoint() {
     local node=$1 name=$2
     shift 2
     ip netns add "$LAB-$name"
-    on "$node" attach bench --name "$name" --netns "/run/netns/$LAB-$name" --json "$@" |
+    on "$node" attach "${NETWORK:-bench}" --name "$name" --netns "/run/netns/$LAB-$name" --json "$@" |
         jq -r '.addresses[0] | split("/")[0]'
 }
 
@@ -174,7 +174,8 @@ way() {
     haproxy) echo "c1 $PROXY 8000 5201" ;;
     pod) echo "h1 10.98.2.2 8000 5201" ;;
     kube) echo "h1 10.99.0.1 8000 5201" ;;
-    published) echo "out 192.0.2.2 8080 8201" ;;
+    published) echo "out 192.0.2.2 8070 8170" ;;
+    served) echo "out 192.0.2.2 8080 8201" ;;
     dnat) echo "out 192.0.2.2 8090 8291" ;;
     esac
 }
@@ -182,7 +183,7 @@ way() {
 # What is measured: kind, unit.
 KINDS=("tcp Gbit/s" "requests 1/s" "connections 1/s" "udp thousand/s")
 # Which is compared with which.
-PAIRS=("service direct 0.97" "haproxy direct" "kube pod" "published dnat 0.97")
+PAIRS=("service direct 0.97" "haproxy direct" "kube pod" "published dnat 0.97" "served dnat")
 
 # ports WAY: where the client's ports of new connections are. The two ways of a pair end at one server, which has for a minute the end
 # of each connection; one from the same address and port is refused there for a second if its clock (TCP's timestamps) is another, as
@@ -225,9 +226,9 @@ figures() {
     for kind in "${KINDS[@]}"; do
         read -r kind unit <<<"$kind"
         say "$kind: $ROUNDS rounds of $SECONDS_EACH s each, taking turns"
-        local ways=(direct service haproxy pod kube published dnat)
+        local ways=(direct service haproxy pod kube published served dnat)
         # HAProxy has no UDP.
-        [[ $kind != udp ]] || ways=(direct service pod kube published dnat)
+        [[ $kind != udp ]] || ways=(direct service pod kube published served dnat)
         for ((i = 0; i < ROUNDS; i++)); do
             for ((j = 0; j < ${#ways[@]}; j++)); do
                 # Another one is first each time.
@@ -306,11 +307,16 @@ measure() {
     on n1 network create bench --subnet 10.97.0.0/24 >/dev/null
     until_ok 10 on n3 network inspect bench >/dev/null 2>&1 || die "n3 never hears of the network"
     TARGET=$(endpoint n2 s2 --service web --publish 8080:8000 --publish 8201:5201 --publish 8201:5201/udp)
+    # A port of an endpoint in a network that has no service with an address.
+    on n1 network create ports --subnet 10.96.0.0/24 >/dev/null
+    until_ok 10 on n2 network inspect ports >/dev/null 2>&1 || die "n2 never hears of the network"
+    NETWORK=ports endpoint n2 p2 --publish 8070:8000 --publish 8170:5201 --publish 8170:5201/udp >/dev/null
     endpoint n1 c1 >/dev/null
     PROXY=$(endpoint n1 proxy)
     on n1 service create bench web >/dev/null
     SERVICE=$(on n1 service inspect bench web --json | jq -r '.addresses[0]')
     serve s2
+    serve p2
     haproxy_in proxy
     by_hand
     serve h2
@@ -320,7 +326,7 @@ measure() {
     ip -n "$LAB-out" address add 192.0.2.200/24 dev eth0
     ip -n "$LAB-out" link set eth0 up
     local name netns address http iperf
-    for name in direct service haproxy pod kube published dnat; do
+    for name in direct service haproxy pod kube published served dnat; do
         read -r netns address http iperf <<<"$(way "$name")"
         until_ok 10 nsenter --net="/run/netns/$LAB-$netns" python3 -c 'import socket, sys
 for port in sys.argv[2:]: socket.create_connection((sys.argv[1], int(port)), 1).close()' "$address" "$http" ||
@@ -341,7 +347,8 @@ different client ports: a server that remembers a connection from one of them re
   a HAProxy in TCP mode in a container on n1.
 - *pod*: two containers made by hand, routed through a VXLAN between their nodes. *kube-proxy's rules*: the same by an address that a
   verdict map on n1 translates.
-- *published*: from outside to a published port of n2. *DNAT*: from outside to a port of n2 that a rule made by hand translates to
+- *published*: from outside to a published port of n2. *in a network with a service*: the same of an endpoint that reaches an address of a
+  service, so that the connections of its namespace are followed there too. *DNAT*: from outside to a port of n2 that a rule made by hand translates to
   the container made by hand, which n2 routes to.
 
 | | $(for kind in "${KINDS[@]}"; do read -r kind unit <<<"$kind"; printf '%s, %s | ' "$kind" "$unit"; done)
@@ -365,11 +372,12 @@ haproxy HAProxy
 pod pod
 kube kube-proxy's rules
 published published
+served in a network with a service
 dnat DNAT
 ROWS
     cat <<PAGE
 
-The medians of the rounds' ratios; 0.97 is promised of the first and the last.
+The medians of the rounds' ratios; 0.97 is promised of *service* and of *published*.
 
 | | $(for kind in "${KINDS[@]}"; do read -r kind unit <<<"$kind"; printf '%s | ' "$kind"; done)
 |---|$(for kind in "${KINDS[@]}"; do printf -- '---|'; done)
@@ -390,6 +398,7 @@ service service to endpoint
 haproxy HAProxy to endpoint
 kube kube-proxy's rules to pod
 published published to DNAT
+served in a network with a service, to DNAT
 ROWS
     cat <<PAGE
 
