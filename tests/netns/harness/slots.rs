@@ -7,9 +7,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::requirements::logs;
 
-/// Each test has three agents that mostly sleep: two tests for each core keep the cores busy and no more.
+/// Each test has three agents that mostly sleep: with two tests for each core the cores are idle for half of the time.
 fn count() -> usize {
-    2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    3 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// The right to run, given back on drop or with the end of the process.
