@@ -21,7 +21,6 @@ use crate::plan::{PortGuard, PortName};
 pub use drops::PortDrops;
 pub(super) use drops::dropped;
 
-const NFT_MSG_GETTABLE: u16 = 1;
 const CHAIN: &[u8] = b"ingress\0";
 const NF_NETDEV_INGRESS: u32 = 0;
 
@@ -151,7 +150,7 @@ pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<O
 /// Takes the rules of a port away; none that are there are no error. Blocks.
 pub(super) fn remove(device: &str) -> io::Result<()> {
     // To be refused for what is not there takes as long as to remove what is.
-    let asked = raw::ask(NETLINK_NETFILTER, &nft::question(NFT_MSG_GETTABLE, &named(device)))?;
+    let asked = raw::ask(NETLINK_NETFILTER, &nft::question(nft::NFT_MSG_GETTABLE, &named(device)))?;
     if asked == Some(Errno::ENOENT) {
         return Ok(());
     }
@@ -164,11 +163,7 @@ pub(super) fn remove(device: &str) -> io::Result<()> {
 
 /// The ports that have rules in the calling thread's namespace, with the number of each. Blocks.
 pub(super) fn list() -> io::Result<BTreeMap<PortName, u64>> {
-    let found = raw::dump(
-        NETLINK_NETFILTER,
-        &nft::question(NFT_MSG_GETTABLE, &[]),
-        &[nft::answer(nft::NFT_MSG_NEWTABLE)],
-    )?;
+    let found = Family::Netdev.tables()?;
     let table = |message: &Vec<u8>| {
         let number = nft::table_mark(message).and_then(|value| value.first_chunk());
         // One that we cannot read is wrong, and made anew.

@@ -8,7 +8,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::nft::{self, Family};
-use super::raw::{self, attribute, within};
+use super::raw::{self, attribute};
 use super::session::Failure;
 use super::underlay_guard::Table;
 use super::{KernelError, Linux};
@@ -43,7 +43,6 @@ impl fmt::Display for Leftover {
 
 /// What the tables of all agents begin with, before eight digits.
 const TABLE: &str = "lanmesh-";
-const NFT_MSG_GETTABLE: u16 = 1;
 /// Those that tables of ours on the node are of.
 const FAMILIES: [(Family, &str); 3] = [(Family::Inet, "inet"), (Family::Ip, "ip"), (Family::Ip6, "ip6")];
 
@@ -108,10 +107,9 @@ impl Linux {
 fn tables() -> std::io::Result<Vec<(&'static str, String)>> {
     let mut found = Vec::new();
     for (family, word) in FAMILIES {
-        let question = family.question(NFT_MSG_GETTABLE, &[]);
-        let messages = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
+        let messages = family.tables()?;
         let name = |message: &Vec<u8>| {
-            let name = within(message.get(4..)?, 1)?.strip_suffix(b"\0")?;
+            let name = nft::table_name(message)?.strip_suffix(b"\0")?;
             let name = std::str::from_utf8(name).ok()?;
             let digits = name.strip_prefix(TABLE)?;
             let ours = digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());

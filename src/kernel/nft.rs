@@ -1,6 +1,8 @@
 //! Expressions and messages of nf_tables (linux/netfilter/nf_tables.h), for the family of devices where nothing else is
 //! said. No program is needed.
 
+mod listed;
+
 use std::io;
 use std::sync::OnceLock;
 
@@ -11,6 +13,8 @@ use nix::errno::Errno;
 use super::raw::{self, Header, Message, attribute, attributes, nested, within};
 use crate::model::Traffic;
 
+pub(super) use self::listed::table_name;
+
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 16;
 const NFNL_MSG_BATCH_END: u16 = 17;
@@ -19,10 +23,12 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
 pub(super) const NFT_MSG_NEWTABLE: u16 = 0;
+pub(super) const NFT_MSG_GETTABLE: u16 = 1;
 pub(super) const NFT_MSG_DELTABLE: u16 = 2;
 pub(super) const NFT_MSG_NEWCHAIN: u16 = 3;
 pub(super) const NFT_MSG_GETCHAIN: u16 = 4;
 pub(super) const NFT_MSG_NEWRULE: u16 = 6;
+pub(super) const NFT_MSG_GETRULE: u16 = 7;
 pub(super) const NFT_MSG_NEWSET: u16 = 9;
 pub(super) const NFT_MSG_NEWSETELEM: u16 = 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = 13;
@@ -30,6 +36,15 @@ pub(super) const NFT_MSG_DELSETELEM: u16 = 14;
 pub(super) const NFT_MSG_NEWOBJ: u16 = 18;
 const NFT_MSG_GETOBJ: u16 = 19;
 
+/// The hooks of the families `ip`, `ip6` and `inet` (linux/netfilter.h).
+pub(super) const NF_INET_PRE_ROUTING: u32 = 0;
+pub(super) const NF_INET_LOCAL_IN: u32 = 1;
+pub(super) const NF_INET_FORWARD: u32 = 2;
+pub(super) const NF_INET_LOCAL_OUT: u32 = 3;
+pub(super) const NF_INET_POST_ROUTING: u32 = 4;
+
+/// A set whose elements have values.
+pub(super) const NFT_SET_MAP: u32 = 0x8;
 /// What is kept under a name: a quota.
 const NFT_OBJECT_QUOTA: u32 = 2;
 /// The type of our notes; 0 and 1 are those of nft (enum nftnl_udata_table_types, nftnl_udata_rule_types).

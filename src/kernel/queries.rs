@@ -11,14 +11,13 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::nft::{
     self, Base, Compare, Each, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, constant, device,
     device_name, goto, layer_4, not_in, note_in, verdict,
 };
-use super::raw::{self, Lister, attribute, nested, within};
+use super::raw::{Lister, attribute, nested};
 use crate::plan::PortName;
 
 const TABLE: &[u8] = b"lanmesh-names\0";
@@ -162,16 +161,12 @@ fn chain(name: &[u8]) -> Vec<u8> {
 
 /// Whether the rules that are there, in the calling thread's namespace, are these. Blocks.
 pub(super) fn is_there(limit: QueryLimit) -> io::Result<bool> {
-    const NFT_MSG_GETTABLE: u16 = 1;
-    let question = Family::Bridge.question(NFT_MSG_GETTABLE, &[]);
-    let found = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-    Ok(found.iter().any(|table| is_marked(table, limit)))
+    Ok(Family::Bridge.tables()?.iter().any(|table| is_marked(table, limit)))
 }
 
 /// Whether a table is ours and has these rules, behind struct nfgenmsg.
 fn is_marked(table: &[u8], limit: QueryLimit) -> bool {
-    within(table.get(4..).unwrap_or_default(), 1) == Some(TABLE)
-        && nft::table_mark(table) == Some(&limit.mark())
+    nft::table_name(table) == Some(TABLE) && nft::table_mark(table) == Some(&limit.mark())
 }
 
 /// How many queries of each port were dropped, in the calling thread's namespace. `lister` asks nf_tables. Blocks.

@@ -7,7 +7,7 @@ use std::io;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
 use super::links::Link;
-use super::nft::{self, Family, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN};
+use super::nft::{self, Family, NF_INET_FORWARD, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN};
 use super::raw::{self, Message, within};
 use super::room::Room;
 use super::{KernelError, Linux};
@@ -22,8 +22,6 @@ const NDTA_THRESH3: u16 = 4;
 const NDTA_STATS: u16 = 7;
 /// Where `ndts_table_fulls` is in struct ndt_stats.
 const TABLE_FULLS: usize = 80;
-/// The hook at which what is passed on is looked at, of the families `ip`, `ip6` and `inet`.
-const NF_INET_FORWARD: u32 = 2;
 const NF_DROP: u32 = 0;
 
 /// One of the kernel's tables of neighbours, which all network namespaces of a machine share.

@@ -22,9 +22,9 @@ use nix::errno::Errno;
 use super::filter::{BAND, SENT_BY_US};
 use super::links::NODE_LINK;
 use super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, bytes, compare, count,
-    device_name, fragment_place, is_from_there, is_in, layer_4, masked_with, priority, protocol, user,
-    verdict,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NF_DROP, NF_INET_FORWARD,
+    NF_INET_LOCAL_IN, NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING, bytes, compare, count, device_name,
+    fragment_place, is_from_there, is_in, layer_4, masked_with, priority, protocol, user, verdict,
 };
 use super::raw::{self, attribute, nested, within};
 use crate::model::Vni;
@@ -32,10 +32,6 @@ use crate::plan::{GuardStep, ObservedUnderlayGuard, UnderlayGuard};
 
 const INET: Family = Family::Inet;
 const UDP: u8 = 17;
-const NF_INET_PRE_ROUTING: u32 = 0;
-const NF_INET_LOCAL_IN: u32 = 1;
-const NF_INET_FORWARD: u32 = 2;
-const NF_INET_LOCAL_OUT: u32 = 3;
 /// Before whatever else is at the hooks. What is dropped gets no entry in the connection tracking, which confirms it last.
 const EARLY: i32 = -300;
 
@@ -175,12 +171,7 @@ impl Table {
 
     /// What there is of it in the calling thread's namespace. Blocks.
     pub fn find(&self) -> io::Result<Option<ObservedUnderlayGuard>> {
-        const NFT_MSG_GETTABLE: u16 = 1;
-        let tables = raw::dump(
-            NETLINK_NETFILTER,
-            &INET.question(NFT_MSG_GETTABLE, &[]),
-            &[nft::answer(nft::NFT_MSG_NEWTABLE)],
-        )?;
+        let tables = INET.tables()?;
         let Some(table) = tables.iter().find(|message| self.is_of(message, 1)) else { return Ok(None) };
         let number = nft::table_mark(table).and_then(|value| value.first_chunk());
         let vnis = self.keys(VNIS)?;
@@ -206,10 +197,9 @@ impl Table {
 
     /// What was dropped since the rules were made. Blocks.
     pub fn refused(&self) -> io::Result<Refused> {
-        const NFT_MSG_GETRULE: u16 = 7;
         let rules = raw::dump(
             NETLINK_NETFILTER,
-            &INET.question(NFT_MSG_GETRULE, &self.attribute(1)),
+            &INET.question(nft::NFT_MSG_GETRULE, &self.attribute(1)),
             &[nft::answer(nft::NFT_MSG_NEWRULE)],
         )?;
         let mut refused = Refused::default();

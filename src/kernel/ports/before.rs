@@ -5,11 +5,10 @@ use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 
-use super::super::nft::{self, Family, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN};
+use super::super::nft::{self, Family, NF_INET_PRE_ROUTING, NFT_MSG_GETCHAIN, NFT_MSG_NEWCHAIN};
 use super::super::raw::{self, within};
 use super::node::EARLY;
 
-const NF_INET_PRE_ROUTING: u32 = 0;
 /// The most that is read of the chains of one family.
 const READ_MAX: usize = 4 << 20;
 

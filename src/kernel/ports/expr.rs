@@ -5,7 +5,6 @@ use super::super::raw::{attribute, nested};
 
 /// The first of the registers of four bytes; the next ones follow.
 pub(super) const FIRST: u32 = 8;
-pub(super) const NFT_SET_MAP: u32 = 0x8;
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// What nft calls the types of keys; of several in one they are six bits apart.
 pub(super) const TYPE_IPADDR: u32 = 7;

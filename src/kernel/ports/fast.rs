@@ -13,16 +13,14 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use super::super::nft::{
-    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, bytes, compare, expression,
-    masked_with, number, verdict,
+    self, Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, Family, NF_ACCEPT, NFT_SET_MAP, bytes, compare,
+    expression, masked_with, number, verdict,
 };
 use super::super::raw::{attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{self, FIRST, Which, bytes_into, load, protocol_into, write_link};
-use super::expr::{
-    NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR,
-};
+use super::expr::{NFT_DATA_VERDICT, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR};
 use super::gate::INNER_MAC;
 use super::hops::Hops;
 use super::stands::{LOOPBACK_V4, LOOPBACK_V6};

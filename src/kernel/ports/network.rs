@@ -18,10 +18,11 @@ use nix::net::if_::if_nametoindex;
 
 use super::super::links::BRIDGE;
 use super::super::nft::{
-    self, Base, Compare, Expression, NF_ACCEPT, NF_DROP, bytes, compare, expression, layer_4, number,
-    set_mark, verdict,
+    self, Base, Compare, Expression, NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NF_INET_LOCAL_IN,
+    NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING, bytes, compare, expression, layer_4,
+    number, set_mark, verdict,
 };
-use super::super::raw::{self, attribute, nested, within};
+use super::super::raw::{self, attribute, nested};
 use super::super::routing::octets;
 use super::super::services::rules::{INET, PORT_REGISTER, choose, translate};
 use super::expr::{
@@ -35,13 +36,6 @@ use crate::plan::{Forward, Forwarding};
 
 pub(super) use outward::{senders, stands_for_the_node};
 
-const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_GETRULE: u16 = 7;
-const NF_INET_PRE_ROUTING: u32 = 0;
-const NF_INET_LOCAL_IN: u32 = 1;
-const NF_INET_FORWARD: u32 = 2;
-const NF_INET_LOCAL_OUT: u32 = 3;
-const NF_INET_POST_ROUTING: u32 = 4;
 /// NF_IP_PRI_RAW: before the connection tracking.
 const RAW: i32 = -300;
 /// NF_IP_PRI_MANGLE: behind the connection tracking, before the route is looked for.
@@ -55,8 +49,6 @@ const BEHIND_SOURCE_NAT: i32 = 150;
 /// NF_IP_PRI_FILTER.
 const FILTER: i32 = 0;
 const TABLE: &[u8] = b"lanmesh-ports\0";
-/// The most that is read of it.
-const READ_MAX: usize = 16 << 20;
 const REGISTER: u32 = 1;
 
 fn table() -> Vec<u8> {
@@ -324,20 +316,8 @@ pub(super) fn remove() -> io::Result<Option<Errno>> {
 /// What there is in the calling thread's namespace. Blocks.
 pub(super) fn find(itself: &BTreeSet<(IpAddr, IpAddr)>) -> io::Result<Found> {
     let nothing = Found { number: 0, families: NOWHERE, outdated: false };
-    let is_ours = |message: &[u8]| message.get(4..).and_then(|rest| within(rest, 1)) == Some(TABLE);
-    let question = INET.question(NFT_MSG_GETTABLE, &[]);
-    let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-    let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(nothing) };
-    let mark = nft::table_mark(found).unwrap_or_default();
-    let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
-    let (Some(number), Some(rules), Some(made_for), Some(families)) = (word(0), word(8), word(16), word(24))
-    else {
-        return Ok(nothing);
-    };
-    let mut there: u64 = 0;
-    let mut note = |message: &[u8]| there += u64::from(is_ours(message));
-    let question = INET.question(NFT_MSG_GETRULE, &table());
-    raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
-    let number = if there == rules { number } else { 0 };
+    let Some(listed) = INET.table(&table())? else { return Ok(nothing) };
+    let Some([number, rules, made_for, families]) = listed.words() else { return Ok(nothing) };
+    let number = if listed.rules == rules { number } else { 0 };
     Ok(Found { number, families, outdated: made_for != number_of(Ends::there(), itself) })
 }

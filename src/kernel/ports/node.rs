@@ -18,16 +18,17 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::super::nft::{
-    self, Base, Compare, Expression, Family, NF_ACCEPT, NF_DROP, NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM,
-    bytes, compare, layer_4, masked_with, number, verdict,
+    self, Base, Compare, Expression, Family, NF_ACCEPT, NF_DROP, NF_INET_LOCAL_OUT, NF_INET_PRE_ROUTING,
+    NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, NFT_SET_MAP, bytes, compare, layer_4, masked_with, number,
+    verdict,
 };
-use super::super::raw::{self, attribute, nested, within};
+use super::super::raw::{self, attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{
-    self, FIRST, NFT_DATA_VERDICT, NFT_SET_MAP, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR,
-    TYPE_IPADDR, Which, bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded,
-    protocol_into, puts_fragments_together, untracked, write,
+    self, FIRST, NFT_DATA_VERDICT, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR, TYPE_IPADDR, Which,
+    bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded, protocol_into,
+    puts_fragments_together, untracked, write,
 };
 use super::fast;
 use super::gate::{NEXT_V4, NEXT_V6};
@@ -35,10 +36,6 @@ use super::stands::{LOOPBACK_V4, LOOPBACK_V6};
 use crate::model::OutwardPorts;
 use crate::plan::Door;
 
-const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_GETRULE: u16 = 7;
-const NF_INET_PRE_ROUTING: u32 = 0;
-const NF_INET_LOCAL_OUT: u32 = 3;
 /// Before fragments are put together (NF_IP_PRI_CONNTRACK_DEFRAG): what comes from a gate has the right size.
 const BEFORE_FRAGMENTS: i32 = -450;
 /// Behind that, and before everything else (NF_IP_PRI_RAW is -300).
@@ -252,21 +249,11 @@ impl Tables {
 
     /// What is written down with the table of a family, and whether all its rules are there.
     fn marked(&self, family: Family) -> io::Result<Option<Marked>> {
-        let question = family.question(NFT_MSG_GETTABLE, &[]);
-        let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-        let Some(table) = tables.iter().find(|message| self.names(message)) else { return Ok(None) };
-        let mark = nft::table_mark(table).unwrap_or_default();
-        let word = |at: usize| mark.get(at..)?.first_chunk().map(|word| u64::from_be_bytes(*word));
-        let words = (word(0), word(8), word(16), word(24), word(32));
-        let (Some(number), Some(gates), Some(rules), Some(exits), Some(ways)) = words else {
+        let Some(listed) = family.table(&self.attribute())? else { return Ok(None) };
+        let Some([number, gates, rules, exits, ways]) = listed.words() else {
             return Ok(Some(Marked::default()));
         };
-        let mut there: u64 = 0;
-        let question = family.question(NFT_MSG_GETRULE, &self.attribute());
-        let mut note = |message: &[u8]| there += u64::from(self.names(message));
-        let answers = [nft::answer(nft::NFT_MSG_NEWRULE)];
-        absent(raw::each_of(NETLINK_NETFILTER, &question, &answers, READ_MAX, &mut note))?;
-        Ok(Some(Marked { number, gates, exits, ways, whole: there == rules }))
+        Ok(Some(Marked { number, gates, exits, ways, whole: listed.rules == rules }))
     }
 
     /// The number of the gates that the table of a family leads to, as they are now.
@@ -284,11 +271,6 @@ impl Tables {
         let answers = [nft::answer(NFT_MSG_NEWSETELEM)];
         absent(raw::each_of(NETLINK_NETFILTER, &question, &answers, READ_MAX, &mut note))?;
         Ok(number_of_gates(&leads.iter().collect()))
-    }
-
-    fn names(&self, message: &[u8]) -> bool {
-        let name = message.get(4..).and_then(|rest| within(rest, 1));
-        name.and_then(|name| name.strip_suffix(b"\0")) == Some(self.0.as_bytes())
     }
 }
 

@@ -24,7 +24,7 @@ use super::super::nft::{
     self, Base, Compare, Expression, Family, NF_DROP, bytes, compare, layer_4, mark, masked_with, number,
     set_mark, verdict,
 };
-use super::super::raw::{self, attribute, nested, within};
+use super::super::raw::{self, attribute, nested};
 use super::super::routing::{self, Route, Rule};
 use super::expr::{
     from_device, from_link, is_answer, is_of, load, mark_connection, marked_by_connection, sender_is_beyond,
@@ -37,8 +37,6 @@ use crate::plan::Relay;
 const TABLE: &[u8] = b"lanmesh-relay\0";
 const IN: &[u8] = b"in\0";
 const OUT: &[u8] = b"out\0";
-const NFT_MSG_GETTABLE: u16 = 1;
-const NFT_MSG_GETRULE: u16 = 7;
 const NF_BR_PRE_ROUTING: u32 = 0;
 const NF_BR_POST_ROUTING: u32 = 4;
 /// Before whatever else is asked about a frame.
@@ -49,7 +47,6 @@ const LATE: i32 = 300;
 const ROUTES: u32 = 0x6c6e;
 /// Behind the main table, which has a route to the network alone.
 const LAST: u32 = 40_001;
-const READ_MAX: usize = 1 << 20;
 
 /// Of a MAC of six bytes the last four: what a mark has of a node's.
 const MARKED: (u32, u32) = (2, 4);
@@ -185,24 +182,16 @@ pub(super) fn remove() -> io::Result<Option<Errno>> {
 
 /// The one that is there, if it is whole, in the calling thread's namespace. Blocks.
 pub(super) fn find() -> io::Result<Option<Relay>> {
-    let is_ours = |message: &[u8]| message.get(4..).and_then(|rest| within(rest, 1)) == Some(TABLE);
-    let question = Family::Bridge.question(NFT_MSG_GETTABLE, &[]);
-    let tables = raw::dump(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWTABLE)])?;
-    let Some(found) = tables.iter().find(|message| is_ours(message)) else { return Ok(None) };
-    let macs = nft::table_mark(found).unwrap_or_default();
-    let mac = |at: usize| macs.get(at..)?.first_chunk().map(|mac| Mac(*mac));
+    let Some(listed) = Family::Bridge.table(&table())? else { return Ok(None) };
+    let mac = |at: usize| listed.mark().get(at..)?.first_chunk().map(|mac| Mac(*mac));
     let (Some(node), Some(bridge)) = (mac(0), mac(6)) else { return Ok(None) };
     let relay = Relay { node, bridge };
-    let mut there = 0;
-    let mut note = |message: &[u8]| there += usize::from(is_ours(message));
-    let question = Family::Bridge.question(NFT_MSG_GETRULE, &table());
-    raw::each_of(NETLINK_NETFILTER, &question, &[nft::answer(nft::NFT_MSG_NEWRULE)], READ_MAX, &mut note)?;
     let Ok(link) = if_nametoindex(BRIDGE) else { return Ok(None) };
     let wanted = |ipv6: bool| !ipv6 || super::gate::speaks_ipv6();
     let (rules_there, routes_there) = (routing::rules(ROUTES)?, routing::routes(ROUTES)?);
     let ruled = rules().iter().all(|rule| !wanted(rule.ipv6) || rules_there.contains(rule));
     let routed = routes(link).iter().all(|route| !wanted(route.ipv6) || routes_there.contains(route));
-    Ok(Some(relay).filter(|_| there == bridged(&relay).len() && ruled && routed))
+    Ok(Some(relay).filter(|_| listed.rules == bridged(&relay).len() as u64 && ruled && routed))
 }
 
 fn ignore_missing(ipv6: bool, made: io::Result<()>) -> io::Result<()> {

@@ -14,15 +14,15 @@ use std::net::IpAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::super::nft::{self, NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, number};
+use super::super::nft::{
+    self, NF_INET_LOCAL_OUT, NFT_MSG_GETRULE, NFT_MSG_GETSETELEM, NFT_MSG_NEWSETELEM, NFT_SET_MAP, number,
+};
 use super::super::raw::{self, attribute, attributes, nested, within};
 use super::rules::{self, INET, Ruled, address, family, octets};
 use crate::plan::{ObservedRoute, ObservedServices, Route, ServiceStep, interface_rules};
 
-const NFT_MSG_GETRULE: u16 = 7;
 const NFT_MSG_DELCHAIN: u16 = 5;
 const NFT_MSG_DELRULE: u16 = 8;
-const NF_INET_LOCAL_OUT: u32 = 3;
 /// NF_IP_PRI_NAT_DST.
 const DESTINATION_NAT: i32 = -100;
 /// NF_IP_PRI_FILTER.
@@ -34,7 +34,6 @@ const REFUSE: &[u8] = b"refuse\0";
 /// What a chain of a route begins with; the octets of the address in hexadecimal follow.
 const ROUTE: &str = "to-";
 const MAPS: [(&[u8], bool); 2] = [(b"services\0", false), (b"services6\0", true)];
-const NFT_SET_MAP: u32 = 0x8;
 const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// The most that is read of what is in there: its owner may have put anything in, and what is more is made anew.
 const READ_MAX: usize = 32 << 20;

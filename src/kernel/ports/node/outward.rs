@@ -3,20 +3,20 @@
 //! here. Its answers are known by their port, unless a connection of the node's own has that, and go through the gate.
 
 use super::super::super::nft::{
-    self, Base, Compare, NF_ACCEPT, NF_DROP, bytes, compare, expression, layer_4, masked_with, number,
-    set_mark, verdict,
+    self, Base, Compare, NF_ACCEPT, NF_DROP, NF_INET_PRE_ROUTING, NFT_MSG_NEWSETELEM, NFT_SET_MAP, bytes,
+    compare, expression, layer_4, masked_with, number, set_mark, verdict,
 };
 use super::super::super::raw::{attribute, nested};
 use super::super::super::routing::octets;
 use super::super::doors::Gate;
 use super::super::exits::Exits;
 use super::super::expr::{
-    NFT_SET_MAP, TYPE_IFNAME, Which, came_by, copy_to, is_elsewhere, is_local, leaves_by, load,
-    state_of_connection, writes,
+    TYPE_IFNAME, Which, came_by, copy_to, is_elsewhere, is_local, leaves_by, load, state_of_connection,
+    writes,
 };
 use super::super::network::stands_for_the_node;
 use super::super::stands::{ANSWER_V4, ANSWER_V6, PING_V4, PING_V6};
-use super::{BACK, Content, GATES, NF_INET_PRE_ROUTING, NFT_MSG_NEWSETELEM, OUT, padded, to_gate};
+use super::{BACK, Content, GATES, OUT, padded, to_gate};
 use crate::model::OutwardPorts;
 
 /// The address of each interface that leads outside.
