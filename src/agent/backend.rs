@@ -19,7 +19,7 @@ use crate::api::types::{
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::clock::millis;
 use crate::dns::without_resolvers;
-use crate::kernel::PortDrops;
+use crate::kernel::{Dropped, PortDrops};
 use crate::model::{
     ClusterView, Endpoint, EndpointKey, EndpointName, MulticastMode, NetworkName, NetworkView, Node, NodeId,
     NodeName, ServiceName,
@@ -359,8 +359,8 @@ impl Backend for Agent {
             let lost = lost.get(&network.spec.id).map(Vec::as_slice).unwrap_or_default();
             let by_node = session.endpoints_of(network).await;
             let dropped = match by_node.contains_key(&view.me) {
-                true => session.kernel().dropped_in(network.spec.id).await,
-                false => None,
+                true => session.kernel().dropped_in(network.spec.id).await.unwrap_or_default(),
+                false => Dropped::default(),
             };
             for (node, found) in &by_node {
                 let answer = |found: &Endpoint| {
@@ -369,11 +369,10 @@ impl Backend for Agent {
                     answer.names_lost = lost.map(|lost| (lost.name.clone(), lost.holder.clone())).collect();
                     if *node == view.me {
                         let port = PortName::of(&found.name);
-                        let drops = dropped.as_ref().and_then(|dropped| dropped.frames.get(&port));
+                        let drops = dropped.frames.get(&port);
                         answer.spoofed = drops.map(PortDrops::sum);
                         answer.dropped = drops.map(answers::port_drops).unwrap_or_default();
-                        answer.queries_dropped =
-                            dropped.as_ref().and_then(|dropped| dropped.queries.get(&port).copied());
+                        answer.queries_dropped = dropped.queries.get(&port).copied();
                         let key = EndpointKey { network: network.spec.id, name: found.name.clone() };
                         if let Some(record) = records.get(&key) {
                             answer.publish.clone_from(&record.publish);

@@ -5,17 +5,14 @@ use std::sync::Arc;
 
 use crate::kernel::{DropKind, Dropped, Linux, PortDrops, Refused};
 use crate::model::NetworkId;
-use crate::plan::PortName;
 
 /// What was dropped on this node.
 #[derive(Debug, Clone, Default)]
 pub struct Counted {
     /// What came from the underlay.
     pub refused: Refused,
-    /// What the endpoints sent and may not send, by network and port.
-    pub drops: BTreeMap<NetworkId, BTreeMap<PortName, PortDrops>>,
-    /// DNS queries that were too many, by network and port.
-    pub queries: BTreeMap<NetworkId, BTreeMap<PortName, u64>>,
+    /// What the endpoints sent that was dropped, by network.
+    pub dropped: BTreeMap<NetworkId, Dropped>,
 }
 
 impl Counted {
@@ -36,25 +33,21 @@ impl Counted {
         networks: &BTreeSet<NetworkId>,
         mut told: BTreeMap<NetworkId, Dropped>,
     ) -> Self {
-        let mut found = Self { refused, ..Self::default() };
-        for network in networks {
-            let (drops, queries) = match told.remove(network) {
-                Some(Dropped { frames, queries }) => (Some(frames), Some(queries)),
-                None => (self.drops.get(network).cloned(), self.queries.get(network).cloned()),
-            };
-            found.drops.extend(drops.map(|drops| (*network, drops)));
-            found.queries.extend(queries.map(|queries| (*network, queries)));
-        }
-        found
+        let now = |network: &NetworkId| {
+            let dropped = told.remove(network).or_else(|| self.dropped.get(network).cloned());
+            dropped.map(|dropped| (*network, dropped))
+        };
+        Self { refused, dropped: networks.iter().filter_map(now).collect() }
     }
 
     /// As the counters of the status: sums by name.
     pub fn by_name(&self) -> BTreeMap<String, u64> {
         let mut of_kinds: BTreeMap<DropKind, u64> = DropKind::ALL.map(|kind| (kind, 0)).into();
-        for (kind, count) in self.drops.values().flat_map(BTreeMap::values).flat_map(PortDrops::some) {
+        let of_ports = self.dropped.values().flat_map(|dropped| dropped.frames.values());
+        for (kind, count) in of_ports.flat_map(PortDrops::some) {
             *of_kinds.entry(kind).or_default() += count;
         }
-        let limited = self.queries.values().flat_map(BTreeMap::values).sum();
+        let limited = self.dropped.values().flat_map(|dropped| dropped.queries.values()).sum();
         let Refused { vxlan, forged, mesh } = self.refused;
         let sums = [
             ("underlay_vxlan_refused", vxlan),
@@ -72,6 +65,7 @@ impl Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::PortName;
 
     #[test]
     fn of_what_the_kernel_does_not_tell_the_last_stays_as_long_as_it_is_asked_for() {
@@ -86,9 +80,10 @@ mod tests {
             Counted::default().followed_by(Refused::default(), &BTreeSet::from([one, two, gone]), all);
         let told = BTreeMap::from([(one, dropped(10))]);
         let next = first.followed_by(first.refused, &BTreeSet::from([one, two]), told);
-        let mac = |network: &NetworkId| next.drops.get(network).map(|ports| ports[&port].of(DropKind::Mac));
-        assert_eq!([one, two, gone].map(|network| mac(&network)), [Some(10), Some(2), None]);
-        let queries = |network: &NetworkId| next.queries.get(network).map(|ports| ports[&port]);
-        assert_eq!([one, two, gone].map(|network| queries(&network)), [Some(10), Some(2), None]);
+        let counts = |network: &NetworkId| {
+            let Dropped { frames, queries } = next.dropped.get(network)?;
+            Some((frames[&port].of(DropKind::Mac), queries[&port]))
+        };
+        assert_eq!([one, two, gone].map(|network| counts(&network)), [Some((10, 10)), Some((2, 2)), None]);
     }
 }

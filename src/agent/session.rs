@@ -346,7 +346,9 @@ impl Session {
     pub async fn counted(&self) -> (Arc<Counted>, Duration) {
         let last = self.counted.last();
         let (ports, patience) = match &last {
-            Some(last) => (last.drops.values().map(BTreeMap::len).sum(), COUNTERS_PATIENCE),
+            Some(last) => {
+                (last.dropped.values().map(|dropped| dropped.frames.len()).sum(), COUNTERS_PATIENCE)
+            }
             None => (0, FIRST_PATIENCE),
         };
         let of_ports = COUNTERS_AGE_OF_PORT.saturating_mul(u32::try_from(ports).unwrap_or(u32::MAX));

@@ -25,13 +25,13 @@ pub struct Dropped {
 
 impl Linux {
     /// What passed the port of each endpoint of this node in these networks, since the port was made. A network that is not here
-    /// is left out; nothing of one of which the kernel does not tell.
+    /// is left out, and one of which the kernel refuses to say.
     pub async fn port_traffic(
         &self,
         networks: BTreeSet<NetworkId>,
     ) -> BTreeMap<NetworkId, BTreeMap<PortName, PortTraffic>> {
         let names = self.inner.port_names.clone();
-        self.read(networks, move |network| or_nothing("what passed the ports", names.count(*network))).await
+        self.read("what passed the ports", networks, move |network| names.count(*network)).await
     }
 
     /// What of each endpoint of this node was dropped in these networks, since its port was made or repaired (queries: since the
@@ -39,7 +39,7 @@ impl Linux {
     /// mean that the counting began anew.
     pub async fn dropped(&self, networks: BTreeSet<NetworkId>) -> BTreeMap<NetworkId, Dropped> {
         let abilities = self.inner.abilities().await;
-        let counted = move || {
+        let counted = move |_: &NetworkId| {
             let mut lister = Lister::new(NETLINK_NETFILTER);
             let frames = match abilities.guard {
                 true => guard::dropped(&mut lister, abilities.sums)?,
@@ -51,7 +51,7 @@ impl Linux {
             };
             Ok(Dropped { frames, queries })
         };
-        told(self.read(networks, move |_| or_nothing("what was dropped", counted().map(Some))).await)
+        self.read("what was dropped", networks, counted).await
     }
 
     /// The same of one network.
@@ -68,33 +68,26 @@ impl Linux {
         }
         let counted = |_: &NetworkId| match counts::read() {
             // The VXLAN device, and with it what counts, is not there yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(GroupTraffic::default()),
-            read => or_nothing("what was sent to groups", read.map(Some)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(GroupTraffic::default()),
+            read => read,
         };
-        told(self.read(networks, counted).await)
+        self.read("what was sent to groups", networks, counted).await
     }
 
-    /// What `counted` says in the namespace of each of `networks` that is here.
+    /// What `counted` says in the namespace of each of `networks` that is here. Those of which the kernel refuses to say are left out,
+    /// which only a log of all that happens tells.
     async fn read<T: Send + 'static>(
         &self,
+        what: &'static str,
         networks: BTreeSet<NetworkId>,
-        counted: impl Fn(&NetworkId) -> T + Send + 'static,
+        counted: impl Fn(&NetworkId) -> io::Result<T> + Send + 'static,
     ) -> BTreeMap<NetworkId, T> {
+        let unknown = move |error: io::Error| tracing::debug!(%error, "{what} is not known");
         let dir = &self.inner.dir;
         let there = networks.into_iter().filter_map(|network| Some((network, dir.netns(network).ok()?)));
-        or_nothing("what networks counted", Netns::run_in_each(there, counted).await).into_iter().collect()
+        let read = Netns::run_in_each(there, counted).await.map_err(unknown).unwrap_or_default();
+        read.into_iter()
+            .filter_map(|(network, counted)| Some((network, counted.map_err(unknown).ok()?)))
+            .collect()
     }
-}
-
-/// Those of which the kernel told something.
-fn told<T>(read: BTreeMap<NetworkId, Option<T>>) -> BTreeMap<NetworkId, T> {
-    read.into_iter().filter_map(|(network, counted)| Some((network, counted?))).collect()
-}
-
-/// What was read; nothing where the kernel refuses, which only a log of all that happens says.
-fn or_nothing<T: Default>(what: &str, read: io::Result<T>) -> T {
-    read.unwrap_or_else(|error| {
-        tracing::debug!(%error, "{what} is not known");
-        T::default()
-    })
 }

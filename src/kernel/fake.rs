@@ -76,8 +76,7 @@ impl Fake {
     }
 
     /// From now on what begins with `what` is refused: an operation without its network (`put remote`), a step of the
-    /// mesh or the guard, or `list`, `observe`, `observe mesh`, `observe guard`,
-    /// `count groups`.
+    /// mesh or the guard, or `list`, `observe`, `observe mesh`, `observe guard`, `count groups`.
     pub fn fail(&self, what: &str) {
         self.state().failing.insert(what.to_owned());
     }

@@ -144,13 +144,13 @@ impl Source {
 
 impl Meter {
     fn take_drops(&mut self, counted: &Counted) {
-        let of_ports = counted.drops.iter().flat_map(|(network, ports)| {
-            ports.iter().flat_map(move |(port, kinds)| {
+        let of_ports = counted.dropped.iter().flat_map(|(network, dropped)| {
+            dropped.frames.iter().flat_map(move |(port, kinds)| {
                 kinds.some().map(move |(kind, count)| (*network, port, kind.name(), count))
             })
         });
-        let queries = counted.queries.iter().flat_map(|(network, ports)| {
-            ports.iter().map(move |(port, count)| (*network, port, "dns_queries", *count))
+        let queries = counted.dropped.iter().flat_map(|(network, dropped)| {
+            dropped.queries.iter().map(move |(port, count)| (*network, port, "dns_queries", *count))
         });
         // Most ports have dropped nothing, ever.
         let some = of_ports.chain(queries).filter(|(.., count)| *count > 0);
@@ -362,6 +362,7 @@ impl Collect for OfKernel<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Dropped;
 
     fn groups(range: std::ops::Range<u8>) -> BTreeSet<GroupAddr> {
         range.map(|n| format!("239.1.1.{n}").parse().unwrap()).collect()
@@ -384,12 +385,10 @@ mod tests {
     fn what_a_port_dropped_is_counted_after_it_went() {
         let network = NetworkId::from_bytes([1; 8]);
         let port = |name: &str| PortName::of(&name.parse().unwrap());
-        let counted = |ports: &[(&str, u64)]| Counted {
-            queries: BTreeMap::from([(
-                network,
-                ports.iter().map(|(name, count)| (port(name), *count)).collect(),
-            )]),
-            ..Counted::default()
+        let counted = |ports: &[(&str, u64)]| {
+            let queries = ports.iter().map(|(name, count)| (port(name), *count)).collect();
+            let dropped = Dropped { queries, ..Dropped::default() };
+            Counted { dropped: BTreeMap::from([(network, dropped)]), ..Counted::default() }
         };
         let mut meter = Meter::default();
         meter.take_drops(&counted(&[("a", 4), ("b", 0)]));
