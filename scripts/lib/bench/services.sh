@@ -180,6 +180,9 @@ way() {
     esac
 }
 
+# Those that have UDP, and all.
+WITH_UDP=(direct service pod kube published served dnat)
+WAYS=("${WITH_UDP[@]}" haproxy)
 # What is measured: kind, unit.
 KINDS=("tcp Gbit/s" "requests 1/s" "connections 1/s" "udp thousand/s")
 # Which is compared with which.
@@ -226,9 +229,8 @@ figures() {
     for kind in "${KINDS[@]}"; do
         read -r kind unit <<<"$kind"
         say "$kind: $ROUNDS rounds of $SECONDS_EACH s each, taking turns"
-        local ways=(direct service haproxy pod kube published served dnat)
-        # HAProxy has no UDP.
-        [[ $kind != udp ]] || ways=(direct service pod kube published served dnat)
+        local ways=("${WAYS[@]}")
+        [[ $kind != udp ]] || ways=("${WITH_UDP[@]}")
         for ((i = 0; i < ROUNDS; i++)); do
             for ((j = 0; j < ${#ways[@]}; j++)); do
                 # Another one is first each time.
@@ -326,7 +328,7 @@ measure() {
     ip -n "$LAB-out" address add 192.0.2.200/24 dev eth0
     ip -n "$LAB-out" link set eth0 up
     local name netns address http iperf
-    for name in direct service haproxy pod kube published served dnat; do
+    for name in "${WAYS[@]}"; do
         read -r netns address http iperf <<<"$(way "$name")"
         until_ok 10 nsenter --net="/run/netns/$LAB-$netns" python3 -c 'import socket, sys
 for port in sys.argv[2:]: socket.create_connection((sys.argv[1], int(port)), 1).close()' "$address" "$http" ||
