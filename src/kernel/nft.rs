@@ -108,6 +108,24 @@ impl Family {
         self.change(kind, 0, attributes)
     }
 
+    /// The changes that make a set of `keys` without values, in the table that the attribute `table` names. `kind`: what nft calls the
+    /// type of the keys, and their length; `id`: which of the transaction's sets it is.
+    pub fn make_set(
+        self,
+        table: &[u8],
+        name: &[u8],
+        kind: (u32, u32),
+        id: u32,
+        keys: impl Iterator<Item = Vec<u8>>,
+    ) -> Vec<Vec<u8>> {
+        let kind = [number(3, 0), number(4, kind.0), number(5, kind.1)].concat();
+        let named = [table, &attribute(2, name)].concat();
+        let mut changes = vec![self.make(NFT_MSG_NEWSET, &[&named[..], &kind, &number(10, id)].concat())];
+        let lists = nested_keys(keys).into_iter();
+        changes.extend(lists.map(|keys| self.make(NFT_MSG_NEWSETELEM, &[&named[..], &keys].concat())));
+        changes
+    }
+
     /// A change that makes a sum of bytes with a name, in the table that the attribute `table` names.
     pub fn make_sum(self, table: &[u8], name: &[u8]) -> Vec<u8> {
         // A quota that nothing exceeds.
@@ -178,11 +196,20 @@ pub(super) fn expression(name: &[u8], attributes: &[Vec<u8>]) -> Expression {
 
 /// Elements of a map, as lists whose length fits into an attribute's 16 bits.
 pub(super) fn nested_elements(pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>) -> Vec<Vec<u8>> {
-    const AT_ONCE: usize = 1000;
-    let element = |(key, value): (Vec<u8>, Vec<u8>)| {
+    in_lists(pairs.map(|(key, value)| {
         nested(1, &[nested(1, &[attribute(1, &key)]), nested(2, &[attribute(1, &value)])])
-    };
-    let elements: Vec<Vec<u8>> = pairs.map(element).collect();
+    }))
+}
+
+/// The same of keys without values.
+pub(super) fn nested_keys(keys: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    in_lists(keys.map(|key| nested(1, &[nested(1, &[attribute(1, &key)])])))
+}
+
+/// As many elements in a list as a message takes, whose attributes have 16 bits for their length.
+fn in_lists(elements: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    const AT_ONCE: usize = 1000;
+    let elements: Vec<Vec<u8>> = elements.collect();
     elements.chunks(AT_ONCE).map(|elements| nested(3, elements)).collect()
 }
 

@@ -1,7 +1,5 @@
 //! That routes of the node, the rules that choose between its tables of routes, or its addresses were changed by somebody else.
 
-use std::net::IpAddr;
-
 use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::task::JoinHandle;
 
@@ -12,14 +10,14 @@ use super::notices;
 use super::raw::{Messages, within};
 use super::routing::{
     FRA_PROTOCOL, RT_TABLE_MAIN, RTA_DST, RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE, RTN_LOCAL,
-    address, table_of,
+    address, is_link_local, table_of,
 };
 
 /// RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE (linux/rtnetlink.h).
 const GROUPS: &[u32] = &[7, 8, 11, 19];
 
-/// Calls `tell` when somebody else changes routes of the main table, rules or addresses in `netns`, until that says that nobody wants to know
-/// or the task is aborted.
+/// Calls `tell` when somebody else changes routes of the main table, rules or addresses in `netns`, until that says that nobody
+/// wants to know or the task is aborted.
 pub(super) async fn follow(
     netns: &Netns,
     tell: impl Fn() -> bool + Send + 'static,
@@ -47,8 +45,7 @@ fn is_anothers(datagram: &[u8]) -> bool {
 /// Whether a route is that to an address of the node itself, but for those of one link alone, which come with every interface.
 fn is_own_address(fixed: &[u8], rest: &[u8]) -> bool {
     let own = within(rest, RTA_DST).and_then(address);
-    let of_a_link = |own: &IpAddr| matches!(own, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    fixed[7] == RTN_LOCAL && own.is_some_and(|own| !of_a_link(&own))
+    fixed[7] == RTN_LOCAL && own.is_some_and(|own| !is_link_local(own))
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     }
 }
 
+/// Every interface leads to these: which one is meant, they do not say (RFC 4291, section 2.5.6).
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// AF_INET and AF_INET6.
 fn family(ipv6: bool) -> u8 {
     if ipv6 { 10 } else { 2 }

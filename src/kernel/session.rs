@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::KernelError;
 use super::links::{Link, ROUTE_PROTOCOL};
 use super::netns::Netns;
+use super::routing::is_link_local;
 
 /// How often a list is read that changes meanwhile.
 const DUMPS: usize = 8;
@@ -49,6 +50,16 @@ impl Failure {
             Self::Broken => KernelError::Broken { what: what.into() },
         }
     }
+}
+
+/// An address of a link.
+pub(super) struct OwnAddress {
+    /// The index of the link.
+    pub link: u32,
+    /// Without its prefix.
+    pub address: IpAddr,
+    /// Whether packets may come from it for as long as it is there ([`Session::settled_addresses`]).
+    pub settled: bool,
 }
 
 /// A netlink connection in one namespace. It ends, and lets go of the namespace, when it is dropped.
@@ -200,27 +211,25 @@ impl Session {
     /// The addresses of link `index` that packets may come from for as long as they are there: of global scope, neither
     /// secondary nor temporary, not deprecated, and found to be nobody else's.
     pub async fn settled_addresses(&self, index: u32) -> Result<Vec<IpAddr>, Failure> {
-        let all = self.settled().await?.into_iter();
-        Ok(all.filter(|(owner, _)| *owner == index).map(|(_, address)| address).collect())
+        let all = self.own_addresses().await?.into_iter();
+        Ok(all.filter(|own| own.link == index && own.settled).map(|own| own.address).collect())
     }
 
-    /// Those of all links, each with the index of its link.
-    pub async fn settled(&self) -> Result<Vec<(u32, IpAddr)>, Failure> {
+    /// The addresses of all links, but for those of one link alone.
+    pub async fn own_addresses(&self) -> Result<Vec<OwnAddress>, Failure> {
         let found = self.dump(RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
         let passing = AddressHeaderFlags::Secondary
             | AddressHeaderFlags::Deprecated
             | AddressHeaderFlags::Tentative
             | AddressHeaderFlags::Dadfailed;
-        let settled = found.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewAddress(message)
-                if message.header.scope == AddressScope::Universe
-                    && !message.header.flags.intersects(passing) =>
-            {
-                as_address(&message)
-            }
-            _ => None,
+        let own = found.into_iter().filter_map(|message| {
+            let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+            let (link, address) = as_address(&message)?;
+            let header = message.header;
+            let settled = header.scope == AddressScope::Universe && !header.flags.intersects(passing);
+            Some(OwnAddress { link, address: address.ip(), settled })
         });
-        Ok(settled.map(|(owner, address)| (owner, address.ip())).collect())
+        Ok(own.collect())
     }
 
     /// Adds an address to link `index`, without duplicate detection: the plan gives it to nobody else. One that
@@ -385,7 +394,7 @@ fn as_address(message: &AddressMessage) -> Option<(u32, IpNetwork)> {
             _ => None,
         })
     })?;
-    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+    if is_link_local(address) {
         return None;
     }
     let network = IpNetwork::new(address, message.header.prefix_len).ok()?;

@@ -50,9 +50,6 @@ const VNIS: &[u8] = b"vnis\0";
 const VTEPS: &[u8] = b"vteps\0";
 const VTEPS6: &[u8] = b"vteps6\0";
 
-/// How many elements go into one message, whose attributes have 16 bits for their length.
-const ELEMENTS: usize = 1000;
-
 /// What was dropped since the rules were made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Refused {
@@ -116,15 +113,7 @@ impl Table {
         let mut changes = Vec::new();
         // The type of the keys in the words of nft: a mark of four bytes, addresses.
         for (id, set, kind, length) in [(1, VNIS, 19, 4), (2, VTEPS, 7, 4), (3, VTEPS6, 8, 16)] {
-            let set = [
-                name.clone(),
-                attribute(2, set),
-                nft::number(3, 0),
-                nft::number(4, kind),
-                nft::number(5, length),
-                nft::number(10, id),
-            ];
-            changes.push(INET.make(nft::NFT_MSG_NEWSET, &set.concat()));
+            changes.extend(INET.make_set(&name, set, (kind, length), id, std::iter::empty()));
         }
         changes.extend(self.elements(nft::NFT_MSG_NEWSETELEM, &guard.vnis, &guard.vteps));
         let mut chains = vec![
@@ -156,9 +145,7 @@ impl Table {
         let (four, six): (Vec<&IpAddr>, Vec<&IpAddr>) = vteps.iter().partition(|vtep| vtep.is_ipv4());
         let mut changes = Vec::new();
         for (set, keys) in [(VNIS, vnis), (VTEPS, octets(four)), (VTEPS6, octets(six))] {
-            for keys in keys.chunks(ELEMENTS) {
-                let elements = keys.iter().map(|key| nested(1, &[nested(1, &[attribute(1, key)])]));
-                let list = nested(3, &elements.collect::<Vec<_>>());
+            for list in nft::nested_keys(keys.into_iter()) {
                 let message = [self.attribute(1), attribute(2, set), list].concat();
                 changes.push(match change {
                     nft::NFT_MSG_DELSETELEM => INET.remove(change, &message),

@@ -42,11 +42,9 @@ impl Family {
     pub fn table(self, table: &[u8]) -> io::Result<Option<Listed>> {
         let name = within(table, 1);
         let is_it = |message: &[u8]| table_name(message) == name;
-        let Some(mark) =
-            self.tables()?.iter().find(|message| is_it(message)).map(|message| noted_with(message))
-        else {
-            return Ok(None);
-        };
+        let tables = self.tables()?;
+        let Some(found) = tables.iter().find(|message| is_it(message)) else { return Ok(None) };
+        let mark = table_mark(found).unwrap_or_default().to_vec();
         let mut rules = 0;
         // A kernel that does not look at what was asked for lists those of all tables.
         let mut note = |message: &[u8]| rules += u64::from(is_it(message));
@@ -63,10 +61,6 @@ impl Family {
 /// The name of the table that a message is about, or that its rule is in, with its final 0.
 pub(in crate::kernel) fn table_name(message: &[u8]) -> Option<&[u8]> {
     within(message.get(4..)?, 1)
-}
-
-fn noted_with(message: &[u8]) -> Vec<u8> {
-    table_mark(message).unwrap_or_default().to_vec()
 }
 
 #[cfg(test)]

@@ -109,10 +109,10 @@ impl Linux {
         mut hops: [BTreeMap<u32, Hops>; 2],
     ) -> Result<Exits, Failure> {
         let links = session.links().await?;
-        let settled = session.settled().await?;
+        let addresses = session.own_addresses().await?;
         let underlay = self.inner.watcher.underlay_links();
-        let own = session.addresses(0, None).await?.into_iter().map(|(_, address)| address.ip());
-        let mut exits = Exits { by_link: BTreeMap::new(), own: own.filter(is_of_any_link).collect() };
+        let own = addresses.iter().map(|own| own.address).filter(|own| !own.is_loopback());
+        let mut exits = Exits { by_link: BTreeMap::new(), own: own.collect() };
         for ipv6 in [false, true] {
             let (any, nobody): (IpAddr, IpAddr) = match ipv6 {
                 false => (Ipv4Addr::UNSPECIFIED.into(), NOBODYS.0.into()),
@@ -125,8 +125,8 @@ impl Linux {
                 if !leads && !underlay.contains(&link.index) && !link.is_card() {
                     continue;
                 }
-                let own = settled.iter().filter(|(index, _)| *index == link.index);
-                let own = own.map(|(_, address)| *address).filter(|address| address.is_ipv6() == ipv6);
+                let own = addresses.iter().filter(|own| own.settled && own.link == link.index);
+                let own = own.map(|own| own.address).filter(|address| address.is_ipv6() == ipv6);
                 let own: Vec<IpAddr> = own.collect();
                 let by_route = way.as_ref().filter(|_| leads).and_then(source_of);
                 if let Some(address) = chosen(&own, by_route) {
@@ -138,10 +138,6 @@ impl Linux {
         }
         Ok(exits)
     }
-}
-
-fn is_of_any_link(address: &IpAddr) -> bool {
-    !address.is_loopback() && !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// The address that what leaves by a link bears. Of IPv6 not the route's first: that may be one that passes.

@@ -2,6 +2,7 @@
 
 use super::super::nft::{Base, Compare, Expression, compare, expression, number};
 use super::super::raw::{attribute, nested};
+use super::super::routing::{RTN_LOCAL, RTN_UNICAST};
 
 /// The first of the registers of four bytes; the next ones follow.
 pub(super) const FIRST: u32 = 8;
@@ -24,11 +25,9 @@ pub(super) enum Which {
     Destination = 2,
 }
 
-const RTN_LOCAL: u32 = 2;
-
 /// Goes on only if an address is one of the node's own.
 pub(super) fn is_local(which: Which) -> [Expression; 2] {
-    is_of_type(which, RTN_LOCAL)
+    is_of_type(which, RTN_LOCAL.into())
 }
 
 fn is_of_type(which: Which, kind: u32) -> [Expression; 2] {
@@ -276,8 +275,7 @@ pub(super) fn is_of_a_connection() -> [Expression; 3] {
 
 /// Goes on only if an address is the one of a single host that is not the node.
 pub(super) fn is_elsewhere(which: Which) -> [Expression; 2] {
-    const RTN_UNICAST: u32 = 1;
-    is_of_type(which, RTN_UNICAST)
+    is_of_type(which, RTN_UNICAST.into())
 }
 
 /// Does nothing where nobody goes: but that there is such a rule has the kernel put fragments together before rules

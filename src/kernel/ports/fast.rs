@@ -2,8 +2,8 @@
 //! a packet on as it is, instead of a copy that is made and routed.
 //!
 //! What is not plain (fragments, what is from or for the loopback or the node itself or from an address of one link alone, errors of
-//! routers, answers to where the next hop cannot be said) goes on to the tables of `node`, which alone do all of it. So nothing is lost where this table
-//! is missing, but time: a copy and a route for each packet.
+//! routers, answers to where the next hop cannot be said) goes on to the tables of `node`, which alone do all of it. So nothing is
+//! lost where this table is missing, but time: a copy and a route for each packet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -217,15 +217,9 @@ impl Content<'_> {
     /// The node's own addresses.
     fn addresses(&mut self, kind: &Kind, own: &[IpAddr]) {
         self.sets += 1;
-        let key = [number(3, 0), number(4, kind.address_type), number(5, kind.length)].concat();
-        let made = [self.table, &attribute(2, kind.own), &key, &number(10, self.sets)].concat();
-        self.changes.push(Family::Netdev.make(nft::NFT_MSG_NEWSET, &made));
-        let element = |own: &IpAddr| nested(1, &[nested(1, &[attribute(1, &octets(*own))])]);
-        for own in own.chunks(500) {
-            let elements: Vec<Vec<u8>> = own.iter().map(element).collect();
-            let list = [self.table, &attribute(2, kind.own), &nested(3, &elements)].concat();
-            self.changes.push(Family::Netdev.make(nft::NFT_MSG_NEWSETELEM, &list));
-        }
+        let key = (kind.address_type, kind.length);
+        let own = own.iter().map(|own| octets(*own));
+        self.changes.extend(Family::Netdev.make_set(self.table, kind.own, key, self.sets, own));
     }
 
     fn set(&mut self, name: &[u8], key: (u32, u32), data: [Vec<u8>; 2]) {
@@ -300,16 +294,12 @@ fn found_in(map: &[u8]) -> Expression {
 /// They are in a set: to ask the table of routes takes longer than all else that is done here. One that the node has just got takes the
 /// long way until it is in there.
 fn is_own(kind: &Kind, offset: u32) -> [Expression; 2] {
-    let found = expression(b"lookup\0", &[attribute(1, kind.own), number(2, FIRST)]);
-    [bytes_into(FIRST, Base::Network, offset, kind.length), found]
+    [bytes(Base::Network, offset, kind.length), nft::is_in(kind.own)]
 }
 
 /// Goes on only with packets whose sender does not say that he is the node, or what stands for its loopback, or on this link alone.
 fn is_not_feigned(kind: &Kind) -> Vec<Expression> {
-    const NFT_LOOKUP_F_INV: u32 = 1;
-    let none = [attribute(1, kind.own), number(2, FIRST), number(5, NFT_LOOKUP_F_INV)];
-    let mut rule = vec![bytes_into(FIRST, Base::Network, kind.source, kind.length)];
-    rule.push(expression(b"lookup\0", &none));
+    let mut rule = vec![bytes(Base::Network, kind.source, kind.length), nft::not_in(kind.own)];
     let stands: &[IpAddr] = match kind.ipv6 {
         true => &[LOOPBACK_V6.0.into(), Ipv6Addr::LOCALHOST.into()],
         false => &[LOOPBACK_V4.0.into()],
@@ -319,8 +309,7 @@ fn is_not_feigned(kind: &Kind) -> Vec<Expression> {
         [source, compare(Compare::Unequal, &octets(*stand))]
     }));
     if kind.ipv6 {
-        let first = [bytes(Base::Network, kind.source, 2), masked_with([0xff, 0xc0])];
-        rule.extend(first);
+        rule.extend([bytes(Base::Network, kind.source, 2), masked_with([0xff, 0xc0])]);
         rule.push(compare(Compare::Unequal, &[0xfe, 0x80]));
     } else {
         rule.extend([bytes(Base::Network, kind.source, 1), compare(Compare::Unequal, &[127])]);

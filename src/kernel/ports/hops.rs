@@ -97,7 +97,7 @@ impl Found {
         let limited = within(rest, RTA_METRICS).is_some_and(|metrics| within(metrics, RTAX_MTU).is_some());
         let any: IpAddr = if ipv6 { IpAddr::from([0_u8; 16]) } else { IpAddr::from([0_u8; 4]) };
         match (IpNetwork::new(to.unwrap_or(any), prefix), gateway) {
-            (Ok(to), _) if is_link_local(to.ip()) => {}
+            (Ok(to), _) if routing::is_link_local(to.ip()) => {}
             (Ok(to), None) if !limited => drop(link.near.insert(to)),
             (Ok(to), Some(gateway)) if !limited && to.prefix() == 0 => drop(link.gateways.insert(gateway)),
             _ => link.otherwise = true,
@@ -112,11 +112,6 @@ impl Found {
         };
         if self.otherwise { BTreeMap::new() } else { self.links.into_iter().filter_map(whole).collect() }
     }
-}
-
-/// Every interface leads to these: which one is meant, they do not say (RFC 4291, section 2.5.6).
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 #[cfg(test)]

@@ -57,9 +57,9 @@ fn table() -> Vec<u8> {
 
 /// The devices between which packets pass here, by index.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Ends {
-    pub gate: u32,
-    pub bridge: u32,
+struct Ends {
+    gate: u32,
+    bridge: u32,
 }
 
 impl Ends {

@@ -8,7 +8,7 @@ use super::super::super::nft::{
     self, Base, Compare, Expression, NF_ACCEPT, bytes, compare, expression, layer_4, masked_with, number,
     set_mark, verdict,
 };
-use super::super::super::raw::{attribute, nested};
+use super::super::super::raw::attribute;
 use super::super::super::routing::octets;
 use super::super::super::services::rules::INET;
 use super::super::expr::{self, from_link, is_answer, is_of, load, to_link};
@@ -42,23 +42,8 @@ impl Content {
         for (id, ipv6) in present(families).enumerate() {
             let (kind, length) = if ipv6 { (8, 16) } else { (7, 4) };
             let id = u32::try_from(id).unwrap_or(0) + 1000;
-            let made = [
-                super::table(),
-                attribute(2, set(ipv6)),
-                number(3, 0),
-                number(4, kind),
-                number(5, length),
-                number(10, id),
-            ];
-            self.changes.push(INET.make(nft::NFT_MSG_NEWSET, &made.concat()));
-            let from: Vec<&IpAddr> = outward.from.iter().filter(|from| from.is_ipv6() == ipv6).collect();
-            for from in from.chunks(500) {
-                let elements =
-                    from.iter().map(|from| nested(1, &[nested(1, &[attribute(1, &octets(**from))])]));
-                let elements: Vec<Vec<u8>> = elements.collect();
-                let list = [super::table(), attribute(2, set(ipv6)), nested(3, &elements)].concat();
-                self.changes.push(INET.make(nft::NFT_MSG_NEWSETELEM, &list));
-            }
+            let from = outward.from.iter().filter(|from| from.is_ipv6() == ipv6).map(|from| octets(*from));
+            self.changes.extend(INET.make_set(&super::table(), set(ipv6), (kind, length), id, from));
         }
         self.plain_chain(OUTSIDE);
         self.outside(outward);
