@@ -34,6 +34,8 @@ lab_begin() {
     ip -n "$LAB-lan" link set br0 up
     # A route to nowhere: Docker takes the interface of the default route for its own.
     ip -n "$LAB-lan" address add 10.99.0.254/24 dev br0
+    # Nor is there a name server: who asks for a registry is told so each time, and need not wait.
+    ip netns exec "$LAB-lan" sysctl -qw net.ipv4.icmp_ratelimit=0
 }
 
 # node_up NAME ADDRESS CHROOT
@@ -160,12 +162,19 @@ plugins() {
     for node in "${jobs[@]}"; do wait "$node" || die "the plugin cannot be made"; done
 }
 
-# image NODE: the image `lab` there: busybox, and nothing else.
+# image NODE...: the image `lab` on each of them: busybox, and a command that waits until it is told to end. IMAGE is its ID: of an
+# image with a name a swarm asks the registry, for one task after the other, though it has the image.
 image() {
+    local node
     # shellcheck disable=SC2016
     on "$1" /bin/bash -c 'mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/ &&
         for tool in sh sleep ping nslookup ip hostname httpd nc; do ln -sf busybox "/tmp/image/bin/$tool"; done &&
-        tar -C /tmp/image -c . | docker import - lab' >/dev/null
+        printf "#!/bin/sh\ntrap exit TERM\nsleep 3600 &\nwait\n" >/tmp/image/bin/idle && chmod +x /tmp/image/bin/idle &&
+        tar -C /tmp/image -c . | docker import --change "CMD [\"/bin/idle\"]" - lab' >/dev/null
+    # For those who source this.
+    # shellcheck disable=SC2034
+    IMAGE=$(docker_on "$1" images --quiet --no-trunc lab)
+    for node in "${@:2}"; do docker_on "$1" save lab | docker_on "$node" load >/dev/null; done
 }
 
 # lab_end: ends all of it, and keeps the logs in LAB_LOGS where that names a directory.

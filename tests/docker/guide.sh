@@ -2,9 +2,6 @@
 # What docs/guides/docker.md prints for a swarm, as it is printed, in the one that is up and has no network yet. Sourced by
 # tests/docker/run.
 
-# What IMAGE stands for here, and its command.
-LAB_IMAGE='s/IMAGE/lab sleep 3600/'
-
 # guide_reader NODE: what the guide takes for granted there. The program that is tested is the one that is found, and not what may
 # have been built beside the source.
 guide_reader() {
@@ -18,12 +15,11 @@ guide_plugin() {
 }
 guide() {
     guide_reader n1
-    shows "the guide: a network and a service" types n1 docker 'docker network create' "$LAB_IMAGE"
+    shows "the guide: a network and a service" types n1 docker 'docker network create' "s/IMAGE/$IMAGE/"
     holds "whose tasks have the addresses of the pool" slots_at distcc 4 10.10.0.
     docker_on n1 service rm distcc >/dev/null
     holds "which are gone with it" no_endpoint
-    # An image has a command, and this one has none.
-    printed docker 'version:' | sed 's/image: IMAGE/image: lab\n    command: sleep 3600/' >"$LAB_DIR/n1/log/guide.yml"
+    printed docker 'version:' | sed "s/IMAGE/$IMAGE/" >"$LAB_DIR/n1/log/guide.yml"
     shows "the guide: a stack" docker_on n1 stack deploy --resolve-image never --compose-file /log/guide.yml guide
     holds "whose tasks have these addresses too, by their label" slots_at distcc 4 10.10.0.
     holds "and announce what it says" guide_found

@@ -4,11 +4,11 @@
 labels() {
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.12.0.0/24 --ipam-opt network=labelled \
         --opt gateway=lanmesh labelled >/dev/null
-    docker_on n1 run --detach --name peer --network labelled lab sleep 3600 >/dev/null
-    docker_on n1 run --detach --name silent --cap-add NET_ADMIN --network labelled lab sleep 3600 >/dev/null
+    docker_on n1 run --detach --name peer --network labelled lab >/dev/null
+    docker_on n1 run --detach --name silent --cap-add NET_ADMIN --network labelled lab >/dev/null
     docker_on n1 run --detach --name says --cap-add NET_ADMIN --network labelled --label lanmesh.also-address=10.12.0.200 \
         --label lanmesh.multicast-router=true --label lanmesh.default-route=true --label lanmesh.alias=other \
-        --label lanmesh.publish=8095:8095 lab sleep 3600 >/dev/null
+        --label lanmesh.publish=8095:8095 lab >/dev/null
     holds "a container whose labels say so may have a further address, which answers" may_float says 10.12.0.200
     shows "another one may not" may_not_float silent 10.12.0.201
     holds "its default route leads outside" leads_outside says

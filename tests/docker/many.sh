@@ -6,7 +6,7 @@ many() {
     for node in n1 n2 n3; do log_lines "$node" >"$LAB_DIR/$node/log/before"; done
     docker_on n2 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.20.0.0/22 \
         --ipam-opt network=wide wide >/dev/null
-    service n2 many --replicas 50 --network wide lab sleep 3600
+    service n2 many --replicas 50 --network wide "$IMAGE"
     WITHIN=120 holds "50 tasks that start at once are up, each at an address of its own" all_up 50
     holds "without an error of the plugin, and none about it in dockerd's log" no_error
     docker_on n2 service rm many >/dev/null

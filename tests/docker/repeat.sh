@@ -16,7 +16,7 @@ repeat() {
 once_around() {
     docker_on n2 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.40.0.0/24 --ipam-opt network=again \
         --opt pool.one=10.40.0.100-10.40.0.109 again >/dev/null
-    service n2 one --mode global --network again --container-label 'lanmesh.advertise=_again._tcp:80' lab sleep 3600
+    service n2 one --mode global --network again --container-label 'lanmesh.advertise=_again._tcp:80' "$IMAGE"
     until_ok 60 tasks_run one 3 || die "the tasks do not start: $(docker_on n2 service ps --no-trunc one)"
     docker_on n2 service rm one >/dev/null
     docker_on n2 network rm again >/dev/null

@@ -17,18 +17,18 @@ single() {
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet --subnet 10.10.0.0/24 adopted >/dev/null
     holds "an option that is not known is refused with those that are" refused "multicast" --opt colour=red
     holds "one that contradicts what is there is refused" refused "network set" --opt multicast=flood
-    docker_on n1 run --detach --name one --network adopted lab sleep 3600 >/dev/null
+    docker_on n1 run --detach --name one --network adopted lab >/dev/null
     # As compose does it.
     docker_on n1 run --detach --name p-db-2 --label com.docker.compose.service=db --label com.docker.compose.container-number=2 \
-        --network adopted --network-alias db lab sleep 3600 >/dev/null
-    docker_on n1 run --detach --name fixed --network adopted --ip 10.10.0.9 lab sleep 3600 >/dev/null
+        --network adopted --network-alias db lab >/dev/null
+    docker_on n1 run --detach --name fixed --network adopted --ip 10.10.0.9 lab >/dev/null
     holds "a container has the name that Docker gave it" named one
     holds "compose's containers are slots of their service" at db 2 10.10.0.102
     holds "--ip is honoured" has_address fixed 10.10.0.9
     holds "what Docker has the kernel ask of bridges is not asked of the network's" asks_no_rules
     holds "they reach each other" docker_on n1 exec one ping -c 1 -W 2 10.10.0.102
     holds "by name too" docker_on n1 exec one ping -c 1 -W 2 fixed
-    docker_on n1 run --detach --name moved --network none lab sleep 3600 >/dev/null
+    docker_on n1 run --detach --name moved --network none lab >/dev/null
     docker_on n1 network disconnect none moved
     docker_on n1 network connect adopted moved
     holds "a container that is connected later has its name" named moved
@@ -58,7 +58,7 @@ single() {
         --opt multicast=flood own >/dev/null
     holds "one that is not there is created" has_network own
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet adopted >/dev/null
-    docker_on n1 create --name both --network adopted lab sleep 3600 >/dev/null
+    docker_on n1 create --name both --network adopted lab >/dev/null
     docker_on n1 network connect own both
     holds "a container can be in two networks from its start" docker_on n1 start both
     # Docker joins it to both in no order.
@@ -67,7 +67,7 @@ single() {
         multicast_by both 10.10.0. >/dev/null || break
     done
     holds "and multicast leaves it by the first by name, each time it starts" multicast_by both 10.10.0.
-    docker_on n1 run --detach --name later --network adopted lab sleep 3600 >/dev/null
+    docker_on n1 run --detach --name later --network adopted lab >/dev/null
     until_ok 20 told later || die "the agent does not hear where the container is"
     stop_on n1 KILL lanmesh-docker-plugin
     holds "it can enter a second network later, through a plugin that knows nothing of the first" docker_on n1 network connect own later

@@ -2,23 +2,19 @@
 # A stack file, as docs/guides/docker.md has it, in the swarm that is up, which n2 leads. Sourced by tests/docker/run.
 
 stack_deploy() {
-    cat >"$LAB_DIR/n2/log/stack.yml" <<'YAML'
+    cat >"$LAB_DIR/n2/log/stack.yml" <<YAML
 version: "3.8"
 services:
   server:
-    image: lab
-    command: sleep 3600
+    image: $IMAGE
     networks: [buildnet]
-    stop_grace_period: 1s
     deploy: {replicas: 2}
     labels:
       lanmesh.service: farm
       lanmesh.advertise: "_farm._tcp:3632,jobs=4"
   client:
-    image: lab
-    command: sleep 3600
+    image: $IMAGE
     networks: [buildnet]
-    stop_grace_period: 1s
     deploy: {mode: global}
 networks:
   buildnet: {external: true}

@@ -9,7 +9,7 @@ swarm() {
     lab_begin
     swarm_up "$chroot" 3
     say "$(docker_on n1 version --format 'Docker {{.Server.Version}}'), $((SECONDS - begun)) s"
-    for node in n1 n2 n3; do image "$node"; done
+    image n1 n2 n3
     plugins global n1 n2
     guide_plugin n3
     holds "a node that has all says so" lanmesh n1 docker setup
@@ -17,8 +17,8 @@ swarm() {
     docker_on n1 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --subnet 10.10.0.0/24 \
         --ipam-opt network=buildnet --opt pool.web=10.10.0.100-10.10.0.119 --opt subnet=fd00:10::/64 --opt zeroconf=proxy --attachable buildnet >/dev/null
     service n1 each --mode global --network buildnet --endpoint-mode dnsrr \
-        --container-label 'lanmesh.advertise=_distcc._tcp:3632,jobs=4' lab sleep 3600
-    service n1 web --replicas 3 --network buildnet --endpoint-mode dnsrr lab sleep 3600
+        --container-label 'lanmesh.advertise=_distcc._tcp:3632,jobs=4' "$IMAGE"
+    service n1 web --replicas 3 --network buildnet --endpoint-mode dnsrr "$IMAGE"
     holds "slots have the addresses of their pool" slots_at web 3 10.10.0.
     holds "every node's task reaches every slot" reaches_all
     holds "IPv6 reaches too, which Docker has not in a swarm" inside n2 each ping -c 1 -W 2 "$(address web 1 :)"
@@ -49,7 +49,7 @@ swarm() {
     holds "and when agent and plugin were killed" slots_at_and_count 6
     holds "every node's task reaches every slot again" reaches_all
     docker_on n1 network create --driver overlay --attachable plain >/dev/null
-    service n1 plain --mode global --network plain --endpoint-mode dnsrr lab sleep 3600
+    service n1 plain --mode global --network plain --endpoint-mode dnsrr "$IMAGE"
     holds "Docker's own overlay is up beside it" inside n2 plain ip address
     holds "and 0 of 50 datagrams arrive there" group_count plain 0
     holds "the virtual address reaches its tasks after all that" answers front 4 n1 n2 n3

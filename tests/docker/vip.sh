@@ -17,7 +17,7 @@ done'
 
 # vip_create NODE NAME REPLICAS [OPTION...]: from this node, which manages.
 vip_create() {
-    service "$1" "$2" --replicas "$3" "${@:4}" --network buildnet lab sh -c "$FRONT"
+    service "$1" "$2" --replicas "$3" "${@:4}" --network buildnet "$IMAGE" sh -c "$FRONT"
 }
 vip_begin() {
     lanmesh n1 network set buildnet --reserve 10.10.0.90 >/dev/null

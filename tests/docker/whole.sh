@@ -29,7 +29,7 @@ whole() {
         --ipam-opt network=buildnet buildnet >/dev/null
     until_ok 20 lanmesh n2 network inspect buildnet >/dev/null 2>&1 || die "n2 never hears of the network"
     docker_on n2 network create --driver lanmesh:latest --ipam-driver lanmesh:latest --ipam-opt network=buildnet buildnet >/dev/null
-    for node in n1 n2; do docker_on "$node" run --detach --name "c-$node" --network buildnet lab sleep 3600 >/dev/null; done
+    for node in n1 n2; do docker_on "$node" run --detach --name "c-$node" --network buildnet lab >/dev/null; done
     holds "containers of both machines reach each other" whole_reaches n1 n2
     holds "by the names of lanmesh's name server, too" docker_on n1 exec c-n1 nslookup c-n2.buildnet.lanmesh 10.10.0.1
     holds "the agent has the capabilities that it needs, and no more" whole_capabilities
@@ -40,7 +40,7 @@ whole() {
     holds "the plugin comes back after a kill" in_cluster n2 n2
     whole_plugin n2
     holds "and after it was replaced, without being told again" in_cluster n2 n2
-    docker_on n2 run --detach --name after --network buildnet lab sleep 3600 >/dev/null
+    docker_on n2 run --detach --name after --network buildnet lab >/dev/null
     holds "a container can start again" whole_reaches_after
     # The shell has background processes ignore SIGINT; ping sums up at SIGQUIT, and goes on.
     kill -QUIT "$ping"
