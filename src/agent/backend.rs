@@ -11,10 +11,10 @@ use super::{Agent, answers, cleanup, find, reach, services};
 use crate::api::types::{
     AgentState, AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, Check, ClusterAnswer,
     DesiredDocument, DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest,
-    KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodePathsAnswer,
-    PlanAnswer, ReconcileAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest, RotateRequest,
-    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
-    TokenAnswer, TraceAnswer, TraceQuery,
+    KeysAnswer, LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeCounts, NodeDropsAnswer,
+    NodePathsAnswer, PlanAnswer, ReconcileAnswer, RecoverRequest, ReloadAnswer, RotateKeysRequest,
+    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter,
+    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
 };
 use crate::api::{Answer, ApiError, Backend, EventLog, Watch, Watched};
 use crate::clock::millis;
@@ -44,6 +44,10 @@ impl Backend for Agent {
 
     fn changes(&self) -> BoxStream<'static, ()> {
         self.notices()
+    }
+
+    async fn node_drops(&self) -> Answer<Vec<NodeDropsAnswer>> {
+        self.session().await?.node_drops().await
     }
 
     async fn node_paths(&self) -> Answer<Vec<NodePathsAnswer>> {
@@ -96,7 +100,7 @@ impl Backend for Agent {
                 .chain(session.tunnel_problems().into_values())
                 .collect(),
         };
-        let (counted, age) = session.counted().await;
+        let (counted, age) = session.counting.counted().await;
         status.age_ms = millis(age);
         status.counters =
             answers::counters(&session.cluster.stats(), &session.dns.counters(), counted.by_name());

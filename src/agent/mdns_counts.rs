@@ -33,6 +33,11 @@ impl MdnsCounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// By network.
+    pub fn counted(&self) -> BTreeMap<NetworkId, Counters> {
+        self.lock().iter().map(|(network, (_, counters))| (*network, counters.clone())).collect()
+    }
+
     /// By network, and by the name of what was counted.
     pub fn by_network(&self) -> BTreeMap<NetworkName, BTreeMap<String, u64>> {
         self.lock().values().map(|(name, counters)| (name.clone(), by_name(counters))).collect()

@@ -1,22 +1,16 @@
-//! How the ways between all nodes are: each node knows its own, and whoever wants all asks each.
-//!
-//! Owns: whom to ask, and how long that may take. What is tried is in `health`, the question in `cluster`.
+//! How the ways between all nodes are: each node knows its own, and whoever wants all asks each. What is tried is in `health`, the
+//! question in `cluster`.
 
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
-
+use super::each_node::own_name;
 use super::session::Session;
 use super::ways_of::WaysOf;
 use crate::api::ApiError;
 use crate::api::types::{NodePathsAnswer, PathAnswer, ProblemAnswer, WayWord};
 use crate::clock::{millis, now_ms};
-use crate::cluster::{TellWays, ToldWay, Untold, WayState};
-use crate::model::{ClusterView, NodeName, NodeState};
-
-/// How many nodes are asked at once, and how long all of them may take together.
-const AT_ONCE: usize = 8;
-const PATIENCE: Duration = Duration::from_secs(8);
+use crate::cluster::{TellWays, ToldWay, WayState};
+use crate::model::ClusterView;
 
 impl Session {
     /// How the ways between the nodes are, as each says: this one first.
@@ -25,39 +19,17 @@ impl Session {
     /// This node is just leaving.
     pub async fn node_paths(&self) -> Result<Vec<NodePathsAnswer>, ApiError> {
         let view = self.view();
-        let me = view.myself().ok_or_else(|| ApiError::unavailable("this node is leaving its cluster"))?;
+        let me = own_name(&view)?;
         let own =
             WaysOf { health: self.health.clone(), view: self.cluster.view(), vxlan_port: self.vxlan_port() };
-        let paths = answers(&view, own.tell());
-        let mut all = vec![NodePathsAnswer { node: me.name.clone(), untold: None, paths }];
-        let others = view.nodes.values().filter(|node| node.id != view.me);
-        let mut others: Vec<_> =
-            others.map(|node| (node.index, node.id, node.state, node.name.clone())).collect();
-        others.sort_by_key(|(index, id, ..)| (*index, *id));
-        let until = tokio::time::Instant::now() + PATIENCE;
-        let asked = others.into_iter().map(|(_, id, state, name)| {
-            let cluster = self.cluster.clone();
-            async move {
-                let told = match state {
-                    NodeState::Alive => tokio::time::timeout_at(until, cluster.fetch_ways(id)).await,
-                    _ => Ok(Err(Untold::Silent("it is not alive".to_owned()))),
-                };
-                (name, told)
-            }
+        let others = self.each_node(&view, |cluster, id| async move { cluster.fetch_ways(id).await }).await;
+        let told = others.into_iter().map(|(node, told)| match told {
+            Ok(ways) => NodePathsAnswer { node, untold: None, paths: answers(&view, ways) },
+            Err(why) => NodePathsAnswer { node, untold: Some(why), paths: Vec::new() },
         });
-        let asked: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
-        all.extend(asked.into_iter().map(|(node, told)| match told {
-            Ok(Ok(ways)) => NodePathsAnswer { node, untold: None, paths: answers(&view, ways) },
-            Ok(Err(Untold::Older)) => untold(node, "it is of a release that does not tell"),
-            Ok(Err(Untold::Silent(why))) => untold(node, &why),
-            Err(_) => untold(node, "it takes too long"),
-        }));
-        Ok(all)
+        let own = NodePathsAnswer { node: me, untold: None, paths: answers(&view, own.tell()) };
+        Ok(std::iter::once(own).chain(told).collect())
     }
-}
-
-fn untold(node: NodeName, why: &str) -> NodePathsAnswer {
-    NodePathsAnswer { node, untold: Some(why.to_owned()), paths: Vec::new() }
 }
 
 /// Those of them that lead to nodes and through networks that there are.

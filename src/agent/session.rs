@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::borrowing::Borrowing;
 use super::captures::Captures;
-use super::counted::Counted;
+use super::drops::{Counting, DropsHere};
 use super::floating::Floating;
 use super::fresh::Fresh;
 use super::health::{Health, Sources};
@@ -25,7 +25,7 @@ use super::signs::Watched;
 use super::tracer::Tracer;
 use super::ways_of::WaysOf;
 use super::zeroconf::Zeroconf;
-use super::{Context, drops, floating, nameless, names, news, subnets, unknown, watching, zeroconf};
+use super::{Context, floating, nameless, names, news, subnets, unknown, watching, zeroconf};
 use crate::api::ApiError;
 use crate::cluster::{Cluster, ClusterConfig, InitConfig, Initial, JoinConfig, Timing};
 use crate::config::Config;
@@ -39,13 +39,6 @@ use crate::reconcile::{
     self, Reconciler, SeenUnderlay, Settings, handing_on, remembered_keys, vanished, vteps,
 };
 
-/// How old what the kernel counted may be, how much older for each port, and how old however many there are.
-const COUNTERS_AGE: Duration = Duration::from_millis(200);
-const COUNTERS_AGE_OF_PORT: Duration = Duration::from_millis(10);
-const COUNTERS_AGE_MAX: Duration = Duration::from_secs(10);
-/// How long it is waited for what is newer, and for what the kernel says first.
-const COUNTERS_PATIENCE: Duration = Duration::from_millis(10);
-const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 /// How long the cluster may take to say who its manager is, before what it said last counts.
 const MANAGER_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -64,7 +57,9 @@ pub struct Session {
     /// Whether frames pass to the others.
     pub health: Health,
     /// What the kernel dropped.
-    pub(super) counted: Fresh<Counted>,
+    pub counting: Counting,
+    /// All that was dropped here.
+    pub drops: DropsHere,
     /// What passed, and what was measured of it before.
     pub(super) metered: Fresh<Metered>,
     pub(super) meter: Arc<Mutex<Meter>>,
@@ -79,7 +74,6 @@ pub struct Session {
     /// What a full pass would do.
     pub planned: Fresh<Result<Vec<String>, String>>,
     context: Context,
-    started: Instant,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -236,7 +230,13 @@ impl Session {
         let borrowing = Borrowing::new(cluster.clone(), reconciler.clone(), lender, patience(context));
         tasks.spawn(subnets::follow(reconciler.clone(), cluster.clone(), borrowing.clone(), stop.clone()));
         let (events, kernel) = (context.events.clone(), context.kernel.clone());
-        tasks.spawn(drops::tell(events.clone(), cluster.clone(), reconciler.clone(), kernel, stop.clone()));
+        tasks.spawn(super::drops::tell(
+            events.clone(),
+            cluster.clone(),
+            reconciler.clone(),
+            kernel,
+            stop.clone(),
+        ));
         tasks.spawn(nameless::tell(events, cluster.clone(), dns.lost_names(), stop.clone()));
         if let Some(kind) = context.config.unknown_kind {
             tasks.spawn(unknown::publish(cluster.clone(), kind, stop.clone()));
@@ -275,6 +275,15 @@ impl Session {
         let captures =
             Captures::new(context.kernel.clone(), cluster.clone(), context.config.captures_for_others);
         tasks.spawn(captures.clone().serve(stop.clone()));
+        let counting = Counting::new(context.kernel.clone(), reconciler.clone());
+        let drops = DropsHere {
+            cluster: cluster.clone(),
+            counting: counting.clone(),
+            reconciler: reconciler.clone(),
+            dns: dns.clone(),
+            mdns: mdns.clone(),
+        };
+        tasks.spawn(drops.clone().serve(stop.clone()));
         tasks.close();
         Ok(Self {
             cluster,
@@ -283,7 +292,8 @@ impl Session {
             mdns,
             presence,
             health,
-            counted: Fresh::default(),
+            counting,
+            drops,
             metered: Fresh::default(),
             meter: Arc::default(),
             manager: Fresh::default(),
@@ -292,7 +302,6 @@ impl Session {
             tracer,
             planned: Fresh::default(),
             context: context.clone(),
-            started: Instant::now(),
             stop,
             tasks,
         })
@@ -339,24 +348,6 @@ impl Session {
     /// The node's kernel.
     pub fn kernel(&self) -> &Linux {
         &self.context.kernel
-    }
-
-    /// What the kernel counted, and how old that is. Does not wait for a kernel that hangs, and waits hardly where something is
-    /// known. To ask anew takes a small part of the time, however many ports there are.
-    pub async fn counted(&self) -> (Arc<Counted>, Duration) {
-        let last = self.counted.last();
-        let (ports, patience) = match &last {
-            Some(last) => {
-                (last.dropped.values().map(|dropped| dropped.frames.len()).sum(), COUNTERS_PATIENCE)
-            }
-            None => (0, FIRST_PATIENCE),
-        };
-        let of_ports = COUNTERS_AGE_OF_PORT.saturating_mul(u32::try_from(ports).unwrap_or(u32::MAX));
-        let age = COUNTERS_AGE.saturating_add(of_ports).min(COUNTERS_AGE_MAX);
-        let count =
-            || Counted::find(self.kernel().clone(), self.reconciler.present().borrow().clone(), last.clone());
-        let found = self.counted.get(age, patience, count).await;
-        found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))
     }
 
     /// Who hands out indexes, as far as it is known.

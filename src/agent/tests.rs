@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::counted::Counted;
+use super::drops::Counted;
 use super::*;
 use crate::api::Backend;
 use crate::api::types::InitRequest;
@@ -64,11 +64,11 @@ async fn status_shows_what_the_kernel_said_last_and_how_old_that_is_while_it_han
     let session = agent.session().await.unwrap();
     let refused = Refused { vxlan: 7, ..Refused::default() };
     let count = || async move { Counted { refused, ..Counted::default() } };
-    session.counted.get(Duration::ZERO, AT_ONCE, count).await.unwrap();
+    session.counting.found.get(Duration::ZERO, AT_ONCE, count).await.unwrap();
     tokio::time::sleep(Duration::from_millis(300)).await;
     // From now on somebody counts, and never ends.
     let stuck = || std::future::pending::<Counted>();
-    assert!(session.counted.get(Duration::ZERO, Duration::ZERO, stuck).await.is_some());
+    assert!(session.counting.found.get(Duration::ZERO, Duration::ZERO, stuck).await.is_some());
     let status = timeout(AT_ONCE, agent.status()).await.expect("in time").unwrap();
     assert_eq!(status.counters["underlay_vxlan_refused"], 7);
     assert!(status.age_ms >= 300, "{}", status.age_ms);

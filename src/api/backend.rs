@@ -14,9 +14,10 @@ use super::events::{EventLog, Watch, Watched};
 use super::types::{
     AttachAnswer, AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, RecoverRequest,
-    ReloadAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer, ServiceAddressRequest,
-    ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeDropsAnswer, NodePathsAnswer, PlanAnswer,
+    RecoverRequest, ReloadAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer, TokenAnswer,
+    TraceAnswer, TraceQuery,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -54,6 +55,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// How the ways between nodes are, as each of them says of its own: this node first, then the others by index.
     fn node_paths(&self) -> impl Future<Output = Answer<Vec<NodePathsAnswer>>> + Send;
+
+    /// What the nodes dropped, as each of them says of itself: this node first, then the others by index.
+    fn node_drops(&self) -> impl Future<Output = Answer<Vec<NodeDropsAnswer>>> + Send;
 
     /// Frames of an endpoint or a network, as a file of libpcap's, part by part; the last is [`CapturePart::End`].
     fn capture(

@@ -21,10 +21,10 @@ use super::routes::{LOST, WHY};
 use super::types::{
     AttachAnswer, AttachRequest, CaptureQuery, CarriedAnswer, ClusterAnswer, DesiredAnswer, DesiredDocument,
     DoctorAnswer, DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer,
-    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, ReclaimRequest,
-    RecoverRequest, ReloadAnswer, ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest,
-    ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter, SettingsRequest, StatusAnswer,
-    TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
+    LabelsRequest, NetworkAnswer, NetworkRequest, NodeAnswer, NodeDropsAnswer, NodePathsAnswer, PlanAnswer,
+    ReclaimRequest, RecoverRequest, ReloadAnswer, ReloadRequest, RemovedAnswer, RotateKeysRequest,
+    RotateRequest, ServiceAddressAnswer, ServiceAddressRequest, ServiceAnswer, ServiceFilter,
+    SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer, TraceQuery, VersionAnswer,
 };
 use crate::model::{EndpointName, NetworkName, NodeName, ServiceName};
 
@@ -294,6 +294,11 @@ impl Client {
     /// How the ways between the nodes are, as each of them says.
     pub async fn node_paths(&self) -> Result<Vec<NodePathsAnswer>> {
         self.get("/v1/paths").await
+    }
+
+    /// What the nodes dropped, as each of them says.
+    pub async fn node_drops(&self) -> Result<Vec<NodeDropsAnswer>> {
+        self.get("/v1/drops").await
     }
 
     /// Shuts a node out; false when it was not there.

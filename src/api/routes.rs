@@ -27,8 +27,8 @@ use super::table::{Api, Table, delete, get, put};
 use super::types::{
     AttachRequest, CapturePart, CaptureQuery, CarriedAnswer, ChangeAnswer, DesiredDocument, DoctorAnswer,
     DrainRequest, EndpointAnswer, GroupAnswer, InitRequest, JoinRequest, KeysAnswer, LabelsRequest,
-    NetworkAnswer, NetworkRequest, NodeAnswer, NodePathsAnswer, PlanAnswer, ReclaimRequest, RecoverRequest,
-    ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
+    NetworkAnswer, NetworkRequest, NodeAnswer, NodeDropsAnswer, NodePathsAnswer, PlanAnswer, ReclaimRequest,
+    RecoverRequest, ReloadRequest, RemovedAnswer, RotateKeysRequest, RotateRequest, ServiceAddressAnswer,
     ServiceAddressRequest, ServiceAnswer, SettingsRequest, StatusAnswer, TokenAnswer, TraceAnswer,
     TraceQuery, VersionAnswer,
 };
@@ -268,6 +268,11 @@ fn cluster<B: Backend>(table: Table<B>) -> Table<B> {
             get("/v1/paths", "How the ways between the nodes are, as each of them says").costly(SECONDS, NOW),
             Shape::many::<NodePathsAnswer>(),
             |api, _| async move { api.backend.node_paths().await },
+        )
+        .without_body(
+            get("/v1/drops", "What the nodes dropped, by why, as each of them says").costly(SECONDS, NOW),
+            Shape::many::<NodeDropsAnswer>(),
+            |api, _| async move { api.backend.node_drops().await },
         )
         .with_body(
             put("/v1/nodes/{node}/labels", "Say something of a node"),

@@ -6,6 +6,7 @@
 
 mod capture;
 mod desired;
+mod drops;
 mod endpoint;
 mod network;
 mod paths;
@@ -23,6 +24,7 @@ use utoipa::ToSchema;
 
 pub use self::capture::{CapturePart, CaptureQuery};
 pub use self::desired::{DesiredAction, DesiredAnswer, DesiredDocument, DesiredItem};
+pub use self::drops::{DropAnswer, NodeDropsAnswer};
 pub use self::endpoint::{AttachAnswer, AttachRequest, EndpointAnswer};
 pub use self::network::{LentAnswer, NetworkAnswer, NetworkRequest};
 pub use self::paths::{

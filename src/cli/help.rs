@@ -7,7 +7,7 @@ use clap::{ArgAction, Command, CommandFactory, FromArgMatches};
 use super::Cli;
 
 /// Every command that does something, by its words, with lines that show how it is used.
-const EXAMPLES: [(&str, &[&str]); 53] = [
+const EXAMPLES: [(&str, &[&str]); 54] = [
     ("agent", &["lanmesh agent", "lanmesh agent --config /etc/lanmesh/lanmesh.toml"]),
     ("init", &["lanmesh init", "lanmesh init --advertise 192.0.2.1 --name n1"]),
     (
@@ -25,6 +25,7 @@ const EXAMPLES: [(&str, &[&str]); 53] = [
     ("manager recover", &["lanmesh manager recover"]),
     ("manager rotate-keys", &["lanmesh manager rotate-keys"]),
     ("node ls", &["lanmesh node ls", "lanmesh node ls --filter label=storage=ssd"]),
+    ("node drops", &["lanmesh node drops", "lanmesh node drops n2 --all"]),
     ("node paths", &["lanmesh node paths", "lanmesh node paths n2"]),
     ("node inspect", &["lanmesh node inspect n2"]),
     (

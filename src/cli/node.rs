@@ -1,5 +1,6 @@
 //! `lanmesh node`: the nodes of the cluster.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use super::{CliError, Context, output};
@@ -25,6 +26,14 @@ pub(super) enum Command {
     Paths {
         /// Only those from this node
         node: Option<NodeName>,
+    },
+    /// Show what the nodes dropped and why, as each node says of itself
+    Drops {
+        /// Only what this node did
+        node: Option<NodeName>,
+        /// Also the reasons for which nothing was dropped
+        #[arg(long)]
+        all: bool,
     },
     /// Say something of a node, for orchestrators to go by
     Set {
@@ -116,6 +125,34 @@ async fn paths(context: &Context, from: Option<&NodeName>) -> Result<(), CliErro
     output::print(&format!("{table}{}", lines.concat()))
 }
 
+async fn drops(context: &Context, of: Option<&NodeName>, all: bool) -> Result<(), CliError> {
+    let mut nodes = context.client.node_drops().await?;
+    nodes.retain(|node| of.is_none_or(|of| node.node == *of));
+    nodes.iter_mut().for_each(|node| node.drops.retain(|drop| all || drop.count > 0));
+    if context.json {
+        return output::json(&nodes);
+    }
+    let rows = nodes.iter().flat_map(|node| {
+        node.drops.iter().map(move |drop| {
+            [
+                node.node.to_string(),
+                drop.reason.clone(),
+                output::list(&drop.network),
+                output::list(&drop.endpoint),
+                drop.count.to_string(),
+            ]
+        })
+    });
+    let table = output::table(["NODE", "REASON", "NETWORK", "ENDPOINT", "COUNT"], rows);
+    let untold = nodes.iter().filter_map(|node| Some((&node.node, node.untold.as_ref()?)));
+    let mut lines: Vec<String> = untold.map(|(node, why)| format!("{node} does not say: {why}\n")).collect();
+    // One for each reason, however many nodes have it.
+    let all = nodes.iter().flat_map(|node| &node.drops).filter(|drop| !drop.hint.is_empty());
+    let hints: BTreeMap<_, _> = all.map(|drop| (&drop.reason, &drop.hint)).collect();
+    lines.extend(hints.into_iter().map(|(reason, hint)| format!("{reason}: {hint}\n")));
+    output::print(&format!("{table}{}", lines.concat()))
+}
+
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
     match command {
         Command::Ls { filter } => {
@@ -144,6 +181,7 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
                 rows,
             ))
         }
+        Command::Drops { node, all } => drops(context, node.as_ref(), *all).await,
         Command::Paths { node } => paths(context, node.as_ref()).await,
         Command::Inspect { node } => output::json(&context.client.node(node).await?),
         Command::Set { node, labels } => {

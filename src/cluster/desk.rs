@@ -9,6 +9,7 @@ use lanmesh_ipam::AddrRange;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use super::drops::ToldDrops;
 use crate::capture::{Filter, Packet};
 use crate::model::{EndpointName, Errand, Hop, Loan, LoanNumber, NetworkId, NodeId};
 
@@ -23,6 +24,9 @@ const TRACE_WITHIN: Duration = Duration::from_secs(6);
 /// How many polls of captures wait for the agent, and how long it may take over one.
 const CAPTURES_WAITING: usize = 16;
 const CAPTURE_WITHIN: Duration = Duration::from_secs(4);
+/// How many wait to be told what this node dropped, and how long it may take to find out.
+const DROPS_WAITING: usize = 16;
+const DROPS_WITHIN: Duration = Duration::from_millis(1500);
 
 /// What another node asks of this one's agent about loans.
 #[derive(Debug)]
@@ -125,6 +129,13 @@ pub struct CaptureRequest {
     pub answer: oneshot::Sender<Captured>,
 }
 
+/// That another node wants to know what this one dropped.
+#[derive(Debug)]
+pub struct DropsRequest {
+    /// What it did.
+    pub answer: oneshot::Sender<ToldDrops>,
+}
+
 /// Where requests of one kind come in and the agent takes them.
 pub(super) struct Desk<R> {
     requests: mpsc::Sender<R>,
@@ -150,6 +161,13 @@ impl Desk<CaptureRequest> {
     /// That of captures.
     pub fn of_captures() -> Self {
         Self::new(CAPTURES_WAITING, CAPTURE_WITHIN)
+    }
+}
+
+impl Desk<DropsRequest> {
+    /// That of what was dropped.
+    pub fn of_drops() -> Self {
+        Self::new(DROPS_WAITING, DROPS_WITHIN)
     }
 }
 

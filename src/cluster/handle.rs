@@ -246,6 +246,7 @@ impl Cluster {
             loans: Desk::of_loans(),
             traces: Desk::of_traces(),
             captures: Desk::of_captures(),
+            drops: Desk::of_drops(),
             looks: Looks::default(),
             teller: Teller::default(),
             ways: WaysTeller::default(),

@@ -10,7 +10,7 @@
 //!
 //! [`ClusterView`]: crate::model::ClusterView
 
-mod asking_ways;
+mod asking;
 mod authority;
 mod captures;
 mod changes;
@@ -19,6 +19,7 @@ mod conversation;
 mod core;
 mod desk;
 mod driver;
+mod drops;
 mod errands;
 mod error;
 mod event;
@@ -66,7 +67,10 @@ mod ways;
 mod wire;
 
 pub use config::{ClusterConfig, DEFAULT_PORT, InitConfig, Initial, JoinConfig, parse_address};
-pub use desk::{CaptureRequest, CaptureSpec, Captured, LoanRequest, LoanWish, LoansHeld, TraceRequest};
+pub use desk::{
+    CaptureRequest, CaptureSpec, Captured, DropsRequest, LoanRequest, LoanWish, LoansHeld, TraceRequest,
+};
+pub use drops::{ToldDrop, ToldDrops};
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};

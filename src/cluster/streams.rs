@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::conversation::{Conversation, NoConversation, within};
 use super::core::{Core, Persist};
-use super::desk::{CaptureRequest, Desk, LoanRequest, TraceRequest};
+use super::desk::{CaptureRequest, Desk, DropsRequest, LoanRequest, TraceRequest};
 use super::driver::Link;
 use super::facts::Delta;
 use super::join::gate::{self, Gate};
@@ -95,6 +95,8 @@ pub(super) struct Streams {
     pub traces: Desk<TraceRequest>,
     /// What others want to listen to here.
     pub captures: Desk<CaptureRequest>,
+    /// Who wants to know what this node dropped.
+    pub drops: Desk<DropsRequest>,
     /// What is asked for elsewhere of this node's endpoints, and here of others'.
     pub looks: Looks,
     /// What tells others what happened here.
@@ -256,16 +258,24 @@ impl Streams {
     async fn answer(self: &Arc<Self>, peer: NodeId, question: &Question) -> Option<Bytes> {
         let known = self.joined.answer(question).or_else(|| self.looks.answer(question));
         let known = known.or_else(|| self.teller.answer(question));
-        match known.or_else(|| self.ways.answer(question)) {
-            Some(answer) => Some(answer),
-            None => match self.answer_of_loans(peer, question).await {
-                Some(answer) => Some(answer),
-                None => match self.answer_of_traces(question).await {
-                    Some(answer) => Some(answer),
-                    None => self.answer_of_captures(peer, question).await,
-                },
-            },
+        let known = known.or_else(|| self.ways.answer(question));
+        if known.is_some() {
+            return known;
         }
+        // Each is asked once, and answers to its own number.
+        let of_loans = self.answer_of_loans(peer, question).await;
+        if of_loans.is_some() {
+            return of_loans;
+        }
+        let of_traces = self.answer_of_traces(question).await;
+        if of_traces.is_some() {
+            return of_traces;
+        }
+        let of_captures = self.answer_of_captures(peer, question).await;
+        if of_captures.is_some() {
+            return of_captures;
+        }
+        self.answer_of_drops(question).await
     }
 
     async fn refuse(&self, talk: &mut Served, from: SocketAddr, refusal: Refusal) -> io::Result<()> {

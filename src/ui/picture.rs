@@ -34,10 +34,12 @@ pub enum Topic {
     Groups,
     /// How the ways from each node are, by its name.
     Paths,
+    /// What the nodes dropped.
+    Drops,
 }
 
 impl Topic {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Status,
         Self::Nodes,
         Self::Networks,
@@ -46,6 +48,7 @@ impl Topic {
         Self::Services,
         Self::Groups,
         Self::Paths,
+        Self::Drops,
     ];
 
     fn word(self) -> &'static str {
@@ -58,6 +61,7 @@ impl Topic {
             Self::Services => "services",
             Self::Groups => "groups",
             Self::Paths => "paths",
+            Self::Drops => "drops",
         }
     }
 }

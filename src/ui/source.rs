@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use super::foretell::Plans;
 use super::picture::{Picture, Topic};
 use crate::api::client::{Client, ClientError};
-use crate::api::types::{EndpointAnswer, NetworkAnswer, NodeAnswer};
+use crate::api::types::{EndpointAnswer, NetworkAnswer, NodeAnswer, NodeDropsAnswer};
 use crate::clock::now_ms;
 
 /// How often each is read where nothing is told of it.
@@ -24,8 +24,9 @@ const STATUS: Duration = Duration::from_secs(2);
 const CLUSTER: Duration = Duration::from_secs(10);
 const GROUPS: Duration = Duration::from_secs(5);
 const PATHS: Duration = Duration::from_secs(5);
-/// How much longer for the paths for each node, since each is asked.
-const PATHS_OF_NODE: Duration = Duration::from_millis(300);
+const DROPS: Duration = Duration::from_secs(5);
+/// How much longer for each node, where each is asked.
+const OF_NODE: Duration = Duration::from_millis(300);
 /// The least rest between two readings, and how many times as long as one took.
 const REST: Duration = Duration::from_millis(100);
 const RESTS: u32 = 4;
@@ -48,6 +49,7 @@ pub struct Source {
     cluster: Notify,
     groups: Notify,
     paths: Notify,
+    drops: Notify,
 }
 
 /// Somebody who looks; nothing is read while there is nobody.
@@ -78,6 +80,7 @@ impl Source {
             cluster: Notify::new(),
             groups: Notify::new(),
             paths: Notify::new(),
+            drops: Notify::new(),
         })
     }
 
@@ -109,7 +112,8 @@ impl Source {
         let status = self.keep(STATUS, &self.status, || self.read_status());
         let groups = self.keep(GROUPS, &self.groups, || self.read_groups());
         let paths = self.keep(PATHS, &self.paths, || self.read_paths());
-        tokio::join!(cluster, status, groups, paths, self.follow_changes(), self.follow_events());
+        let drops = self.keep(DROPS, &self.drops, || self.read_drops());
+        tokio::join!(cluster, status, groups, paths, drops, self.follow_changes(), self.follow_events());
     }
 
     async fn somebody(&self) {
@@ -176,7 +180,14 @@ impl Source {
         let read = self.list("/v1/paths").await;
         let nodes = read.as_ref().map_or(0, Vec::len);
         self.set(Topic::Paths, read.map(|nodes| by_key(nodes, |node| joined([&node["node"]]))));
-        PATHS_OF_NODE * u32::try_from(nodes).unwrap_or(u32::MAX)
+        OF_NODE * u32::try_from(nodes).unwrap_or(u32::MAX)
+    }
+
+    async fn read_drops(&self) -> Duration {
+        let read = self.client.node_drops().await;
+        let nodes = read.as_ref().map_or(0, Vec::len);
+        self.set(Topic::Drops, read.map(|nodes| counts(&nodes)));
+        OF_NODE * u32::try_from(nodes).unwrap_or(u32::MAX)
     }
 
     /// What nodes tell each other: it is all here, and read in one go so that it fits together.
@@ -292,6 +303,24 @@ impl Source {
             }
         }
     }
+}
+
+/// Each count by itself, so that one that grows is all that is told anew. Those of nothing are told of the agent's own node alone,
+/// for who wants to see what there can be.
+fn counts(nodes: &[NodeDropsAnswer]) -> BTreeMap<String, Value> {
+    let mut counts = BTreeMap::new();
+    for (number, NodeDropsAnswer { node, untold, drops, .. }) in nodes.iter().enumerate() {
+        if let Some(why) = untold {
+            counts.insert(node.to_string(), json!({ "node": node, "untold": why }));
+        }
+        for drop in drops.iter().filter(|drop| number == 0 || drop.count > 0) {
+            let mut value = serde_json::to_value(drop).unwrap_or_default();
+            let key = joined([&json!(node), &value["reason"], &value["network"], &value["endpoint"]]);
+            value["node"] = json!(node);
+            counts.insert(key, value);
+        }
+    }
+    counts
 }
 
 /// Networks and endpoints, with what the address plan says of them.

@@ -127,9 +127,18 @@ async fn who_looks_sees_what_there_is_and_what_changes_within_a_second() {
     open.client.create_network(&"first".parse().unwrap(), &network()).await.unwrap();
     let mut looking = open.look("").await;
     assert!(looking.until(|line| line["topic"] == "hello" && line["may_change"] == false).await);
-    for topic in
-        ["status", "nodes", "networks", "endpoints", "addresses", "services", "groups", "paths", "events"]
-    {
+    for topic in [
+        "status",
+        "nodes",
+        "networks",
+        "endpoints",
+        "addresses",
+        "services",
+        "groups",
+        "paths",
+        "drops",
+        "events",
+    ] {
         assert!(looking.until(|line| line["topic"] == topic).await, "{topic}");
     }
     let has = |line: &Value, name: &str| line["topic"] == "networks" && line["put"][name].is_array();

@@ -23,6 +23,7 @@ mod departure;
 mod desired;
 mod distcc;
 mod docker;
+mod drops;
 mod edges;
 mod encrypted;
 mod encrypted_changes;

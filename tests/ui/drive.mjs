@@ -103,6 +103,15 @@ async function standsIn(browser) {
     await page.until('the way', `document.querySelector('.detail')?.innerText.includes('60 of the last 64 probes') === true`);
     await page.shot(`${shots}/way.png`);
   });
+  await shows('what all nodes dropped is summed by reason, with where, from whom, and what to do; one that does not say is named', async () => {
+    await go(page, '#/drops');
+    const sums = (count) => `[...document.querySelectorAll('.drops tr')].some((row) => row.innerText.replace(/\\s+/g, ' ').includes('port_dropped_mac ${count} '))`;
+    await page.until('the sum', `${sums(17)} && ${has('n1: 12, n2: 5')} && ${has('attach --also-mac')} && ${has('n2 in buildnet')} && ${has('n3 does not say')}`);
+    hold(await page.ask(`document.querySelector('.drops + h3, .wide + h3 + ul').innerText.includes('port_dropped_mac: 12 on n1')`), 'the endpoint is named');
+    large.put('drops', 'n2/port_dropped_mac', { ...large.of.drops['n2/port_dropped_mac'], count: 9 });
+    await page.until('it grew', `${sums(21)} && document.querySelector('.drops .age') !== null`, WITHIN);
+    await page.shot(`${shots}/drops.png`);
+  });
   await shows('something is looked for in 500 endpoints, and is found as it is typed', async () => {
     await go(page, '#/networks');
     await page.key('/');
@@ -129,11 +138,14 @@ async function standsIn(browser) {
     of.status.agent.problems = [{ what: bad, hint: bad, since_ms: Date.now() }];
     of.events.push({ seq: 99, time_ms: Date.now(), kind: 'alarm', object: {}, message: bad, told_by: bad });
     of.paths.n2 = { node: 'n2', untold: bad, paths: [] };
+    of.drops.bad = { node: bad, untold: bad };
+    of.drops.worse = { node: bad, reason: bad, network: bad, count: 7, hint: bad };
+    of.drops.worst = { node: bad, reason: bad, network: bad, endpoint: bad, count: 7 };
     const stand = await new StandIn(of).listen();
     const other = await browser.page();
     await other.open(stand.url);
     await live(other);
-    for (const hash of ['#/', '#/nodes', '#/nodes/n2', '#/services', `#/found/${['buildnet', Object.values(of.services)[0].type, bad, of.services['buildnet/x'].node, of.services['buildnet/x'].endpoint].map(encodeURIComponent).join('/')}`, '#/paths', '#/events', `#/nodes/${encodeURIComponent(bad)}`]) {
+    for (const hash of ['#/', '#/nodes', '#/nodes/n2', '#/services', `#/found/${['buildnet', Object.values(of.services)[0].type, bad, of.services['buildnet/x'].node, of.services['buildnet/x'].endpoint].map(encodeURIComponent).join('/')}`, '#/paths', '#/drops', '#/events', `#/nodes/${encodeURIComponent(bad)}`]) {
       await go(other, hash);
       await sleep(60);
       hold((await other.ask('window.hit')) === undefined, `${hash} ran what somebody else wrote`);

@@ -14,14 +14,24 @@ export function cluster(nodes, endpoints) {
   const names = Array.from({ length: nodes }, (_, i) => `n${i + 1}`);
   const services = ['web', 'api', 'distcc', 'cache', 'worker'];
   const of = {
-    status: { agent: { version: '0.2.0', uptime_s: 4000, state: 'ready', cluster: { id: 'c0ffee', name: 'n1', index: 0, address: '192.0.2.1:7979', manager: true }, nodes: { alive: nodes }, networks: 2, endpoints: 10, reconcile: { passes: 90, last_ms: now - 9000, last_changes: 0, errors: [] }, paths: { tried: nodes - 1, well: nodes - 1, unknown: 0 }, problems: [], counters: { underlay_vxlan_refused: 0, port_dropped_mac: 12, dropped_replayed: 3, datagrams_in: 10000 }, mdns: { buildnet: { received: 40, dropped_too_large: 2 } } } },
-    nodes: {}, networks: {}, endpoints: {}, addresses: {}, services: {}, groups: {}, paths: {},
+    status: { agent: { version: '0.2.0', uptime_s: 4000, state: 'ready', cluster: { id: 'c0ffee', name: 'n1', index: 0, address: '192.0.2.1:7979', manager: true }, nodes: { alive: nodes }, networks: 2, endpoints: 10, reconcile: { passes: 90, last_ms: now - 9000, last_changes: 0, errors: [] }, paths: { tried: nodes - 1, well: nodes - 1, unknown: 0 }, problems: [], counters: {}, mdns: {} } },
+    nodes: {}, networks: {}, endpoints: {}, addresses: {}, services: {}, groups: {}, paths: {}, drops: {},
   };
   names.forEach((name, i) => {
     of.nodes[name] = { name, id: `id${i}`, index: i, address: `192.0.2.${i + 1}:7979`, state: 'alive', me: i === 0, manager: i === 0, vtep: `192.0.2.${i + 1}`, underlay_mtu: 1500, networks: ['buildnet', 'secret'], labels: { os: 'Debian GNU/Linux 13', arch: 'x86_64', kernel: '6.12', ...(i % 2 ? { storage: 'ssd' } : {}) }, ...(i ? { path: 'ok' } : {}) };
     const ways = names.filter((there) => there !== name).flatMap((to) => ['buildnet', 'secret'].map((network) => ({ to, network, state: 'whole', encrypted: network === 'secret', mtu: network === 'secret' ? 1370 : 1450, since_ms: now - 3600_000, heard_ms: now - 4000, sent: 64, lost: 0 })));
     of.paths[name] = { node: name, paths: ways };
   });
+  const mac = { reason: 'port_dropped_mac', hint: 'An endpoint sends from a MAC that is not its own: `attach --also-mac` lets it have it.' };
+  for (const [node, more] of [
+    ['n1', { reason: 'underlay_vxlan_refused', count: 0, hint: 'VXLAN came from somebody who is no node.' }],
+    ['n1', { ...mac, count: 12 }],
+    ['n1', { reason: 'port_dropped_mac', network: 'buildnet', endpoint: 'web-1', count: 12 }],
+    ['n2', { ...mac, count: 5 }],
+    ['n2', { reason: 'mdns_dropped_too_much', network: 'buildnet', count: 2, hint: 'An endpoint announces more than is kept of one.' }],
+    ['n3', { untold: 'it is not alive' }],
+  ])
+    of.drops[[node, more.reason, more.network, more.endpoint].filter(Boolean).join('/')] = { node, ...more };
   for (const [name, encrypt, subnet, v] of [['buildnet', 'off', '10.10.0.0/20', '10.10'], ['secret', 'wireguard', '10.20.0.0/20', '10.20']]) {
     of.networks[name] = { name, id: `${name}-id`, subnets: [subnet], gateways: [`${v}.0.1`], pools: {}, reserve: [], encrypt, multicast: 'snoop', broadcast: 'flood', zeroconf: 'proxy', spoofing: 'deny', mtu: null, created_ms: now - 86400_000, conflict: false, blocks: Object.fromEntries(names.map((node, i) => [node, [`${v}.${i}.16-${v}.${i}.79`]])) };
   }

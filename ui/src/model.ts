@@ -142,6 +142,18 @@ export interface NodePaths {
   paths: Way[];
 }
 
+/** How often a node dropped something for one reason, or that it does not say. */
+export interface Drop {
+  node: string;
+  untold?: string;
+  reason?: string;
+  network?: string;
+  /** Absent where it is a sum. */
+  endpoint?: string;
+  count?: number;
+  hint?: string;
+}
+
 export interface Event {
   seq: number;
   time_ms: number;
@@ -166,6 +178,7 @@ export interface Topics {
   services: Found;
   groups: Group;
   paths: NodePaths;
+  drops: Drop;
 }
 
 export type Topic = keyof Topics;

@@ -2,7 +2,7 @@
 
 import { Age, Facts, Panel, State, list, nodes, span } from './bits';
 import { EventRow } from './events';
-import { reasons } from './drops';
+import { dropped } from './drops';
 import { to } from './route';
 import { store } from './store';
 
@@ -25,7 +25,7 @@ export function Overview() {
   const notUp = endpoints.filter(({ v }) => v.state !== 'up').length;
   const ways = list('paths').flatMap((row) => row.v.paths);
   const ill = ways.filter((way) => way.problem).length;
-  const dropped = reasons().reduce((sum, reason) => sum + reason.count, 0);
+  const drops = dropped();
   return (
     <>
       <Panel title="How it is" topic="status" command="lanmesh status">
@@ -51,7 +51,7 @@ export function Overview() {
               <Tile href={to('paths')} number={ways.length - ill} what={`of ${ways.length} ways well`} more={ill > 0 ? `${ill} not` : undefined} tone={ill > 0 ? 'bad' : 'good'} />
               <Tile href={to('groups')} number={list('groups').length} what="groups joined" />
               <Tile href={to('services')} number={list('addresses').length} what="service addresses" more={`${list('services').length} found by zeroconf`} />
-              <Tile href={to('drops')} number={dropped} what="dropped here" tone={dropped > 0 ? 'warn' : ''} />
+              <Tile href={to('drops')} number={drops} what="dropped" tone={drops > 0 ? 'warn' : ''} />
             </div>
             <Facts
               rows={[

@@ -31,7 +31,7 @@ class Store {
 
   constructor() {
     const part = () => ({ things: new Map(), readMs: null, error: null });
-    const topics: Topic[] = ['status', 'nodes', 'networks', 'endpoints', 'addresses', 'services', 'groups', 'paths'];
+    const topics: Topic[] = ['status', 'nodes', 'networks', 'endpoints', 'addresses', 'services', 'groups', 'paths', 'drops'];
     this.parts = Object.fromEntries(topics.map((topic) => [topic, part()])) as never;
   }
 

@@ -38,6 +38,24 @@ pub enum Discard {
 }
 
 impl Discard {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Malformed,
+        Self::Oversized,
+        Self::TooManyRecords,
+        Self::NotMdns,
+        Self::WrongPort,
+        Self::UnknownSender,
+        Self::WrongInterface,
+        Self::Crossed,
+        Self::TooFast,
+        Self::ForeignAddress,
+        Self::ForeignName,
+        Self::TooMuch,
+        Self::Unfit,
+        Self::Unreadable,
+    ];
+
     /// As it is called in figures.
     pub fn as_str(self) -> &'static str {
         match self {

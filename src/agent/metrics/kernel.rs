@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::super::counted::Counted;
+use super::super::drops::Counted;
 use crate::kernel::{Linux, PortTraffic, TunnelTraffic};
 use crate::metrics::{Collect, Family, Odometer, Page};
 use crate::model::{

@@ -48,7 +48,7 @@ impl Agent {
         let view = session.view();
         let networks = labels(&view);
         let of_cluster = cluster::OfCluster::new(&session, &view, &networks).await;
-        let (counted, age) = session.counted().await;
+        let (counted, age) = session.counting.counted().await;
         let metered = session.metered().await;
         let of_kernel =
             kernel::OfKernel { view: &view, networks: &networks, counted: &counted, metered: &metered, age };
@@ -73,7 +73,7 @@ fn labels(view: &ClusterView) -> BTreeMap<NetworkId, String> {
 impl Session {
     /// What passed, and what was dropped, as sums that only grow. Does not wait for a kernel that hangs.
     async fn metered(&self) -> Arc<Metered> {
-        let (counted, _) = self.counted().await;
+        let (counted, _) = self.counting.counted().await;
         let measure = || {
             let source = kernel::Source {
                 kernel: self.kernel().clone(),

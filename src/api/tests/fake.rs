@@ -215,6 +215,24 @@ impl Backend for Fake {
         ])
     }
 
+    async fn node_drops(&self) -> Answer<Vec<NodeDropsAnswer>> {
+        let sum = DropAnswer {
+            reason: "port_dropped_mac".into(),
+            network: None,
+            endpoint: None,
+            count: 7,
+            hint: "a".into(),
+        };
+        let (network, endpoint) = ("net".parse().ok(), "web".parse().ok());
+        let of_endpoint = DropAnswer { network, endpoint, hint: String::new(), ..sum.clone() };
+        let untold = Some("it takes too long".into());
+        let drops = vec![sum, of_endpoint];
+        Ok(vec![
+            NodeDropsAnswer { node: "n1".parse().unwrap(), untold: None, age_ms: 5, drops },
+            NodeDropsAnswer { node: "n2".parse().unwrap(), untold, age_ms: 0, drops: vec![] },
+        ])
+    }
+
     async fn capture(
         &self,
         query: CaptureQuery,

@@ -107,6 +107,7 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
     ("get", "/v1/plan", "/v1/plan", ""),
     ("get", "/v1/nodes", "/v1/nodes", ""),
     ("get", "/v1/paths", "/v1/paths", ""),
+    ("get", "/v1/drops", "/v1/drops", ""),
     ("get", "/v1/nodes/{node}", "/v1/nodes/n1", ""),
     ("put", "/v1/nodes/{node}/labels", "/v1/nodes/n1/labels", r#"{"labels":{"storage":"ssd","old":null}}"#),
     ("get", "/v1/facts", "/v1/facts", ""),

@@ -332,6 +332,18 @@ fn what_is_told_of_ways_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn what_is_told_of_drops_has_the_bytes_it_always_had() {
+    let sum = DropTold { reason: "r".into(), network: None, endpoint: None, count: 300 };
+    let of_port = DropTold {
+        reason: "mac".into(),
+        network: Some(*NET.as_bytes()),
+        endpoint: Some("e".into()),
+        count: 1,
+    };
+    assert_snapshot!(lines(&[("told", hex(&DropsTold { age_ms: 300, drops: vec![sum, of_port] }))]));
+}
+
+#[test]
 fn each_question_about_a_path_has_the_bytes_it_always_had() {
     let errand = TraceErrand {
         network: *NET.as_bytes(),

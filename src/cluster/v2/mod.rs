@@ -9,6 +9,7 @@
 
 mod capture;
 mod claim;
+mod drops;
 mod fact;
 mod floating;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use serde::de::DeserializeOwned;
 
 pub(super) use capture::{CaptureAsk, Captured};
 pub(super) use claim::Claim;
+pub(super) use drops::{DropTold, DropsTold};
 pub(super) use fact::{Endpoint, EndpointMore, Group, Node};
 pub(super) use floating::{Also, Floating, FloatingKey};
 pub(super) use loan::{Loan, LoanAnswer, LoanWish, LoansHeld, loans};

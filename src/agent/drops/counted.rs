@@ -2,9 +2,63 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use super::super::fresh::Fresh;
 use crate::kernel::{DropKind, Dropped, Linux, PortDrops, Refused};
 use crate::model::NetworkId;
+use crate::reconcile::Reconciler;
+
+/// How old it may be, how much older for each port, and how old however many there are.
+const AGE: Duration = Duration::from_millis(200);
+const AGE_OF_PORT: Duration = Duration::from_millis(10);
+const AGE_MAX: Duration = Duration::from_secs(10);
+/// How long it is waited for what is newer where that is of no great use, and for what the kernel says first.
+const PATIENCE: Duration = Duration::from_millis(10);
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Asks the kernel for it. Clones share what it said.
+#[derive(Clone)]
+pub struct Counting {
+    kernel: Linux,
+    reconciler: Reconciler,
+    /// What it said last.
+    pub(in super::super) found: Fresh<Counted>,
+    started: Instant,
+}
+
+impl Counting {
+    /// Of the networks that this reconciler has.
+    pub fn new(kernel: Linux, reconciler: Reconciler) -> Self {
+        Self { kernel, reconciler, found: Fresh::default(), started: Instant::now() }
+    }
+
+    /// What it counted, and how old that is. Does not wait for a kernel that hangs, and waits hardly where something is known.
+    pub async fn counted(&self) -> (Arc<Counted>, Duration) {
+        self.within(PATIENCE).await
+    }
+
+    /// The same, where what is new is worth so long a wait. To ask anew takes a small part of the time, however many ports there
+    /// are.
+    pub async fn within(&self, patience: Duration) -> (Arc<Counted>, Duration) {
+        let last = self.found.last();
+        let (ports, patience) = match &last {
+            Some(last) => (last.dropped.values().map(|dropped| dropped.frames.len()).sum(), patience),
+            None => (0, FIRST_PATIENCE.max(patience)),
+        };
+        let of_ports = AGE_OF_PORT.saturating_mul(u32::try_from(ports).unwrap_or(u32::MAX));
+        let age = AGE.saturating_add(of_ports).min(AGE_MAX);
+        let count =
+            || Counted::find(self.kernel.clone(), self.reconciler.present().borrow().clone(), last.clone());
+        let found = self.found.get(age, patience, count).await;
+        found.unwrap_or_else(|| (Arc::default(), self.started.elapsed()))
+    }
+}
+
+/// What the status calls what was dropped of this kind.
+pub fn at_port(kind: DropKind) -> String {
+    format!("port_dropped_{}", kind.name())
+}
 
 /// What was dropped on this node.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +71,7 @@ pub struct Counted {
 
 impl Counted {
     /// Asks the kernel. What it does not tell just now is as it was `last`: less would look as if the counting had begun anew.
-    pub async fn find(kernel: Linux, networks: BTreeSet<NetworkId>, last: Option<Arc<Self>>) -> Self {
+    async fn find(kernel: Linux, networks: BTreeSet<NetworkId>, last: Option<Arc<Self>>) -> Self {
         let last = last.unwrap_or_default();
         let refused = kernel.refused().await.unwrap_or_else(|error| {
             tracing::debug!(%error, "what was refused is not counted");
@@ -56,8 +110,7 @@ impl Counted {
             ("dns_limited_in_kernel", limited),
         ];
         let sums = sums.map(|(name, count)| (name.to_owned(), count));
-        let of_kinds =
-            of_kinds.into_iter().map(|(kind, count)| (format!("port_dropped_{}", kind.name()), count));
+        let of_kinds = of_kinds.into_iter().map(|(kind, count)| (at_port(kind), count));
         sums.into_iter().chain(of_kinds).collect()
     }
 }
