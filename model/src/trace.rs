@@ -11,6 +11,8 @@ pub enum Cast {
     One,
     /// The same, which was chosen by a service's address.
     Service,
+    /// The same, to which a port leads that a node publishes.
+    Published,
     /// The members of a group.
     Group(GroupAddr),
     /// Everybody.
@@ -32,7 +34,7 @@ pub struct Errand {
     pub cast: Cast,
     /// Whether what is sent ends here, and does not begin here.
     pub inward: bool,
-    /// The TCP or UDP port that it is for, at the far end.
+    /// The TCP or UDP port that it is for, at the far end; of a published port the node's.
     pub port: Option<u16>,
 }
 

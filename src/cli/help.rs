@@ -95,7 +95,8 @@ const EXAMPLES: [(&str, &[&str]); 54] = [
         &[
             "lanmesh trace cc1 cc2",
             "lanmesh trace cc1 web --port 80",
-            "lanmesh trace cc1 buildnet --group 239.1.1.1",
+            "lanmesh trace cc1 cc2 --group 239.1.1.1",
+            "lanmesh trace outside n1 --port 8080",
         ],
     ),
     (

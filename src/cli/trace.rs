@@ -8,11 +8,12 @@ use crate::model::GroupAddr;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// An endpoint or a node: by its name (NETWORK/NAME where several have it) or an address of its
+    /// An endpoint or a node: by its name (NETWORK/NAME where several have it) or an address of its; or `outside`, for what is
+    /// sent to a published port
     from: String,
     /// An endpoint, a service, a node, an address of one, a multicast group, or `broadcast`
     to: String,
-    /// The TCP or UDP port that it is for: whether something listens there
+    /// The TCP or UDP port that it is for: whether something listens there; from outside, the node's
     #[arg(long)]
     port: Option<NonZeroU16>,
     /// The multicast group that FROM sends to, and TO has joined

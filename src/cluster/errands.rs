@@ -64,6 +64,7 @@ fn frozen(errand: &Errand) -> v2::TraceErrand {
         Cast::Service => (1, None),
         Cast::Group(group) => (2, Some(group.ip())),
         Cast::All => (3, None),
+        Cast::Published => (4, None),
     };
     v2::TraceErrand {
         network: *network.as_bytes(),
@@ -83,6 +84,7 @@ fn present(errand: v2::TraceErrand) -> Option<Errand> {
         (1, None) => Cast::Service,
         (2, Some(group)) => Cast::Group(GroupAddr::try_from(group).ok()?),
         (3, None) => Cast::All,
+        (4, None) => Cast::Published,
         _ => return None,
     };
     let name =
@@ -151,7 +153,7 @@ mod tests {
     #[test]
     fn an_errand_comes_as_it_went_and_one_without_sense_does_not() {
         let group = Cast::Group("239.1.1.1".parse().unwrap());
-        for cast in [Cast::One, Cast::Service, group, Cast::All] {
+        for cast in [Cast::One, Cast::Service, group, Cast::All, Cast::Published] {
             assert_eq!(present(frozen(&errand(cast))), Some(errand(cast)));
         }
         let sound = frozen(&errand(Cast::One));

@@ -2,11 +2,13 @@
 
 use super::Reconciler;
 use super::subject::{Subject, Turn};
-use super::subjects::{Guard, Mesh, Networks, Services};
+use super::subjects::{Doors, Guard, Mesh, Networks, Ports, Services};
 use crate::kernel::{ClientKey, KernelError};
 use crate::mesh::DesiredMesh;
 use crate::model::NetworkId;
-use crate::plan::{Action, DesiredNetwork, GuardStep, MeshAction, ObservedMesh, ObservedNetwork};
+use crate::plan::{
+    Action, DesiredNetwork, DoorStep, GuardStep, MeshAction, ObservedMesh, ObservedNetwork, PortStep,
+};
 
 /// The mesh as it should be and as it is, and what a pass would do about it.
 #[derive(Debug)]
@@ -34,20 +36,27 @@ pub struct Compared {
     pub mesh: Option<ComparedMesh>,
     /// What a pass would do about what leads the client that was asked for to services, a line each.
     pub services: Vec<String>,
+    /// What a pass would do about the ports that are published, where they were asked for: in the network, and on the node.
+    pub ports: (Vec<PortStep>, Vec<DoorStep>),
+}
+
+/// What is to be looked at beside the network.
+#[derive(Debug, Default)]
+pub struct Beside {
+    /// The mesh; else the guard of the underlay.
+    pub mesh: bool,
+    /// What leads this client to services.
+    pub client: Option<ClientKey>,
+    /// The ports that are published.
+    pub ports: bool,
 }
 
 impl Reconciler {
-    /// Looks at one network, with the `mesh` or the guard of the underlay below it, and at what leads one `client` in it to services.
-    /// Changes nothing.
+    /// Looks at one network, and at what is `beside` it. Changes nothing.
     ///
     /// # Errors
     /// Some of it cannot be read.
-    pub async fn compare(
-        &self,
-        network: NetworkId,
-        mesh: bool,
-        client: Option<ClientKey>,
-    ) -> Result<Compared, KernelError> {
+    pub async fn compare(&self, network: NetworkId, beside: Beside) -> Result<Compared, KernelError> {
         let mut work = self.work().await;
         let work = &mut *work;
         self.follow_alone(work).await;
@@ -57,8 +66,16 @@ impl Reconciler {
         let want = networks.desired(network).cloned();
         let steps = networks.plan(network, &have, Turn::Make);
         let steps = steps.into_iter().map(|op| op.action).collect();
-        let mut compared = Compared { want, have, steps, guard: None, mesh: None, services: Vec::new() };
-        if mesh {
+        let mut compared = Compared {
+            want,
+            have,
+            steps,
+            guard: None,
+            mesh: None,
+            services: Vec::new(),
+            ports: Default::default(),
+        };
+        if beside.mesh {
             let have = Mesh::observe(kernel, ()).await?;
             let mesh = &subjects.mesh.subject;
             let steps = mesh.plan((), &have, Turn::Make);
@@ -67,10 +84,16 @@ impl Reconciler {
             let have = Guard::observe(kernel, ()).await?;
             compared.guard = subjects.underlay_guard.subject.plan((), &have, Turn::Clear).pop();
         }
-        if let Some(client) = client {
+        if let Some(client) = beside.client {
             let have = Services::observe(kernel, client).await?;
             let steps = subjects.services.subject.plan(client, &have, Turn::Make);
             compared.services = steps.iter().map(ToString::to_string).collect();
+        }
+        if beside.ports {
+            let have = Ports::observe(kernel, network).await?;
+            compared.ports.0 = subjects.ports.subject.plan(network, &have, Turn::Make);
+            let have = Doors::observe(kernel, ()).await?;
+            compared.ports.1 = subjects.doors.subject.plan((), &have, Turn::Make);
         }
         Ok(compared)
     }

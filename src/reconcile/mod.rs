@@ -48,7 +48,7 @@ use crate::state::State;
 use subjects::{Setup, Subjects};
 
 pub use before::handing_on;
-pub use compare::{Compared, ComparedMesh};
+pub use compare::{Beside, Compared, ComparedMesh};
 pub use desire::{Offer, Publisher, World, is_settled, members, network_mtu, offers, vtep};
 pub use lost::{Lost, Outranked};
 pub use pass::{KeepError, vanished};

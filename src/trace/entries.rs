@@ -26,7 +26,7 @@ pub fn hops(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) ->
     }
     match sight.errand.cast {
         _ if gone => {}
-        Cast::One | Cast::Service => {}
+        Cast::One | Cast::Service | Cast::Published => {}
         Cast::Group(group) => hops.push(mdb(sight, want, have, group)),
         Cast::All => hops.push(broadcast(sight, want, have)),
     }

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::sight::{BY_ITSELF, Sight};
-use super::{entries, tunnel};
+use super::{entries, published, tunnel};
 use crate::model::{Cast, Hop, Inside, Leaving, Weight};
 use crate::plan::{
     Action, DesiredNetwork, DesiredPort, GuardStep, ObservedGuard, ObservedNetwork, ObservedPort,
@@ -24,6 +24,9 @@ pub fn hops(sight: &Sight<'_>) -> Vec<Hop> {
     if sight.errand.cast == Cast::Service && !sight.errand.inward {
         hops.push(service(sight));
     }
+    if !sight.errand.inward {
+        hops.extend(published::asked(sight));
+    }
     hops.push(bridge(sight, want, have));
     if !sight.same_node {
         hops.extend(entries::hops(sight, want, have));
@@ -37,6 +40,7 @@ pub fn hops(sight: &Sight<'_>) -> Vec<Hop> {
     if sight.errand.inward {
         hops.reverse();
         hops.extend(listener(sight));
+        hops.extend(published::answered(sight));
     }
     hops
 }
@@ -430,7 +434,11 @@ fn way(sight: &Sight<'_>, want: &DesiredNetwork) -> Option<Hop> {
 
 /// Whether something takes what comes to the port.
 fn listener(sight: &Sight<'_>) -> Option<Hop> {
-    let (port, name) = (sight.errand.port?, sight.errand.here.as_ref()?);
+    let name = sight.errand.here.as_ref()?;
+    let port = match sight.published {
+        Some(published) => published.to,
+        None => sight.errand.port,
+    }?;
     let inside = sight.inside?;
     let found = if inside.listens.is_empty() { "nothing".to_owned() } else { inside.listens.join(", ") };
     let mut hop = Hop::new("port", found);

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use super::published::Published;
 use crate::mesh::DesiredMesh;
 use crate::model::{Errand, GroupMember, Inside, Mac, PortEnds, WayOut};
 use crate::plan::{Action, DesiredNetwork, GuardStep, MeshAction, ObservedMesh, ObservedNetwork};
@@ -60,6 +61,8 @@ pub struct Sight<'a> {
     pub guard: Option<&'a GuardStep>,
     /// What a pass would do about what leads this end to services, a line each.
     pub services: &'a [String],
+    /// Of a path that a published port begins: what this node sees of it.
+    pub published: Option<&'a Published>,
     /// The mesh as it should be and as it is, and what a pass would do about it; only where the network is encrypted.
     pub mesh: Option<(Option<&'a DesiredMesh>, &'a ObservedMesh, &'a [MeshAction])>,
     /// The other node's own address in the mesh.

@@ -44,6 +44,7 @@ struct Scene {
     have: ObservedNetwork,
     guard: Option<GuardStep>,
     services: Vec<String>,
+    published: Option<Published>,
     mesh: Option<(Option<DesiredMesh>, ObservedMesh)>,
     port: PortEnds,
     inside: Inside,
@@ -145,6 +146,7 @@ fn scene() -> Scene {
         have,
         guard: None,
         services: Vec::new(),
+        published: None,
         mesh: None,
         port: PortEnds {
             device: "lm1".to_owned(),
@@ -183,6 +185,7 @@ impl Scene {
             steps: &steps,
             guard: self.guard.as_ref(),
             services: &self.services,
+            published: self.published.as_ref(),
             mesh: self.mesh.as_ref().map(|(want, have)| (want.as_ref(), have, mesh_steps.as_slice())),
             mesh_address: address(),
             port: Some(&self.port),
@@ -359,6 +362,28 @@ const FAULTS: &[Fault] = &[
         scene.errand.cast = Cast::Service;
         scene.services = vec!["services: make".to_owned()];
     }),
+    ("node n1 publishes nothing of network net at port 8080", Weight::Cause, |scene| {
+        published(scene, |it| it.holder = None);
+    }),
+    (
+        "port 8080 of node n1 leads to service old of network net, and not to endpoint c2",
+        Weight::Cause,
+        |scene| {
+            published(scene, |it| it.holder = Some(("service old of network net".to_owned(), false)));
+        },
+    ),
+    ("the rules of node n1 that lead its port 8080 to network net are missing", Weight::Cause, |scene| {
+        published(scene, |it| it.steps = vec!["doors put".to_owned()]);
+    }),
+    ("what endpoint c1 answers finds no way back to node n2", Weight::Cause, |scene| {
+        published(scene, |it| it.steps = vec!["ports put way of c1".to_owned()]);
+        scene.errand.inward = true;
+    }),
+    ("nothing listens at port 80 in the container of endpoint c1", Weight::Cause, |scene| {
+        published(scene, |it| it.to = Some(80));
+        scene.errand.inward = true;
+        scene.errand.port = Some(8080);
+    }),
     ("the bridge of network net is not there on node n1", Weight::Cause, |scene| scene.have.bridge = None),
     ("the bridge of network net on node n1 has the MAC 02:4c:0a:00:00:01", Weight::Cause, |scene| {
         scene.bridge().mac = C1;
@@ -515,6 +540,16 @@ const FAULTS: &[Fault] = &[
         scene.errand.port = Some(80);
     }),
 ];
+
+/// Has the path begin at port 8080 of a node, with something about it that is not as it should be.
+fn published(scene: &mut Scene, fault: impl FnOnce(&mut Published)) {
+    let mut it =
+        Published { holder: Some(("service web of network net".to_owned(), true)), ..Published::default() };
+    fault(&mut it);
+    scene.published = Some(it);
+    scene.errand.cast = Cast::Published;
+    scene.errand.port = Some(8080);
+}
 
 fn change(add_vteps: BTreeSet<IpAddr>) -> GuardStep {
     GuardStep::Change {

@@ -16,6 +16,8 @@ use crate::model::{
 };
 use crate::trace::Step;
 
+/// The word for whoever is no node and no endpoint.
+pub(super) const OUTSIDE: &str = "outside";
 /// How many paths are looked at for one trace; further ones are named.
 const PATHS_MAX: usize = 16;
 /// How many networks of two nodes are looked at.
@@ -44,14 +46,14 @@ pub struct Path {
 
 /// An endpoint, and where it is.
 #[derive(Debug, Clone)]
-struct Place {
-    network: NetworkId,
-    node: NodeId,
-    endpoint: Endpoint,
+pub(super) struct Place {
+    pub network: NetworkId,
+    pub node: NodeId,
+    pub endpoint: Endpoint,
 }
 
 /// What a word means.
-enum Meant {
+pub(super) enum Meant {
     /// One endpoint, in one network or in several.
     Endpoints(Vec<Place>),
     /// The service, and its endpoints.
@@ -59,12 +61,14 @@ enum Meant {
     Node(NodeId),
     Group(GroupAddr),
     All,
+    /// Whoever is neither a node nor an endpoint.
+    Outside,
 }
 
 /// What is known of all networks.
-struct Known<'a> {
-    view: &'a ClusterView,
-    places: Vec<Place>,
+pub(super) struct Known<'a> {
+    pub view: &'a ClusterView,
+    pub places: Vec<Place>,
 }
 
 impl Session {
@@ -77,6 +81,13 @@ impl Session {
         let mut ends =
             Ends { from: known.words(&from), to: known.words(&to), steps: Vec::new(), paths: Vec::new() };
         match (from, to) {
+            (Meant::Outside, to) => {
+                known.of_outside(to, wanted, &self.reconciler.records(), &mut ends)?;
+            }
+            (_, Meant::Outside) => {
+                return Err(ApiError::bad_field("to", "what is outside is no end that can be looked at")
+                    .hint("trace from there: `lanmesh trace outside NODE --port PORT`"));
+            }
             (Meant::Group(_) | Meant::All, _) => {
                 return Err(
                     ApiError::bad_field("from", "nobody sends from there").hint("give an endpoint or a node")
@@ -334,6 +345,7 @@ impl Known<'_> {
         };
         match self.view.nodes.values().find(is_node) {
             Some(node) if network.is_none() => Ok(Meant::Node(node.id)),
+            None if network.is_none() && word == OUTSIDE => Ok(Meant::Outside),
             _ => Err(ApiError::not_found(format!("nobody is {text:?}")).at(field).hint(
                 "give an endpoint, a service, a node, an address, a group or `broadcast`; `lanmesh whois` says what a word means",
             )),
@@ -376,11 +388,12 @@ impl Known<'_> {
             Meant::Node(id) => format!("node {}", node(id)),
             Meant::Group(group) => format!("group {}", group.ip()),
             Meant::All => "broadcast".to_owned(),
+            Meant::Outside => "outside the cluster".to_owned(),
         }
     }
 
     /// The only one of these; where they are in several networks, that is to be said.
-    fn one_network(&self, places: &[Place], field: &'static str) -> Result<Place, ApiError> {
+    pub(super) fn one_network(&self, places: &[Place], field: &'static str) -> Result<Place, ApiError> {
         match places {
             [one] => Ok(one.clone()),
             several => Err(self.several(several, field)),
@@ -454,6 +467,13 @@ impl Known<'_> {
         wanted: &TraceQuery,
         ends: &mut Ends,
     ) {
+        let taking = self.taking(name, places, ends);
+        let cast = if begin.2.is_some() { Cast::Service } else { Cast::One };
+        ends.paths.extend(to_places(begin, &taking, wanted, cast));
+    }
+
+    /// Those of a service's endpoints that take new connections; where there are none, that is a step.
+    pub(super) fn taking(&self, name: &ServiceName, places: &[Place], ends: &mut Ends) -> Vec<Place> {
         let draining = |place: &Place| {
             let network = self.view.networks.get(&place.network);
             let names = network.and_then(|network| network.draining.get(&place.node));
@@ -470,8 +490,7 @@ impl Known<'_> {
             hop.wrong(Weight::Cause, what, hint);
         }
         ends.steps.push(Step { node: String::new(), hop });
-        let cast = if begin.2.is_some() { Cast::Service } else { Cast::One };
-        ends.paths.extend(to_places(begin, &taking, wanted, cast));
+        taking
     }
 
     /// The paths to all other nodes of a network.

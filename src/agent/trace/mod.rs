@@ -1,8 +1,10 @@
 //! `lanmesh trace`: what stands in the way between two ends.
 //!
-//! Owns which node is asked for which part of which path. What the ends are that somebody means is in `ends`; who looks is `tracer`.
+//! Owns which node is asked for which part of which path. What the ends are that somebody means is in `ends`, and in `outside`
+//! where one is outside; who looks is `tracer`.
 
 mod ends;
+mod outside;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use tokio::time::timeout;
 
 use super::Tracer;
+use super::published::published;
 use crate::agent::answers;
 use crate::agent::seen::Signs;
 use crate::health::{self, Problem, Verdict, WayKey};
@@ -17,7 +18,7 @@ use crate::model::{
     Cast, ClusterView, Encryption, EndpointKey, Errand, Hop, Mac, NetworkView, Node, Placement, Weight,
 };
 use crate::plan::{ObservedNetwork, PortName};
-use crate::reconcile::{Compared, vtep};
+use crate::reconcile::{Beside, Compared, vtep};
 use crate::trace::{self, Other, Sight, Way};
 
 /// How long it may take to compare what should be with what is, with a pass that is going on before.
@@ -82,8 +83,8 @@ impl Tracer {
         let record = key.as_ref().and_then(|key| records.get(key));
         let client =
             key.as_ref().filter(|_| errand.cast == Cast::Service && !errand.inward).map(ClientKey::from);
-        let compared =
-            timeout(COMPARE_WITHIN, self.reconciler.compare(spec.id, encrypted && !same_node, client)).await;
+        let beside = Beside { mesh: encrypted && !same_node, client, ports: errand.cast == Cast::Published };
+        let compared = timeout(COMPARE_WITHIN, self.reconciler.compare(spec.id, beside)).await;
         let compared = compared.map_err(|_| KernelError::Refused {
             what: "look at it while a pass over it goes on".to_owned(),
             source: std::io::ErrorKind::TimedOut.into(),
@@ -98,7 +99,10 @@ impl Tracer {
             let from = own.iter().map(IpNetwork::ip).find(|from| from.is_ipv4() == to.is_ipv4())?;
             Some((from, to))
         });
-        let listens = errand.port.filter(|_| errand.inward);
+        let published = (errand.cast == Cast::Published)
+            .then(|| published(errand, view, &records, endpoint, &compared.ports));
+        let listens = published.as_ref().map_or(errand.port, |published| published.to);
+        let listens = listens.filter(|_| errand.inward);
         let (inside, hidden) = match record {
             Some(record) => match self.kernel.look_inside(&place(record), towards, listens).await {
                 Ok(inside) => (inside, None),
@@ -135,6 +139,7 @@ impl Tracer {
             steps: &compared.steps,
             guard: compared.guard.as_ref(),
             services: &compared.services,
+            published: published.as_ref(),
             mesh,
             mesh_address: mesh_address(self.cluster.id(), node.index),
             port: port.as_ref(),

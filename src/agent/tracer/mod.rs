@@ -4,6 +4,7 @@
 //! between two ends (`agent/trace`), nor the sentences (`trace`, `health`).
 
 mod look;
+mod published;
 
 use std::sync::Arc;
 use std::time::Duration;

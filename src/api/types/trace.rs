@@ -10,13 +10,13 @@ use crate::model::{GroupAddr, Weight};
 /// What is to be traced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceQuery {
-    /// One end: an endpoint or a node, by its name or an address of its.
+    /// One end: an endpoint or a node, by its name or an address of its; or `outside`, of a published port.
     pub from: String,
     /// The other: an endpoint, a service, a node, a group's address, or `broadcast`.
     pub to: String,
     /// The group that is sent to, where `to` is one of its members.
     pub group: Option<GroupAddr>,
-    /// The TCP or UDP port that it is for.
+    /// The TCP or UDP port that it is for; from outside the node's.
     pub port: Option<NonZeroU16>,
 }
 

@@ -11,7 +11,7 @@ pub(in crate::cluster) struct TraceErrand {
     pub here: Option<String>,
     pub node: [u8; 16],
     pub there: Option<String>,
-    /// 0: one endpoint, 1: the same by a service's address, 2: the group below, 3: all.
+    /// 0: one endpoint, 1: the same by a service's address, 2: the group below, 3: all, 4: one endpoint by a published port.
     pub cast: u8,
     pub group: Option<IpAddr>,
     pub inward: bool,

@@ -25,6 +25,16 @@ pub enum Publisher {
     Service(NetworkName, ServiceName),
 }
 
+impl Publisher {
+    /// Whether what it publishes leads to this endpoint, if it is of the same network.
+    pub fn is_of(&self, endpoint: &Endpoint) -> bool {
+        match self {
+            Self::Endpoint(_, name) => *name == endpoint.name,
+            Self::Service(_, name) => endpoint.service.as_ref() == Some(name),
+        }
+    }
+}
+
 impl fmt::Display for Publisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -39,7 +49,8 @@ impl fmt::Display for Publisher {
 pub struct Offer<'a> {
     /// Who.
     pub by: Publisher,
-    network: NetworkId,
+    /// Of which network.
+    pub network: NetworkId,
     /// Which ports.
     pub ports: &'a [Publication],
     /// Those of this node that they lead to.
