@@ -56,9 +56,24 @@ pub fn some_of(all: impl IntoIterator<Item = String>) -> String {
 /// A text with the names of networks in the place of their ids.
 pub fn named(view: &ClusterView, text: &str) -> String {
     let name = |text: String, (id, network): (&NetworkId, &NetworkView)| {
-        text.replace(&id.to_string(), &format!("network {}:", network.spec.name))
+        called(&text, &id.to_string(), network.spec.name.as_str())
     };
     view.networks.iter().fold(text.to_owned(), name)
+}
+
+/// A text with a network's name in the place of its id. What a step is about stands before it.
+fn called(text: &str, id: &str, name: &str) -> String {
+    let mut parts = text.split(id);
+    let mut said = parts.next().unwrap_or_default().to_owned();
+    for rest in parts {
+        // The word may be there already, and then it is a sentence about the network.
+        let alone = said.ends_with("network ");
+        said.truncate(said.strip_suffix("network ").unwrap_or(&said).len());
+        let begins = !alone && (said.is_empty() || said.ends_with("; ") || said.ends_with(": "));
+        let colon = if begins && rest.starts_with(' ') { ":" } else { "" };
+        said.push_str(&format!("network {name}{colon}{rest}"));
+    }
+    said
 }
 
 /// A node's name, or the beginning of its id while that is not known.
@@ -385,4 +400,29 @@ pub fn doctor(
         .chain([former(leftovers), resolvers(unresolved)])
         .collect();
     DoctorAnswer { ok: checks.iter().all(|check| check.state != CheckState::Missing), checks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_called_by_its_name_once_and_stands_before_what_is_done_in_it() {
+        for (text, said) in [
+            ("9495 add port web", "network net: add port web"),
+            (
+                "nothing; 9495 add port web; 9495 delete port db",
+                "nothing; network net: add port web; network net: delete port db",
+            ),
+            (
+                "doors put 8080/tcp ipv4 to 9495 8081/tcp ipv4 to 9495",
+                "doors put 8080/tcp ipv4 to network net 8081/tcp ipv4 to network net",
+            ),
+            ("there is no network 9495", "there is no network net"),
+            ("network 9495 is not there", "network net is not there"),
+            ("of no network", "of no network"),
+        ] {
+            assert_eq!(called(text, "9495", "net"), said);
+        }
+    }
 }
