@@ -1,7 +1,8 @@
 //! Attaching an endpoint and detaching it.
 //!
 //! Owns the order of an attach, so that a failure at any point leaves nothing behind: everything is checked, then
-//! the addresses are chosen, then the interface is made, then the record is kept, then the others are told.
+//! the addresses are chosen, then the interface is made while the record is written, then the record is kept, then the others are told.
+//! An agent that dies meanwhile finds the record, and makes the rest: nobody was answered that it is not so.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -131,12 +132,17 @@ impl Session {
         let took_ms = (!took.is_empty()).then(now_ms);
         let claim = (highest.unwrap_or(0) + 1, took_ms);
         let record = wanted.clone().into_record(spec, name.clone(), &grants, claim, share);
-        if let Err(error) = self.reconciler.bring_up(&mut work, &record).await {
-            work.local.leases.give_back(id, &record.endpoint.addresses);
+        // The disk takes about as long as the kernel.
+        let ahead = work.local.insert_ahead(&record);
+        let up = self.reconciler.bring_up(&mut work, &record).await;
+        // What came of it `keep` finds.
+        let _ = ahead.await;
+        if let Err(error) = up {
+            take_back(&mut work, &record);
             return Err(error.into());
         }
         if let Err(error) = self.reconciler.keep(&mut work, &record).await {
-            work.local.leases.give_back(id, &record.endpoint.addresses);
+            take_back(&mut work, &record);
             self.reconciler.catch_up(&mut work).await;
             return Err(error.into());
         }
@@ -243,6 +249,13 @@ impl Session {
     /// What this node knows now.
     pub fn view(&self) -> Arc<ClusterView> {
         self.cluster.view().borrow().clone()
+    }
+}
+
+/// What was kept of an endpoint that could not be attached goes.
+fn take_back(work: &mut Work, record: &LocalEndpoint) {
+    if let Err(error) = work.local.take_back(record) {
+        tracing::warn!(%error, endpoint = %record.endpoint.name, "what was begun may be there again after a restart: detach it then");
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::model::{
     Also, Endpoint, EndpointKey, MeshPorts, NetworkId, Placement, Publication, PublishMode, PublishSource,
@@ -124,6 +125,18 @@ impl LocalEndpoints {
         self.state.write(batch)?;
         self.records.insert(record.key(), record);
         Ok(())
+    }
+
+    /// Begins to keep a record on the disk, and nowhere else.
+    pub fn insert_ahead(&self, record: &LocalEndpoint) -> JoinHandle<()> {
+        let mut batch = Batch::default();
+        batch.put(storage_key(&record.key()), record);
+        let state = self.state.clone();
+        spawn_blocking(move || {
+            if let Err(error) = state.write(batch) {
+                tracing::debug!(%error, "an endpoint is not kept ahead");
+            }
+        })
     }
 
     /// Drops a record, and with it makes the other changes of `batch`. On an error nothing has changed.

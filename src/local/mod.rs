@@ -8,6 +8,7 @@ mod endpoints;
 mod leases;
 
 use lanmesh_ipam::{AddrRange, Share};
+use tokio::task::JoinHandle;
 
 use crate::model::{ClusterView, EndpointKey, LoanNumber, NetworkId, NetworkSpec, NodeIndex};
 use crate::state::{Batch, State, StateError};
@@ -81,6 +82,22 @@ impl Local {
         let mut batch = Batch::default();
         self.leases.note_held(record.network, &record.endpoint.addresses, &mut batch);
         self.endpoints.insert(record, batch)
+    }
+
+    /// Begins to keep a new endpoint while something else is done for it: [`insert`](Self::insert) then finds it on the disk, if that
+    /// went well, and else tries it.
+    pub fn insert_ahead(&self, record: &LocalEndpoint) -> JoinHandle<()> {
+        self.endpoints.insert_ahead(record)
+    }
+
+    /// Takes back what [`insert_ahead`](Self::insert_ahead) may have kept, when it has ended, and gives the addresses back as if they
+    /// had never been given.
+    ///
+    /// # Errors
+    /// The disk failed. It may be there after a restart.
+    pub fn take_back(&mut self, record: &LocalEndpoint) -> Result<(), StateError> {
+        self.leases.give_back(record.network, &record.endpoint.addresses);
+        self.endpoints.remove(&record.key(), Batch::default()).map(drop)
     }
 
     /// Drops an endpoint and frees its addresses, which stay with its key until nobody else's are left.

@@ -39,11 +39,18 @@ fn view(loans: impl IntoIterator<Item = (LoanNumber, Loan)>) -> ClusterView {
 }
 
 fn attach(local: &mut Local, name: &str) -> IpAddr {
+    let record = granted(local, name);
+    let address = record.endpoint.addresses[0].ip();
+    local.insert(record).expect("is kept");
+    address
+}
+
+/// An endpoint that has an address, and is not kept yet.
+fn granted(local: &mut Local, name: &str) -> LocalEndpoint {
     let request = AddressRequest { key: name, ..AddressRequest::default() };
     let grants = local.leases.allocate(&spec(), &request, |_| false).expect("has room");
-    let address = grants[0].address;
-    let endpoint = testing::endpoint(name, [address]);
-    let record = LocalEndpoint {
+    let endpoint = testing::endpoint(name, [grants[0].address]);
+    LocalEndpoint {
         network: NETWORK,
         endpoint,
         placement: Placement::Host,
@@ -57,9 +64,7 @@ fn attach(local: &mut Local, name: &str) -> IpAddr {
         publish_source: PublishSource::default(),
         outward: None,
         owner: None,
-    };
-    local.insert(record).expect("is kept");
-    address.ip()
+    }
 }
 
 fn key(name: &str) -> EndpointKey {
@@ -78,6 +83,32 @@ fn an_endpoint_and_its_address_are_still_held_after_a_restart() {
     let asked = [address];
     let request = AddressRequest { key: "b", addresses: &asked, ..AddressRequest::default() };
     assert!(matches!(local.leases.allocate(&spec(), &request, |_| false), Err(LeaseError::Full(_))));
+}
+
+#[tokio::test]
+async fn what_was_kept_ahead_is_there_after_a_crash_and_what_was_taken_back_has_left_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut local = open(&dir);
+    let record = granted(&mut local, "a");
+    local.insert_ahead(&record).await.expect("ends");
+    assert_eq!(local.endpoints.get(&key("a")), None, "it is not attached yet");
+    drop(local);
+    let mut local = open(&dir);
+    assert_eq!(local.endpoints.get(&key("a")), Some(&record));
+    local.remove(&key("a")).expect("is dropped");
+
+    let before = |local: &Local| local.endpoints.iter().count();
+    let second = granted(&mut local, "b");
+    local.insert_ahead(&second).await.expect("ends");
+    local.take_back(&second).expect("is taken back");
+    assert_eq!(before(&local), 0);
+    drop(local);
+    let mut local = open(&dir);
+    assert_eq!(before(&local), 0);
+    let third = granted(&mut local, "b");
+    local.insert_ahead(&third).await.expect("ends");
+    local.insert(third.clone()).expect("is kept");
+    assert_eq!(local.endpoints.get(&key("b")), Some(&third));
 }
 
 #[test]
