@@ -99,7 +99,7 @@ pub struct PortGuard {
 
 impl PortGuard {
     /// Raised when other rules are made for the same addresses.
-    const VERSION: u8 = 5;
+    const VERSION: u8 = 6;
 
     /// A number that is another one where anything is.
     pub fn fingerprint(&self) -> u64 {

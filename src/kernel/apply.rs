@@ -7,6 +7,12 @@ use super::{Applied, Inner, KernelError, bulk, port};
 use crate::model::NetworkId;
 use crate::plan::{Action, Op, Plan};
 
+/// Whether it is about one interface, or an entry: nothing that goes on after it is done.
+pub(super) fn is_of_ports(action: &Action) -> bool {
+    let of_ports = matches!(action, Action::AddPort(_) | Action::SetPort(_) | Action::DeletePort(_));
+    of_ports || bulk::is_entry(action)
+}
+
 /// Carries out `plan`. An operation that fails does not keep the others from being tried.
 pub(super) async fn apply(inner: &Inner, plan: &Plan) -> Applied {
     let mut applied = Applied::default();

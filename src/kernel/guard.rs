@@ -3,7 +3,8 @@
 //! end of its veth pair, before the bridge sees it. [`rules`] has what may pass.
 //!
 //! Each port has a table of nf_tables of its own, named like the device, so that it comes and goes whole. The table
-//! carries a number that follows from the rules, by which it is seen whether they are right.
+//! carries a number that follows from the rules, by which it is seen whether they are right. To make the rules takes longer than to make
+//! the device, and needs none: only the chain that leads to them is hooked to it, so a new port has both made at once.
 
 mod drops;
 mod rules;
@@ -21,7 +22,9 @@ use crate::plan::{PortGuard, PortName};
 pub use drops::PortDrops;
 pub(super) use drops::dropped;
 
+/// The chain at the device, and that of the rules.
 const CHAIN: &[u8] = b"ingress\0";
+const RULES: &[u8] = b"sends\0";
 const NF_NETDEV_INGRESS: u32 = 0;
 
 /// Why a frame was dropped at an endpoint's port.
@@ -99,6 +102,11 @@ impl DropKind {
         key
     }
 
+    /// The chain of what is dropped as this.
+    fn chain(self) -> Vec<u8> {
+        format!("drop-{}\0", self.name()).into_bytes()
+    }
+
     fn of_key(key: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.key() == key)
     }
@@ -114,13 +122,47 @@ pub(super) struct Means {
 }
 
 /// Puts the rules for the endpoint behind `device` in the place of those that are there, in the calling thread's
-/// namespace. Blocks. The answer is the kernel's refusal, if any.
+/// namespace, whole or not at all. Blocks. The answer is the kernel's refusal, if any.
 pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<Option<Errno>> {
-    let name = named(device);
-    let rule_in = |chain: &[u8], expressions: &Vec<nft::Expression>| {
-        let rule = [name.clone(), attribute(2, chain), nested(4, expressions)].concat();
-        nft::append(nft::NFT_MSG_NEWRULE, &rule)
+    let content = [content(device, guard, means), leading(device)].concat();
+    Family::Netdev.put_table(&named(device), &guard.fingerprint().to_be_bytes(), content)
+}
+
+/// Makes the rules for the endpoint behind `device`, which need not be there yet: they do nothing until [`hook`] leads to them. Else
+/// as [`put`].
+pub(super) fn prepare(device: &str, guard: &PortGuard, means: Means) -> io::Result<Option<Errno>> {
+    let content = content(device, guard, means);
+    Family::Netdev.put_table(&named(device), &guard.fingerprint().to_be_bytes(), content)
+}
+
+/// Has the rules that [`prepare`] made for what comes in at `device`. Blocks. The answer is the kernel's refusal, if any.
+pub(super) fn hook(device: &str) -> io::Result<Option<Errno>> {
+    raw::exchange(NETLINK_NETFILTER, &nft::transaction(leading(device)))
+}
+
+fn rule_in(table: &[u8], chain: &[u8], expressions: &[nft::Expression]) -> Vec<u8> {
+    nft::append(nft::NFT_MSG_NEWRULE, &[table, &attribute(2, chain), &nested(4, expressions)].concat())
+}
+
+/// The changes that make a map and what is in it.
+fn made(table: &[u8], id: u32, map: &rules::Map) -> [Vec<u8>; 2] {
+    let length = map.leads.first().map_or(0, |(key, _)| key.len() as u32);
+    let named = [table, &attribute(2, map.name)].concat();
+    let kinds = [nft::number(3, nft::NFT_SET_MAP), nft::number(4, map.kind), nft::number(5, length)].concat();
+    let leads = [nft::number(6, nft::NFT_DATA_VERDICT), nft::number(10, id)].concat();
+    let element = |(key, kind): &(Vec<u8>, DropKind)| {
+        nested(1, &[nested(1, &[attribute(1, key)]), nft::leads_to(&kind.chain())])
     };
+    let elements: Vec<Vec<u8>> = map.leads.iter().map(element).collect();
+    [
+        nft::make(nft::NFT_MSG_NEWSET, &[&named[..], &kinds, &leads].concat()),
+        nft::make(nft::NFT_MSG_NEWSETELEM, &[&named[..], &nested(3, &elements)].concat()),
+    ]
+}
+
+/// What leads from the device to the rules.
+fn leading(device: &str) -> Vec<Vec<u8>> {
+    let name = named(device);
     let hook = nested(
         4,
         &[
@@ -130,6 +172,13 @@ pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<O
         ],
     );
     let chain = [name.clone(), attribute(3, CHAIN), hook, attribute(7, b"filter\0")].concat();
+    vec![nft::make(nft::NFT_MSG_NEWCHAIN, &chain), rule_in(&name, CHAIN, &[nft::goto(RULES)])]
+}
+
+/// The rules, in a chain of their own, and what they need.
+fn content(device: &str, guard: &PortGuard, means: Means) -> Vec<Vec<u8>> {
+    let name = named(device);
+    let chain = |chain: &[u8]| nft::make(nft::NFT_MSG_NEWCHAIN, &[&name[..], &attribute(3, chain)].concat());
     // A rule may count in what is there alone.
     let mut content = Vec::new();
     if !guard.free {
@@ -138,13 +187,20 @@ pub(super) fn put(device: &str, guard: &PortGuard, means: Means) -> io::Result<O
     }
     // And it may lead to a chain only if that is there.
     if means.hears {
-        let heard = [name.clone(), attribute(3, rules::HEARD)].concat();
-        content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &heard));
-        content.push(rule_in(rules::HEARD, &rules::heard(device)));
+        content.push(chain(rules::HEARD));
+        content.push(rule_in(&name, rules::HEARD, &rules::heard(device)));
     }
-    content.push(nft::make(nft::NFT_MSG_NEWCHAIN, &chain));
-    content.extend(rules::of(guard, means).iter().map(|expressions| rule_in(CHAIN, expressions)));
-    Family::Netdev.put_table(&name, &guard.fingerprint().to_be_bytes(), content)
+    if !guard.free {
+        for kind in DropKind::ALL {
+            content.push(chain(&kind.chain()));
+            content.push(rule_in(&name, &kind.chain(), &rules::of_kind(kind, means.sums)));
+        }
+    }
+    // The set of kinds is the first.
+    content.extend((2..).zip(rules::maps(guard)).flat_map(|(id, map)| made(&name, id, &map)));
+    content.push(chain(RULES));
+    content.extend(rules::of(guard, means.hears).iter().map(|rule| rule_in(&name, RULES, rule)));
+    content
 }
 
 /// Takes the rules of a port away; none that are there are no error. Blocks.

@@ -74,6 +74,7 @@ use self::room::Room;
 use self::session::Session;
 use self::traffic::PortNames;
 use crate::model::{EndpointName, Group, GroupMember, Means, NetworkId};
+use crate::namespace::enter;
 use crate::plan::{
     Action, DesiredPort, GuardStep, MeshAction, Observed, ObservedMesh, ObservedNetwork,
     ObservedUnderlayGuard, Op, Plan,
@@ -321,6 +322,13 @@ impl Linux {
 
     /// Carries out `plan`. An operation that fails does not keep the others from being tried.
     pub async fn apply(&self, plan: &Plan) -> Applied {
+        if plan.ops.iter().all(|op| apply::is_of_ports(&op.action)) {
+            let (inner, plan) = (Arc::clone(&self.inner), plan.clone());
+            // Where there can be no thread, what needs none may be done all the same.
+            if let Ok(applied) = enter::alone(|| async move { apply::apply(&inner, &plan).await }).await {
+                return applied;
+            }
+        }
         apply::apply(&self.inner, plan).await
     }
 

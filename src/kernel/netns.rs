@@ -90,20 +90,28 @@ impl Netns {
         enter::within_each(files.collect(), work).await
     }
 
-    /// Runs `work` in the namespace, on a thread of its own.
+    /// Runs `work` in the namespace, on a thread that is not one of the runtime.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, KernelError> {
-        enter::within(self.file.clone(), work).await.map_err(|error| {
-            match error.raw_os_error().map(Errno::from_raw) {
-                Some(Errno::EINVAL) => KernelError::NotANamespace { path: self.path.to_path_buf() },
-                Some(errno) => KernelError::from_errno(format!("enter {}", self.path.display()), errno),
-                None => {
-                    KernelError::Refused { what: format!("enter {}", self.path.display()), source: error }
-                }
-            }
-        })
+        enter::within(self.file.clone(), work).await.map_err(|error| self.not_entered(error))
+    }
+
+    /// The same, on a thread that nothing else waits for: `work` may take long.
+    pub async fn run_beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, KernelError> {
+        enter::beside(self.file.clone(), work).await.map_err(|error| self.not_entered(error))
+    }
+
+    fn not_entered(&self, error: io::Error) -> KernelError {
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EINVAL) => KernelError::NotANamespace { path: self.path.to_path_buf() },
+            Some(errno) => KernelError::from_errno(format!("enter {}", self.path.display()), errno),
+            None => KernelError::Refused { what: format!("enter {}", self.path.display()), source: error },
+        }
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) const NF_INET_POST_ROUTING: u32 = 4;
 
 /// A set whose elements have values.
 pub(super) const NFT_SET_MAP: u32 = 0x8;
+/// What a map's elements have for values: where it goes on.
+pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// What is kept under a name: a quota.
 const NFT_OBJECT_QUOTA: u32 = 2;
 /// The type of our notes; 0 and 1 are those of nft (enum nftnl_udata_table_types, nftnl_udata_rule_types).
@@ -349,6 +351,11 @@ pub(super) fn replaced_with<const N: usize>(mask: [u8; N], turned: [u8; N]) -> E
 /// Goes on only if what was loaded is in a set of the table.
 pub(super) fn is_in(set: &[u8]) -> Expression {
     expression(b"lookup\0", &[attribute(1, set), number(2, REGISTER)])
+}
+
+/// Goes where a map of the table leads what was loaded; on, where it leads it nowhere.
+pub(super) fn led_by(map: &[u8]) -> Expression {
+    expression(b"lookup\0", &[attribute(1, map), number(2, REGISTER), number(3, REGISTER_VERDICT)])
 }
 
 /// Goes on only if what was loaded compares with `value`.

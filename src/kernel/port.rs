@@ -104,7 +104,7 @@ async fn delete_near(inner: &Inner, room: &Room, near: &Link) -> Result<(), Kern
     }
 }
 
-/// Keeps the endpoint to what it may send from. Before its end goes up: nothing that it sends gets by.
+/// Keeps the endpoint to what it may send from, from one moment to the next.
 async fn guard(inner: &Inner, room: &Room, port: &DesiredPort) -> Result<(), KernelError> {
     let abilities = inner.abilities().await;
     if !abilities.guard {
@@ -122,20 +122,43 @@ async fn create(
     port: &DesiredPort,
 ) -> Result<(), KernelError> {
     far.may_lead(port).await?;
-    // Asked in this order, and the kernel answers in the order in which it is asked.
-    let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd()));
-    let (created, near) = tokio::join!(biased; created, near_end(room, &port.name));
-    match created {
-        Ok(()) => {}
-        // Our own end's name was free just now.
-        Err(Failure::Refused(Errno::EEXIST)) => return Err(far.interface_exists(&port.ifname).await),
-        Err(failure) => return Err(failure.doing(format!("make the interface of {}", port.name))),
+    let device = PortName::of(&port.name);
+    let abilities = inner.abilities().await;
+    let rules = async {
+        match abilities.guard {
+            true => room.prepare_guard(&device, port.guard(), abilities.beside_rules()).await,
+            false => Ok(()),
+        }
+    };
+    let devices = async {
+        // Asked in this order, and the kernel answers in the order in which it is asked.
+        let created = room.session().create_link(links::new_port(port, bridge, far.netns.fd()));
+        tokio::join!(biased; created, near_end(room, &port.name))
+    };
+    let (rules, (created, near)) = tokio::join!(rules, devices);
+    if let Err(failure) = created {
+        if abilities.guard {
+            // The error at hand says more than one about the clean-up would.
+            let _ = room.unguard(&device).await;
+        }
+        return Err(match failure {
+            // Our own end's name was free just now.
+            Failure::Refused(Errno::EEXIST) => far.interface_exists(&port.ifname).await,
+            failure => failure.doing(format!("make the interface of {}", port.name)),
+        });
     }
     let finished = async {
+        rules?;
         let gone = || KernelError::Broken { what: format!("make the interface of {}", port.name) };
         let near = near?.ok_or_else(gone)?;
-        let (index, ..) =
-            tokio::try_join!(far.index_of_peer(&near), pin(room, &near, port), guard(inner, room, port))?;
+        // Before its end goes up: nothing that it sends gets by.
+        let hooked = async {
+            match abilities.guard {
+                true => room.hook_guard(&device).await,
+                false => Ok(()),
+            }
+        };
+        let (index, ..) = tokio::try_join!(far.index_of_peer(&near), pin(room, &near, port), hooked)?;
         let index = index.ok_or_else(gone)?;
         if far.addressed {
             let up = async {
@@ -150,11 +173,13 @@ async fn create(
         marked.map_err(|failure| failure.doing(format!("mark the interface of {}", port.name)))
     };
     let finished = finished.await;
-    if finished.is_err()
-        && let Ok(Some(near)) = near_end(room, &port.name).await
-    {
+    if finished.is_err() {
         // The error at hand says more than one about the clean-up would.
-        let _ = delete_near(inner, room, &near).await;
+        let _ = match near_end(room, &port.name).await {
+            Ok(Some(near)) => delete_near(inner, room, &near).await,
+            Ok(None) if abilities.guard => room.unguard(&device).await,
+            _ => Ok(()),
+        };
     }
     finished
 }

@@ -1,6 +1,7 @@
 //! One network's namespace, opened: what is done to its devices.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -145,13 +146,25 @@ impl Room {
         guard: PortGuard,
         means: guard::Means,
     ) -> Result<(), KernelError> {
-        let what = || format!("keep what is behind {device} to its own addresses");
         let name = device.to_string();
-        match self.netns.run(move || guard::put(&name, &guard, means)).await? {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(KernelError::Refused { what: what(), source }),
-        }
+        guarded(device, self.netns.run(move || guard::put(&name, &guard, means)).await?)
+    }
+
+    /// Makes the rules by which [`guard`](Self::guard) keeps it to that, on a thread of their own: the device need not be there yet.
+    pub async fn prepare_guard(
+        &self,
+        device: &PortName,
+        guard: PortGuard,
+        means: guard::Means,
+    ) -> Result<(), KernelError> {
+        let name = device.to_string();
+        guarded(device, self.netns.run_beside(move || guard::prepare(&name, &guard, means)).await?)
+    }
+
+    /// Has these rules for what comes in at the device.
+    pub async fn hook_guard(&self, device: &PortName) -> Result<(), KernelError> {
+        let name = device.to_string();
+        guarded(device, self.netns.run(move || guard::hook(&name)).await?)
     }
 
     /// Removes the rules of a port.
@@ -186,7 +199,7 @@ impl Room {
         let request = links::removal(link.index);
         let netns = self.netns.clone();
         let mut answer =
-            tokio::spawn(async move { netns.run(move || raw::ask(NETLINK_ROUTE, &request)).await });
+            tokio::spawn(async move { netns.run_beside(move || raw::ask(NETLINK_ROUTE, &request)).await });
         loop {
             tokio::select! {
                 answer = &mut answer => {
@@ -372,5 +385,15 @@ fn vxlan_error(failure: Failure, settings: &VxlanSettings, what: &str) -> Kernel
         Failure::Refused(Errno::EEXIST) => KernelError::VniInUse { vni: vni.into(), port },
         Failure::Refused(Errno::EADDRINUSE) => KernelError::PortInUse { port },
         failure => failure.doing(what),
+    }
+}
+
+/// What came of putting rules for what is behind a device.
+fn guarded(device: &PortName, done: io::Result<Option<Errno>>) -> Result<(), KernelError> {
+    let what = || format!("keep what is behind {device} to its own addresses");
+    match done {
+        Ok(None) => Ok(()),
+        Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
+        Err(source) => Err(KernelError::Refused { what: what(), source }),
     }
 }

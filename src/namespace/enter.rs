@@ -1,12 +1,14 @@
 //! Work that is done in a network namespace, by a thread that is no other's meanwhile: what a thread opens belongs to the namespace that
 //! it is in, and no thread of the runtime may ever be in another one.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
+use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 use super::workers;
@@ -22,11 +24,53 @@ pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     receiver.await.map_err(|_| io::Error::other("the thread in it ended early"))
 }
 
-/// Runs `work` in the namespace that `file` is of.
+thread_local! {
+    /// Whether this thread does what [`alone`] was given, and nothing else.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what `begin` makes on a thread that is not one of the runtime and has a runtime of its own. What waits for the kernel again
+/// and again has its answers there without another thread that is woken up for each, and is in namespaces ([`within`]) by itself.
+/// What it spawns ends with it.
+///
+/// # Errors
+/// There can be no further thread or runtime, or this one broke off.
+pub async fn alone<T: Send + 'static, F: Future<Output = T>>(
+    begin: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<T> {
+    let work = move || {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        ALONE.set(true);
+        let done = runtime.block_on(async { begin().await });
+        ALONE.set(false);
+        Ok(done)
+    };
+    aside(work).await?
+}
+
+/// Runs `work` in the namespace that `file` is of: on a thread of its own, or where the calling one is [`alone`] on it.
 ///
 /// # Errors
 /// It is none (EINVAL), it may not be entered, or as of [`aside`].
 pub async fn within<T: Send + 'static>(
+    file: impl AsFd + Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    if ALONE.get() {
+        let home = File::open(workers::NET)?;
+        setns(file, CloneFlags::CLONE_NEWNET)?;
+        let done = work();
+        setns(home, CloneFlags::CLONE_NEWNET)?;
+        return Ok(done);
+    }
+    beside(file, work).await
+}
+
+/// Runs `work` in the namespace that `file` is of, on a thread of its own in any case: it may take long.
+///
+/// # Errors
+/// As of [`within`].
+pub async fn beside<T: Send + 'static>(
     file: impl AsFd + Send + 'static,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {

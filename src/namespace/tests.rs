@@ -89,3 +89,52 @@ fn one_that_is_made_anew_with_the_same_inode_is_another_one() {
     assert!(older.is(&first) && first.is(&older), "what an older agent wrote down is compared by the rest");
     assert!(!NamespaceId { cookie: first.cookie.map(|cookie| cookie + 1), ..first }.is(&first));
 }
+
+/// A namespace that lives as long as its file, and its inode.
+fn another() -> (File, u64) {
+    std::thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a namespace");
+        let file = File::open("/proc/thread-self/ns/net").expect("is there");
+        (file, here())
+    })
+    .join()
+    .expect("ends well")
+}
+
+/// The inode of the calling thread's.
+fn here() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/thread-self/ns/net").expect("is there").ino()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_alone_on_a_thread_is_in_namespaces_by_himself_and_back_home_and_his_runtime_ends_with_him() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIP who_is_alone_on_a_thread_is_in_namespaces_by_himself: not root");
+        return;
+    }
+    let (file, there) = another();
+    let (home, gettid) = (here(), || nix::unistd::gettid().as_raw());
+    let file = std::sync::Arc::new(file);
+    let entered = file.clone();
+    let (own, inside, beside, late) = enter::alone(move || async move {
+        let own = (gettid(), here());
+        let late = tokio::spawn(async { tokio::time::sleep(PATIENCE).await });
+        let inside = enter::within(entered.clone(), move || (gettid(), here())).await.expect("entered");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let back = (gettid(), here());
+        assert_eq!(own, back);
+        let beside = enter::beside(entered, move || (gettid(), here())).await.expect("entered");
+        (own, inside, beside, late)
+    })
+    .await
+    .expect("there are threads");
+    assert_eq!((own.1, inside, beside.1), (home, (own.0, there), there));
+    assert_ne!(beside.0, own.0, "another thread");
+    assert!(late.await.expect_err("it ended").is_cancelled());
+    // From a thread of the runtime another one is sent in, and one that breaks off is an error.
+    let sent = enter::within(file, move || (gettid(), here())).await.expect("entered");
+    assert_eq!(sent.1, there);
+    let broken = enter::alone(|| async { panic!("on purpose") }).await;
+    assert!(broken.is_err_and(|error: std::io::Error| error.to_string().contains("ended early")));
+}

@@ -20,7 +20,7 @@ const KEPT: usize = 16;
 /// How long one waits.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const NET: &str = "/proc/thread-self/ns/net";
+pub(super) const NET: &str = "/proc/thread-self/ns/net";
 const MOUNTS: &str = "/proc/thread-self/ns/mnt";
 
 /// A piece of work.

@@ -12,6 +12,9 @@
 //! listens (`hearing`), as is that it tries whether an address is free. An endpoint that may send from anything is heard in all
 //! that it says of addresses, but for what it says in passing of its own.
 //!
+//! What is dropped goes through a chain for its kind, which counts it, and what only its type decides on is one look into a map: to make
+//! a rule's expressions is most of what the rules of a port cost.
+//!
 //! What a packet carries is looked for behind options and extension headers (`meta l4proto`), since receivers do. One in
 //! which that is not to be seen, because the chain of headers is broken or goes on in another fragment (RFC 7112), is dropped.
 
@@ -20,12 +23,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use super::DropKind;
 use super::drops::{ALL, KINDS};
-use super::{DropKind, Means};
 use crate::kernel::hearing::{COPIED, GROUP};
 use crate::kernel::nft::{
     Base, Compare, ETH_P_IP, ETH_P_IPV6, Expression, NF_ACCEPT, NF_DROP, at_most, byte, bytes, compare,
-    count_with, fragment_place, jump, layer_4, log, masked_with, protocol, sum_in, verdict,
+    count_with, fragment_place, goto, jump, layer_4, led_by, log, masked_with, protocol, sum_in, verdict,
 };
 use crate::model::Mac;
 use crate::plan::PortGuard;
@@ -45,8 +48,13 @@ const ETH_P_8021AD: [u8; 2] = [0x88, 0xa8];
 const ETH_P_802_2: [u8; 2] = [0x00, 0x04];
 const ETH_P_802_3: [u8; 2] = [0x00, 0x01];
 
-/// Ethernet types that are between a device and its bridge (IEEE's list), and what they are.
-const LINK_TYPES: [([u8; 2], DropKind); 8] = [
+/// Ethernet types that nobody sends here but by what was allowed before, and what they are. Most are between a device and its bridge
+/// (IEEE's list).
+const TYPES: [([u8; 2], DropKind); 12] = [
+    (ETH_P_ARP, DropKind::Neighbour),
+    (ETH_P_8021Q, DropKind::Tagged),
+    (ETH_P_8021AD, DropKind::Tagged),
+    (ETH_P_802_3, DropKind::Llc),
     ([0x88, 0xcc], DropKind::Lldp),
     ([0x88, 0x8e], DropKind::Dot1x),
     // Pre-authentication of 802.11i.
@@ -87,6 +95,17 @@ const ROUTERS_ICMPV6: [u8; 5] = [134, 137, 138, 151, 153];
 const IGMP_QUERY: u8 = 0x11;
 const MLD_QUERY: u8 = 130;
 
+/// Maps from a type to the chain of what it is: of Ethernet, and of messages of ICMP, IGMP and ICMPv6.
+const OF_TYPES: &[u8] = b"types\0";
+const OF_ICMP: &[u8] = b"icmp\0";
+const OF_IGMP: &[u8] = b"igmp\0";
+const OF_ICMPV6: &[u8] = b"icmpv6\0";
+/// What nft calls the types of their keys.
+const ETHERTYPE: u32 = 10;
+const ICMP_TYPE: u32 = 14;
+const ICMPV6_TYPE: u32 = 29;
+const IGMP_TYPE: u32 = 42;
+
 type Rule = Vec<Expression>;
 /// What is loaded, and how it must compare.
 type Test = [Expression; 2];
@@ -111,20 +130,46 @@ impl Own {
     }
 }
 
-/// The rules, in an order in which what is sent most is looked at least.
-pub(super) fn of(guard: &PortGuard, means: Means) -> Vec<Rule> {
-    let mut rules = unsummed(guard, means.hears);
-    if means.sums {
-        let drop = verdict(NF_DROP);
-        for rule in rules.iter_mut().filter(|rule| rule.last() == Some(&drop)) {
-            rule.insert(rule.len() - 1, sum_in(ALL));
-        }
-    }
-    rules
+/// A map from a type to what is done with it.
+pub(super) struct Map {
+    /// Its name.
+    pub name: &'static [u8],
+    /// What nft calls the type of its keys.
+    pub kind: u32,
+    /// What it leads where.
+    pub leads: Vec<(Vec<u8>, DropKind)>,
 }
 
-/// The rules that only count by kind. `hears`: whether there is [`HEARD`].
-fn unsummed(guard: &PortGuard, hears: bool) -> Vec<Rule> {
+/// What is done with what is dropped, in a chain of its own: it is counted by kind and, where `sums`, summed up.
+pub(super) fn of_kind(kind: DropKind, sums: bool) -> Rule {
+    let counted = count_with(&kind.key(), KINDS).into_iter();
+    counted.chain(sums.then(|| sum_in(ALL))).chain([verdict(NF_DROP)]).collect()
+}
+
+/// The maps that the rules look into.
+pub(super) fn maps(guard: &PortGuard) -> Vec<Map> {
+    if guard.free {
+        return Vec::new();
+    }
+    let messages = |router: &[u8], query: u8| {
+        let asks = [(vec![query], DropKind::Querier)].into_iter().filter(|_| guard.routes.is_none());
+        asks.chain(router.iter().map(|kind| (vec![*kind], DropKind::Router))).collect()
+    };
+    let types = TYPES.map(|(kind, why)| (kind.to_vec(), why)).into();
+    let icmp = ROUTERS_ICMP.map(|kind| (vec![kind], DropKind::Router)).into();
+    let mut maps = vec![
+        Map { name: OF_TYPES, kind: ETHERTYPE, leads: types },
+        Map { name: OF_ICMP, kind: ICMP_TYPE, leads: icmp },
+        Map { name: OF_ICMPV6, kind: ICMPV6_TYPE, leads: messages(&ROUTERS_ICMPV6, MLD_QUERY) },
+    ];
+    if guard.routes.is_none() {
+        maps.push(Map { name: OF_IGMP, kind: IGMP_TYPE, leads: messages(&ROUTERS_IGMP, IGMP_QUERY) });
+    }
+    maps
+}
+
+/// The rules, in an order in which what is sent most is looked at least. `hears`: whether there is [`HEARD`].
+pub(super) fn of(guard: &PortGuard, hears: bool) -> Vec<Rule> {
     if guard.free {
         return if hears { all_heard(guard) } else { Vec::new() };
     }
@@ -141,11 +186,7 @@ fn unsummed(guard: &PortGuard, hears: bool) -> Vec<Rule> {
     }
     rules.extend(internet(&own.v4, guard.routes.is_some()));
     rules.extend(internet6(&own.v6, guard.routes.is_some(), hears));
-    for (kind, protocol) in
-        [(DropKind::Neighbour, ETH_P_ARP), (DropKind::Tagged, ETH_P_8021Q), (DropKind::Tagged, ETH_P_8021AD)]
-    {
-        rules.push(deny(kind, [is(protocol)]));
-    }
+    rules.push(vec![protocol(), led_by(OF_TYPES)]);
     rules.extend(link());
     rules
 }
@@ -269,8 +310,7 @@ fn routed(subnets: &BTreeSet<IpNetwork>) -> [Rule; 2] {
 fn internet(own: &[[u8; 4]], routes: bool) -> Vec<Rule> {
     const DHCP_SERVER: [u8; 2] = 67_u16.to_be_bytes();
     let four = is(ETH_P_IP);
-    let icmp = |kind: &u8| deny(DropKind::Router, [four.clone(), carries(ICMP), kind_of(*kind)]);
-    let igmp = |why, kind: u8| deny(why, [four.clone(), carries(IGMP), kind_of(kind)]);
+    let by_kind = |protocol, map| [four.clone(), carries(protocol), kind_leads(map)].concat();
     // Of later fragments the type is not seen, but that of the first is. Nobody sends IGMP in fragments.
     let later = [bytes(Base::Network, 6, 2), masked_with([0x1f, 0xff]), compare(Compare::Unequal, &[0; 2])];
     let fragment = |tests: Vec<Test>, then: Vec<Expression>| -> Rule {
@@ -281,12 +321,11 @@ fn internet(own: &[[u8; 4]], routes: bool) -> Vec<Rule> {
         .map(|source| fragment([&from_v4(source)[..], &[carries(ICMP)]].concat(), vec![verdict(NF_ACCEPT)]))
         .collect();
     rules.push(fragment(vec![four.clone(), carries(IGMP)], dropped(DropKind::Hidden)));
-    rules.extend(ROUTERS_ICMP.iter().map(icmp));
+    rules.push(by_kind(ICMP, OF_ICMP));
     if routes {
         rules.extend(own.iter().map(|source| allow(from_v4(source).into_iter().chain([carries(PIM)]))));
     } else {
-        rules.push(igmp(DropKind::Querier, IGMP_QUERY));
-        rules.extend(ROUTERS_IGMP.map(|kind| igmp(DropKind::Router, kind)));
+        rules.push(by_kind(IGMP, OF_IGMP));
     }
     rules.push(deny(DropKind::Router, [four.clone(), carries(PIM)]));
     let nobody = Ipv4Addr::UNSPECIFIED.octets();
@@ -317,10 +356,8 @@ fn internet6(own: &[[u8; 16]], routes: bool, hears: bool) -> Vec<Rule> {
     let mut rules: Vec<Rule> = own.iter().map(later).collect();
     if routes {
         rules.extend(own.iter().map(|source| allow(from_v6(source).into_iter().chain([carries(PIM)]))));
-    } else {
-        rules.push(deny(DropKind::Querier, message(MLD_QUERY)));
     }
-    rules.extend(ROUTERS_ICMPV6.map(|kind| deny(DropKind::Router, message(kind))));
+    rules.push([six.clone(), carries(ICMPV6), kind_leads(OF_ICMPV6)].concat());
     rules.push(deny(DropKind::Router, [six.clone(), carries(PIM)]));
     let discovery = [&carries(ICMPV6)[..], &[byte(Base::Transport, 0)], &between(133, 137)].concat();
     rules.push([six.to_vec(), discovery, vec![fragment_place()], dropped(DropKind::Fragment)].concat());
@@ -342,7 +379,8 @@ fn internet6(own: &[[u8; 16]], routes: bool, hears: bool) -> Vec<Rule> {
         rules.push(hear(nobody().chain([kind_of(SOLICITATION)])));
     }
     rules.extend(own.iter().map(|own| allow(nobody().chain([kind_of(SOLICITATION), target_is(own)]))));
-    rules.extend([SOLICITATION, ADVERTISEMENT].map(|kind| deny(DropKind::Neighbour, message(kind))));
+    let discovery = [&[byte(Base::Transport, 0)], &between(SOLICITATION, ADVERTISEMENT)[..]].concat();
+    rules.push(deny(DropKind::Neighbour, [six.to_vec(), carries(ICMPV6).into(), discovery]));
     rules.extend(own.iter().map(|source| deny(DropKind::Hidden, from_v6(source))));
     rules.push(deny(DropKind::Address, [six]));
     rules
@@ -361,9 +399,7 @@ fn link() -> Vec<Rule> {
         deny(DropKind::SpanningTree, [llc(), to(&PVST)]),
         deny(DropKind::SpanningTree, [llc(), to(&LINK_GROUPS[0])]),
         deny(DropKind::Llc, [llc()]),
-        deny(DropKind::Llc, [is(ETH_P_802_3)]),
     ];
-    rules.extend(LINK_TYPES.map(|(kind, why)| deny(why, [is(kind)])));
     rules.extend(LINK_GROUPS.iter().map(|group| [reserved(group), dropped(DropKind::LinkControl)].concat()));
     rules
 }
@@ -387,7 +423,12 @@ fn target_is(address: &[u8; 16]) -> Test {
 }
 
 fn dropped(kind: DropKind) -> Vec<Expression> {
-    count_with(&kind.key(), KINDS).into_iter().chain([verdict(NF_DROP)]).collect()
+    vec![goto(&kind.chain())]
+}
+
+/// Where the type of a message leads.
+fn kind_leads(map: &[u8]) -> Test {
+    [byte(Base::Transport, 0), led_by(map)]
 }
 
 fn is(ethertype: [u8; 2]) -> Test {

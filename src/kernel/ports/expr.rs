@@ -6,7 +6,6 @@ use super::super::routing::{RTN_LOCAL, RTN_UNICAST};
 
 /// The first of the registers of four bytes; the next ones follow.
 pub(super) const FIRST: u32 = 8;
-pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// What nft calls the types of keys; of several in one they are six bits apart.
 pub(super) const TYPE_IPADDR: u32 = 7;
 pub(super) const TYPE_IP6ADDR: u32 = 8;

@@ -20,7 +20,7 @@ use super::super::raw::{attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{self, FIRST, Which, bytes_into, load, protocol_into, write_link};
-use super::expr::{NFT_DATA_VERDICT, PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR};
+use super::expr::{PROTOCOL_AND_PORT, TYPE_IFINDEX, TYPE_IP6ADDR, TYPE_IPADDR};
 use super::gate::INNER_MAC;
 use super::hops::Hops;
 use super::stands::{LOOPBACK_V4, LOOPBACK_V6};
@@ -247,7 +247,7 @@ impl Content<'_> {
 
     /// A map from devices to chains.
     fn verdicts(&mut self, name: &[u8], chains: &[(u32, Vec<u8>)]) {
-        self.set(name, (TYPE_IFINDEX, 4), [number(6, NFT_DATA_VERDICT), Vec::new()]);
+        self.set(name, (TYPE_IFINDEX, 4), [number(6, nft::NFT_DATA_VERDICT), Vec::new()]);
         let element = |(index, chain): &(u32, Vec<u8>)| {
             let key = nested(1, &[attribute(1, &index.to_ne_bytes())]);
             nested(1, &[key, nft::leads_to(chain)])

@@ -26,9 +26,9 @@ use super::super::raw::{self, attribute, nested};
 use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{
-    self, FIRST, NFT_DATA_VERDICT, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR, TYPE_IPADDR, Which,
-    bytes_into, came_by, copy_by, copy_to, goes_where, is_local, leaves_by, padded, protocol_into,
-    puts_fragments_together, untracked, write,
+    self, FIRST, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR, TYPE_IPADDR, Which, bytes_into, came_by,
+    copy_by, copy_to, goes_where, is_local, leaves_by, padded, protocol_into, puts_fragments_together,
+    untracked, write,
 };
 use super::fast;
 use super::gate::{NEXT_V4, NEXT_V6};
@@ -312,7 +312,7 @@ impl Content<'_> {
             ]
             .concat();
             if map {
-                made.extend(number(6, NFT_DATA_VERDICT));
+                made.extend(number(6, nft::NFT_DATA_VERDICT));
             }
             made.extend(number(10, id));
             self.changes.push(self.kind.family.make(nft::NFT_MSG_NEWSET, &made));

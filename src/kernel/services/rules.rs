@@ -66,7 +66,7 @@ pub(super) fn goes_where(map: &[u8], ipv6: bool) -> Vec<Expression> {
         compare(Compare::Equal, &[proto]),
         bytes(Base::Network, offset, length),
         // The verdict is register 0.
-        expression(b"lookup\0", &[attribute(1, map), number(2, REGISTER), number(3, 0)]),
+        nft::led_by(map),
     ]
 }
 

@@ -34,7 +34,6 @@ const REFUSE: &[u8] = b"refuse\0";
 /// What a chain of a route begins with; the octets of the address in hexadecimal follow.
 const ROUTE: &str = "to-";
 const MAPS: [(&[u8], bool); 2] = [(b"services\0", false), (b"services6\0", true)];
-const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 /// The most that is read of what is in there: its owner may have put anything in, and what is more is made anew.
 const READ_MAX: usize = 32 << 20;
 
@@ -73,7 +72,7 @@ impl Table {
                 number(3, NFT_SET_MAP),
                 number(4, kind),
                 number(5, length),
-                number(6, NFT_DATA_VERDICT),
+                number(6, nft::NFT_DATA_VERDICT),
                 number(10, id),
             ];
             changes.push(INET.make(nft::NFT_MSG_NEWSET, &made.concat()));
