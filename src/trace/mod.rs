@@ -14,8 +14,7 @@ mod tunnel;
 
 pub use conclude::{Leg, Step, conclude, first};
 pub use judge::{hops, meeting};
-pub use published::Published;
-pub use sight::{Other, Sight, Way};
+pub use sight::{Other, Published, Sight, Way};
 
 #[cfg(test)]
 mod tests;

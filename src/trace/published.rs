@@ -3,17 +3,6 @@
 use super::sight::{BY_ITSELF, Sight};
 use crate::model::{Hop, Weight};
 
-/// What one node sees of a published port.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Published {
-    /// Who has the port on this node, and whether he leads it to the endpoint at the end of the path.
-    pub holder: Option<(String, bool)>,
-    /// The endpoint's port that it leads to, as far as this node knows.
-    pub to: Option<u16>,
-    /// What a pass would do about it on this node, a line each.
-    pub steps: Vec<String>,
-}
-
 /// Where the node is asked at its port.
 pub(super) fn asked(sight: &Sight<'_>) -> Option<Hop> {
     let (published, port) = (sight.published?, sight.errand.port?);

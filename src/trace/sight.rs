@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::published::Published;
 use crate::mesh::DesiredMesh;
 use crate::model::{Errand, GroupMember, Inside, Mac, PortEnds, WayOut};
 use crate::plan::{Action, DesiredNetwork, GuardStep, MeshAction, ObservedMesh, ObservedNetwork};
@@ -36,6 +35,17 @@ pub struct Way {
     pub to: IpAddr,
     /// What leads there; `None`: nothing.
     pub out: Option<WayOut>,
+}
+
+/// What one node sees of a published port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Who has the port on this node, and whether he leads it to the endpoint at the end of the path.
+    pub holder: Option<(String, bool)>,
+    /// The endpoint's port that it leads to, as far as this node knows.
+    pub to: Option<u16>,
+    /// What a pass would do about it on this node, a line each.
+    pub steps: Vec<String>,
 }
 
 /// What one node sees of its part of a path.
