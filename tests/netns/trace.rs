@@ -599,9 +599,10 @@ fn what_stands_in_the_way_of_a_published_port_has_its_sentence_on_the_node_that_
     lab.network("net", &["--subnet", "10.95.0.0/24"]);
     one.lanmesh(["service", "create", "net", "web", "--publish", "8080:8000", "--publish-mode", "mesh"])
         .success();
+    one.lanmesh(["service", "create", "net", "near", "--publish", "8082:8000"]).success();
     let [web, alone] = ["w", "v"].map(Container::named);
     two.try_attach("net", "w", &web, &["--service", "web"]).success();
-    one.try_attach("net", "v", &alone, &["--publish", "8081:8000"]).success();
+    one.try_attach("net", "v", &alone, &["--publish", "8081:8000", "--service", "near"]).success();
     let at_one = ["outside", "n1", "--port", "8080"];
     for node in [one, two] {
         fault(
@@ -628,6 +629,9 @@ fn what_stands_in_the_way_of_a_published_port_has_its_sentence_on_the_node_that_
     let unpublished =
         ["nothing leads from port 8081 of node n2", "lanmesh trace outside ENDPOINT --port 8081"];
     fault(one, &["outside", "n2", "--port", "8081"], &nothing, &unpublished, &nothing);
+    let elsewhere = ["service near is published only where it has endpoints, and node n2 has none", "ask n1"];
+    wait_ok(two, &["outside", "n1", "--port", "8082"]);
+    fault(one, &["outside", "n2", "--port", "8082"], &nothing, &elsewhere, &nothing);
     fault(
         two,
         &["outside", "w", "--port", "9"],

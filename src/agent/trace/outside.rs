@@ -68,12 +68,28 @@ impl Known<'_> {
         for ((network, name), service) in
             self.view.services.iter().filter(|(_, service)| has(&service.publish))
         {
-            let its = |place: &&Place| {
-                let of_it = place.network == *network && place.endpoint.service.as_ref() == Some(name);
-                of_it && (service.publish_mode == PublishMode::Mesh || place.node == node)
-            };
-            let places: Vec<Place> = self.places.iter().filter(its).cloned().collect();
+            let its =
+                |place: &&Place| place.network == *network && place.endpoint.service.as_ref() == Some(name);
+            let all = self.places.iter().filter(its);
+            let is_asked = |place: &&Place| service.publish_mode == PublishMode::Mesh || place.node == node;
+            let places: Vec<Place> = all.clone().filter(is_asked).cloned().collect();
             found = true;
+            let elsewhere: BTreeSet<String> =
+                all.map(|place| answers::node_name(self.view, &place.node)).collect();
+            if places.is_empty() && !elsewhere.is_empty() {
+                let mut hop = Hop::new("published", "where its endpoints are");
+                let what = format!(
+                    "service {name} is published only where it has endpoints, and node {} has none",
+                    answers::node_name(self.view, &node)
+                );
+                let hint = format!(
+                    "ask {}, or publish it with --publish-mode mesh",
+                    answers::some_of(elsewhere.into_iter())
+                );
+                hop.wrong(Weight::Cause, what, hint);
+                ends.steps.push(Step { node: String::new(), hop });
+                continue;
+            }
             let taking = self.taking(name, &places, ends);
             ends.paths.extend(taking.iter().map(|place| path(node, place, port)));
         }
