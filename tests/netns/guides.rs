@@ -130,11 +130,12 @@ fn machines_that_come_and_go() {
 
     // An instance that is replaced.
     let (old, new) = (lab.node(3), lab.node(5));
-    old.attach("buildnet", "cc9", &Container::named("old"));
+    let replaced = Container::named("old");
+    old.attach("buildnet", "cc9", &replaced);
     let before = address(old, "cc9");
     old.kill();
-    let replaced = block("hosts", "lanmesh node rm");
-    let [remove, join] = &replaced.lines[..] else { panic!("{replaced:?}") };
+    let block = block("hosts", "lanmesh node rm");
+    let [remove, join] = &block.lines[..] else { panic!("{block:?}") };
     wait_until("the old one can be removed", LATER, || tried(first, remove));
     let join = join.replacen('…', "/etc/lanmesh/token", 1).replacen('…', "seed-2.example.org", 1);
     done(new, &join);
