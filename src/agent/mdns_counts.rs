@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::{Collect, Page};
 use crate::model::{NetworkId, NetworkName};
-use crate::zeroconf::{Counters, Uncarried};
+use crate::zeroconf::{Counters, Discard, Uncarried};
 
 /// What the engines of all networks have counted.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +64,7 @@ impl Collect for MdnsCounts {
         let mut dropped = page.counter("lanmesh_mdns_dropped_total", help);
         for (network, counters) in &counted {
             for (why, count) in &counters.discarded {
-                let reason = why.as_str().replace('-', "_");
+                let reason = reason(*why);
                 dropped.sample(&[("network", network.as_str()), ("reason", &reason)], count);
             }
         }
@@ -88,6 +88,11 @@ impl Collect for MdnsCounts {
             }
         }
     }
+}
+
+/// Why something was dropped, in the words of the counters.
+pub fn reason(why: Discard) -> String {
+    why.as_str().replace('-', "_")
 }
 
 fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
@@ -118,8 +123,7 @@ fn by_name(counters: &Counters) -> BTreeMap<String, u64> {
         ("contested", contested),
     ];
     let plain = plain.into_iter().map(|(name, count)| (name.to_owned(), *count));
-    let dropped =
-        discarded.iter().map(|(why, count)| (format!("dropped_{}", why.as_str().replace('-', "_")), *count));
+    let dropped = discarded.iter().map(|(why, count)| (format!("dropped_{}", reason(*why)), *count));
     let uncarried = uncarried.iter().map(|(what, count)| {
         let Uncarried { endpoint, name, kind } = what;
         (format!("uncarried {endpoint} {name} {kind}"), count)

@@ -160,4 +160,16 @@ impl KernelError {
             errno => Self::Refused { what, source: errno.into() },
         }
     }
+
+    /// What came of `what`, which the kernel was asked by a message: it says by an errno that it refuses, and may not be asked at all.
+    pub(super) fn of_answer(
+        what: impl FnOnce() -> String,
+        answer: io::Result<Option<Errno>>,
+    ) -> Result<(), Self> {
+        match answer {
+            Ok(None) => Ok(()),
+            Ok(Some(errno)) => Err(Self::from_errno(what(), errno)),
+            Err(source) => Err(Self::Refused { what: what(), source }),
+        }
+    }
 }

@@ -405,11 +405,7 @@ impl Linux {
     pub async fn apply_underlay_guard(&self, step: GuardStep) -> Result<(), KernelError> {
         let what = || "keep strangers on the underlay out of plain networks".to_owned();
         let table = self.inner.underlay_guard.clone();
-        match self.inner.own.run(move || table.apply(&step)).await? {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(KernelError::Refused { what: what(), source }),
-        }
+        KernelError::of_answer(what, self.inner.own.run(move || table.apply(&step)).await?)
     }
 
     /// Whether this kernel has what keeps strangers out of plain networks.

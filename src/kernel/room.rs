@@ -108,11 +108,7 @@ impl Room {
     /// Keeps what each endpoint asks the name server to a rate.
     pub async fn limit_queries(&self, limit: QueryLimit) -> Result<(), KernelError> {
         let what = || "limit the queries to the name server".to_owned();
-        match self.netns.run(move || queries::put(limit)).await? {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(KernelError::Refused { what: what(), source }),
-        }
+        KernelError::of_answer(what, self.netns.run(move || queries::put(limit)).await?)
     }
 
     /// The multicast databases of all devices.
@@ -132,11 +128,7 @@ impl Room {
     /// Keeps IGMP and MLD off the VXLAN device, and mDNS unless it may pass.
     async fn put_filter(&self, mdns: bool) -> Result<(), KernelError> {
         let what = || "put a filter on the VXLAN device".to_owned();
-        match self.netns.run(move || filter::put(mdns)).await? {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(KernelError::Refused { what: what(), source }),
-        }
+        KernelError::of_answer(what, self.netns.run(move || filter::put(mdns)).await?)
     }
 
     /// Keeps the endpoint behind a port to what it may send from, and has heard what it says, where the kernel can do that.
@@ -390,10 +382,5 @@ fn vxlan_error(failure: Failure, settings: &VxlanSettings, what: &str) -> Kernel
 
 /// What came of putting rules for what is behind a device.
 fn guarded(device: &PortName, done: io::Result<Option<Errno>>) -> Result<(), KernelError> {
-    let what = || format!("keep what is behind {device} to its own addresses");
-    match done {
-        Ok(None) => Ok(()),
-        Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-        Err(source) => Err(KernelError::Refused { what: what(), source }),
-    }
+    KernelError::of_answer(|| format!("keep what is behind {device} to its own addresses"), done)
 }

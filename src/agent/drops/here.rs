@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::super::answers;
-use super::super::mdns_counts::MdnsCounts;
+use super::super::mdns_counts::{MdnsCounts, reason};
 use super::advice;
 use super::counted::{Counted, Counting, at_port};
 use crate::cluster::{Cluster, DropsRequest, ToldDrop, ToldDrops};
@@ -70,10 +70,8 @@ fn of_node(sums: BTreeMap<String, u64>) -> impl Iterator<Item = ToldDrop> {
 
 /// Those of which there are some: there are as many kinds in each network.
 fn of_mdns(network: NetworkId, counters: &Counters) -> impl Iterator<Item = ToldDrop> {
-    let discarded = counters
-        .discarded
-        .iter()
-        .map(|(why, count)| (format!("mdns_dropped_{}", why.as_str().replace('-', "_")), *count));
+    let discarded =
+        counters.discarded.iter().map(|(why, count)| (format!("mdns_dropped_{}", reason(*why)), *count));
     let uncarried = counters.uncarried.iter().map(|(_, count)| count).sum();
     let others = [("mdns_contested", counters.contested), ("mdns_uncarried", uncarried)];
     let others = others.map(|(name, count)| (name.to_owned(), count));

@@ -82,10 +82,8 @@ impl Known<'_> {
                     "service {name} is published only where it has endpoints, and node {} has none",
                     answers::node_name(self.view, &node)
                 );
-                let hint = format!(
-                    "ask {}, or publish it with --publish-mode mesh",
-                    answers::some_of(elsewhere.into_iter())
-                );
+                let hint =
+                    format!("ask {}, or publish it with --publish-mode mesh", answers::some_of(elsewhere));
                 hop.wrong(Weight::Cause, what, hint);
                 ends.steps.push(Step { node: String::new(), hop });
                 continue;

@@ -32,7 +32,6 @@ const LATE: i32 = 500;
 const IN: &[u8] = b"in\0";
 const BACK: &[u8] = b"back\0";
 /// Registers of sixteen bytes, which those from [`FIRST`] on lie in: the first two have what is looked up.
-const REGISTER: u32 = 1;
 const SECOND: u32 = 2;
 const THIRD: u32 = 3;
 const PACKET_HOST: u8 = 0;
@@ -191,7 +190,7 @@ impl Content<'_> {
         let mut answer = is_plain(kind);
         answer.extend(is_own(kind, kind.source));
         answer.push(expr::leaves_by_index(Which::Destination));
-        answer.push(expression(b"lookup\0", &[attribute(1, kind.hops), number(2, REGISTER), number(3, 0)]));
+        answer.push(nft::led_by(kind.hops));
         self.rule(BACK, &answer);
     }
 

@@ -193,11 +193,7 @@ impl Linux {
                 put
             }
         };
-        match done {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(), errno)),
-            Err(source) => Err(refused(&what(), source)),
-        }
+        KernelError::of_answer(what, done)
     }
 
     /// Whether there is to be a short way.
@@ -409,12 +405,8 @@ async fn forward(
     inside: &Netns,
     change: impl FnOnce() -> io::Result<Option<Errno>> + Send + 'static,
 ) -> Result<(), KernelError> {
-    let what = "forward published ports to endpoints";
-    match inside.run(change).await? {
-        Ok(None) => Ok(()),
-        Ok(Some(errno)) => Err(KernelError::from_errno(what, errno)),
-        Err(source) => Err(refused(what, source)),
-    }
+    let what = || "forward published ports to endpoints".to_owned();
+    KernelError::of_answer(what, inside.run(change).await?)
 }
 
 fn refused(what: &str, source: io::Error) -> KernelError {

@@ -189,11 +189,7 @@ fn carry_out(table: &Table, steps: Vec<ServiceStep>) -> Vec<(ServiceStep, Kernel
     let mut kept = Kept::new();
     let mut failed = Vec::new();
     for step in steps {
-        let done = match table.apply(&step) {
-            Ok(None) => Ok(()),
-            Ok(Some(errno)) => Err(KernelError::from_errno(what(&step), errno)),
-            Err(source) => Err(KernelError::Refused { what: what(&step), source }),
-        };
+        let done = KernelError::of_answer(|| what(&step), table.apply(&step));
         match (done, &step) {
             (Err(error), _) => failed.push((step, error)),
             (Ok(()), ServiceStep::Make { routes, .. }) => {
