@@ -3,6 +3,7 @@
 //! Needs root. To look into a failing test, set LANMESH_KEEP=1: its namespaces (`ip netns ls`) stay.
 
 mod kernel_drops;
+mod kernel_full;
 mod kernel_lab;
 mod kernel_ports;
 mod kernel_probes;

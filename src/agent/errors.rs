@@ -69,7 +69,9 @@ impl From<KernelError> for ApiError {
                 .hint("remove that route first, or attach without --default-route"),
             KernelError::InterfaceExists { .. } => ApiError::conflict(text).at("ifname"),
             KernelError::AddressNotLocal { .. } => ApiError::bad_field("advertise", text),
-            KernelError::VniInUse { .. } | KernelError::PortInUse { .. } => ApiError::conflict(text),
+            KernelError::VniInUse { .. } | KernelError::PortInUse { .. } | KernelError::BridgeFull { .. } => {
+                ApiError::conflict(text)
+            }
             _ => ApiError::internal(text),
         }
     }

@@ -55,6 +55,15 @@ pub enum KernelError {
         /// A name of the same kind that is free there, if one could be found.
         free: Option<String>,
     },
+    /// The network's bridge has as many ports as a bridge can have (EXFULL).
+    #[error(
+        "{what}: the network has as many endpoints on this node as a bridge of the kernel has ports, 1,023 with its \
+         VXLAN device; attach it on another node, or detach one here"
+    )]
+    BridgeFull {
+        /// What was tried.
+        what: String,
+    },
     /// The namespace has a default route already.
     #[error("{place} has a default route already, {way}")]
     DefaultRouteExists {
@@ -157,6 +166,7 @@ impl KernelError {
         match errno {
             Errno::EPERM | Errno::EACCES => Self::NotPermitted { what },
             Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT => Self::NotSupported { what },
+            Errno::EXFULL => Self::BridgeFull { what },
             errno => Self::Refused { what, source: errno.into() },
         }
     }

@@ -28,6 +28,9 @@ const GROUPS_MAX: u32 = 16384;
 /// How many groups a bridge tells apart for one endpoint (kernel 6.3): those that are beyond go to every node. So one that
 /// joins without end does not spoil it for the others.
 pub const ENDPOINT_GROUPS_MAX: u32 = 2048;
+/// So many ports of a bridge hear every group, by their number: a bridge lists those in one message, which has room for 810
+/// (40 bytes each in 32 KiB, as far as Linux 6.18). With more the list of its databases has no end, for whoever asks.
+const HEARING_PORTS: u16 = 800;
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
 /// The routes we make carry this protocol number; the kernel's rt_protos leaves it free.
@@ -165,6 +168,20 @@ impl Link {
     /// Whether the bridge it is on forwards from and to it.
     pub fn is_forwarding(&self) -> bool {
         self.port.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
+    }
+
+    /// Whether its bridge gives it every group, or only those that it reported.
+    pub fn hears_all(&self) -> bool {
+        self.port.contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent))
+    }
+
+    /// Whether its bridge is to give it every group: one of the first ports, by the bridge's own number.
+    pub fn may_hear_all(&self) -> bool {
+        let number = self.port.iter().find_map(|told| match told {
+            InfoBridgePort::PortNumber(number) => Some(*number),
+            _ => None,
+        });
+        number.is_some_and(|number| number <= HEARING_PORTS)
     }
 
     /// What the bridge it is on does with it.
@@ -326,12 +343,16 @@ pub(super) fn set_near(index: u32, port: &DesiredPort, bridge: u32) -> LinkMessa
     LinkUnspec::new_with_index(index).mtu(port.mtu).controller(bridge).up().build()
 }
 
-/// Lets an endpoint hear every group that reaches its node. Its kernel reports a membership some 10 ms after the
-/// program has it, and the bridge would drop what comes in between; it drops what nobody wants itself. And limits what
+/// Lets an endpoint hear every group that reaches its node, where its port may. Its kernel reports a membership some 10 ms after
+/// the program has it, and the bridge would drop what comes in between; it drops what nobody wants itself. And limits what
 /// it can join.
-pub(super) fn set_port_for_groups(index: u32) -> LinkMessage {
-    LinkBridgePort::new(index)
-        .append_info_data(InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent))
+pub(super) fn set_port_for_groups(near: &Link) -> LinkMessage {
+    let router = match near.may_hear_all() {
+        true => BridgeMulticastRouterType::Permanent,
+        false => BridgeMulticastRouterType::TempQuery,
+    };
+    LinkBridgePort::new(near.index)
+        .append_info_data(InfoBridgePort::MulticastRouter(router))
         .append_info_data(InfoBridgePort::MulticastMaxGroups(ENDPOINT_GROUPS_MAX))
         .build()
 }

@@ -245,15 +245,14 @@ async fn port(
     let addresses = addresses.map_err(|failure| failure.doing(doing()))?;
     let mac = far.link.mac.unwrap_or(Mac([0; 6]));
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
-    let hears_all =
-        near.bridge_port().contains(&InfoBridgePort::MulticastRouter(BridgeMulticastRouterType::Permanent));
+    let hears = near.hears_all() == near.may_hear_all();
     // A kernel that knows no limit shows none.
     let unlimited = near.bridge_port().contains(&InfoBridgePort::MulticastMaxGroups(0));
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.link.mtu),
-        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears_all && !unlimited,
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears && !unlimited,
         guard,
     }))
 }

@@ -210,7 +210,9 @@ async fn repair(
     let doing = || format!("repair the interface of {}", port.name);
     let set = room.session().change_link(links::set_near(near.index, port, bridge)).await;
     set.map_err(|failure| failure.doing(doing()))?;
-    pin(room, near, port).await?;
+    // The bridge has given it a number by now, if it had none.
+    let near = near_end(room, &port.name).await?.ok_or_else(|| KernelError::Broken { what: doing() })?;
+    pin(room, &near, port).await?;
     let Some(far_index) = far_index else { return Ok(()) };
     let set = far.session.change_link(links::set_far(far_index, port)).await;
     set.map_err(|failure| failure.doing(doing()))?;
@@ -225,7 +227,7 @@ async fn repair(
 
 async fn pin(room: &Room, near: &Link, port: &DesiredPort) -> Result<(), KernelError> {
     let pinned = room.session().put_neighbour(bulk::pinned(near.index, port.mac));
-    let set = room.session().change_link(links::set_port_for_groups(near.index));
+    let set = room.session().change_link(links::set_port_for_groups(near));
     let (pinned, set) = tokio::join!(pinned, set);
     pinned.map_err(|failure| failure.doing(format!("pin {} to its port", port.mac)))?;
     set.map_err(|failure| failure.doing(format!("set the bridge's port of {}", port.name)))

@@ -29,7 +29,7 @@ pub fn within<T: Send + 'static>(netns: &str, work: impl FnOnce() -> T + Send + 
     thread.join().expect("does not panic")
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().expect("is installed");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {error}");
@@ -73,8 +73,17 @@ fn ping(netns: &str, address: &str, options: &[&str]) -> bool {
     command.status().expect("is installed").success()
 }
 
-/// Whether a datagram to `group` gets from one container to the other.
+/// Whether a datagram to `group` gets from one container to the other as soon as that has joined.
 pub fn multicast(from: &str, to: &str, group: &str) -> bool {
+    multicast_of(from, to, group, 1)
+}
+
+/// Whether one of some datagrams to `group` does, of which the last is sent half a second after the other has joined.
+pub fn multicast_soon(from: &str, to: &str, group: &str) -> bool {
+    multicast_of(from, to, group, 10)
+}
+
+fn multicast_of(from: &str, to: &str, group: &str, datagrams: u32) -> bool {
     let group: std::net::Ipv4Addr = group.parse().expect("a group");
     let any = std::net::Ipv4Addr::UNSPECIFIED;
     let (ready, is_ready) = mpsc::channel();
@@ -91,7 +100,10 @@ pub fn multicast(from: &str, to: &str, group: &str) -> bool {
     is_ready.recv().expect("the listener starts");
     within(from, move || {
         let socket = UdpSocket::bind((any, 0)).expect("binds");
-        socket.send_to(b"x", (group, 9999)).expect("sends");
+        for _ in 0..datagrams {
+            socket.send_to(b"x", (group, 9999)).expect("sends");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     });
     hears.join().expect("does not panic")
 }
