@@ -87,6 +87,7 @@ mod spoofing;
 mod strangers;
 mod taking;
 mod trace;
+mod trace_published;
 mod typing;
 mod unicast;
 mod versions;

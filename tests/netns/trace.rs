@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::encrypted::{devices, in_mesh};
 use crate::harness::{Container, Lab, Listener, Node, SOON, lab, need, ping, wait_until, within};
 use crate::paths::KNOWN;
-use crate::services::Server;
 use crate::unicast::address;
 
 const GROUP: &str = "239.1.1.1";
@@ -40,7 +39,7 @@ fn all_wrong(answer: &Value) -> Vec<String> {
 }
 
 /// Waits until a trace finds nothing wrong.
-fn wait_ok(node: &Node, arguments: &[&str]) -> Value {
+pub fn wait_ok(node: &Node, arguments: &[&str]) -> Value {
     wait_until(&format!("{} traces {arguments:?} without a fault", node.name()), KNOWN, || {
         let (problem, answer) = traced(node, arguments);
         if answer["ok"] == true { Ok(answer) } else { Err(format!("{problem}: {:?}", all_wrong(&answer))) }
@@ -48,7 +47,7 @@ fn wait_ok(node: &Node, arguments: &[&str]) -> Value {
 }
 
 /// Makes a fault, traces, until the trace begins with this sentence, and mends it.
-fn fault(node: &Node, arguments: &[&str], make: &dyn Fn(), parts: &[&str], mend: &dyn Fn()) {
+pub fn fault(node: &Node, arguments: &[&str], make: &dyn Fn(), parts: &[&str], mend: &dyn Fn()) {
     wait_until(&format!("a trace {arguments:?} says {parts:?}"), KNOWN, || {
         make();
         let (problem, answer) = traced(node, arguments);
@@ -62,17 +61,17 @@ fn fault(node: &Node, arguments: &[&str], make: &dyn Fn(), parts: &[&str], mend:
 }
 
 /// Runs a command line in a node; it may fail where what it is about is gone already.
-fn run(node: &Node, line: &str) {
+pub fn run(node: &Node, line: &str) {
     drop(node.netns().command("sh").args(["-c", line]).output().expect("it can be run"));
 }
 
 /// The same in the namespace of a network.
-fn network(node: &Node, name: &str, line: &str) {
+pub fn network(node: &Node, name: &str, line: &str) {
     drop(node.network_exec(name, &["sh", "-c", line]));
 }
 
 /// The same in a container.
-fn inside(container: &Container, line: &str) {
+pub fn inside(container: &Container, line: &str) {
     drop(container.command("sh").args(["-c", line]).output().expect("it can be run"));
 }
 
@@ -588,77 +587,4 @@ fn services(scene: &Scene) {
     );
     scene.lab.node(2).lanmesh(["endpoint", "drain", "net", "c2"]).success();
     fault(one, &["c1", "web"], &nothing, &["service web has no endpoint that takes connections"], &nothing);
-}
-
-#[test]
-fn what_stands_in_the_way_of_a_published_port_has_its_sentence_on_the_node_that_is_asked_and_behind_it() {
-    need!("nft");
-    let lab = lab!(2).cluster();
-    let (one, two) = (lab.node(1), lab.node(2));
-    let nothing = || {};
-    lab.network("net", &["--subnet", "10.95.0.0/24"]);
-    one.lanmesh(["service", "create", "net", "web", "--publish", "8080:8000", "--publish-mode", "mesh"])
-        .success();
-    one.lanmesh(["service", "create", "net", "near", "--publish", "8082:8000"]).success();
-    let [web, alone] = ["w", "v"].map(Container::named);
-    two.try_attach("net", "w", &web, &["--service", "web"]).success();
-    one.try_attach("net", "v", &alone, &["--publish", "8081:8000", "--service", "near"]).success();
-    let at_one = ["outside", "n1", "--port", "8080"];
-    for node in [one, two] {
-        fault(
-            node,
-            &at_one,
-            &nothing,
-            &["nothing listens at port 8000 in the container of endpoint w"],
-            &nothing,
-        );
-    }
-    let _servers = [("w", &web), ("v", &alone)].map(|(name, container)| Server::start(container, name, 8000));
-    for node in [one, two] {
-        let answer = wait_ok(node, &at_one);
-        let hops = answer["hops"].to_string();
-        for part in ["port 8080 leads to service web of network net", "reach", "way back"] {
-            assert!(hops.contains(part), "{part}: {answer:#}");
-        }
-        // Its only port need not be given, and what an endpoint has on its own node alone is found by its name.
-        wait_ok(node, &["outside", "web"]);
-        wait_ok(node, &["outside", "v", "--port", "8081"]);
-    }
-    wait_ok(one, &["outside", "v"]);
-    wait_ok(one, &["outside", "n1", "--port", "8081"]);
-    let unpublished =
-        ["nothing leads from port 8081 of node n2", "lanmesh trace outside ENDPOINT --port 8081"];
-    fault(one, &["outside", "n2", "--port", "8081"], &nothing, &unpublished, &nothing);
-    let elsewhere = ["service near is published only where it has endpoints, and node n2 has none", "ask n1"];
-    wait_ok(two, &["outside", "n1", "--port", "8082"]);
-    fault(one, &["outside", "n2", "--port", "8082"], &nothing, &elsewhere, &nothing);
-    fault(
-        two,
-        &["outside", "w", "--port", "9"],
-        &nothing,
-        &["node n2 publishes nothing of network net at port 9"],
-        &nothing,
-    );
-
-    let missing = ["the rules of node n1 that lead its port 8080 to network net are missing"];
-    fault(two, &at_one, &|| run(one, "nft flush ruleset"), &missing, &nothing);
-    wait_ok(two, &at_one);
-    fault(two, &at_one, &|| network(one, "net", "nft delete table inet lanmesh-ports"), &missing, &nothing);
-    wait_ok(two, &at_one);
-    let forget =
-        "ip rule | awk -F: '/lookup [0-9]/ { print $1 }' | while read n; do ip rule del pref $n; done";
-    let lost = ["what endpoint w answers finds no way back to node n1"];
-    fault(one, &at_one, &|| inside(&web, forget), &lost, &nothing);
-    wait_ok(one, &at_one);
-    two.lanmesh(["endpoint", "drain", "net", "w"]).success();
-    fault(one, &at_one, &nothing, &["service web has no endpoint that takes connections"], &nothing);
-
-    for (arguments, said) in [
-        (&["outside", "n1"][..], "which port of the node is asked?"),
-        (&["outside", "239.1.1.1", "--port", "80"], "nothing is published there"),
-        (&["w", "outside"], "trace from there"),
-    ] {
-        let refusal = one.lanmesh(["trace"].iter().chain(arguments)).refusal();
-        assert!(refusal.contains(said), "{said}: {refusal}");
-    }
 }
