@@ -193,7 +193,7 @@ PAIRS=("service direct 0.97" "haproxy direct" "kube pod" "published dnat 0.97" "
 # it is for another address asked.
 ports() {
     case $1 in
-    service | kube | dnat) echo "33000 64999" ;;
+    service | kube | dnat | vip) echo "33000 64999" ;;
     *) echo "1024 32999" ;;
     esac
 }
@@ -338,8 +338,85 @@ for port in sys.argv[2:]: socket.create_connection((sys.argv[1], int(port)), 1).
     deaths
 }
 
+# row TITLE FILES: the medians of the numbers in these, one file for each kind, where it was measured.
+row() {
+    local kind
+    printf '| %s |' "$1"
+    for kind in "${KINDS[@]}"; do
+        read -r kind _ <<<"$kind"
+        if [[ -e $WORK/$kind.$2 ]]; then
+            printf ' %s |' "$(median <"$WORK/$kind.$2" | awk -v form="$3" '{ printf form ? form : ($1 < 100) ? "%.2f" : "%.0f", $1 }')"
+        else
+            printf ' - |'
+        fi
+    done
+    printf '\n'
+}
+
+# medians ROW...: the table of what was measured; the last word of each ROW is the way, all of it what the row is called.
+medians() {
+    local kind unit row
+    printf '| | '
+    for kind in "${KINDS[@]}"; do
+        read -r kind unit <<<"$kind"
+        printf '%s, %s | ' "$kind" "$unit"
+    done
+    printf '\n|---|'
+    printf -- '---|%.0s' "${KINDS[@]}"
+    printf '\n'
+    for row in "$@"; do row "${row% *}" "${row##* }" ''; done
+}
+
+# ratios ROW...: the same of the ratios to what a way was compared with.
+ratios() {
+    local row
+    printf '| | '
+    printf '%s | ' "${KINDS[@]%% *}"
+    printf '\n|---|'
+    printf -- '---|%.0s' "${KINDS[@]}"
+    printf '\n'
+    for row in "$@"; do row "${row% *}" "${row##* }.ratios" %.3f; done
+}
+
+# second_kernel: services beside Docker's VIP, on a kernel that has IPVS; leaves what it prints in $WORK/second, or nothing where that cannot run.
+second_kernel() {
+    local arguments=() tool status=0
+    ensure ipvsadm=ipvsadm || die "missing: ${MISSING[*]}"
+    for tool in bash install paste ip bridge nsenter ping ss sysctl nft ipvsadm iperf3 nginx wrk jq getconf nproc flock; do
+        arguments+=(--tool "$tool")
+    done
+    say "beside Docker's VIP, on the second kernel"
+    "$ROOT/scripts/lib/second-kernel" --time 1500 "${arguments[@]}" --file "$LANMESH" --file "$ROOT/scripts/lib" \
+        --set "LANMESH=$LANMESH" --set "BENCH_ROUNDS=$ROUNDS" --set "BENCH_SECONDS=$SECONDS_EACH" --set LANMESH_TEST_SLOW=4 \
+        -- bash "$ROOT/scripts/lib/bench/services-guest" >"$WORK/guest" || status=$?
+    if ((status == 77)); then
+        say "SKIP: $(tail -n 1 "$WORK/guest")"
+        return
+    elif ((status)); then
+        tail -n 20 "$WORK/guest"
+        die "the second kernel's part ended with $status"
+    fi
+    grep '^   ' "$WORK/guest" || true
+    sed -n 's/^kernel: //p' "$WORK/guest" >"$WORK/release"
+    sed -n '/^|/p; /^$/p' "$WORK/guest" >"$WORK/second"
+}
+
+second_kernel_report() {
+    [[ -s $WORK/second ]] || return 0
+    cat <<PAGE
+
+## Second kernel (emulated)
+
+Made on $(date -u +%Y-%m-%d). Linux $(<"$WORK/release") with IPVS, in a machine that qemu emulates without KVM on $(nproc) processors, so only the figures among
+themselves say something. *endpoint* and *service* as above. *by hand*: two containers on a bridge and a VXLAN made by hand. *Docker's VIP*: the same by an
+address that a namespace beside the client's has, where IPVS (by a mark, in turn) translates it and the source is masqueraded, as Docker's load balancer of a
+network does; with rules of nf_tables in the place of iptables'.
+
+$(<"$WORK/second")
+PAGE
+}
+
 report() {
-    local kind unit name what
     cat <<PAGE
 Three nodes, underlay MTU 1500. $ROUNDS rounds of $SECONDS_EACH s each, all ways taking turns. TCP is one flow of iperf3, datagrams have 64 bytes and those
 count that arrive; requests are wrk's against nginx, 16 at once on connections that stay, and on a connection of its own each (the two ways of a pair from
@@ -353,56 +430,13 @@ different client ports: a server that remembers a connection from one of them re
   service, so that the connections of its namespace are followed there too. *DNAT*: from outside to a port of n2 that a rule made by hand translates to
   the container made by hand, which n2 routes to.
 
-| | $(for kind in "${KINDS[@]}"; do read -r kind unit <<<"$kind"; printf '%s, %s | ' "$kind" "$unit"; done)
-|---|$(for kind in "${KINDS[@]}"; do printf -- '---|'; done)
-PAGE
-    while read -r name what; do
-        printf '| %s |' "$what"
-        for kind in "${KINDS[@]}"; do
-            read -r kind unit <<<"$kind"
-            if [[ -e $WORK/$kind.$name ]]; then
-                printf ' %s |' "$(median <"$WORK/$kind.$name" | awk '{ printf ($1 < 100) ? "%.2f" : "%.0f", $1 }')"
-            else
-                printf ' - |'
-            fi
-        done
-        printf '\n'
-    done <<'ROWS'
-direct endpoint
-service service
-haproxy HAProxy
-pod pod
-kube kube-proxy's rules
-published published
-served in a network with a service
-dnat DNAT
-ROWS
-    cat <<PAGE
+$(medians "endpoint direct" service "HAProxy haproxy" pod "kube-proxy's rules kube" published \
+    "in a network with a service served" "DNAT dnat")
 
 The medians of the rounds' ratios; 0.97 is promised of *service* and of *published*.
 
-| | $(for kind in "${KINDS[@]}"; do read -r kind unit <<<"$kind"; printf '%s | ' "$kind"; done)
-|---|$(for kind in "${KINDS[@]}"; do printf -- '---|'; done)
-PAGE
-    while read -r name what; do
-        printf '| %s |' "$what"
-        for kind in "${KINDS[@]}"; do
-            read -r kind unit <<<"$kind"
-            if [[ -e $WORK/$kind.$name.ratios ]]; then
-                printf ' %s |' "$(median <"$WORK/$kind.$name.ratios")"
-            else
-                printf ' - |'
-            fi
-        done
-        printf '\n'
-    done <<'ROWS'
-service service to endpoint
-haproxy HAProxy to endpoint
-kube kube-proxy's rules to pod
-published published to DNAT
-served in a network with a service, to DNAT
-ROWS
-    cat <<PAGE
+$(ratios "service to endpoint service" "HAProxy to endpoint haproxy" "kube-proxy's rules to pod kube" \
+    "published to DNAT published" "in a network with a service, to DNAT served")
 
 ## When an endpoint goes
 
