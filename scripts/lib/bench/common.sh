@@ -101,6 +101,27 @@ bench_part() {
     ((MISSED == 0)) || die "$1: $MISSED promises were not kept"
 }
 
+# on_second_kernel GUEST TIME SECONDS TOOL...: runs the script GUEST of this folder on the second kernel with the program, $ROUNDS rounds of
+# SECONDS each, for TIME seconds at most. What it printed is in $WORK/guest then, and the kernel's release in $WORK/release. Fails where
+# that kernel cannot run, and says why.
+on_second_kernel() {
+    local guest=$1 time=$2 seconds=$3 arguments=() tool status=0
+    shift 3
+    for tool in "$@"; do arguments+=(--tool "$tool"); done
+    "$ROOT/scripts/lib/second-kernel" --time "$time" "${arguments[@]}" --file "$LANMESH" --file "$ROOT/scripts/lib" \
+        --set "LANMESH=$LANMESH" --set "BENCH_ROUNDS=$ROUNDS" --set "BENCH_SECONDS=$seconds" --set LANMESH_TEST_SLOW=4 \
+        -- bash "$ROOT/scripts/lib/bench/$guest" >"$WORK/guest" || status=$?
+    if ((status == 77)); then
+        say "SKIP: $(tail -n 1 "$WORK/guest")"
+        return 1
+    elif ((status)); then
+        tail -n 20 "$WORK/guest"
+        die "the second kernel's part ended with $status"
+    fi
+    grep '^   ' "$WORK/guest" || true
+    sed -n 's/^kernel: //p' "$WORK/guest" >"$WORK/release"
+}
+
 # hand_made_pair MTU PREFIX: a VXLAN between n1 and n2, whose addresses begin with PREFIX, as one makes it by hand: bridge,
 # device, one veth, flooding to the other node.
 hand_made_pair() {

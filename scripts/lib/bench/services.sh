@@ -380,24 +380,11 @@ ratios() {
 
 # second_kernel: services beside Docker's VIP, on a kernel that has IPVS; leaves what it prints in $WORK/second, or nothing where that cannot run.
 second_kernel() {
-    local arguments=() tool status=0
     ensure ipvsadm=ipvsadm || die "missing: ${MISSING[*]}"
-    for tool in bash install paste ip bridge nsenter ping ss sysctl nft ipvsadm iperf3 nginx wrk jq getconf nproc flock; do
-        arguments+=(--tool "$tool")
-    done
     say "beside Docker's VIP, on the second kernel"
-    "$ROOT/scripts/lib/second-kernel" --time 1500 "${arguments[@]}" --file "$LANMESH" --file "$ROOT/scripts/lib" \
-        --set "LANMESH=$LANMESH" --set "BENCH_ROUNDS=$ROUNDS" --set "BENCH_SECONDS=$SECONDS_EACH" --set LANMESH_TEST_SLOW=4 \
-        -- bash "$ROOT/scripts/lib/bench/services-guest" >"$WORK/guest" || status=$?
-    if ((status == 77)); then
-        say "SKIP: $(tail -n 1 "$WORK/guest")"
-        return
-    elif ((status)); then
-        tail -n 20 "$WORK/guest"
-        die "the second kernel's part ended with $status"
-    fi
-    grep '^   ' "$WORK/guest" || true
-    sed -n 's/^kernel: //p' "$WORK/guest" >"$WORK/release"
+    on_second_kernel services-guest 1500 "$SECONDS_EACH" bash install paste ip bridge nsenter ping ss sysctl nft ipvsadm iperf3 nginx wrk \
+        jq getconf nproc flock ||
+        return 0
     sed -n '/^|/p; /^$/p' "$WORK/guest" >"$WORK/second"
 }
 

@@ -206,23 +206,10 @@ TABLE
 
 # second_kernel: the same on the second kernel; leaves what it prints in $WORK/second, or nothing where it cannot run.
 second_kernel() {
-    local arguments=() tool status=0
-    for tool in bash install paste ip bridge nsenter ping wg iperf3 jq getconf nproc flock; do
-        arguments+=(--tool "$tool")
-    done
     say "the same on the second kernel"
-    "$ROOT/scripts/lib/second-kernel" --time 900 "${arguments[@]}" --file "$LANMESH" --file "$ROOT/scripts/lib" \
-        --set "LANMESH=$LANMESH" --set "BENCH_ROUNDS=$ROUNDS" --set "BENCH_SECONDS=$SECOND_SECONDS" --set LANMESH_TEST_SLOW=4 \
-        -- bash "$ROOT/scripts/lib/bench/wireguard-guest" >"$WORK/guest" || status=$?
-    if ((status == 77)); then
-        say "SKIP: $(tail -n 1 "$WORK/guest")"
-        return
-    elif ((status)); then
-        tail -n 20 "$WORK/guest"
-        die "the second kernel's part ended with $status"
-    fi
-    grep '^   ' "$WORK/guest" || true
-    sed -n 's/^kernel: //p' "$WORK/guest" >"$WORK/release"
+    on_second_kernel wireguard-guest 900 "$SECOND_SECONDS" bash install paste ip bridge nsenter ping wg iperf3 jq getconf nproc \
+        flock ||
+        return 0
     sed -n '/^|/p; /^Median/p' "$WORK/guest" >"$WORK/second"
 }
 

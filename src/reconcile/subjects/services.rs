@@ -122,7 +122,7 @@ impl Subject for Services {
     }
 
     fn concerned(&self, event: &KernelEvent) -> BTreeSet<ClientKey> {
-        // Those in the node's own namespace; in a container's nobody listens.
+        // Those in the node's own namespace. In a container's nobody listens: a socket there would keep it when all else has left it.
         let on_node = |client: &Client| client.place.placement == Placement::Host;
         let theirs = self.clients.iter().filter(|(_, client)| on_node(client)).map(|(key, _)| *key);
         match event {
