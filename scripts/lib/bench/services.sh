@@ -146,6 +146,19 @@ table ip hand {
 RULES
 }
 
+# An address that one rule in a client's namespace translates, and nothing else is done about it: BARE.
+bare_rule() {
+    BARE=10.97.0.250
+    nsenter --net="/run/netns/$LAB-c2" nft -f - <<RULES
+table ip bare {
+    chain output {
+        type nat hook output priority -100;
+        ip daddr $BARE dnat to $TARGET
+    }
+}
+RULES
+}
+
 haproxy_in() {
     cat >"$WORK/haproxy.conf" <<CONF
 global
@@ -171,6 +184,7 @@ way() {
     case $1 in
     direct) echo "c1 $TARGET 8000 5201" ;;
     service) echo "c1 $SERVICE 8000 5201" ;;
+    bare) echo "c2 $BARE 8000 5201" ;;
     haproxy) echo "c1 $PROXY 8000 5201" ;;
     pod) echo "h1 10.98.2.2 8000 5201" ;;
     kube) echo "h1 10.99.0.1 8000 5201" ;;
@@ -181,19 +195,19 @@ way() {
 }
 
 # Those that have UDP, and all.
-WITH_UDP=(direct service pod kube published served dnat)
+WITH_UDP=(direct service bare pod kube published served dnat)
 WAYS=("${WITH_UDP[@]}" haproxy)
 # What is measured: kind, unit.
 KINDS=("tcp Gbit/s" "requests 1/s" "connections 1/s" "udp thousand/s")
 # Which is compared with which.
-PAIRS=("service direct 0.97" "haproxy direct" "kube pod" "published dnat 0.97" "served dnat")
+PAIRS=("service direct 0.97" "bare direct" "haproxy direct" "kube pod" "published dnat 0.97" "served dnat")
 
 # ports WAY: where the client's ports of new connections are. The two ways of a pair end at one server, which has for a minute the end
 # of each connection; one from the same address and port is refused there for a second if its clock (TCP's timestamps) is another, as
 # it is for another address asked.
 ports() {
     case $1 in
-    service | kube | dnat | vip) echo "33000 64999" ;;
+    service | bare | kube | dnat | vip) echo "33000 64999" ;;
     *) echo "1024 32999" ;;
     esac
 }
@@ -314,6 +328,8 @@ measure() {
     until_ok 10 on n2 network inspect ports >/dev/null 2>&1 || die "n2 never hears of the network"
     NETWORK=ports endpoint n2 p2 --publish 8070:8000 --publish 8170:5201 --publish 8170:5201/udp >/dev/null
     endpoint n1 c1 >/dev/null
+    endpoint n1 c2 >/dev/null
+    bare_rule
     PROXY=$(endpoint n1 proxy)
     on n1 service create bench web >/dev/null
     SERVICE=$(on n1 service inspect bench web --json | jq -r '.addresses[0]')
@@ -409,7 +425,8 @@ Three nodes, underlay MTU 1500. $ROUNDS rounds of $SECONDS_EACH s each, all ways
 count that arrive; requests are wrk's against nginx, 16 at once on connections that stay, and on a connection of its own each (the two ways of a pair from
 different client ports: a server that remembers a connection from one of them refuses another there for a while).
 
-- *endpoint*: from a container on n1 straight to one on n2. *service*: the same by the service's address. *HAProxy*: the same by way of
+- *endpoint*: from a container on n1 straight to one on n2. *service*: the same by the service's address. *one rule by hand*: the same by an address
+  for which the client's namespace has one rule, made by hand, that translates it: what that costs at least. *HAProxy*: the same by way of
   a HAProxy in TCP mode in a container on n1.
 - *pod*: two containers made by hand, routed through a VXLAN between their nodes. *kube-proxy's rules*: the same by an address that a
   verdict map on n1 translates.
@@ -417,12 +434,12 @@ different client ports: a server that remembers a connection from one of them re
   service, so that the connections of its namespace are followed there too. *DNAT*: from outside to a port of n2 that a rule made by hand translates to
   the container made by hand, which n2 routes to.
 
-$(medians "endpoint direct" service "HAProxy haproxy" pod "kube-proxy's rules kube" published \
+$(medians "endpoint direct" service "one rule by hand bare" "HAProxy haproxy" pod "kube-proxy's rules kube" published \
     "in a network with a service served" "DNAT dnat")
 
 The medians of the rounds' ratios; 0.97 is promised of *service* and of *published*.
 
-$(ratios "service to endpoint service" "HAProxy to endpoint haproxy" "kube-proxy's rules to pod kube" \
+$(ratios "service to endpoint service" "one rule by hand to endpoint bare" "HAProxy to endpoint haproxy" "kube-proxy's rules to pod kube" \
     "published to DNAT published" "in a network with a service, to DNAT served")
 
 ## When an endpoint goes
