@@ -232,9 +232,9 @@ fn bridge_at(index: u32) -> LinkMessageBuilder<LinkBridge> {
     LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge).index(index)
 }
 
-/// A bridge that snoops, to be told to ask for memberships too, once it has addresses to ask from.
-pub(super) fn ask_for_members(index: u32) -> LinkMessage {
-    bridge_at(index).append_info_data(InfoBridge::MulticastQuerier(true)).build()
+/// A bridge, to be told whether it asks for memberships too: one that snoops, once it has addresses to ask from.
+pub(super) fn ask_for_members(index: u32, asks: bool) -> LinkMessage {
+    bridge_at(index).append_info_data(InfoBridge::MulticastQuerier(asks)).build()
 }
 
 /// Everything about a bridge that can be set once it is there. `mac` only to change it: the kernel forgets all

@@ -244,11 +244,10 @@ impl Room {
         if mtu >= 1280 {
             self.give_link_local(there.index, mac).await?;
         }
-        if snooping {
-            let set = self.session.change_link(links::ask_for_members(there.index)).await;
-            set.map_err(|failure| failure.doing("let the bridge ask for members"))?;
-        }
-        Ok(())
+        // One that begins to ask anew gives every group to everybody until it has been answered: whoever goes on from what it knew
+        // before it last snooped would miss some.
+        let set = self.session.change_link(links::ask_for_members(there.index, snooping)).await;
+        set.map_err(|failure| failure.doing("tell the bridge whether to ask for members"))
     }
 
     /// Makes the bridge take what is sent to the MAC of this node's probes.

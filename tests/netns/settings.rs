@@ -36,6 +36,12 @@ fn each_option_is_set_on_every_node_and_no_packet_of_a_running_stream_is_lost() 
             let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
             if text == value { Ok(()) } else { Err(text) }
         });
+        for node in lab.nodes() {
+            wait_until(&format!("{} has brought {option} {value} about", node.name()), SOON, || {
+                let plan = node.lanmesh(["plan"]).success();
+                if plan.contains("nothing to change") { Ok(()) } else { Err(plan) }
+            });
+        }
     }
     let (sent, received) = pings.finish();
     assert_eq!(sent - received, 0, "packets lost of {sent} while settings changed");

@@ -24,6 +24,11 @@ use crate::reconcile::lost::Outranked;
 /// heard of last would miss what is sent meanwhile.
 pub(in crate::reconcile) const HOLD: Duration = Duration::from_millis(250);
 
+/// How long all groups go on to the whole network where it begins to snoop while it is in use. Its members are asked then, on each node
+/// when that hears of it, and answer within a second (docs/decisions/multicast.md): of those that are heard of first the others would
+/// be taken for all there are.
+pub(in crate::reconcile) const LEARN: Duration = Duration::from_secs(3);
+
 /// What is another in a network since it was last followed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Difference {
@@ -61,6 +66,8 @@ pub struct NetworkState {
     groups: BTreeMap<Group, Receivers>,
     /// Since when each is joined.
     since: BTreeMap<GroupAddr, Duration>,
+    /// Until when no group has an entry, since members are just being asked.
+    learned: Duration,
     /// When the next of them that was held back is fresh no more.
     pub next: Option<Duration>,
     /// What this node's endpoints are still to be told of addresses that are elsewhere now.
@@ -109,6 +116,7 @@ impl NetworkState {
             routers: BTreeSet::new(),
             groups: BTreeMap::new(),
             since: BTreeMap::new(),
+            learned: Duration::ZERO,
             next: None,
             unannounced: Vec::new(),
             problem: None,
@@ -326,6 +334,9 @@ impl NetworkState {
         };
         // What is left of it: the same for the network as a whole.
         let before = std::mem::replace(was, is);
+        if (before.multicast, was.multicast) != (MulticastMode::Snoop, MulticastMode::Snoop) {
+            self.learned = world.now + LEARN;
+        }
         let DesiredNetwork { id, name, vni, port, local, encrypted, mtu, mac, probe, gateways, .. } = &before;
         let same = (id, name, vni, port, local) == (&was.id, &was.name, &was.vni, &was.port, &was.local)
             && (encrypted, mtu, mac) == (&was.encrypted, &was.mtu, &was.mac)
@@ -434,7 +445,7 @@ impl NetworkState {
         for (group, receivers) in &self.groups {
             let address = group.address();
             let joined = *since.entry(address).or_insert(self.since.get(&address).copied().unwrap_or(now));
-            let end = joined + HOLD;
+            let end = (joined + HOLD).max(self.learned);
             if now >= end || self.desired.groups.contains_key(&Group::any_source(address)) {
                 due.insert(*group, receivers.clone());
             } else {

@@ -285,6 +285,30 @@ fn a_group_gets_its_entry_some_time_after_the_first_join_and_keeps_it_until_the_
     assert_eq!(follow(&[one], 2 * hold).0, Vec::<String>::new());
 }
 
+#[test]
+fn where_a_network_in_use_begins_to_snoop_no_group_has_an_entry_before_all_members_were_asked() {
+    let mut view = view(vec![node(1), node(2)], &[(2, endpoint("b", 20, 1))]);
+    let here = [local(endpoint("a", 10, 1))];
+    let (gone, silent) = (BTreeSet::new(), BTreeSet::new());
+    let mut state = NetworkState::new(&view.networks[&NETWORK]);
+    let mut follow = |mode: MulticastMode, now: Duration| {
+        let network = view.networks.get_mut(&NETWORK).expect("is there");
+        Arc::make_mut(&mut network.spec).options.multicast = mode;
+        let group = Group::any_source("239.1.1.1".parse().expect("a group"));
+        network.groups.insert(id(2), Arc::new([group].into()));
+        let world = World { now, ..world(&view, &here, &gone, &silent) };
+        state.follow(&world, &view.networks[&NETWORK]);
+        state.desired().expect("is wanted").groups.len()
+    };
+    let (hold, learn) = (network::HOLD, network::LEARN);
+    assert_eq!(follow(MulticastMode::Snoop, Duration::ZERO), 0);
+    assert_eq!(follow(MulticastMode::Snoop, hold), 1, "one that snoops from the beginning has nobody to ask");
+    assert_eq!(follow(MulticastMode::Flood, 2 * hold), 0);
+    assert_eq!(follow(MulticastMode::Snoop, 3 * hold), 0);
+    assert_eq!(follow(MulticastMode::Snoop, 5 * hold), 0);
+    assert_eq!(follow(MulticastMode::Snoop, 3 * hold + learn), 1);
+}
+
 mod properties {
     //! Whatever changes one after the other, what is desired is what it would be if it were all new, and the steps lead
     //! there from what it was.
