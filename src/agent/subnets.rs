@@ -1,46 +1,49 @@
-//! Endpoints that are there when a subnet is added to their network: each gets an address in it.
+//! Endpoints that are there when the subnets of their network become others: each has one address of each of them.
 //!
-//! Owns: who lacks one, and when it is looked for. Does not own: which address (`local`), the interface (`reconcile`).
+//! Owns: whose addresses are not these, and when they are looked for. Does not own: which address (`local`), the interface (`reconcile`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::borrowing::Borrowing;
 use crate::cluster::Cluster;
 use crate::local::LeaseError;
-use crate::model::{ClusterView, EndpointKey, NetworkSpec};
+use crate::model::{ClusterView, Endpoint, EndpointKey, NetworkSpec};
 use crate::reconcile::Reconciler;
 
 /// Gives this node's endpoints an address of each subnet that their network has, until it is stopped.
 pub async fn follow(reconciler: Reconciler, cluster: Cluster, borrowing: Borrowing, stop: CancellationToken) {
     let mut views = cluster.view();
-    // Who could not be given one, of how many subnets: not tried again before there is another.
-    let mut without: BTreeMap<EndpointKey, usize> = BTreeMap::new();
+    // Who could not be given one, of which subnets, and when: not tried again before these are others, or a while later.
+    let mut without: BTreeMap<EndpointKey, (Vec<IpNetwork>, Instant)> = BTreeMap::new();
     loop {
         let view = views.borrow_and_update().clone();
         for network in view.networks.values() {
             let spec = &network.spec;
-            let subnets = spec.subnets.len();
             let records = reconciler.records();
-            let lacks = |key: &EndpointKey, has: usize| has < subnets && without.get(key) != Some(&subnets);
+            let tried = |key: &EndpointKey| without.get(key).is_some_and(|(of, _)| *of == spec.subnets);
             let of_network = records.iter().filter(|(key, _)| key.network == spec.id);
             let mut lacking: Vec<EndpointKey> = of_network
-                .filter(|(key, record)| lacks(key, record.endpoint.addresses.len()))
+                .filter(|(key, record)| !has_one_of_each(spec, &record.endpoint) && !tried(key))
                 .map(|(key, _)| key.clone())
                 .collect();
+            let now = Instant::now();
+            let failed = |key: EndpointKey| (key, (spec.subnets.clone(), now));
             while !lacking.is_empty() {
-                let now = cluster.view().borrow().clone();
-                let left = complete(&reconciler, &now, spec, lacking).await;
-                without.extend(left.failed.into_iter().map(|key| (key, subnets)));
+                let view = cluster.view().borrow().clone();
+                let left = complete(&reconciler, &view, spec, lacking).await;
+                without.extend(left.failed.into_iter().map(failed));
                 lacking = left.keys;
                 let Some((subnet, why)) = left.exhausted else { break };
                 if let Err(error) = borrowing.begin().borrow(spec.id, subnet, &why).await {
                     tracing::warn!(network = %spec.name, %error, "no address in an added subnet");
-                    without.extend(lacking.into_iter().map(|key| (key, subnets)));
+                    without.extend(lacking.into_iter().map(failed));
                     break;
                 }
             }
@@ -48,8 +51,18 @@ pub async fn follow(reconciler: Reconciler, cluster: Cluster, borrowing: Borrowi
         tokio::select! {
             () = stop.cancelled() => return,
             changed = views.changed() => if changed.is_err() { return },
+            () = sleep(AGAIN), if !without.is_empty() => {}
         }
+        without.retain(|_, (_, at)| at.elapsed() < AGAIN);
     }
+}
+
+/// How long after it could not be done it is tried again.
+const AGAIN: Duration = Duration::from_secs(20);
+
+fn has_one_of_each(spec: &NetworkSpec, endpoint: &Endpoint) -> bool {
+    let has = |subnet: &IpNetwork| endpoint.addresses.iter().any(|address| subnet.contains(address.ip()));
+    endpoint.addresses.len() == spec.subnets.len() && spec.subnets.iter().all(has)
 }
 
 /// Who still lacks an address.

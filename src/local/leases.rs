@@ -66,10 +66,7 @@ impl Leases {
         let freed = self.state.list::<Freed>(&prefix(spec.id))?.into_iter().map(|(_, freed)| freed).collect();
         let mut allocator = NetworkAllocator::with_memory(plan, index.0, &made_of.1, &Memory { freed });
         for record in held {
-            let key = key_of(&record.endpoint);
-            for address in &record.endpoint.addresses {
-                allocator.hold(address.ip(), &key)?;
-            }
+            take(&mut allocator, &record.endpoint)?;
         }
         self.networks.insert(spec.id, allocator);
         self.plans.insert(spec.id, made_of);
@@ -89,8 +86,8 @@ impl Leases {
         Ok(allocator.allocate(request, taken_elsewhere)?)
     }
 
-    /// Gives an endpoint that holds addresses one of each further subnet: all its addresses then, in the order of the
-    /// subnets. Only in memory, as of [`Leases::allocate`]; after an error it holds what it held.
+    /// Gives an endpoint that holds addresses one of each subnet that it has none in: all its addresses then, in the order of
+    /// the subnets, without those that are in none. Only in memory, as of [`Leases::allocate`]; after an error it holds what it held.
     pub fn complete(
         &mut self,
         spec: &NetworkSpec,
@@ -98,7 +95,8 @@ impl Leases {
         taken_elsewhere: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<IpNetwork>, LeaseError> {
         let key = key_of(endpoint);
-        let held: Vec<IpAddr> = endpoint.addresses.iter().map(IpNetwork::ip).collect();
+        let within = |ip: &IpAddr| spec.subnets.iter().any(|subnet| subnet.contains(*ip));
+        let held: Vec<IpAddr> = endpoint.addresses.iter().map(IpNetwork::ip).filter(within).collect();
         let service = endpoint.service.as_ref().map(crate::model::ServiceName::as_str);
         let request = AddressRequest { key: &key, service, slot: endpoint.slot, addresses: &held };
         self.give_back(spec.id, &endpoint.addresses);
@@ -111,12 +109,10 @@ impl Leases {
 
     /// An endpoint holds its addresses again, which were given back for a moment.
     pub fn hold(&mut self, network: NetworkId, endpoint: &Endpoint) -> Result<(), LeaseError> {
-        let Some(allocator) = self.networks.get_mut(&network) else { return Ok(()) };
-        let key = key_of(endpoint);
-        for address in &endpoint.addresses {
-            allocator.hold(address.ip(), &key)?;
+        match self.networks.get_mut(&network) {
+            Some(allocator) => take(allocator, endpoint),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// What of this node's block in a subnet may be lent, `wanted` addresses at most; `taken` is what others have there.
@@ -180,6 +176,19 @@ impl Leases {
         }
         Ok(())
     }
+}
+
+/// An endpoint holds its addresses. One may be in no subnet: of two changes that added some at once one was lost, after the endpoint
+/// had its address there. That is mended while the agent runs, and must not keep it from starting.
+fn take(allocator: &mut NetworkAllocator, endpoint: &Endpoint) -> Result<(), LeaseError> {
+    let key = key_of(endpoint);
+    for address in &endpoint.addresses {
+        match allocator.hold(address.ip(), &key) {
+            Err(AllocError::Outside { .. }) => {}
+            held => held?,
+        }
+    }
+    Ok(())
 }
 
 /// The key from which an endpoint's address is computed.
