@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::AddrRange;
+use lanmesh_ipam::{AddrRange, NetworkPlan};
+use tokio::time::timeout;
 
 use super::answers;
 use super::find::find_network;
@@ -15,54 +17,97 @@ use crate::api::ApiError;
 use crate::api::types::{CarriedAnswer, NetworkAnswer, NetworkRequest, SettingsRequest};
 use crate::cluster::{Carried, NetworkEndpoints};
 use crate::model::{
-    AddedSubnet, AddressPlan, ClusterView, Endpoint, NetworkName, NetworkSpec, PLAN, Setting,
+    AddedSubnet, AddressPlan, ClusterView, Endpoint, NetworkName, NetworkSpec, NodeState, PLAN, Setting,
 };
+
+/// How often a change is worked out anew because somebody else changed the network meanwhile.
+const ATTEMPTS: usize = 64;
+/// How long it takes at most until what was changed is seen.
+const SOON: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Changes settings of a network everywhere; all of them or none.
     ///
     /// # Errors
-    /// There is no such network, a setting does not fit it, or endpoints stand in the way.
+    /// There is no such network, a setting does not fit it, endpoints stand in the way, or others change it all the time.
     pub async fn set_network(
         &self,
         name: &NetworkName,
         request: SettingsRequest,
     ) -> Result<NetworkAnswer, ApiError> {
-        let view = self.view();
-        let missing = || {
-            ApiError::not_found(format!("no network is called {name}"))
-                .hint("`lanmesh network ls` shows those that exist")
-        };
-        let spec = find_network(&view, name).ok_or_else(missing)?.spec.clone();
-        let changed = Changed::of(&spec, &request)?;
-        if changed.spec.options.mtu.is_some() && changed.spec.options.mtu != spec.options.mtu {
-            let options = &changed.spec.options;
-            fits_underlay(&view, &changed.spec.subnets, options.mtu, options.encrypt)?;
+        let mut views = self.cluster.view();
+        for _ in 0..ATTEMPTS {
+            let view = views.borrow_and_update().clone();
+            let spec = find_network(&view, name).ok_or_else(|| no_network(name))?.spec.clone();
+            let changed = Changed::of(&spec, &request)?;
+            self.check_change(&view, &spec, &changed).await?;
+            let services = changed.services;
+            let settings = self.settings_of(&spec, changed, &request).await?;
+            if self.cluster.set_network(spec.clone(), settings).await? {
+                return self.changed(name, &spec, services).await;
+            }
+            // Somebody else was first, which is to be seen in a moment.
+            let _ = timeout(SOON, views.changed()).await;
         }
+        Err(ApiError::conflict(format!("network {name} is being changed by others all the time"))
+            .hint("try again"))
+    }
+
+    /// Whether everybody could work with it.
+    async fn check_change(
+        &self,
+        view: &ClusterView,
+        before: &NetworkSpec,
+        changed: &Changed,
+    ) -> Result<(), ApiError> {
+        let after = &changed.spec;
+        if after.options.mtu.is_some() && after.options.mtu != before.options.mtu {
+            fits_underlay(view, &after.subnets, after.options.mtu, after.options.encrypt)?;
+        }
+        has_blocks(view, before, after)?;
         if changed.nodes {
-            super::networks::has_room_for_nodes(&view, &changed.spec)?;
-            services_in_the_way(&view, &changed.spec)?;
+            super::networks::has_room_for_nodes(view, after)?;
+            services_in_the_way(view, after)?;
         }
         if changed.plan || changed.services || changed.nodes {
-            let endpoints = self.cluster.fetch_endpoints(spec.id).await?;
-            in_the_way(&view, &spec, &changed.spec, &endpoints)?;
+            let endpoints = self.cluster.fetch_endpoints(before.id).await?;
+            in_the_way(view, before, after, &endpoints)?;
         }
-        let added = changed.spec.subnets.iter().filter(|subnet| !spec.subnets.contains(subnet));
-        let added: Vec<IpNetwork> = added.copied().collect();
+        Ok(())
+    }
+
+    /// The settings that make it so.
+    async fn settings_of(
+        &self,
+        before: &NetworkSpec,
+        changed: Changed,
+        request: &SettingsRequest,
+    ) -> Result<BTreeMap<String, Setting>, ApiError> {
+        let options = request.options.iter();
         let mut settings: BTreeMap<String, Setting> =
-            request.options.into_iter().map(|(name, text)| (name, Setting::Option(text))).collect();
-        let services = changed.services;
+            options.map(|(name, text)| (name.clone(), Setting::Option(text.clone()))).collect();
         if changed.plan {
-            let known = self.cluster.network_settings(spec.id).await?;
-            settings.insert(PLAN.to_owned(), changed.into_plan(&spec, known.get(PLAN)));
+            let known = self.cluster.network_settings(before.id).await?;
+            settings.insert(PLAN.to_owned(), changed.into_plan(before, known.get(PLAN)));
         }
-        self.cluster.set_network(spec.id, settings).await?;
+        Ok(settings)
+    }
+
+    /// Brings about what follows from a change, and tells what the network is now.
+    async fn changed(
+        &self,
+        name: &NetworkName,
+        before: &NetworkSpec,
+        services: bool,
+    ) -> Result<NetworkAnswer, ApiError> {
         if services {
-            self.give_addresses(spec.id).await;
+            self.give_addresses(before.id).await;
         }
         self.bring_about().await;
         let view = self.view();
-        let network = view.networks.get(&spec.id).ok_or_else(missing)?;
+        let network = view.networks.get(&before.id).ok_or_else(|| no_network(name))?;
+        let added = network.spec.subnets.iter().filter(|subnet| !before.subnets.contains(subnet));
+        let added: Vec<IpNetwork> = added.copied().collect();
         let mut answer = self.network_answer(&view, network);
         answer.warnings = self.warnings(&view, &added).await;
         Ok(answer)
@@ -135,6 +180,37 @@ impl Changed {
         let new = with_gateways.filter(|(subnet, _)| !before.subnets.contains(subnet));
         added.extend(new.map(|(subnet, gateway)| AddedSubnet { subnet: *subnet, gateway: *gateway }));
         Setting::Plan(AddressPlan { added, pools: self.spec.pools, reserved: self.spec.reserved })
+    }
+}
+
+fn no_network(name: &NetworkName) -> ApiError {
+    ApiError::not_found(format!("no network is called {name}"))
+        .hint("`lanmesh network ls` shows those that exist")
+}
+
+/// That each node that there is gets a block of each subnet that is added: without one nobody could be attached there any more.
+fn has_blocks(view: &ClusterView, before: &NetworkSpec, after: &NetworkSpec) -> Result<(), ApiError> {
+    let there = view.nodes.values().filter(|node| node.state != NodeState::Left);
+    let (Some(highest), Ok(plan)) =
+        (there.max_by_key(|node| node.index), NetworkPlan::new(after.subnet_configs()))
+    else {
+        return Ok(());
+    };
+    let mut added = plan.subnets().iter().filter(|plan| !before.subnets.contains(&plan.subnet()));
+    match added.find(|plan| plan.blocks() <= u64::from(highest.index.0)) {
+        None => Ok(()),
+        Some(small) => Err(ApiError::bad_field(
+            "add_subnets",
+            format!(
+                "{} has room for {} nodes, with {} addresses each, and node {} has index {}",
+                small.subnet(),
+                small.blocks(),
+                small.block_size(),
+                highest.name,
+                highest.index
+            ),
+        )
+        .hint("add a larger subnet: each node has a block of each")),
     }
 }
 

@@ -64,16 +64,29 @@ impl Cluster {
         self.0.streams.durably(prepare, move |core, (), now| core.delete_network(network, now)).await
     }
 
-    /// Changes settings of a network by name, for every node; all of them or none.
+    /// Changes settings of a network by name, for every node; all of them or none. `seen` is what they were checked against: where the
+    /// network is another one by now nothing is changed, and the answer is `false`.
     ///
     /// # Errors
     /// There is no such network, or a setting makes no sense.
     pub async fn set_network(
         &self,
-        network: NetworkId,
+        seen: Arc<NetworkSpec>,
         settings: BTreeMap<String, Setting>,
-    ) -> Result<(), ClusterError> {
-        self.write_records(move |core, now| core.settings(network, settings, now)).await
+    ) -> Result<bool, ClusterError> {
+        let prepare = move |core: &Core, now| {
+            if core.network(seen.id).is_some_and(|is| **is != *seen) {
+                return Ok((Vec::new(), None));
+            }
+            let records = core.settings(seen.id, settings, now)?;
+            Ok((records.iter().cloned().map(Persist::Record).collect(), Some(records)))
+        };
+        let commit = |core: &mut Core, records: Option<Vec<Record>>, now| {
+            let changed = records.is_some();
+            core.publish_records(records.unwrap_or_default(), now);
+            changed
+        };
+        self.0.streams.durably(prepare, commit).await
     }
 
     /// Says something of a node, or takes it back (`None`), by name; all of it or nothing.

@@ -81,6 +81,7 @@ mod secrets;
 mod selftest;
 mod services;
 mod settings;
+mod settings_at_once;
 mod signs;
 mod software;
 mod spoofing;

@@ -164,9 +164,14 @@ impl Core {
         }
         let known = &self.agreed.known().labels;
         let own = known.range((node, String::new())..).take_while(|((of, _), _)| *of == node);
-        let stay = own.filter(|((_, name), _)| !labels.contains_key(name)).count();
+        let (mut has, mut stay) = (0, 0);
+        for ((_, name), _) in own {
+            has += 1;
+            stay += usize::from(!labels.contains_key(name));
+        }
         let would = stay + labels.values().filter(|value| value.is_some()).count();
-        if would > LABELS_MAX {
+        // Two sides of a cut can have given it more, which are taken back one by one.
+        if would > LABELS_MAX && would >= has {
             return Err(ClusterError::TooManyLabels { would, max: LABELS_MAX });
         }
         let records = labels.into_iter().map(|(name, value)| ((node, name), value));

@@ -76,14 +76,19 @@ async fn settings_of_a_network_change_on_every_node_and_what_is_sound_with_them(
         |of: &[(&str, Setting)]| of.iter().map(|(name, s)| ((*name).to_owned(), s.clone())).collect();
     let flood = ("multicast", Setting::Option("flood".into()));
     let nonsense = settings(&[flood.clone(), ("mtu", Setting::Option("12".into()))]);
-    let refused = n1.set_network(net.id, nonsense).await.unwrap_err().to_string();
+    let seen = |of: &Cluster| of.view().borrow().networks[&net.id].spec.clone();
+    let refused = n1.set_network(seen(&n1), nonsense).await.unwrap_err().to_string();
     assert!(refused.contains("setting"), "{refused}");
     assert_eq!(
         n1.view().borrow().networks[&net.id].spec.options.multicast,
         MulticastMode::Snoop,
         "half of it"
     );
-    n1.set_network(net.id, settings(&[flood, (PLAN, Setting::Plan(plan))])).await.unwrap();
+    let before = seen(&n1);
+    assert!(n1.set_network(before.clone(), settings(&[flood, (PLAN, Setting::Plan(plan))])).await.unwrap());
+    // What was worked out for the network as it was would take that back.
+    let late = settings(&[(PLAN, Setting::Plan(AddressPlan::default()))]);
+    assert!(!n1.set_network(before, late).await.unwrap());
     for cluster in [&n1, &n2] {
         until(cluster, "the settings", |view| {
             let spec = &view.networks[&net.id].spec;
