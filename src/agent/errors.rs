@@ -24,9 +24,10 @@ impl From<ClusterError> for ApiError {
             | ClusterError::TooManyLabels { .. } => ErrorKind::Conflict,
             ClusterError::Unsound { .. } => ErrorKind::BadRequest,
             ClusterError::NoSuchNetwork(_) | ClusterError::NoSuchNode(_) => ErrorKind::NotFound,
-            ClusterError::NotManager { .. } | ClusterError::NoAnswer { .. } | ClusterError::Stopped => {
-                ErrorKind::Unavailable
-            }
+            ClusterError::NotManager { .. }
+            | ClusterError::ManagerLeft { .. }
+            | ClusterError::NoAnswer { .. }
+            | ClusterError::Stopped => ErrorKind::Unavailable,
             ClusterError::Advertise(_) => {
                 return ApiError::bad_field("advertise", error.to_string());
             }

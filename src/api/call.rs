@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use super::access::{Access, Peer};
 use super::backend::Answer;
 use super::error::{ApiError, ErrorKind};
+use super::types::Object;
 
 /// What a handler is given besides the body.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ pub(super) async fn discard(parts: &Parts, body: Body, timeout: Duration) {
 /// Reads JSON text; an error names the field by its path.
 pub(super) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };
         let error = error.into_inner();

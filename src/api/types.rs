@@ -14,6 +14,7 @@ mod service_address;
 mod services;
 mod settings;
 mod trace;
+mod unique;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -36,6 +37,7 @@ pub use self::service_address::{
 pub use self::services::{ServiceAnswer, ServiceFilter, ServiceFilterError};
 pub use self::settings::{CarriedAnswer, LabelsRequest, SettingsRequest};
 pub use self::trace::{HopAnswer, TraceAnswer, TraceProblem, TraceQuery, WrongAnswer};
+pub(super) use self::unique::Object;
 use super::address::{AdvertiseAddr, ManagerAddr};
 use crate::model::{EndpointName, GroupAddr, NetworkName, NodeId, NodeIndex, NodeName, NodeState};
 

@@ -25,6 +25,14 @@ pub enum ClusterError {
         /// The manager's name and address, as far as they are known.
         manager: String,
     },
+    /// Something only the manager can do, and it belongs to the cluster no more.
+    #[error(
+        "only the manager can do this, and {manager} has left the cluster: `lanmesh manager recover` makes this node the manager"
+    )]
+    ManagerLeft {
+        /// The name that it had.
+        manager: NodeName,
+    },
     /// `manager recover` while the manager answers.
     #[error("{manager} is the manager, and answers: use it, or move its role here all the same with --force")]
     ManagerAnswers {

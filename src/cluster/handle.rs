@@ -543,13 +543,18 @@ impl Cluster {
         &self,
         f: impl FnOnce(&mut Gate) -> Result<R, ClusterError>,
     ) -> Result<R, ClusterError> {
-        let (manages, manager) = self.with(|core| (core.is_manager(), core.manager_name())).await?;
+        let known = |core: &mut Core| (core.is_manager(), core.manager_name(), core.manager_that_left());
+        let (manages, manager, left) = self.with(known).await?;
         let mut gate = lock(&self.0.streams.gate);
         if !manages {
             // Its secrets were forgotten on disk when another took the role over.
             *gate = None;
         }
-        gate.as_mut().map_or(Err(ClusterError::NotManager { manager }), f)
+        match (gate.as_mut(), left) {
+            (Some(gate), _) => f(gate),
+            (None, Some(manager)) => Err(ClusterError::ManagerLeft { manager }),
+            (None, None) => Err(ClusterError::NotManager { manager }),
+        }
     }
 }
 

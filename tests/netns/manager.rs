@@ -45,3 +45,17 @@ fn a_node_takes_the_lost_managers_role_and_lets_a_new_node_in_while_the_old_one_
     indexes.sort_unstable();
     assert_eq!(indexes, [0, 1, 2, 3]);
 }
+
+#[test]
+fn a_manager_that_left_is_asked_for_nothing_and_any_node_takes_its_role() {
+    let lab = lab!(2).cluster();
+    let (n1, n2) = (lab.node(1), lab.node(2));
+    n1.lanmesh(["leave"]).success();
+    wait_until("n2 knows that it left, and what to do", SOON, || {
+        let refused = n2.lanmesh(["token", "show"]).refusal();
+        let told = refused.contains("n1 has left") && refused.contains("lanmesh manager recover");
+        if told { Ok(()) } else { Err(refused) }
+    });
+    n2.lanmesh(["manager", "recover"]).success();
+    n2.lanmesh(["token", "show"]).success();
+}

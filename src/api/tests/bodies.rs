@@ -3,6 +3,8 @@
 use super::*;
 
 const NET: &str = "/v1/networks/net";
+const SETTINGS: &str = "/v1/networks/net/settings";
+const DESIRED: &str = "/v1/desired";
 const END: &str = "/v1/networks/net/endpoints/e";
 
 #[tokio::test]
@@ -97,6 +99,18 @@ async fn a_bad_body_is_answered_with_the_field_that_is_wrong() {
         ),
         ("/v1/desired?dry_run=perhaps", "{}", 400, "dry_run"),
         ("/v1/desired?dryrun=true", "{}", 400, "dryrun"),
+        // What is there twice, be it in another case, and lists in the place of objects.
+        (NET, r#"{"subnets":["10.0.0.0/24"],"pools":{"web":"10.0.0.5","WEB":"10.0.0.6"}}"#, 400, "pools.web"),
+        (SETTINGS, r#"{"options":{"mtu":"1400","mtu":"1300"}}"#, 400, "options.mtu"),
+        (SETTINGS, r#"{"pools":{"a":"10.0.0.5","A":"10.0.0.6"}}"#, 400, "pools.a"),
+        (SETTINGS, r#"[{"multicast":"off"}]"#, 400, ""),
+        ("/v1/nodes/n1/labels", r#"{"labels":{"a":"1","a":null}}"#, 400, "labels.a"),
+        (DESIRED, "[]", 400, ""),
+        (DESIRED, r#"{"networks":{"net":[["10.0.0.0/24"]]}}"#, 400, "networks.net"),
+        (DESIRED, r#"{"endpoints":{"net":{"a":[]}}}"#, 400, "endpoints.net.a"),
+        (DESIRED, r#"{"endpoints":{"net":{},"NET":{}}}"#, 400, "endpoints.net"),
+        (DESIRED, r#"{"endpoints":{"net":{"a":{"host":true},"A":{"host":true}}}}"#, 400, "endpoints.net.a"),
+        (DESIRED, r#"{"services":{"net":{"web":{},"Web":{}}}}"#, 400, "services.net.web"),
         ("/v1/desired?dry_run=true&dry_run=true", "{}", 400, "dry_run"),
         (concat!("/v1/networks/net", "?force=true"), r#"{"subnets":["10.0.0.0/24"]}"#, 400, "force"),
     ] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AttachAnswer, AttachRequest, NetworkRequest, ServiceAddressRequest};
+use super::{AttachAnswer, AttachRequest, NetworkRequest, ServiceAddressRequest, unique};
 use crate::api::error::ErrorDetail;
 use crate::model::{EndpointName, NetworkName, ServiceName};
 
@@ -14,13 +14,13 @@ use crate::model::{EndpointName, NetworkName, ServiceName};
 #[serde(deny_unknown_fields)]
 pub struct DesiredDocument {
     /// Networks that are to exist. One that is not named is left alone: other nodes may need it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique::objects")]
     pub networks: BTreeMap<NetworkName, NetworkRequest>,
     /// Services that are to have addresses, by network and name. One that is not named is left alone.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "unique::objects_of", skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<NetworkName, BTreeMap<ServiceName, ServiceAddressRequest>>,
     /// This node's endpoints, by network and name. One that is not named is detached.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "unique::objects_of")]
     pub endpoints: BTreeMap<NetworkName, BTreeMap<EndpointName, AttachRequest>>,
 }
 

@@ -46,7 +46,11 @@ macro_rules! with_options {
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             pub gateways: Vec<IpAddr>,
             /// Addresses set apart for the slots of a service: service to range, or to one range of each subnet.
-            #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+            #[serde(
+                default,
+                deserialize_with = "super::unique::values",
+                skip_serializing_if = "BTreeMap::is_empty"
+            )]
             #[schema(schema_with = crate::api::schema::pools)]
             pub pools: BTreeMap<ServiceName, Ranges>,
             /// Ranges that are never handed out.

@@ -8,6 +8,7 @@ use lanmesh_ipam::AddrRange;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::unique;
 use crate::api::ranges::Ranges;
 use crate::model::{NodeName, ServiceName};
 
@@ -16,10 +17,10 @@ use crate::model::{NodeName, ServiceName};
 #[serde(deny_unknown_fields)]
 pub struct SettingsRequest {
     /// Options by name, as a person writes them; `auto` for a number that is left to others again.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "unique::values", skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
     /// Pools by service: a range, or one of each subnet; none to take the service's pool away.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "unique::values", skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(schema_with = crate::api::schema::pools)]
     pub pools: BTreeMap<ServiceName, Ranges>,
     /// Ranges that are not handed out any more.
@@ -41,6 +42,7 @@ pub struct SettingsRequest {
 #[serde(deny_unknown_fields)]
 pub struct LabelsRequest {
     /// By name; null to take one back.
+    #[serde(deserialize_with = "unique::values")]
     pub labels: BTreeMap<String, Option<String>>,
 }
 

@@ -17,7 +17,7 @@ use crate::cluster::pki::Shown;
 use crate::cluster::{ClusterError, Refusal};
 use crate::model::{
     Also, Endpoint, EndpointKey, EndpointName, Floatings, Group, MeshKey, MeshPorts, NetworkId, NetworkSpec,
-    NodeId, NodeIndex, ZeroconfFact, ZeroconfKey,
+    NodeId, NodeIndex, NodeName, ZeroconfFact, ZeroconfKey,
 };
 
 impl Core {
@@ -525,6 +525,12 @@ impl Core {
                 format!("{} ({address})", manager.name)
             },
         )
+    }
+
+    /// The manager's name where it belongs to the cluster no more.
+    pub fn manager_that_left(&self) -> Option<NodeName> {
+        let (_, manager) = self.ledger.manager().filter(|(_, manager)| !self.ledger.is_member(*manager))?;
+        self.ledger.node(manager).map(|admission| admission.name.clone())
     }
 
     fn publish(&mut self, claim: Claim, now: Duration) -> bool {
