@@ -25,6 +25,7 @@ mod health;
 mod lending;
 mod mdns_counts;
 mod metrics;
+mod misplaced;
 mod nameless;
 mod names;
 mod networks;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::answers;
 use super::session::Session;
+use super::{answers, misplaced};
 use crate::api::types::{NodeAnswer, PathState, PathsAnswer, ProblemAnswer};
 use crate::clock::now_ms;
 use crate::health::{Problem, Standing, Verdict};
@@ -58,7 +58,9 @@ impl Session {
             true => told(&text),
             false => ProblemAnswer { what: text, hint: "it is tried again".to_owned(), since_ms: None },
         });
-        of_pass.chain(others.map(|text| told(&text))).chain(ways).chain(put_back).collect()
+        let records = self.reconciler.records();
+        let misplaced = misplaced::problems(view, records.values().map(AsRef::as_ref));
+        of_pass.chain(others.map(|text| told(&text))).chain(ways).chain(put_back).chain(misplaced).collect()
     }
 
     /// How many ways there are, and how many of them are well.

@@ -106,3 +106,29 @@ fn a_subnet_without_a_block_for_each_node_is_refused() {
     let container = Container::named("c");
     lab.node(2).attach("net", "c", &container);
 }
+
+#[test]
+fn an_endpoint_whose_address_the_other_side_of_a_cut_gave_to_nodes_is_named() {
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.61.0.0/24"]);
+    let containers = ["c1", "c2"].map(Container::named);
+    lab.node(1).attach("net", "c1", &containers[0]);
+    lab.cut(lab.node(2));
+    let attached = lab.node(2).attach("net", "c2", &containers[1]);
+    let at = address(&attached, 0);
+    let range = format!("{at}-10.61.0.60");
+    lab.node(1).lanmesh(["network", "set", "net", "--node-addresses", &range]).success();
+    lab.heal(lab.node(2));
+    wait_until("n2 says so", SOON, || {
+        let told = lab.node(2).lanmesh(["status"]).success();
+        let named = told.contains("endpoint c2 of network net")
+            && told.contains(&format!("{at}, which is for nodes"));
+        if named { Ok(()) } else { Err(told) }
+    });
+    lab.node(2).detach("net", "c2");
+    assert_ne!(address(&lab.node(2).attach("net", "c2", &containers[1]), 0), at);
+    wait_until("all is well", SOON, || {
+        let told = lab.node(2).lanmesh(["status"]).success();
+        if told.contains("for nodes") { Err(told) } else { Ok(()) }
+    });
+}
