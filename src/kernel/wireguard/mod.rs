@@ -1,7 +1,7 @@
 //! WireGuard devices: what is asked of one, and the two kinds that there are.
 //!
 //! Owns: making, asking, changing and removing a device, be it the kernel's (`module`) or a process of ours that
-//! the agent looks after (`userspace`, `process`). Does not own: which devices and peers there should be
+//! the agent looks after (`userspace`, `process`, `udp`). Does not own: which devices and peers there should be
 //! (`plan`, `mesh`), nor the namespace that they are in (`kernel/mesh.rs`).
 //!
 //! Peers are only ever changed one by one: what is not named in an `Update` stays as it is.
@@ -9,6 +9,7 @@
 mod module;
 mod process;
 mod uapi;
+mod udp;
 mod userspace;
 
 use std::net::SocketAddr;

@@ -21,6 +21,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::setsid;
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use super::udp::Sockets;
+
 /// Enough for a burst of packets between two turns of the process.
 const SOCKET_BUFFER: usize = 4 << 20;
 
@@ -89,13 +91,7 @@ pub fn serve(device: &str, socket: &Path, netns: &Path) -> Result<(), ProcessErr
     };
     let (client, server) = UapiServer::new();
     let built = runtime.block_on(
-        DeviceBuilder::new()
-            .with_default_udp()
-            .udp_recv_buffer_size(SOCKET_BUFFER)
-            .udp_send_buffer_size(SOCKET_BUFFER)
-            .with_ip(tun)
-            .with_uapi(server)
-            .build(),
+        DeviceBuilder::new().with_udp(Sockets::new(SOCKET_BUFFER)).with_ip(tun).with_uapi(server).build(),
     );
     let broken = |error: gotatun::device::Error| ProcessError::Device {
         device: device.to_owned(),
