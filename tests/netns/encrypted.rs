@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::{
-    Capture, Container, Lab, LabConfig, Listener, Node, SOON, lab, need, ping, ping_exactly, send, slowness,
-    wait_until,
+    Capture, Container, Lab, LabConfig, Listener, Node, Pings, SOON, lab, need, ping, ping_exactly, send,
+    slowness, wait_until,
 };
 use crate::privileges::check;
 use crate::unicast::address;
@@ -272,4 +272,20 @@ fn nothing_is_left_when_the_last_encrypted_network_goes_and_when_a_node_leaves()
     drop(endpoints);
     lab.node(1).lanmesh(["network", "rm", "net"]).success();
     wait_until("nothing is left on n1", SOON, || left(lab.node(1)));
+}
+
+#[test]
+fn a_node_that_cannot_be_reached_costs_the_ways_to_the_others_no_packet() {
+    let lab = lab!(3).cluster();
+    let ends = encrypted(&lab, &["--subnet", "10.70.0.0/24"]);
+    let to = |n: usize| address(&ends[n - 1].1, 0);
+    let from = &ends[1].0;
+    // From here on the kernel of n2 refuses what is for n1, with an error to whoever sends it.
+    lab.node(2).netns().ip(&format!("route add blackhole {}/32", lab.node(1).address()));
+    let lost: Vec<Pings> = (0..4).map(|_| Pings::with_interval(from, &to(1), 600, "0.005")).collect();
+    let (sent, received) = Pings::with_interval(from, &to(3), 600, "0.005").finish();
+    assert_eq!(received, sent, "what is for n3 is lost with what is for n1");
+    drop(lost);
+    let told = lab.node(2).lanmesh(["status"]).success();
+    assert!(!told.contains("nothing passes to n3"), "{told}");
 }
