@@ -29,6 +29,7 @@ impl Session {
         name: ServiceName,
         request: ServiceAddressRequest,
     ) -> Result<ServiceAddressAnswer, ApiError> {
+        self.is_believed()?;
         self.write_service(network, &name, request).await?;
         self.bring_about().await;
         self.service(network, &name).await
@@ -93,6 +94,7 @@ impl Session {
         if !view.services.contains_key(&(id, name.clone())) {
             return Ok(false);
         }
+        self.is_believed()?;
         self.cluster.set_service(id, name.clone(), None).await?;
         self.bring_about().await;
         Ok(true)

@@ -314,6 +314,7 @@ impl Backend for Agent {
         let view = session.view();
         let missing = || ApiError::not_found(format!("no node is called {node}"));
         let found = find_node(&view, &node).ok_or_else(missing)?.id;
+        session.is_believed()?;
         session.cluster.set_labels(found, request.labels).await?;
         self.node(node).await
     }

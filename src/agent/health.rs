@@ -113,6 +113,17 @@ impl Health {
         health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).chain(signs.all()).collect()
     }
 
+    /// How far this node's clock is ahead of that of every node that it knows it of, by the least of them, where that is much; with who
+    /// that is.
+    pub fn clock_ahead(&self) -> Option<(Duration, NodeId)> {
+        let ways = self.ways();
+        let behind =
+            |way: &Way| Duration::from_millis(way.clock_off_ms.map_or(0, |off| off.min(0).unsigned_abs()));
+        let known = ways.iter().filter(|(_, way)| way.verdict != Verdict::Untried);
+        let least = known.map(|(key, way)| (behind(way), key.peer)).min_by_key(|(behind, _)| *behind)?;
+        Some(least).filter(|(behind, _)| !behind.is_zero())
+    }
+
     pub(super) fn now(&self) -> Duration {
         self.0.started.elapsed()
     }

@@ -15,7 +15,7 @@ use super::networks::fits_underlay;
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{CarriedAnswer, NetworkAnswer, NetworkRequest, SettingsRequest};
-use crate::cluster::{Carried, NetworkEndpoints};
+use crate::cluster::{Carried, MAX_AHEAD, NetworkEndpoints};
 use crate::model::{
     AddedSubnet, AddressPlan, ClusterView, Endpoint, NetworkName, NetworkSpec, NodeState, PLAN, Setting,
 };
@@ -35,6 +35,7 @@ impl Session {
         name: &NetworkName,
         request: SettingsRequest,
     ) -> Result<NetworkAnswer, ApiError> {
+        self.is_believed()?;
         let mut views = self.cluster.view();
         for _ in 0..ATTEMPTS {
             let view = views.borrow_and_update().clone();
@@ -51,6 +52,19 @@ impl Session {
         }
         Err(ApiError::conflict(format!("network {name} is being changed by others all the time"))
             .hint("try again"))
+    }
+
+    /// Whether what is written now by this node's clock is taken by the others.
+    pub fn is_believed(&self) -> Result<(), ApiError> {
+        let Some((ahead, other)) = self.health.clock_ahead().filter(|(ahead, _)| *ahead > MAX_AHEAD) else {
+            return Ok(());
+        };
+        let other = answers::node_name(&self.view(), &other);
+        Err(ApiError::conflict(format!(
+            "this node's clock is {} s ahead of that of node {other}, and what it writes would be taken by nobody",
+            ahead.as_secs()
+        ))
+        .hint("set the clock first (`timedatectl`), or write it on another node"))
     }
 
     /// Whether everybody could work with it.

@@ -73,6 +73,7 @@ pub use desk::{
 pub use drops::{ToldDrop, ToldDrops};
 pub use error::{ClusterError, JoinError};
 pub use event::{ClusterEvent, Stats};
+pub use facts::MAX_AHEAD;
 pub use fetch::{NetworkEndpoints, NetworkGroups, NetworkZeroconf};
 pub use gossip_key::ProbeKey;
 pub use handle::{Carried, Cluster};

@@ -26,6 +26,7 @@ use crate::model::{NetworkId, NodeId};
 pub(super) use doc::{Applied, Doc};
 pub(super) use project::{Limits, Outcome, Project};
 pub(super) use records::{Merged, Record, Records};
+pub use stamp::MAX_AHEAD;
 pub(super) use stamp::Stamp;
 pub(super) use store::{Change, FactStore};
 

@@ -114,7 +114,16 @@ impl<P: Project> Records<P> {
             return Err("there are as many of these as a cluster can have");
         }
         let seen = self.held.get(&key).map(|held| held.stamp);
+        // What this node wrote while its own clock was wrong is believed by nobody, and nor is what comes after it.
+        let seen = seen.filter(|seen| !(seen.is_ahead(wall_ms) && self.is_alone_ahead(me, wall_ms)));
         Ok(Record { stamp: Stamp::after(seen, wall_ms, me), key, value })
+    }
+
+    /// Whether others have written, and only this node from so far ahead: then it is not the clock that it has now that is wrong.
+    fn is_alone_ahead(&self, me: NodeId, wall_ms: u64) -> bool {
+        let mut others =
+            self.held.values().map(|held| held.stamp).filter(|stamp| stamp.node != me).peekable();
+        others.peek().is_some() && others.all(|stamp| !stamp.is_ahead(wall_ms))
     }
 
     /// Takes a record that was taken before, and kept: whatever the clock says now.
@@ -127,7 +136,9 @@ impl<P: Project> Records<P> {
     /// Takes a record, of this node or of another.
     pub fn merge(&mut self, record: Record, wall_ms: u64) -> Merged {
         let Record { key, stamp, value } = record;
-        if self.held.get(&key).is_some_and(|held| held.stamp >= stamp) {
+        // One that was written while a clock was wrong does not keep out what comes when it is right again.
+        let stays = |held: &Stamp| !held.is_ahead(wall_ms) || stamp.is_ahead(wall_ms);
+        if self.held.get(&key).is_some_and(|held| held.stamp >= stamp && stays(&held.stamp)) {
             return Merged::Known;
         }
         let ended = value.is_none() && has_ended(&stamp, wall_ms) && !self.held.contains_key(&key);
@@ -373,6 +384,27 @@ mod tests {
         assert!(matches!(all.merge(record(0, NOW_MS + 5, 2, Some(1)), 0), Merged::New(_)));
         assert_eq!(all.merge(record(1, NOW_MS + 3 * DAY_MS, 2, Some(1)), 0), Merged::Refused);
         assert_eq!(all.known().labels.len(), 2);
+    }
+
+    #[test]
+    fn what_was_written_while_a_clock_was_wrong_keeps_nothing_out_once_it_is_right() {
+        let ahead = NOW_MS + 3000 * DAY_MS;
+        let mut all = taken(&[record(2, NOW_MS - 9, 2, Some(1))]);
+        // As after the node's restart: it is kept, and believed by nobody else.
+        assert!(matches!(all.restore(record(1, ahead, 1, Some(1))), Merged::New(_)));
+        let key = label_record(1, "").key;
+        let value = kinds::value::<LabelKind>(&"right".to_owned());
+        let written = all.write(key.clone(), Some(value), NOW_MS, node(1)).unwrap();
+        assert_eq!(written.stamp.wall_ms, NOW_MS);
+        assert!(matches!(all.merge(written, NOW_MS), Merged::New(_)));
+        assert!(all.known().labels.values().any(|value| value == "right"));
+        // Nor what another writes.
+        assert!(matches!(all.restore(record(3, ahead, 1, Some(1))), Merged::New(_)));
+        assert!(matches!(all.merge(record(3, NOW_MS + 1, 2, Some(2)), NOW_MS), Merged::New(_)));
+        // Where all is from ahead it is the clock that is behind.
+        let mut all = taken(&[record(1, NOW_MS, 1, Some(1)), record(2, NOW_MS, 2, Some(1))]);
+        assert!(all.write(key, None, 0, node(1)).unwrap().stamp.wall_ms >= NOW_MS);
+        assert_eq!(all.merge(record(1, NOW_MS - 5, 2, Some(2)), 0), Merged::Known);
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! still (Kulkarni and others, "Logical Physical Clocks", 2014). Whoever writes after having seen another write is
 //! later than that, whatever the two wall clocks say.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::NodeId;
 
-/// How far ahead of this node's clock a stamp may be, in milliseconds. Nodes whose clocks are a minute apart are not
+/// How far ahead of this node's clock a stamp may be. Nodes whose clocks are a minute apart are not
 /// let in; this leaves room for one that is set wrong later, and none for somebody who wants to win for ever.
-const MAX_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_AHEAD_MS: u64 = MAX_AHEAD.as_secs() * 1000;
 
 /// When a record was written. The greater of two is the later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
