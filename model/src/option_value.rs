@@ -1,5 +1,7 @@
 //! What the value of a network's option is, whatever its type: words, a number, ranges.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use crate::Word;
 
 /// A word that an option may be.
@@ -57,7 +59,10 @@ impl OptionValue for Option<u32> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(None),
-            _ => text.parse().map(Some).map_err(|_| format!("{text:?} is neither a number nor auto")),
+            _ => text.parse().map(Some).map_err(|error: ParseIntError| match error.kind() {
+                IntErrorKind::PosOverflow => format!("{text:?} is more than {}", u32::MAX),
+                _ => format!("{text:?} is neither a number nor auto"),
+            }),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::model::{NetworkId, NetworkOptions, Setting, limits};
 
 /// The most subnets that are added to a network.
 const MAX_ADDED: usize = limits::SUBNETS - 2;
+const _: () = assert!(MAX_ADDED == 14, "the refusal names it");
 
 /// A setting, by network and name.
 pub(in crate::cluster) struct SettingKind;
@@ -43,7 +44,10 @@ impl FactKind for SettingKind {
 
     fn check((): &(), (_, name): &Self::Key, setting: &Setting) -> Result<(), &'static str> {
         match setting {
-            Setting::Plan(plan) if plan.added.len() > MAX_ADDED => Err("there are too many subnets"),
+            Setting::Plan(plan) if plan.added.len() > MAX_ADDED => {
+                // As MAX_ADDED has it.
+                Err("at most 14 subnets can be added to a network")
+            }
             Setting::Plan(plan) if plan.pools.len().max(plan.reserved.len()) > limits::RANGES => {
                 Err("there are too many ranges")
             }
