@@ -1,5 +1,6 @@
 //! Links: what of a link message matters to us, the names of ours, and the messages that make and set them.
 
+use std::mem::discriminant;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 
@@ -31,6 +32,20 @@ pub const ENDPOINT_GROUPS_MAX: u32 = 2048;
 /// So many ports of a bridge hear every group, by their number: a bridge lists those in one message, which has room for 810
 /// (40 bytes each in 32 KiB, as far as Linux 6.18). With more the list of its databases has no end, for whoever asks.
 const HEARING_PORTS: u16 = 800;
+/// How a bridge treats each port of ours, as it does each new one: what is for all reaches it, and it speaks with all others.
+pub(super) const OPEN: [InfoBridgePort; 4] = [
+    InfoBridgePort::UnicastFlood(true),
+    InfoBridgePort::HairpinMode(false),
+    InfoBridgePort::Isolated(false),
+    InfoBridgePort::Locked(false),
+];
+/// How it treats an endpoint's besides, as it does each new one: `vx0` is set otherwise, see [`set_vxlan_port`].
+pub(super) const OPEN_TO_ENDPOINTS: [InfoBridgePort; 4] = [
+    InfoBridgePort::Learning(true),
+    InfoBridgePort::MulticastFlood(true),
+    InfoBridgePort::BroadcastFlood(true),
+    InfoBridgePort::NeighSupress(false),
+];
 /// IFALIASZ of the kernel, less the terminating zero.
 const ALIAS_MAX: usize = 255;
 /// The routes we make carry this protocol number; the kernel's rt_protos leaves it free.
@@ -184,6 +199,14 @@ impl Link {
         number.is_some_and(|number| number <= HEARING_PORTS)
     }
 
+    /// Whether its bridge treats it so, as far as this kernel says: an older one does not know all settings.
+    pub fn is_treated(&self, settings: &[InfoBridgePort]) -> bool {
+        let differs = |told: &InfoBridgePort, wanted: &InfoBridgePort| {
+            discriminant(told) == discriminant(wanted) && told != wanted
+        };
+        !settings.iter().any(|wanted| self.port.iter().any(|told| differs(told, wanted)))
+    }
+
     /// What the bridge it is on does with it.
     pub fn bridge_port(&self) -> &[InfoBridgePort] {
         &self.port
@@ -293,13 +316,23 @@ pub(super) fn set_vxlan_port(index: u32, settings: &VxlanSettings) -> LinkMessag
         MulticastMode::Snoop => BridgeMulticastRouterType::Permanent,
         MulticastMode::Flood | MulticastMode::Off => BridgeMulticastRouterType::TempQuery,
     };
-    LinkBridgePort::new(index)
+    treated(index, &OPEN)
         .append_info_data(InfoBridgePort::Learning(false))
         .append_info_data(InfoBridgePort::NeighSupress(true))
         .append_info_data(InfoBridgePort::MulticastFlood(settings.multicast != MulticastMode::Off))
         .append_info_data(InfoBridgePort::BroadcastFlood(settings.broadcast))
         .append_info_data(InfoBridgePort::MulticastRouter(router))
         .build()
+}
+
+/// How the bridge treats an endpoint's port, where somebody has set it otherwise.
+pub(super) fn set_port_open(index: u32) -> LinkMessage {
+    treated(index, &[OPEN, OPEN_TO_ENDPOINTS].concat()).build()
+}
+
+fn treated(index: u32, settings: &[InfoBridgePort]) -> LinkMessageBuilder<LinkBridgePort> {
+    let builder = LinkBridgePort::new(index);
+    settings.iter().cloned().fold(builder, LinkMessageBuilder::<LinkBridgePort>::append_info_data)
 }
 
 /// A new WireGuard device of the kernel's, to be asked for in the node's own namespace, where its socket stays; the
@@ -391,4 +424,31 @@ pub(super) fn routes_to_all(index: u32) -> [RouteMessage; 2] {
             .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
             .build()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_treated_so_where_the_kernel_says_nothing_else() {
+        let port = |told: &[InfoBridgePort]| {
+            let told = InfoPortData::BridgePort(told.to_vec());
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::PortData(told)]));
+            Link::from_message(message)
+        };
+        assert!(port(&OPEN).is_treated(&OPEN));
+        assert!(port(&[]).is_treated(&OPEN), "an older kernel does not know it");
+        for (wrong, of) in [
+            (InfoBridgePort::Isolated(true), &OPEN),
+            (InfoBridgePort::Locked(true), &OPEN),
+            (InfoBridgePort::UnicastFlood(false), &OPEN),
+            (InfoBridgePort::Learning(false), &OPEN_TO_ENDPOINTS),
+            (InfoBridgePort::BroadcastFlood(false), &OPEN_TO_ENDPOINTS),
+            (InfoBridgePort::MulticastFlood(false), &OPEN_TO_ENDPOINTS),
+        ] {
+            assert!(!port(std::slice::from_ref(&wrong)).is_treated(of), "{wrong:?}");
+        }
+    }
 }

@@ -12,7 +12,7 @@ use netlink_packet_route::neighbour::{
 use nix::errno::Errno;
 
 use super::bulk::{MDNS, is_static};
-use super::links::{BRIDGE, Link, VXLAN};
+use super::links::{BRIDGE, Link, OPEN, OPEN_TO_ENDPOINTS, VXLAN};
 use super::session::{Failure, Session};
 use super::{KernelError, mdb};
 use crate::model::{Mac, MulticastMode};
@@ -113,7 +113,8 @@ fn as_vxlan(link: &Link, bridge: Option<u32>) -> ObservedVxlan {
         && link.master == bridge
         && !learning
         && port.contains(&InfoBridgePort::Learning(false))
-        && port.contains(&InfoBridgePort::NeighSupress(true));
+        && port.contains(&InfoBridgePort::NeighSupress(true))
+        && link.is_treated(&OPEN);
     observed
 }
 
@@ -246,13 +247,14 @@ async fn port(
     let mac = far.link.mac.unwrap_or(Mac([0; 6]));
     let pinned = entries.iter().any(|e| e.link == near.index && e.mac == mac && e.is_static && !e.own);
     let hears = near.hears_all() == near.may_hear_all();
+    let open = near.is_treated(&OPEN) && near.is_treated(&OPEN_TO_ENDPOINTS);
     // A kernel that knows no limit shows none.
     let unlimited = near.bridge_port().contains(&InfoBridgePort::MulticastMaxGroups(0));
     Ok(Some(ObservedPort {
         mac,
         addresses: addresses.into_iter().map(|(_, address)| address).collect(),
         mtu: near.mtu.min(far.link.mtu),
-        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears && !unlimited,
+        ready: near.up && bridge.is_some() && near.master == bridge && pinned && hears && open && !unlimited,
         guard,
     }))
 }

@@ -212,6 +212,8 @@ async fn repair(
     set.map_err(|failure| failure.doing(doing()))?;
     // The bridge has given it a number by now, if it had none.
     let near = near_end(room, &port.name).await?.ok_or_else(|| KernelError::Broken { what: doing() })?;
+    let open = room.session().change_link(links::set_port_open(near.index)).await;
+    open.map_err(|failure| failure.doing(doing()))?;
     pin(room, &near, port).await?;
     let Some(far_index) = far_index else { return Ok(()) };
     let set = far.session.change_link(links::set_far(far_index, port)).await;

@@ -384,6 +384,15 @@ fn devices_of_the_network(scene: &Scene) {
     fault(one, way, &down, &["the bridge of network net on node n1 is down"], &nudged);
     let down = in_net(format!("ip link set {port} down"));
     fault(one, way, &down, &[&format!("the port {port} of endpoint c1 on node n1 is down")], &nudged);
+    let not_set = ["the port of endpoint c1 is not set as it should be"];
+    for flag in ["isolated on", "flood off", "bcast_flood off", "mcast_flood off", "learning off"] {
+        fault(one, way, &in_net(format!("bridge link set dev {port} {flag}")), &not_set, &nudged);
+        wait_ok(one, way);
+    }
+    let apart = in_net("bridge link set dev vx0 isolated on".to_owned());
+    let not_set = ["the VXLAN device of network net on node n1 is down, off its bridge, or not set"];
+    fault(one, way, &apart, &not_set, &nudged);
+    wait_ok(one, way);
     let off = in_net(format!("ip link set {port} nomaster"));
     fault(
         one,
