@@ -1,5 +1,7 @@
 //! A path through the cluster as it is looked at: what is asked of the node at each end, and what it says.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::{EndpointName, GroupAddr, Mac, NetworkId, NodeId};
@@ -99,6 +101,8 @@ pub struct PortEnds {
     pub forwarding: bool,
     /// Whether the end in the container is set up; `None` where there is none any more.
     pub far_up: Option<bool>,
+    /// What that end is called now: a container may give it another name.
+    pub far_name: Option<String>,
 }
 
 /// Where what a container sends to an address goes.
@@ -107,6 +111,8 @@ pub enum Leaving {
     /// No route leads there.
     #[default]
     Nowhere,
+    /// A route or a rule says that nothing goes there.
+    Refused,
     /// It leaves by the interface of this name.
     By(String),
     /// The address is the container's own, and it stays in it.
@@ -121,6 +127,12 @@ pub enum Leaving {
 pub struct Inside {
     /// Where what is sent to the other end goes.
     pub leaves: Leaving,
+    /// To whom it is handed, where that is not the other end itself.
+    pub gateway: Option<IpAddr>,
+    /// Which sender it has where the program does not say.
+    pub source: Option<IpAddr>,
+    /// Whether the interface by which it leaves asks nobody for a MAC (NOARP).
+    pub no_arp: bool,
     /// The MAC that it has noted for the other end, where that is one of its neighbours.
     pub knows: Option<Mac>,
     /// What takes connections or datagrams at the port that was asked for, such as `TCP 0.0.0.0:80`.

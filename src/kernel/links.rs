@@ -68,6 +68,8 @@ pub(super) struct Link {
     pub carrier: bool,
     /// Whether it is the loopback, which leads nowhere.
     pub loopback: bool,
+    /// Whether it asks nobody for a MAC.
+    pub no_arp: bool,
     /// Its MTU.
     pub mtu: u32,
     /// Its MAC, if it has one of six bytes.
@@ -93,6 +95,7 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             carrier: message.header.flags.contains(LinkFlags::LowerUp),
             loopback: message.header.flags.contains(LinkFlags::Loopback),
+            no_arp: message.header.flags.contains(LinkFlags::Noarp),
             mtu: 0,
             mac: None,
             master: None,

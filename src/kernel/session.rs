@@ -305,19 +305,7 @@ impl Session {
         to: IpAddr,
         flags: RouteFlags,
     ) -> Result<Option<RouteMessage>, Failure> {
-        let mut message = RouteMessage::default();
-        let (family, length) = match to {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
-        message.header.address_family = family;
-        message.header.source_prefix_length = length;
-        message.header.destination_prefix_length = length;
-        message.header.flags = flags;
-        message.attributes.push(RouteAttribute::Source(from.into()));
-        message.attributes.push(RouteAttribute::Destination(to.into()));
-        match self.request(RouteNetlinkMessage::GetRoute(message), 0).await {
-            Ok(found) => Ok(found.into_iter().find_map(as_route)),
+        match self.find_way(Some(from), to, flags).await {
             // No route, one that says no, or no such address of ours (any more).
             Err(Failure::Refused(
                 Errno::ENETUNREACH
@@ -326,8 +314,32 @@ impl Session {
                 | Errno::EINVAL
                 | Errno::EADDRNOTAVAIL,
             )) => Ok(None),
-            Err(failure) => Err(failure),
+            found => found,
         }
+    }
+
+    /// The same, from the sender that the kernel chooses where none is given, and with what it says where there is no way.
+    pub async fn find_way(
+        &self,
+        from: Option<IpAddr>,
+        to: IpAddr,
+        flags: RouteFlags,
+    ) -> Result<Option<RouteMessage>, Failure> {
+        let mut message = RouteMessage::default();
+        let (family, length) = match to {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = length;
+        message.header.flags = flags;
+        if let Some(from) = from {
+            message.header.source_prefix_length = length;
+            message.attributes.push(RouteAttribute::Source(from.into()));
+        }
+        message.attributes.push(RouteAttribute::Destination(to.into()));
+        let found = self.request(RouteNetlinkMessage::GetRoute(message), 0).await?;
+        Ok(found.into_iter().find_map(as_route))
     }
 
     /// Adds a neighbour or forwarding entry, over one that is there.

@@ -4,14 +4,15 @@
 use std::net::IpAddr;
 
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourState};
-use netlink_packet_route::route::{RouteFlags, RouteType};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteFlags, RouteType, RouteVia};
+use nix::errno::Errno;
 
 use super::links::BRIDGE;
 use super::observe::{as_ip, far_end};
 use super::room::Room;
-use super::session::Session;
+use super::session::{Failure, Session};
 use super::underlay::leads_to;
-use super::{ClientPlace, KernelError, Linux, listeners, session};
+use super::{ClientPlace, KernelError, Linux, listeners};
 use crate::model::{EndpointName, Inside, Leaving, Mac, NetworkId, PortEnds};
 use crate::plan::PortName;
 
@@ -35,7 +36,8 @@ impl Linux {
             up: near.up,
             on_bridge: bridge.is_some() && near.master == bridge,
             forwarding: near.is_forwarding(),
-            far_up: far.map(|far| far.link.up),
+            far_up: far.as_ref().map(|far| far.link.up),
+            far_name: far.map(|far| far.link.name),
             device: near.name,
         }))
     }
@@ -58,27 +60,79 @@ impl Linux {
         }
         if let Some((from, to)) = towards {
             let session = Session::open(&netns).await?;
-            let failed = |failure: session::Failure| failure.doing(format!("look for the way to {to}"));
-            let way = session.way(from, to, RouteFlags::empty()).await.map_err(failed)?;
-            if way.as_ref().is_some_and(|way| way.header.kind == RouteType::Local) {
-                let loopback = session.link_named("lo").await.map_err(failed)?;
-                inside.leaves = Leaving::Stays { loopback_up: loopback.is_some_and(|lo| lo.up) };
-            } else if let Some(index) = way.as_ref().and_then(leads_to) {
-                let link = session.link_at(index).await.map_err(failed)?;
-                inside.leaves = link.map_or(Leaving::Nowhere, |link| Leaving::By(link.name));
-                inside.knows = neighbour(&session, index, to).await.map_err(failed)?;
-            }
+            let failed = |failure: Failure| failure.doing(format!("look for the way to {to}"));
+            look_for_way(&session, from, to, &mut inside).await.map_err(failed)?;
         }
         Ok(Some(inside))
     }
 }
 
+/// What becomes of what is sent from one address to another.
+async fn look_for_way(
+    session: &Session,
+    from: IpAddr,
+    to: IpAddr,
+    inside: &mut Inside,
+) -> Result<(), Failure> {
+    let way = match session.find_way(Some(from), to, RouteFlags::empty()).await {
+        Ok(Some(way)) => way,
+        // What the kernel answers for routes and rules that are "unreachable", "prohibit" and "blackhole".
+        Err(Failure::Refused(Errno::EHOSTUNREACH | Errno::EACCES | Errno::EINVAL)) => {
+            inside.leaves = Leaving::Refused;
+            return Ok(());
+        }
+        Ok(None) | Err(Failure::Refused(Errno::ENETUNREACH | Errno::EADDRNOTAVAIL)) => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    if way.header.kind == RouteType::Local {
+        let loopback = session.link_named("lo").await?;
+        inside.leaves = Leaving::Stays { loopback_up: loopback.is_some_and(|lo| lo.up) };
+        return Ok(());
+    }
+    let Some(index) = leads_to(&way) else { return Ok(()) };
+    let Some(link) = session.link_at(index).await? else { return Ok(()) };
+    inside.no_arp = link.no_arp;
+    inside.leaves = Leaving::By(link.name);
+    inside.gateway = way.attributes.iter().find_map(gateway);
+    if inside.gateway.is_none() {
+        inside.knows = neighbour(session, index, to).await?;
+    }
+    // A rule for its own sender may lead where there is no way without one.
+    let unsaid = session.find_way(None, to, RouteFlags::empty()).await.ok().flatten();
+    inside.source = unsaid.and_then(|way| way.attributes.iter().find_map(source));
+    Ok(())
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(v4)) | RouteAttribute::Via(RouteVia::Inet(v4)) => {
+            Some((*v4).into())
+        }
+        RouteAttribute::Gateway(RouteAddress::Inet6(v6)) | RouteAttribute::Via(RouteVia::Inet6(v6)) => {
+            Some((*v6).into())
+        }
+        _ => None,
+    }
+}
+
+fn source(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => Some((*v4).into()),
+        RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => Some((*v6).into()),
+        _ => None,
+    }
+}
+
 /// The MAC that is noted for `address` on link `index`.
-async fn neighbour(session: &Session, index: u32, address: IpAddr) -> Result<Option<Mac>, session::Failure> {
+async fn neighbour(session: &Session, index: u32, address: IpAddr) -> Result<Option<Mac>, Failure> {
     let found = session.neighbours(index).await?;
     let known = found.iter().filter(|message| {
         message.header.ifindex == index
-            && !matches!(message.header.state, NeighbourState::Incomplete | NeighbourState::Failed)
+            // What an interface without ARP notes is nobody's.
+            && !matches!(
+                message.header.state,
+                NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::Noarp
+            )
     });
     let is_it = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::Destination(to) if as_ip(to) == Some(address));
     let mac = |attribute: &NeighbourAttribute| match attribute {

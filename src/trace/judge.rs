@@ -1,5 +1,7 @@
 //! The sentences about a node's part of a path: each part of it in the order in which a frame comes to it.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 
 use super::sight::{BY_ITSELF, Sight};
@@ -96,7 +98,7 @@ fn attached(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) ->
     let found = format!("{} {} mtu {} {}", port.ifname, there.mac, there.mtu, addresses.join(" "));
     let mut hop = Hop::new("attached", found.trim_end());
     ends(sight, have, port, &mut hop);
-    settings(port, there, &mut hop);
+    settings(port, there, called(sight, port), &mut hop);
     if let Some(inside) = sight.inside {
         leaves(sight, port, inside, &mut hop);
     }
@@ -114,7 +116,7 @@ fn ends(sight: &Sight<'_>, have: &ObservedNetwork, port: &DesiredPort, hop: &mut
     let (name, device, node) = (&port.name, &ends.device, sight.node);
     if ends.far_up == Some(false) {
         let what = format!("the interface of endpoint {name} is down in its container");
-        hop.wrong(Weight::Cause, what, format!("set it up there: `ip link set {} up`", port.ifname));
+        hop.wrong(Weight::Cause, what, format!("set it up there: `ip link set {} up`", called(sight, port)));
     }
     if !ends.up {
         hop.wrong(
@@ -140,7 +142,12 @@ fn ends(sight: &Sight<'_>, have: &ObservedNetwork, port: &DesiredPort, hop: &mut
     }
 }
 
-fn settings(port: &DesiredPort, there: &ObservedPort, hop: &mut Hop) {
+/// What its interface is called in its container.
+fn called<'a>(sight: &Sight<'a>, port: &'a DesiredPort) -> &'a str {
+    sight.port.and_then(|ends| ends.far_name.as_deref()).unwrap_or(&port.ifname)
+}
+
+fn settings(port: &DesiredPort, there: &ObservedPort, ifname: &str, hop: &mut Hop) {
     let name = &port.name;
     if there.mac != port.mac {
         let what = format!(
@@ -151,7 +158,7 @@ fn settings(port: &DesiredPort, there: &ObservedPort, hop: &mut Hop) {
     }
     for address in port.addresses.iter().filter(|address| !there.addresses.contains(address)) {
         let what = format!("endpoint {name} lacks its address {address} in its container");
-        let hint = format!("{BY_ITSELF}; at once: `ip address add {address} dev {}` there", port.ifname);
+        let hint = format!("{BY_ITSELF}; at once: `ip address add {address} dev {ifname}` there");
         hop.wrong(Weight::Cause, what, hint);
     }
     if there.mtu < port.mtu {
@@ -170,7 +177,7 @@ fn settings(port: &DesiredPort, there: &ObservedPort, hop: &mut Hop) {
 
 /// Whether what the container sends to the other end leaves by this interface, to the right MAC.
 fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop) {
-    let (name, ifname) = (&port.name, &port.ifname);
+    let (name, ifname) = (&port.name, called(sight, port));
     let Some((mac, addresses)) = &sight.other.endpoint else { return };
     let Some(to) = meeting(&port.addresses, addresses) else {
         let what = format!("endpoint {name} and the other one have no addresses of one family");
@@ -179,11 +186,20 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
         return;
     };
     let subnet = to.network();
+    let family = if to.is_ipv6() { "-6 " } else { "" };
     match &inside.leaves {
         Leaving::Nowhere => hop.wrong(
             Weight::Cause,
             format!("the container of endpoint {name} has no route to {}", to.ip()),
             format!("in it: `ip route add {subnet}/{} dev {ifname}`", to.prefix()),
+        ),
+        Leaving::Refused => hop.wrong(
+            Weight::Cause,
+            format!("a route or a rule in the container of endpoint {name} says that nothing goes to {}", to.ip()),
+            format!(
+                "in it: `ip {family}route` and `ip {family}rule` show it (blackhole, unreachable, prohibit); `ip {family}route del ...` \
+                 or `ip {family}rule del ...` takes it away"
+            ),
         ),
         Leaving::By(device) if device != ifname => hop.wrong(
             Weight::Cause,
@@ -193,7 +209,7 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
             ),
             format!("take the other route away in it: `ip route get {}` shows it", to.ip()),
         ),
-        Leaving::By(_) => {}
+        Leaving::By(_) => goes(sight, port, inside, to, hop),
         Leaving::Stays { .. } if !port.addresses.contains(&to) => hop.wrong(
             Weight::Cause,
             format!(
@@ -215,6 +231,44 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
             to.ip()
         );
         hop.wrong(Weight::Cause, what, format!("in it: `ip neigh del {} dev {ifname}`", to.ip()));
+    }
+}
+
+/// Whether what leaves by the right interface is handed to the other end, and comes from this one.
+fn goes(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, to: IpNetwork, hop: &mut Hop) {
+    let (name, ifname) = (&port.name, called(sight, port));
+    if let Some(gateway) = inside.gateway {
+        // The network's own gateway may be meant to pass it on.
+        let own = sight.want.into_iter().flat_map(|want| &want.gateways).map(IpNetwork::ip);
+        let weight = match own.chain(port.gateways.iter().copied()).any(|own| own == gateway) {
+            true => Weight::Aside,
+            false => Weight::Cause,
+        };
+        let what =
+            format!("what endpoint {name} sends to {} goes by {gateway}, and not straight there", to.ip());
+        let hint = format!(
+            "take that route away in its container: `ip route get {}` shows it, `ip route del ... via {gateway} dev {ifname}`",
+            to.ip()
+        );
+        hop.wrong(weight, what, hint);
+    }
+    if inside.no_arp {
+        let what = format!("the interface of endpoint {name} asks nobody for a MAC in its container (NOARP)");
+        hop.wrong(Weight::Cause, what, format!("in it: `ip link set {ifname} arp on`"));
+    }
+    let given = |source: &IpAddr| {
+        port.addresses.iter().any(|own| own.ip() == *source) || port.also.addresses.contains(source)
+    };
+    if let Some(source) = inside.source.filter(|source| port.guarded && !given(source)) {
+        let what = format!(
+            "what endpoint {name} sends to {} comes from {source}, which is none of its addresses, and is dropped at its port",
+            to.ip()
+        );
+        let hint = format!(
+            "in its container: `ip route get {}` shows the route with this `src`; `ip route replace ... dev {ifname}` without it",
+            to.ip()
+        );
+        hop.wrong(Weight::Cause, what, hint);
     }
 }
 

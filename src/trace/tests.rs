@@ -154,8 +154,14 @@ fn scene() -> Scene {
             on_bridge: true,
             forwarding: true,
             far_up: Some(true),
+            far_name: Some("eth0".to_owned()),
         },
-        inside: Inside { leaves: Leaving::By("eth0".to_owned()), knows: Some(C2), listens: Vec::new() },
+        inside: Inside {
+            leaves: Leaving::By("eth0".to_owned()),
+            source: Some([10, 0, 0, 1].into()),
+            knows: Some(C2),
+            ..Inside::default()
+        },
         hidden: None,
         held: false,
         members: BTreeSet::new(),
@@ -309,6 +315,38 @@ const FAULTS: &[Fault] = &[
             scene.inside.leaves = Leaving::Nowhere;
         },
     ),
+    (
+        "a route or a rule in the container of endpoint c1 says that nothing goes to 10.0.0.2",
+        Weight::Cause,
+        |scene| {
+            scene.inside.leaves = Leaving::Refused;
+        },
+    ),
+    (
+        "what endpoint c1 sends to 10.0.0.2 goes by 10.0.0.250, and not straight there",
+        Weight::Cause,
+        |scene| {
+            scene.inside.gateway = Some([10, 0, 0, 250].into());
+        },
+    ),
+    ("goes by 10.0.0.254, and not straight there", Weight::Aside, |scene| {
+        scene.inside.gateway = Some([10, 0, 0, 254].into());
+    }),
+    ("sends to 10.0.0.2 comes from 10.0.0.200, which is none of its addresses", Weight::Cause, |scene| {
+        scene.inside.source = Some([10, 0, 0, 200].into());
+    }),
+    (
+        "asks nobody for a MAC in its container (NOARP): in it: `ip link set eth0 arp on`",
+        Weight::Cause,
+        |scene| {
+            scene.inside.no_arp = true;
+        },
+    ),
+    ("set it up there: `ip link set lan up`", Weight::Cause, |scene| {
+        scene.port.far_up = Some(false);
+        scene.port.far_name = Some("lan".to_owned());
+        scene.inside.leaves = Leaving::By("lan".to_owned());
+    }),
     ("leaves its container by tun0, and not by eth0", Weight::Cause, |scene| {
         scene.inside.leaves = Leaving::By("tun0".to_owned());
     }),

@@ -523,15 +523,59 @@ fn containers(scene: &Scene) {
         one,
         way,
         &|| inside(far, "ip link set eth0 arp off"),
-        &["endpoint c2 does not answer when its own node asks it for", there, "(ARP)"],
+        &[
+            "the interface of endpoint c2 asks nobody for a MAC in its container (NOARP)",
+            "ip link set eth0 arp on",
+        ],
         &|| inside(far, "ip link set eth0 arp on"),
     );
+    routed_otherwise(one, here, there);
+    inside(here, "ip link set eth0 down; ip link set eth0 name lan; ip link set lan up");
+    wait_ok(one, way);
+    inside(here, "ip link set lan down; ip link set lan name eth0; ip link set eth0 up");
     let port = ["c1", "c2", "--port", "5701"];
     fault(one, &port, &nothing, &["nothing listens at port 5701 in the container of endpoint c2"], &nothing);
     let _listener = Listener::open(far, 5701, None);
     let answer = wait_ok(one, &port);
     assert!(answer.to_string().contains("UDP 0.0.0.0:5701"), "{answer}");
     wait_until("c2 is reached", SOON, || ping(here, there));
+}
+
+/// What a container does with what it sends, though it leaves by the right interface.
+fn routed_otherwise(node: &Node, here: &Container, there: &str) {
+    let way: &[&str] = &["c1", "c2"];
+    for kind in ["blackhole", "unreachable", "prohibit"] {
+        fault(
+            node,
+            way,
+            &|| inside(here, &format!("ip route replace {kind} {there}/32")),
+            &["a route or a rule in the container of endpoint c1 says that nothing goes to", there],
+            &|| inside(here, &format!("ip route del {kind} {there}/32")),
+        );
+    }
+    fault(
+        node,
+        way,
+        &|| inside(here, &format!("ip route replace {there}/32 via 10.95.0.250 dev eth0")),
+        &["what endpoint c1 sends to", there, "goes by 10.95.0.250"],
+        &|| inside(here, &format!("ip route del {there}/32")),
+    );
+    let route = format!("ip route replace {there}/32 dev eth0 src 10.95.0.200");
+    fault(
+        node,
+        way,
+        &|| inside(here, &format!("ip address add 10.95.0.200/32 dev lo; {route}")),
+        &["comes from 10.95.0.200, which is none of its addresses", "dropped at its port"],
+        &|| inside(here, &format!("ip route del {there}/32; ip address del 10.95.0.200/32 dev lo")),
+    );
+    fault(
+        node,
+        way,
+        &|| inside(here, "ip link set eth0 arp off"),
+        &["the interface of endpoint c1 asks nobody for a MAC", "ip link set eth0 arp on"],
+        &|| inside(here, "ip link set eth0 arp on"),
+    );
+    wait_ok(node, way);
 }
 
 /// What is wrong in the mesh below an encrypted network.
