@@ -46,6 +46,8 @@ pub(super) struct Shared {
     news: Notify,
     /// What on this machine keeps frames from passing (`signs`).
     pub(super) signs: Mutex<Signs>,
+    /// The nodes of whom nothing is heard, or who hear nothing, and to whom no route leads (`signs`).
+    pub(super) unrouted: Mutex<BTreeSet<NodeId>>,
     /// The probes that were sent outside of the rounds (`trying`).
     pub(super) trials: Trials,
     started: Instant,
@@ -79,6 +81,7 @@ impl Default for Health {
             sockets: Mutex::default(),
             news: Notify::new(),
             signs: Mutex::default(),
+            unrouted: Mutex::default(),
             trials: Trials::default(),
             started: Instant::now(),
             run: now_ms(),
@@ -109,8 +112,12 @@ impl Health {
         let mut ways = self.ways();
         let clocks = health::clocks(view, &ways);
         ways.retain(|(key, way)| !(way.goal.encrypted && tunnels.contains(&key.peer)));
-        let signs = lock(&self.0.signs).clone();
-        health::problems(view, vxlan_port, &ways).into_iter().chain(clocks).chain(signs.all()).collect()
+        let (signs, unrouted) = (lock(&self.0.signs).clone(), lock(&self.0.unrouted).clone());
+        // What is between the nodes has nothing to do with what does not leave this one.
+        let no_routes = health::no_routes(view, &ways, &unrouted);
+        ways.retain(|(key, way)| !(way.verdict.is_dead() && unrouted.contains(&key.peer)));
+        let between = health::problems(view, vxlan_port, &ways);
+        no_routes.into_iter().chain(between).chain(clocks).chain(signs.all()).collect()
     }
 
     /// How far this node's clock is ahead of that of every node that it knows it of, by the least of them, where that is much; with who

@@ -1,6 +1,7 @@
 //! What on this machine keeps frames from passing, as far as it shows in what the kernel counts and is set to: looked at every
 //! few seconds, and told when it begins and when it ends. What it means is in `seen`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -12,11 +13,13 @@ use crate::api::{EventKind, EventLog, EventObject};
 use crate::cluster::Cluster;
 use crate::health::Problem;
 use crate::kernel::{Linux, Refused};
-use crate::model::{NetworkId, NodeState};
+use crate::model::{ClusterView, NetworkId, NodeId, NodeState};
 use crate::reconcile::Reconciler;
 
 /// How often it is looked.
 const PERIOD: Duration = Duration::from_secs(5);
+/// For how many nodes a route is looked for each time.
+const PEERS: usize = 64;
 
 /// What is watched, and where it is told.
 pub struct Watched {
@@ -61,6 +64,8 @@ impl Health {
             }
         }
         let view = watched.cluster.view().borrow().clone();
+        let unrouted = self.unrouted(kernel, &view).await;
+        *lock(&self.0.unrouted) = unrouted;
         let silent =
             view.nodes.values().any(|node| matches!(node.state, NodeState::Suspect | NodeState::Dead));
         let ill = silent || self.ways().iter().any(|(_, way)| way.verdict.is_bad());
@@ -82,6 +87,20 @@ impl Health {
             watched.events.publish(EventKind::Problem, EventObject::default(), text);
         }
     }
+    /// The nodes over the ways to which nothing passes, and to which no route leads.
+    async fn unrouted(&self, kernel: &Linux, view: &ClusterView) -> BTreeSet<NodeId> {
+        let mut unrouted = BTreeSet::new();
+        let dead = self.ways().into_iter().filter(|(_, way)| way.verdict.is_dead());
+        let peers: BTreeSet<NodeId> = dead.map(|(key, _)| key.peer).collect();
+        let Some(me) = view.myself() else { return unrouted };
+        for node in peers.into_iter().take(PEERS).filter_map(|peer| view.nodes.get(&peer)) {
+            if let Ok(None) = kernel.way_out(me.vtep, node.vtep).await {
+                unrouted.insert(node.id);
+            }
+        }
+        unrouted
+    }
+
     /// What keeps frames of one network from passing on this machine now, as far as it shows while `work` is done; and of what the
     /// machine counts as a whole, what showed lately.
     pub async fn signs_while<T>(

@@ -13,6 +13,6 @@ mod trial;
 mod ways;
 
 pub use frame::{Frame, Kind, SHORTEST};
-pub use say::{Problem, Standing, clocks, problems, standing};
+pub use say::{Problem, Standing, clocks, no_routes, problems, standing};
 pub use trial::Trial;
 pub use ways::{Ask, Change, Goal, Measured, Verdict, Way, WayKey, Ways};

@@ -77,6 +77,24 @@ pub fn problems(view: &ClusterView, vxlan_port: u16, ways: &[(WayKey, Way)]) -> 
     cases.into_iter().filter_map(problem).collect()
 }
 
+/// The nodes to which this one has no route, as `unrouted` says: one for each, of the ways over which nothing passes.
+pub fn no_routes(view: &ClusterView, ways: &[(WayKey, Way)], unrouted: &BTreeSet<NodeId>) -> Vec<Problem> {
+    let problem = |peer: &NodeId| {
+        let (me, node) = (view.myself()?, view.nodes.get(peer)?);
+        let lost = || ways.iter().filter(|(key, way)| key.peer == *peer && way.verdict.is_dead());
+        let since = lost().map(|(_, way)| way.since).min()?;
+        let networks: Vec<NetworkId> = lost().map(|(key, _)| key.network).collect();
+        let through = through(view, &networks);
+        Some(Problem {
+            what: format!("{through}: node {} has no route to node {} ({})", me.name, node.name, node.vtep),
+            hint: format!("`ip route get {} from {}` here; mend its routes", node.vtep, me.vtep),
+            since,
+            node: Some(*peer),
+        })
+    };
+    unrouted.iter().filter_map(problem).collect()
+}
+
 /// `network a`, or `networks a, b`.
 fn through(view: &ClusterView, networks: &[NetworkId]) -> String {
     let name = |id: &NetworkId| {
@@ -258,6 +276,20 @@ mod tests {
         ]) {
             assert!(parts.iter().all(|part| problem.hint.contains(part)), "{parts:?}: {}", problem.hint);
         }
+    }
+
+    #[test]
+    fn a_node_without_a_route_is_said_once_and_only_while_nothing_passes() {
+        let ways =
+            [way(2, 0, Verdict::Silent, 20), way(2, 1, Verdict::Unheard, 10), way(3, 0, Verdict::Whole, 0)];
+        let said = no_routes(&view(), &ways, &[id(2), id(3)].into());
+        let [one] = said.as_slice() else { panic!("one: {said:?}") };
+        assert_eq!(one.what, "networks one, two: node n1 has no route to node n2 (192.0.2.2)");
+        assert!(one.hint.contains("ip route get 192.0.2.2 from 192.0.2.1"), "{}", one.hint);
+        assert_eq!((one.node, one.since), (Some(id(2)), Duration::from_secs(10)));
+        assert!(
+            matches!(standing(id(2), &ways, &said), Some(Standing::Down(why)) if why.contains("no route"))
+        );
     }
 
     #[test]
