@@ -157,10 +157,7 @@ impl Seen {
                         "network {name}: frames between endpoints pass the table {table} of nf_tables in its namespace, which drops \
                          them"
                     ),
-                    format!(
-                        "`lanmesh network exec {name} -- nft delete table {table}`, or have bridges not ask such tables: `lanmesh \
-                         network exec {name} -- sysctl -w net.bridge.bridge-nf-call-iptables=0`"
-                    ),
+                    pass_by(name.as_str(), table),
                     *since,
                 )
             }));
@@ -187,6 +184,20 @@ impl Seen {
         }
         problems
     }
+}
+
+/// How frames between endpoints get by a table, which is named with its family.
+fn pass_by(network: &str, table: &str) -> String {
+    let exec = format!("lanmesh network exec {network} --");
+    let delete = format!("`{exec} nft delete table {table}`");
+    let switches = match table.split(' ').next() {
+        Some("ip") => "net.bridge.bridge-nf-call-iptables=0",
+        Some("ip6") => "net.bridge.bridge-nf-call-ip6tables=0",
+        Some("inet") => "net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0",
+        // Bridges ask those of their own family always.
+        _ => return format!("{delete}, or let it accept what is passed on"),
+    };
+    format!("{delete}, or have bridges not ask such tables: `{exec} sysctl -w {switches}`")
 }
 
 fn about(what: String, hint: String, since: Duration) -> Problem {
@@ -262,5 +273,20 @@ mod tests {
         let few: BTreeSet<_> = all.iter().take(2).copied().collect();
         assert_eq!(seen.due(&few).into_iter().collect::<BTreeSet<_>>(), few);
         assert_eq!(seen.due(&BTreeSet::new()), []);
+    }
+
+    #[test]
+    fn a_table_is_passed_by_as_its_family_is_asked() {
+        let v4 = pass_by("net", "ip filter");
+        assert!(
+            v4.contains("nft delete table ip filter") && v4.contains("bridge-nf-call-iptables=0"),
+            "{v4}"
+        );
+        let v6 = pass_by("net", "ip6 filter");
+        assert!(v6.contains("bridge-nf-call-ip6tables=0") && !v6.contains("call-iptables"), "{v6}");
+        let both = pass_by("net", "inet filter");
+        assert!(both.contains("call-iptables=0") && both.contains("call-ip6tables=0"), "{both}");
+        let own = pass_by("net", "bridge f");
+        assert!(own.contains("nft delete table bridge f") && !own.contains("sysctl"), "{own}");
     }
 }
