@@ -181,6 +181,10 @@ fn each_fault_on_a_way_has_its_sentence_and_what_is_well_has_none() {
     wait_ok(one, &["c1", "broadcast"]);
     let unknown = one.lanmesh(["trace", "c1", "nobody"]).refusal();
     assert!(unknown.contains("nobody is \"nobody\"") && unknown.contains("whois"), "{unknown}");
+    let gateway = one.lanmesh(["trace", "c1", "10.95.0.1"]).refusal();
+    assert!(gateway.contains("10.95.0.1 is the gateway of network net"), "{gateway}");
+    let long = one.lanmesh(["trace", "c1", &"x".repeat(5000)]).refusal();
+    assert!(long.contains("nobody is \"xxx") && long.len() < 500, "{long}");
     let apart = one.lanmesh(["trace", "c1", "e2"]).refusal();
     assert!(apart.contains("are in no network together"), "{apart}");
 

@@ -23,6 +23,9 @@ const PATHS_MAX: usize = 16;
 /// How many networks of two nodes are looked at.
 const NETWORKS_MAX: usize = 4;
 
+/// How many characters are repeated of a word that means nothing.
+const SHOWN: usize = 64;
+
 /// The two ends, and the paths between them.
 pub struct Ends {
     /// What the first is, in words.
@@ -237,6 +240,15 @@ impl Session {
     }
 }
 
+/// As much of a word that somebody gave as is repeated to him.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Where a path begins: in which network, on which node, and the endpoint, if it is one.
 type Begin = (NetworkId, NodeId, Option<EndpointName>);
 
@@ -291,7 +303,7 @@ impl Known<'_> {
         let (network, word) = match text.split_once('/') {
             Some((network, word)) => {
                 let name = network.parse().map_err(|_| {
-                    ApiError::bad_field(field, format!("{network:?} is no name of a network"))
+                    ApiError::bad_field(field, format!("{:?} is no name of a network", shown(network)))
                 })?;
                 (Some(find::network_named(self.view, &name)?.spec.id), word)
             }
@@ -346,10 +358,24 @@ impl Known<'_> {
         match self.view.nodes.values().find(is_node) {
             Some(node) if network.is_none() => Ok(Meant::Node(node.id)),
             None if network.is_none() && word == OUTSIDE => Ok(Meant::Outside),
-            _ => Err(ApiError::not_found(format!("nobody is {text:?}")).at(field).hint(
+            _ if let Some(refusal) = self.gateway(address, field) => Err(refusal),
+            _ => Err(ApiError::not_found(format!("nobody is {:?}", shown(text))).at(field).hint(
                 "give an endpoint, a service, a node, an address, a group or `broadcast`; `lanmesh whois` says what a word means",
             )),
         }
+    }
+
+    /// Why an address is no end, if it is that of a network's gateway.
+    fn gateway(&self, address: Option<IpAddr>, field: &'static str) -> Option<ApiError> {
+        let address = address?;
+        let network = self.view.networks.values().find(|network| network.spec.gateways.contains(&address))?;
+        let name = &network.spec.name;
+        let what =
+            format!("{address} is the gateway of network {name}, which each node is for its own endpoints");
+        Some(ApiError::bad_field(field, what).hint(format!(
+            "what is sent to it does not leave the node: a trace between two endpoints, `lanmesh endpoint ls {name}` shows them, says \
+             where the node's bridge lacks it"
+        )))
     }
 
     /// Whether an address or a MAC that was given to no endpoint is at this one now.
