@@ -255,6 +255,18 @@ fn each_fault_on_a_way_has_its_sentence_and_what_is_well_has_none() {
         &["node n1 has no route to node n2 (192.0.2.2)"],
         &|| run(one, "ip route del unreachable 192.0.2.2/32"),
     );
+    // A neighbour that is none: neither frames nor the other's agent are reached.
+    let nobody = "ip neigh replace 192.0.2.2 lladdr 02:00:00:00:00:01 dev eth0 nud permanent";
+    fault(
+        one,
+        &["c1", "c2"],
+        &|| run(one, nobody),
+        &[
+            "node n1 does not reach the agent of node n2 either (192.0.2.2, TCP port 7979)",
+            "ip neigh show 192.0.2.2",
+        ],
+        &|| run(one, "ip neigh del 192.0.2.2 dev eth0"),
+    );
     wait_ok(one, &["c1", "c2"]);
     tunnels(&scene);
     services(&scene);

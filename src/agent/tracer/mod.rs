@@ -6,6 +6,8 @@
 mod look;
 mod published;
 
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,11 +78,6 @@ impl Tracer {
     pub async fn ask(&self, node: NodeId, errand: &Errand) -> Vec<Hop> {
         let view = self.cluster.view().borrow().clone();
         let name = answers::node_name(&view, &node);
-        let no_answer = |found: &str, what: String, hint: &str, weight: Weight| {
-            let mut hop = Hop::new("node", found);
-            hop.wrong(weight, what, hint);
-            vec![hop]
-        };
         if node == view.me {
             let looked = async {
                 let _place = self.places.acquire().await.ok()?;
@@ -101,13 +98,9 @@ impl Tracer {
         match timeout(WITHIN, self.cluster.ask_trace(node, errand)).await {
             Ok(Ok(hops)) => hops,
             Ok(Err(error)) => {
-                let what = format!("node {name} does not say what it sees: {error}");
-                no_answer(
-                    "cannot be asked",
-                    what,
-                    "where it is of an older release, upgrade it",
-                    Weight::Aside,
-                )
+                let address = view.nodes.get(&node).map(|node| node.address);
+                let me = answers::node_name(&view, &view.me);
+                unanswered(&me, &name, address, errand.node == view.me, &error)
             }
             Err(_) => {
                 let what = format!("node {name} does not say in time what it sees");
@@ -119,5 +112,70 @@ impl Tracer {
                 )
             }
         }
+    }
+}
+
+fn no_answer(found: &str, what: String, hint: impl Into<String>, weight: Weight) -> Vec<Hop> {
+    let mut hop = Hop::new("node", found);
+    hop.wrong(weight, what, hint);
+    vec![hop]
+}
+
+/// What is said of a node that was asked and gave no answer; `end`: this node is the other end of the path.
+fn unanswered(me: &str, name: &str, address: Option<SocketAddr>, end: bool, error: &io::Error) -> Vec<Hop> {
+    let what = format!("node {name} does not say what it sees: {error}");
+    let address = match (error.kind(), address) {
+        (ErrorKind::Unsupported, _) => {
+            return no_answer(
+                "cannot be asked",
+                what,
+                "it is of an older release: upgrade it",
+                Weight::Aside,
+            );
+        }
+        // It was reached, and refused.
+        (ErrorKind::InvalidData | ErrorKind::PermissionDenied | ErrorKind::Other, _) | (_, None) => {
+            let hint = format!("`lanmesh status` on {name} says how it is");
+            return no_answer("cannot be asked", what, hint, Weight::Aside);
+        }
+        (_, Some(address)) => address,
+    };
+    let (ip, port) = (address.ip(), address.port());
+    let what =
+        format!("node {me} does not reach the agent of node {name} either ({ip}, TCP port {port}): {error}");
+    let hint = format!(
+        "on {me}: `ip route get {ip}` and `ip neigh show {ip}` say whether {name} is reached at all; where it is, `lanmesh status` on \
+         {name} says whether its agent runs"
+    );
+    // Whoever asks from elsewhere does not learn of the way between the two.
+    let weight = if end { Weight::Symptom } else { Weight::Vague };
+    no_answer("is not reached", what, hint, weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_reached_is_told_from_who_does_not_know_the_question() {
+        let said = |kind: ErrorKind, end: bool| {
+            let address = "192.0.2.2:7979".parse().ok();
+            let hops = unanswered("n1", "n2", address, end, &kind.into());
+            let wrong = hops.into_iter().flat_map(|hop| hop.wrong).next().unwrap();
+            (format!("{}: {}", wrong.what, wrong.hint), wrong.weight)
+        };
+        for kind in [ErrorKind::TimedOut, ErrorKind::HostUnreachable, ErrorKind::InvalidInput] {
+            let (text, weight) = said(kind, true);
+            assert!(text.starts_with(
+                "node n1 does not reach the agent of node n2 either (192.0.2.2, TCP port 7979)"
+            ));
+            assert!(text.contains("`ip neigh show 192.0.2.2`") && !text.contains("upgrade"), "{text}");
+            assert_eq!((weight, said(kind, false).1), (Weight::Symptom, Weight::Vague));
+        }
+        let (text, weight) = said(ErrorKind::Unsupported, true);
+        assert!(text.contains("upgrade it"), "{text}");
+        assert_eq!(weight, Weight::Aside);
+        let (text, _) = said(ErrorKind::InvalidData, true);
+        assert!(!text.contains("upgrade") && text.contains("`lanmesh status` on n2"), "{text}");
     }
 }
