@@ -10,7 +10,7 @@ use crate::model::{
     ClusterView, EndpointName, MeshPorts, NetworkId, NetworkSpec, NodeId, Placement, Publication,
     PublishMode, PublishSource, ServiceName, ServiceSpec,
 };
-use crate::reconcile::{Publisher, Work, World, offers};
+use crate::reconcile::{Publisher, Work, World, is_the_clusters, offers};
 
 impl Session {
     /// An error where an endpoint that is to be attached here, or its service with it, would publish what it cannot.
@@ -36,6 +36,7 @@ impl Session {
                 .hint("give one that it has, or none for all of them")));
             }
             fits(spec, port).map_err(at)?;
+            self.is_not_the_clusters(view, port).map_err(at)?;
             if mode == PublishMode::Mesh {
                 is_no_services(view, port).map_err(at)?;
             }
@@ -81,6 +82,7 @@ impl Session {
         for (i, port) in ports.iter().enumerate() {
             let at = |error: ApiError| error.at(format!("publish[{i}]"));
             fits(spec, port).map_err(at)?;
+            self.is_not_the_clusters(view, port).map_err(at)?;
             is_no_endpoints(view, port).map_err(at)?;
             if everywhere(mode) || nodes.contains(&view.me) {
                 self.is_free(&work, view, &by, port).await.map_err(at)?;
@@ -108,6 +110,15 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// An error where nodes are reached at the port by each other: whichever of them it would be published on.
+    fn is_not_the_clusters(&self, view: &ClusterView, port: &Publication) -> Result<(), ApiError> {
+        if !is_the_clusters(view, (self.vxlan_port(), self.wireguard_port()), port) {
+            return Ok(());
+        }
+        Err(ApiError::conflict(format!("the cluster itself needs port {} of its nodes", port.place()))
+            .hint("publish at another port"))
     }
 
     /// An error where another publisher has the port; otherwise whether this one has it already.

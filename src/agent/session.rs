@@ -345,6 +345,11 @@ impl Session {
         self.context.config.vxlan_port
     }
 
+    /// The first UDP port of the WireGuard mesh.
+    pub fn wireguard_port(&self) -> u16 {
+        self.context.config.wireguard_port
+    }
+
     /// The node's kernel.
     pub fn kernel(&self) -> &Linux {
         &self.context.kernel

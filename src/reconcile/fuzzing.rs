@@ -47,6 +47,7 @@ fn world<'a>(
         cluster,
         secret: None,
         vxlan_port: 4789,
+        wireguard_port: 51840,
         outward_ports: OutwardPorts { first: 61_000, last: 65_535 },
         can_select: true,
         can_guard: true,

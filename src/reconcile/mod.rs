@@ -49,7 +49,7 @@ use subjects::{Setup, Subjects};
 
 pub use before::handing_on;
 pub use compare::{Beside, Compared, ComparedMesh};
-pub use desire::{Offer, Publisher, World, is_settled, members, network_mtu, offers, vtep};
+pub use desire::{Offer, Publisher, World, is_settled, is_the_clusters, members, network_mtu, offers, vtep};
 pub use lost::{Lost, Outranked};
 pub use pass::{KeepError, vanished};
 pub use paths::MeshPath;

@@ -252,6 +252,7 @@ impl Reconciler {
             cluster: self.0.peers.id(),
             secret: self.0.peers.mesh_secret().borrow().clone(),
             vxlan_port: self.0.settings.vxlan_port,
+            wireguard_port: self.0.settings.wireguard_port,
             outward_ports: self.0.settings.outward_ports,
             can_select: can.is_some_and(|can| can.select_groups),
             can_guard: can.is_some_and(|can| can.guard_underlay),

@@ -31,7 +31,7 @@ use crate::plan::{DesiredNetwork, DesiredPort, MtuError, ObservedNetwork, mesh_v
 
 pub use network::{Difference, NetworkState};
 use ports::published;
-pub use ports::{Offer, Published, Publisher, offers, place};
+pub use ports::{Offer, Published, Publisher, is_the_clusters, offers, place};
 pub use services::{balances, renewed};
 pub use underlay::{needs_mesh, underlay_guard};
 
@@ -54,6 +54,8 @@ pub struct World<'a> {
     pub secret: Option<MeshSecret>,
     /// The UDP port of VXLAN.
     pub vxlan_port: u16,
+    /// The first UDP port of the WireGuard mesh.
+    pub wireguard_port: u16,
     /// From which ports endpoints may be seen that reach what is outside.
     pub outward_ports: OutwardPorts,
     /// Whether the kernel can send a group to its members only.

@@ -10,9 +10,10 @@ use super::services::{Serving, serving, standing};
 use super::{World, members, network_mtu, outward};
 use crate::kernel::ClientPlace;
 use crate::local::LocalEndpoint;
+use crate::mesh::MAX_LIVE;
 use crate::model::{
-    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, Placement,
-    Publication, PublishMode, PublishSource, ServiceName, Transport,
+    ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, NodeState,
+    Placement, Publication, PublishMode, PublishSource, ServiceName, Transport,
 };
 use crate::plan::{DesiredDoors, DesiredPorts, Door, Forward, OutwardDoors, Relay, Way, way_table};
 
@@ -192,6 +193,14 @@ pub fn published(world: &World<'_>) -> Published {
             }
         };
         for port in ports {
+            // Another node may have other ports, or an older release that lets this be asked for.
+            if is_the_clusters(world.view, (world.vxlan_port, world.wireguard_port), port) {
+                let place = port.place();
+                published.problems.push(format!(
+                    "{by} is not reached at port {place} of this node: the cluster itself needs it"
+                ));
+                continue;
+            }
             if let Some((_, holder)) = taken.iter().find(|(other, _)| other.overlaps(port)) {
                 let place = port.place();
                 published
@@ -247,6 +256,14 @@ pub fn published(world: &World<'_>) -> Published {
         published.networks.entry(network).or_insert_with(|| DesiredPorts::new(mtu)).outward = Some(outward);
     }
     published
+}
+
+/// Whether the nodes are reached at this port by each other, given the ports of VXLAN and the first of WireGuard.
+pub fn is_the_clusters(view: &ClusterView, (vxlan, wireguard): (u16, u16), port: &Publication) -> bool {
+    let mut nodes = view.nodes.values().filter(|node| node.state != NodeState::Left);
+    let mesh = wireguard..=wireguard.saturating_add(MAX_LIVE as u16 - 1);
+    let by_udp = port.port == vxlan || mesh.contains(&port.port);
+    (port.transport == Transport::Udp && by_udp) || nodes.any(|node| node.address.port() == port.port)
 }
 
 /// What is to be said where endpoints are to see the node, and it has no address that they could.

@@ -104,6 +104,36 @@ async fn of_two_that_want_a_port_one_has_it_and_it_is_said_who() {
 }
 
 #[tokio::test]
+async fn the_ports_at_which_nodes_reach_each_other_are_nobodys_whoever_recorded_it() {
+    let bench = Bench::new();
+    let own = bench.town.0.view.borrow().myself().unwrap().address.port();
+    let own = [format!("{own}:80/udp"), format!("{own}:80")];
+    let texts = [
+        own[0].as_str(),
+        own[1].as_str(),
+        "4789:80/udp",
+        "51840:80/udp",
+        "51843:80/udp",
+        "4789:80",
+        "8080:80",
+    ];
+    publish_by(&bench, "web", &texts, PublishMode::Mesh);
+    bench.attach(&of_service("b", 11, "web")).await.unwrap();
+    bench.pass().await;
+    let told = bench.errors();
+    for port in &texts[..5] {
+        let port: Publication = port.parse().unwrap();
+        let said = format!("service web of network net is not reached at port {} of this node", port.place());
+        assert!(told.contains(&said), "{told}");
+    }
+    let made = steps(&bench).join("\n");
+    assert!(made.contains("4789/tcp ipv4 to 10.10.0.11") && made.contains("8080/tcp ipv4 to"), "{made}");
+    for port in ["4789/udp", "51840/udp", "51843/udp"] {
+        assert!(!made.contains(port), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn the_node_itself_and_who_was_taken_nowhere_yet_have_no_way_and_who_drains_keeps_what_he_has() {
     let bench = Bench::new();
     let host = LocalEndpoint { placement: Placement::Host, ..of_service("h", 9, "web") };
