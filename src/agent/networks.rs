@@ -12,7 +12,8 @@ use crate::api::ApiError;
 use crate::api::types::{LentAnswer, NetworkAnswer, NetworkRequest};
 use crate::clock::now_ms;
 use crate::model::{
-    ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, NodeState, Placement, Vni,
+    ClusterView, Encryption, NetworkId, NetworkName, NetworkSpec, NetworkView, Node, NodeState, Placement,
+    Vni,
 };
 use crate::plan::overlay_mtu;
 use crate::reconcile::{members, network_mtu};
@@ -68,12 +69,11 @@ impl Session {
 
     /// Deletes a network everywhere; false when it is not there.
     pub async fn remove_network(&self, name: &NetworkName) -> Result<bool, ApiError> {
-        let work = self.reconciler.work().await;
         let view = self.view();
         let Some(network) = find_network(&view, name) else { return Ok(false) };
         let id = network.spec.id;
-        let users = view.others_up().filter(|node| node.networks.contains(&id));
-        let users: Vec<&str> = users.map(|node| node.name.as_str()).collect();
+        let users = self.users_elsewhere(&view, id).await;
+        let work = self.reconciler.work().await;
         if !users.is_empty() || work.local.endpoints.of_network(id).next().is_some() {
             return Err(ApiError::conflict(format!(
                 "network {name} has endpoints on {}",
@@ -82,6 +82,21 @@ impl Session {
             .hint("detach them first: `lanmesh endpoint ls` shows them"));
         }
         Ok(self.cluster.delete_network(id).await?)
+    }
+
+    /// The names of the other nodes that have endpoints in a network.
+    async fn users_elsewhere(&self, view: &ClusterView, id: NetworkId) -> Vec<String> {
+        let taking_part: Vec<&Node> = view.others_up().filter(|node| node.networks.contains(&id)).collect();
+        if taking_part.is_empty() {
+            return Vec::new();
+        }
+        // A node takes part without any where a service has ports of every node. Where somebody does not say, all of them count.
+        let told = self.cluster.fetch_endpoints(id).await.ok();
+        let has_some = |node: &&&Node| {
+            let of_node = told.as_ref().map(|told| told.get(&node.id).is_some_and(|of| !of.is_empty()));
+            of_node.unwrap_or(true)
+        };
+        taking_part.iter().filter(has_some).map(|node| node.name.to_string()).collect()
     }
 }
 

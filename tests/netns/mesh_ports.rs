@@ -305,3 +305,40 @@ fn a_port_of_every_node_may_lead_to_one_endpoint_alone() {
     // The port is free again.
     three.try_attach("net", "b", &second, &["--publish", "8080:9"]).success();
 }
+
+#[test]
+fn a_network_without_endpoints_can_be_removed_although_every_node_takes_part_in_it() {
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.94.0.0/24"]);
+    let (one, two) = (lab.node(1), lab.node(2));
+    one.lanmesh(["service", "create", "net", "web", "--publish", "9000:8080", "--publish-mode", "mesh"])
+        .success();
+    wait_until("n2 takes part", SOON, || {
+        let network = two.lanmesh(["network", "inspect", "net", "--json"]).json();
+        if network["netns"].is_string() { Ok(()) } else { Err(network.to_string()) }
+    });
+    let container = Container::named("c");
+    two.attach("net", "c", &container);
+    wait_until("what is there is seen", SOON, || {
+        let refused = one.lanmesh(["network", "rm", "net"]).refusal();
+        if refused.contains("has endpoints on n2;") { Ok(()) } else { Err(refused) }
+    });
+    two.detach("net", "c");
+    one.lanmesh(["network", "rm", "net"]).success();
+}
+
+#[test]
+fn no_node_publishes_a_port_at_which_nodes_reach_each_other() {
+    let lab = lab!(2).cluster();
+    lab.network("net", &["--subnet", "10.94.0.0/24"]);
+    let container = Container::named("c");
+    lab.node(1).try_attach("net", "c", &container, &["--service", "web"]).success();
+    for publish in ["7979:80", "7979:80/udp", "4789:80/udp", "51840:80/udp"] {
+        for mode in ["mesh", "local"] {
+            // One on which nothing of the network is.
+            let arguments = ["service", "create", "net", "web", "--publish", publish, "--publish-mode", mode];
+            let refused = lab.node(2).lanmesh(arguments).refusal();
+            assert!(refused.contains("the cluster itself needs port"), "{publish} {mode}: {refused}");
+        }
+    }
+}
