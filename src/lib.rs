@@ -27,6 +27,7 @@ pub mod privileges;
 pub mod reconcile;
 pub mod rundir;
 pub mod runtimes;
+pub mod shown;
 pub mod state;
 pub mod trace;
 pub mod ui;

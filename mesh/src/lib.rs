@@ -20,7 +20,7 @@ pub use desire::{
     mesh_overhead,
 };
 pub use key::{MeshSecret, PresharedKey, PrivateKey};
-pub use own_key::{MAX_LIVE, OwnKey};
+pub use own_key::{MAX_LIVE, OwnKey, ports};
 pub use rotation::{Rotation, Step};
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! A key of this node's own, and how many there may be.
 
+use std::ops::RangeInclusive;
+
 use lanmesh_model::{MeshEpoch, PublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,11 @@ use super::{MeshSecret, PrivateKey};
 /// How many keys, and thus devices and UDP ports, a node has at most. One is the rule, two during a rotation; more
 /// where nodes are removed faster than the others follow.
 pub const MAX_LIVE: usize = 4;
+
+/// The UDP ports of a mesh, of which this is the first.
+pub fn ports(first: u16) -> RangeInclusive<u16> {
+    first..=first.saturating_add(MAX_LIVE as u16 - 1)
+}
 
 /// One of this node's keys. What is to be remembered across a crash, and nobody else may see.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

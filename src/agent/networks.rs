@@ -113,12 +113,40 @@ fn lent(view: &ClusterView, spec: &NetworkSpec) -> Vec<LentAnswer> {
     lent
 }
 
+/// That each node that there is gets a block of each subnet that is added: without one nobody could be attached there any more.
+pub fn has_blocks(view: &ClusterView, before: &NetworkSpec, after: &NetworkSpec) -> Result<(), ApiError> {
+    let (Some(highest), Ok(plan)) = (highest(view), NetworkPlan::new(after.subnet_configs())) else {
+        return Ok(());
+    };
+    let mut added = plan.subnets().iter().filter(|plan| !before.subnets.contains(&plan.subnet()));
+    match added.find(|plan| plan.blocks() <= u64::from(highest.index.0)) {
+        None => Ok(()),
+        Some(small) => Err(ApiError::bad_field(
+            "add_subnets",
+            format!(
+                "{} has room for {} nodes, with {} addresses each, and node {} has index {}",
+                small.subnet(),
+                small.blocks(),
+                small.block_size(),
+                highest.name,
+                highest.index
+            ),
+        )
+        .hint("add a larger subnet: each node has a block of each")),
+    }
+}
+
+/// The node with the highest index, of those that did not leave.
+fn highest(view: &ClusterView) -> Option<&Node> {
+    view.nodes.values().filter(|node| node.state != NodeState::Left).max_by_key(|node| node.index)
+}
+
 /// That each node that there is gets an address of its own where some are set apart for nodes.
 pub fn has_room_for_nodes(view: &ClusterView, spec: &NetworkSpec) -> Result<(), ApiError> {
     let ranges: Vec<_> = spec.node_ranges().collect();
-    let highest =
-        view.nodes.values().filter(|node| node.state != NodeState::Left).max_by_key(|node| node.index);
-    let (Some(highest), Ok(plan)) = (highest, NetworkPlan::new(spec.subnet_configs())) else { return Ok(()) };
+    let (Some(highest), Ok(plan)) = (highest(view), NetworkPlan::new(spec.subnet_configs())) else {
+        return Ok(());
+    };
     let small =
         plan.node_places(&ranges).into_iter().find(|(_, places)| *places <= u128::from(highest.index.0));
     match small {

@@ -6,18 +6,18 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use lanmesh_ipam::{AddrRange, NetworkPlan};
+use lanmesh_ipam::AddrRange;
 use tokio::time::timeout;
 
 use super::answers;
-use super::find::find_network;
-use super::networks::fits_underlay;
+use super::find::{network_named, no_network};
+use super::networks::{fits_underlay, has_blocks, has_room_for_nodes};
 use super::session::Session;
 use crate::api::ApiError;
 use crate::api::types::{CarriedAnswer, NetworkAnswer, NetworkRequest, SettingsRequest};
 use crate::cluster::{Carried, MAX_AHEAD, NetworkEndpoints};
 use crate::model::{
-    AddedSubnet, AddressPlan, ClusterView, Endpoint, NetworkName, NetworkSpec, NodeState, PLAN, Setting,
+    AddedSubnet, AddressPlan, ClusterView, Endpoint, NetworkName, NetworkSpec, PLAN, Setting,
 };
 
 /// How often a change is worked out anew because somebody else changed the network meanwhile.
@@ -39,7 +39,7 @@ impl Session {
         let mut views = self.cluster.view();
         for _ in 0..ATTEMPTS {
             let view = views.borrow_and_update().clone();
-            let spec = find_network(&view, name).ok_or_else(|| no_network(name))?.spec.clone();
+            let spec = network_named(&view, name)?.spec.clone();
             let changed = Changed::of(&spec, &request)?;
             self.check_change(&view, &spec, &changed).await?;
             let services = changed.services;
@@ -80,7 +80,7 @@ impl Session {
         }
         has_blocks(view, before, after)?;
         if changed.nodes {
-            super::networks::has_room_for_nodes(view, after)?;
+            has_room_for_nodes(view, after)?;
             services_in_the_way(view, after)?;
         }
         if changed.plan || changed.services || changed.nodes {
@@ -194,37 +194,6 @@ impl Changed {
         let new = with_gateways.filter(|(subnet, _)| !before.subnets.contains(subnet));
         added.extend(new.map(|(subnet, gateway)| AddedSubnet { subnet: *subnet, gateway: *gateway }));
         Setting::Plan(AddressPlan { added, pools: self.spec.pools, reserved: self.spec.reserved })
-    }
-}
-
-fn no_network(name: &NetworkName) -> ApiError {
-    ApiError::not_found(format!("no network is called {name}"))
-        .hint("`lanmesh network ls` shows those that exist")
-}
-
-/// That each node that there is gets a block of each subnet that is added: without one nobody could be attached there any more.
-fn has_blocks(view: &ClusterView, before: &NetworkSpec, after: &NetworkSpec) -> Result<(), ApiError> {
-    let there = view.nodes.values().filter(|node| node.state != NodeState::Left);
-    let (Some(highest), Ok(plan)) =
-        (there.max_by_key(|node| node.index), NetworkPlan::new(after.subnet_configs()))
-    else {
-        return Ok(());
-    };
-    let mut added = plan.subnets().iter().filter(|plan| !before.subnets.contains(&plan.subnet()));
-    match added.find(|plan| plan.blocks() <= u64::from(highest.index.0)) {
-        None => Ok(()),
-        Some(small) => Err(ApiError::bad_field(
-            "add_subnets",
-            format!(
-                "{} has room for {} nodes, with {} addresses each, and node {} has index {}",
-                small.subnet(),
-                small.blocks(),
-                small.block_size(),
-                highest.name,
-                highest.index
-            ),
-        )
-        .hint("add a larger subnet: each node has a block of each")),
     }
 }
 

@@ -87,6 +87,7 @@ impl Health {
             watched.events.publish(EventKind::Problem, EventObject::default(), text);
         }
     }
+
     /// The nodes over the ways to which nothing passes, and to which no route leads.
     async fn unrouted(&self, kernel: &Linux, view: &ClusterView) -> BTreeSet<NodeId> {
         let mut unrouted = BTreeSet::new();

@@ -74,19 +74,11 @@ impl Cluster {
         seen: Arc<NetworkSpec>,
         settings: BTreeMap<String, Setting>,
     ) -> Result<bool, ClusterError> {
-        let prepare = move |core: &Core, now| {
-            if core.network(seen.id).is_some_and(|is| **is != *seen) {
-                return Ok((Vec::new(), None));
-            }
-            let records = core.settings(seen.id, settings, now)?;
-            Ok((records.iter().cloned().map(Persist::Record).collect(), Some(records)))
+        let records = move |core: &Core, now| match core.network(seen.id) {
+            Some(is) if **is != *seen => Ok(None),
+            _ => core.settings(seen.id, settings, now).map(Some),
         };
-        let commit = |core: &mut Core, records: Option<Vec<Record>>, now| {
-            let changed = records.is_some();
-            core.publish_records(records.unwrap_or_default(), now);
-            changed
-        };
-        self.0.streams.durably(prepare, commit).await
+        self.write_records_if(records).await
     }
 
     /// Says something of a node, or takes it back (`None`), by name; all of it or nothing.
@@ -119,11 +111,23 @@ impl Cluster {
         &self,
         records: impl FnOnce(&Core, Duration) -> Result<Vec<Record>, ClusterError> + Send + 'static,
     ) -> Result<(), ClusterError> {
+        self.write_records_if(move |core, now| records(core, now).map(Some)).await.map(drop)
+    }
+
+    /// The same, unless there are none to be written (`None`). Whether there were.
+    async fn write_records_if(
+        &self,
+        records: impl FnOnce(&Core, Duration) -> Result<Option<Vec<Record>>, ClusterError> + Send + 'static,
+    ) -> Result<bool, ClusterError> {
         let prepare = move |core: &Core, now| {
             let records = records(core, now)?;
-            Ok((records.iter().cloned().map(Persist::Record).collect(), records))
+            Ok((records.iter().flatten().cloned().map(Persist::Record).collect(), records))
         };
-        let commit = |core: &mut Core, records, now| core.publish_records(records, now);
+        let commit = |core: &mut Core, records: Option<Vec<Record>>, now| {
+            let some = records.is_some();
+            core.publish_records(records.unwrap_or_default(), now);
+            some
+        };
         self.0.streams.durably(prepare, commit).await
     }
 

@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cluster::Protocols;
 use crate::errno::InWords;
-use crate::mesh::MAX_LIVE;
+use crate::mesh::{self, MAX_LIVE};
 use crate::model::{DNS_TTL_MAX, Means, OutwardPorts};
 
 pub use reload::Reload;
@@ -384,11 +384,10 @@ pub fn log_filter(text: &str) -> Result<EnvFilter, String> {
 
 /// The UDP ports of an agent, by the keys that set them.
 fn udp_ports(config: &Config) -> [(&'static str, RangeInclusive<u16>); 3] {
-    let last = config.wireguard_port.saturating_add(MAX_LIVE as u16 - 1);
     [
         ("port", config.port..=config.port),
         ("vxlan_port", config.vxlan_port..=config.vxlan_port),
-        ("wireguard_port", config.wireguard_port..=last),
+        ("wireguard_port", mesh::ports(config.wireguard_port)),
     ]
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::errno::InWords;
+use crate::shown::shown;
 
 /// Why a path is no network namespace that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,20 +75,12 @@ pub enum NamespaceError {
     },
 }
 
-/// So much of a path is repeated to who gave it.
-const SHOWN: usize = 64;
-
 impl NamespaceError {
     pub(super) fn io(what: &'static str, path: &Path, source: &io::Error) -> Self {
         Self::Io { what, path: path.to_owned(), why: InWords(source).to_string() }
     }
 
     pub(super) fn astray(path: &Path, why: &'static str) -> Self {
-        let whole = path.to_string_lossy();
-        let mut shown: String = whole.chars().take(SHOWN).collect();
-        if shown.len() < whole.len() {
-            shown.push('…');
-        }
-        Self::Astray { path: shown, why }
+        Self::Astray { path: shown(&path.to_string_lossy()), why }
     }
 }

@@ -98,7 +98,7 @@ fn attached(sight: &Sight<'_>, want: &DesiredNetwork, have: &ObservedNetwork) ->
     let found = format!("{} {} mtu {} {}", port.ifname, there.mac, there.mtu, addresses.join(" "));
     let mut hop = Hop::new("attached", found.trim_end());
     ends(sight, have, port, &mut hop);
-    settings(port, there, called(sight, port), &mut hop);
+    settings(port, there, sight.called(&port.ifname), &mut hop);
     if let Some(inside) = sight.inside {
         leaves(sight, port, inside, &mut hop);
     }
@@ -116,7 +116,11 @@ fn ends(sight: &Sight<'_>, have: &ObservedNetwork, port: &DesiredPort, hop: &mut
     let (name, device, node) = (&port.name, &ends.device, sight.node);
     if ends.far_up == Some(false) {
         let what = format!("the interface of endpoint {name} is down in its container");
-        hop.wrong(Weight::Cause, what, format!("set it up there: `ip link set {} up`", called(sight, port)));
+        hop.wrong(
+            Weight::Cause,
+            what,
+            format!("set it up there: `ip link set {} up`", sight.called(&port.ifname)),
+        );
     }
     if !ends.up {
         hop.wrong(
@@ -140,11 +144,6 @@ fn ends(sight: &Sight<'_>, have: &ObservedNetwork, port: &DesiredPort, hop: &mut
             format!("`lanmesh network exec {} -- bridge link set dev {device} state 3`", sight.network);
         hop.wrong(Weight::Cause, what, hint);
     }
-}
-
-/// What its interface is called in its container.
-fn called<'a>(sight: &Sight<'a>, port: &'a DesiredPort) -> &'a str {
-    sight.port.and_then(|ends| ends.far_name.as_deref()).unwrap_or(&port.ifname)
 }
 
 fn settings(port: &DesiredPort, there: &ObservedPort, ifname: &str, hop: &mut Hop) {
@@ -177,7 +176,7 @@ fn settings(port: &DesiredPort, there: &ObservedPort, ifname: &str, hop: &mut Ho
 
 /// Whether what the container sends to the other end leaves by this interface, to the right MAC.
 fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop) {
-    let (name, ifname) = (&port.name, called(sight, port));
+    let (name, ifname) = (&port.name, sight.called(&port.ifname));
     let Some((mac, addresses)) = &sight.other.endpoint else { return };
     let Some(to) = meeting(&port.addresses, addresses) else {
         let what = format!("endpoint {name} and the other one have no addresses of one family");
@@ -236,7 +235,7 @@ fn leaves(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, hop: &mut Hop)
 
 /// Whether what leaves by the right interface is handed to the other end, and comes from this one.
 fn goes(sight: &Sight<'_>, port: &DesiredPort, inside: &Inside, to: IpNetwork, hop: &mut Hop) {
-    let (name, ifname) = (&port.name, called(sight, port));
+    let (name, ifname) = (&port.name, sight.called(&port.ifname));
     if let Some(gateway) = inside.gateway {
         // The network's own gateway may be meant to pass it on.
         let own = sight.want.into_iter().flat_map(|want| &want.gateways).map(IpNetwork::ip);

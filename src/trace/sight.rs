@@ -92,3 +92,10 @@ pub struct Sight<'a> {
     /// The way to the other node.
     pub way: Option<&'a Way>,
 }
+
+impl Sight<'_> {
+    /// What this end's interface is called in its container by now; `given`: what it was attached as.
+    pub fn called<'a>(&'a self, given: &'a str) -> &'a str {
+        self.port.and_then(|ends| ends.far_name.as_deref()).unwrap_or(given)
+    }
+}

@@ -1,20 +1,19 @@
 //! A network with as many ports on one node as a bridge can have.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use lanmesh::kernel::KernelError;
-use lanmesh::model::{Group, MulticastMode};
+use lanmesh::model::{Group, MulticastMode, NetworkId};
 use tokio::time::timeout;
 
-use crate::kernel_lab::{Lab, ip, multicast, multicast_soon, name, network, network_of, port, run};
+use crate::kernel_lab::{Lab, Node, ip, multicast, multicast_soon, name, network, network_of, port};
 
 /// The kernel lists a network's groups in a moment, or never.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Makes veth pairs of which both ends are ports of the network's bridge, and hear every group if they may.
-fn fill(namespace: &Path, numbers: std::ops::Range<u32>, may_hear: bool) {
+fn fill(node: &Node, network: NetworkId, numbers: std::ops::Range<u32>, may_hear: bool) {
     let mut batch = String::new();
     for number in numbers {
         writeln!(batch, "link add f{number} type veth peer name g{number}").expect("is memory");
@@ -28,8 +27,7 @@ fn fill(namespace: &Path, numbers: std::ops::Range<u32>, may_hear: bool) {
     }
     let file = std::env::temp_dir().join(format!("lanmesh-full-{}", std::process::id()));
     std::fs::write(&file, batch).expect("is written");
-    let net = format!("--net={}", namespace.display());
-    run("nsenter", &[&net, "ip", "-batch", &file.display().to_string()]);
+    node.inside(network, &format!("-batch {}", file.display()));
     std::fs::remove_file(&file).expect("is there");
 }
 
@@ -45,8 +43,7 @@ async fn groups_are_told_and_reach_who_joined_however_many_ports_there_are_and_o
     want.ports.insert(name("first"), port("first", &first, 2));
     node.make(&network_of(&want)).await;
     // With them all ports hear everything that may, and there are two numbers of them left.
-    let namespace = node.kernel.namespace_path(want.id);
-    fill(&namespace, 0..398, true);
+    fill(node, want.id, 0..398, true);
 
     // More than fit into what the kernel lists.
     for last in 3..23 {
@@ -62,12 +59,12 @@ async fn groups_are_told_and_reach_who_joined_however_many_ports_there_are_and_o
 
     // One that was taken from the bridge gets what its number has when it is put back.
     let device = lanmesh::plan::PortName::of(&name("c22"));
-    ip_in(&namespace, &format!("link set {} nomaster", device.as_str()));
+    node.inside(want.id, &format!("link set {} nomaster", device.as_str()));
     node.make(&network_of(&want)).await;
     assert!(multicast_soon(&first, &late, "239.9.9.11"), "it was put back");
 
     // VXLAN, first, 398 pairs and 20: 818 of 1,023.
-    fill(&namespace, 398..500, false);
+    fill(node, want.id, 398..500, false);
     let last = lab.container("last");
     let mut more = want.clone();
     more.ports.insert(name("last"), port("last", &last, 30));
@@ -78,11 +75,4 @@ async fn groups_are_told_and_reach_who_joined_however_many_ports_there_are_and_o
     let [(_, error)] = failed.as_slice() else { panic!("{failed:?}") };
     assert!(matches!(error, KernelError::BridgeFull { .. }), "{error}");
     assert!(!ip(&beyond, "link show").contains("eth0"), "something of it is left");
-}
-
-fn ip_in(namespace: &Path, arguments: &str) {
-    let net = format!("--net={}", namespace.display());
-    let mut all = vec![net.as_str(), "ip"];
-    all.extend(arguments.split_whitespace());
-    run("nsenter", &all);
 }

@@ -14,6 +14,7 @@ use crate::model::{
     Cast, ClusterView, Endpoint, EndpointName, Errand, FloatingKey, Group, GroupAddr, Hop, Mac, NetworkId,
     NetworkView, NodeId, ServiceName, Weight,
 };
+use crate::shown::shown;
 use crate::trace::Step;
 
 /// The word for whoever is no node and no endpoint.
@@ -22,9 +23,6 @@ pub(super) const OUTSIDE: &str = "outside";
 const PATHS_MAX: usize = 16;
 /// How many networks of two nodes are looked at.
 const NETWORKS_MAX: usize = 4;
-
-/// How many characters are repeated of a word that means nothing.
-const SHOWN: usize = 64;
 
 /// The two ends, and the paths between them.
 pub struct Ends {
@@ -238,15 +236,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// As much of a word that somebody gave as is repeated to him.
-fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// Where a path begins: in which network, on which node, and the endpoint, if it is one.

@@ -223,7 +223,7 @@ impl Tracer {
                     );
                     let hint = format!(
                         "look in its container: `ip address show dev {}` (is it up, is {address} there, is it NOARP?) and `sysctl -a | grep {of}`",
-                        sight.port.and_then(|ends| ends.far_name.as_ref()).unwrap_or(&record.ifname)
+                        sight.called(&record.ifname)
                     );
                     hop.wrong(Weight::Symptom, what, hint);
                 }

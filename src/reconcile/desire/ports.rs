@@ -10,7 +10,7 @@ use super::services::{Serving, serving, standing};
 use super::{World, members, network_mtu, outward};
 use crate::kernel::ClientPlace;
 use crate::local::LocalEndpoint;
-use crate::mesh::MAX_LIVE;
+use crate::mesh;
 use crate::model::{
     ClusterView, Endpoint, EndpointName, Mac, NetworkId, NetworkName, NetworkSpec, NodeId, NodeState,
     Placement, Publication, PublishMode, PublishSource, ServiceName, Transport,
@@ -261,8 +261,7 @@ pub fn published(world: &World<'_>) -> Published {
 /// Whether the nodes are reached at this port by each other, given the ports of VXLAN and the first of WireGuard.
 pub fn is_the_clusters(view: &ClusterView, (vxlan, wireguard): (u16, u16), port: &Publication) -> bool {
     let mut nodes = view.nodes.values().filter(|node| node.state != NodeState::Left);
-    let mesh = wireguard..=wireguard.saturating_add(MAX_LIVE as u16 - 1);
-    let by_udp = port.port == vxlan || mesh.contains(&port.port);
+    let by_udp = port.port == vxlan || mesh::ports(wireguard).contains(&port.port);
     (port.transport == Transport::Udp && by_udp) || nodes.any(|node| node.address.port() == port.port)
 }
 
