@@ -368,6 +368,29 @@ pub(super) fn verdict(code: u32) -> Expression {
     expression(b"immediate\0", &[number(1, REGISTER_VERDICT), nested(2, &[verdict])])
 }
 
+/// How somebody is told that what he sent goes nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// By a reset of TCP.
+    Reset,
+    /// ICMP: port unreachable.
+    NoPort,
+    /// ICMP: communication administratively prohibited.
+    Prohibited,
+}
+
+/// Tells him, and drops it.
+pub(super) fn refuse(how: Refusal) -> Expression {
+    const NFT_REJECT_TCP_RST: u32 = 1;
+    const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+    let (kind, code) = match how {
+        Refusal::Reset => (NFT_REJECT_TCP_RST, 0),
+        Refusal::NoPort => (NFT_REJECT_ICMPX_UNREACH, 1),
+        Refusal::Prohibited => (NFT_REJECT_ICMPX_UNREACH, 3),
+    };
+    expression(b"reject\0", &[number(1, kind), attribute(2, &[code])])
+}
+
 /// Goes on in another chain of the table, and does not come back.
 pub(super) fn goto(chain: &[u8]) -> Expression {
     elsewhere(NFT_GOTO, chain)

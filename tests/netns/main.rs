@@ -23,6 +23,7 @@ mod departure;
 mod desired;
 mod distcc;
 mod docker;
+mod drained;
 mod drops;
 mod edges;
 mod encrypted;

@@ -19,8 +19,8 @@ use nix::net::if_::if_nametoindex;
 use super::super::links::BRIDGE;
 use super::super::nft::{
     self, Base, Compare, Expression, NF_ACCEPT, NF_DROP, NF_INET_FORWARD, NF_INET_LOCAL_IN,
-    NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING, bytes, compare, expression, layer_4,
-    number, set_mark, verdict,
+    NF_INET_LOCAL_OUT, NF_INET_POST_ROUTING, NF_INET_PRE_ROUTING, Refusal, bytes, compare, expression,
+    layer_4, number, set_mark, verdict,
 };
 use super::super::raw::{self, attribute, nested};
 use super::super::routing::octets;
@@ -32,6 +32,7 @@ use super::expr::{
 use super::gate::{INNER, MARK};
 use super::node::{as_asked, may_be_cut};
 use super::relay;
+use crate::model::Transport;
 use crate::plan::{Forward, Forwarding};
 
 pub(super) use outward::{senders, stands_for_the_node};
@@ -202,6 +203,10 @@ pub(super) fn put(
     if outward.is_some() {
         content.outward_passes(pass, families);
     }
+    // What is for a port whose endpoints take nothing new was sent nowhere, and would go back through the gate.
+    for forward in forwards.iter().filter(|forward| forward.to.is_empty()) {
+        content.rule(pass, &refused(gate, forward));
+    }
     // Not all else: where the kernel shows what it bridges to these rules, that is the network's own.
     for end in [from_link(gate), to_link(gate)] {
         content.rule(pass, &[&end[..], &[verdict(NF_DROP)]].concat());
@@ -286,6 +291,29 @@ fn sent_to_the_node(bridge: u32, own: IpAddr) -> Vec<Expression> {
 
 fn sent(gate: u32, forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression> {
     let Forward { publication, ipv6, to: _, seen_as } = forward;
+    let mut rule = asked(gate, forward);
+    if seen_as.is_some() {
+        rule.extend(seen::marked());
+    }
+    rule.extend(chosen);
+    rule.push(load(PORT_REGISTER, &publication.to.to_be_bytes()));
+    rule.push(translate(*ipv6, true));
+    rule
+}
+
+/// Tells who asks that nobody is there, as a node does that has no such port.
+fn refused(gate: u32, forward: &Forward) -> Vec<Expression> {
+    let mut rule = asked(gate, forward);
+    rule.push(match forward.publication.transport {
+        Transport::Tcp => nft::refuse(Refusal::Reset),
+        Transport::Udp => nft::refuse(Refusal::NoPort),
+    });
+    rule
+}
+
+/// Goes on only with what came through the gate for a published port.
+fn asked(gate: u32, forward: &Forward) -> Vec<Expression> {
+    let Forward { publication, ipv6, .. } = forward;
     let mut rule = Vec::from(from_link(gate));
     rule.extend(is_of(*ipv6));
     if let Some(address) = publication.address {
@@ -297,12 +325,6 @@ fn sent(gate: u32, forward: &Forward, chosen: Vec<Expression>) -> Vec<Expression
     }
     rule.extend([layer_4(), compare(Compare::Equal, &[publication.transport.number()])]);
     rule.extend([bytes(Base::Transport, 2, 2), compare(Compare::Equal, &publication.port.to_be_bytes())]);
-    if seen_as.is_some() {
-        rule.extend(seen::marked());
-    }
-    rule.extend(chosen);
-    rule.push(load(PORT_REGISTER, &publication.to.to_be_bytes()));
-    rule.push(translate(*ipv6, true));
     rule
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::nft::{
-    self, Base, Compare, Expression, Family, bytes, compare, expression, layer_4, nested_elements, number,
+    self, Base, Compare, Expression, Family, Refusal, bytes, compare, expression, layer_4, nested_elements,
+    number,
 };
 use super::super::raw::{attribute, nested};
 use crate::plan::Route;
@@ -114,20 +115,12 @@ fn marks_as_refused() -> Vec<Expression> {
 
 /// Refuses what is marked so. Nothing of it is remembered by the connection tracking, which confirms what leaves.
 pub(super) fn refusals() -> [Vec<Expression>; 2] {
-    const TCP_RESET: u32 = 1;
-    const ICMPX_UNREACHABLE: u32 = 2;
-    const PORT_UNREACHABLE: u8 = 1;
-    let code = attribute(2, &[PORT_UNREACHABLE]);
     const NFT_CT_STATE: u32 = 0;
     // Without a rule that asks for it no connection is followed, and the chain that translates sees none.
     let followed = || expression(b"ct\0", &[number(1, REGISTER), number(2, NFT_CT_STATE)]);
     let marked = || [followed(), nft::mark(), compare(Compare::Equal, &REFUSED.to_ne_bytes())];
-    let tcp = [
-        layer_4(),
-        compare(Compare::Equal, &[TCP]),
-        expression(b"reject\0", &[number(1, TCP_RESET), code.clone()]),
-    ];
-    let any = [expression(b"reject\0", &[number(1, ICMPX_UNREACHABLE), code])];
+    let tcp = [layer_4(), compare(Compare::Equal, &[TCP]), nft::refuse(Refusal::Reset)];
+    let any = [nft::refuse(Refusal::NoPort)];
     [marked().into_iter().chain(tcp).collect(), marked().into_iter().chain(any).collect()]
 }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::super::super::nft::{
-    self, Base, Compare, Expression, NF_ACCEPT, bytes, compare, expression, layer_4, masked_with, number,
-    set_mark, verdict,
+    self, Base, Compare, Expression, NF_ACCEPT, Refusal, bytes, compare, expression, layer_4, masked_with,
+    number, set_mark, verdict,
 };
 use super::super::super::raw::attribute;
 use super::super::super::routing::octets;
@@ -54,7 +54,7 @@ impl Content {
         for (transport, port) in &outward.closed {
             let mut closed = vec![layer_4(), compare(Compare::Equal, &[transport.number()])];
             closed.extend([bytes(Base::Transport, 2, 2), compare(Compare::Equal, &port.to_be_bytes())]);
-            closed.push(refuse());
+            closed.push(nft::refuse(Refusal::Prohibited));
             self.rule(OUTSIDE, &closed);
         }
         let mut near = Vec::from(is_of(false));
@@ -63,7 +63,7 @@ impl Content {
             masked_with(LINK_LOCAL.0),
             compare(Compare::Equal, &LINK_LOCAL.1),
         ]);
-        near.push(refuse());
+        near.push(nft::refuse(Refusal::Prohibited));
         self.rule(OUTSIDE, &near);
         for protocol in [6, 17] {
             self.rule(OUTSIDE, &[layer_4(), compare(Compare::Equal, &[protocol]), verdict(NF_ACCEPT)]);
@@ -82,7 +82,7 @@ impl Content {
         told.extend(is_related());
         told.push(verdict(NF_ACCEPT));
         self.rule(OUTSIDE, &told);
-        self.rule(OUTSIDE, &[refuse()]);
+        self.rule(OUTSIDE, &[nft::refuse(Refusal::Prohibited)]);
     }
 
     /// What they send beyond the network leaves by the gate. What is in the network has a route there before.
@@ -169,13 +169,6 @@ fn is_seen_as_another() -> [Expression; 3] {
 fn is_related() -> [Expression; 3] {
     const RELATED: u32 = 1 << 2;
     [expr::state_of_connection(), masked_with(RELATED.to_ne_bytes()), compare(Compare::Unequal, &[0; 4])]
-}
-
-/// Tells the sender that it is not let through (ICMP: communication administratively prohibited).
-fn refuse() -> Expression {
-    const ICMPX_UNREACHABLE: u32 = 2;
-    const PROHIBITED: u8 = 3;
-    expression(b"reject\0", &[number(1, ICMPX_UNREACHABLE), attribute(2, &[PROHIBITED])])
 }
 
 /// Who is in the sets, for what ends the flows of those who are not.
