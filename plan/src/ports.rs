@@ -152,7 +152,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 7;
+const VERSION: u8 = 8;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.

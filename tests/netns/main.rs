@@ -73,6 +73,7 @@ mod published;
 mod readme;
 mod recovery;
 mod reload;
+mod reserved;
 mod resolve;
 mod resolvers;
 mod roles;

@@ -16,6 +16,7 @@ mod hops;
 mod network;
 mod node;
 mod relay;
+mod reserved;
 mod stands;
 mod way;
 
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use self::doors::{Doors, Gate};
 use self::exits::Exits;
 use self::node::Tables;
+use self::reserved::Reserved;
 use super::netns::Netns;
 use super::services::ClientPlace;
 use super::services::flows;
@@ -139,16 +141,20 @@ impl Linux {
         let session = self.inner.own_session().await?;
         let links = session.links().await.map_err(|failure: Failure| failure.doing("list the gates"))?;
         let indices: BTreeMap<String, u32> = links.into_iter().map(|link| (link.name, link.index)).collect();
-        let tables = self.doors();
-        let found = self.inner.own.run(move || tables.find(&|name| indices.get(name).copied())).await?;
+        let (tables, reserved) = (self.doors(), self.reserved());
+        let look = move || (tables.find(&|name| indices.get(name).copied()), reserved.find());
+        let (found, reserved) = self.inner.own.run(look).await?;
         match found {
             Ok(Some(found)) => {
                 let exits = self.exits().await?;
                 let ways = if self.is_fast().await? { exits.number_of_ways() } else { 0 };
                 let outdated = ![0, exits.number()].contains(&found.exits) || found.ways != ways;
-                Ok(Some(ObservedDoors { rules: found.number, outdated }))
+                Ok(Some(ObservedDoors {
+                    rules: if reserved == Some(false) { 0 } else { found.number },
+                    outdated,
+                }))
             }
-            Ok(None) => Ok(None),
+            Ok(None) => Ok(reserved.map(|_| ObservedDoors { rules: 0, outdated: false })),
             // A kernel that has no such tables has none.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
             Err(source) => Err(refused("look at the published ports of the node", source)),
@@ -159,6 +165,17 @@ impl Linux {
     pub async fn apply_doors(&self, step: DoorStep) -> Result<(), KernelError> {
         let tables = self.doors();
         let what = || "publish ports of the node".to_owned();
+        let ports = match &step {
+            DoorStep::Delete => BTreeSet::new(),
+            DoorStep::Put(wanted) | DoorStep::Follow(wanted) => {
+                wanted.doors.keys().map(|door| door.port).collect()
+            }
+        };
+        let reserved = self.reserved();
+        if let Err(error) = self.inner.own.run(move || reserved.set(&ports)).await? {
+            // As where /proc/sys can only be read.
+            tracing::warn!(%error, "published ports cannot be reserved (net.ipv4.ip_local_reserved_ports): a connection of the node itself may get one, and no answer");
+        }
         let done = match step {
             DoorStep::Delete => self.inner.own.run(move || tables.remove()).await?,
             DoorStep::Put(wanted) | DoorStep::Follow(wanted) => {
@@ -207,6 +224,10 @@ impl Linux {
 
     fn doors(&self) -> Tables {
         Tables(self.inner.underlay_guard.name().to_owned())
+    }
+
+    fn reserved(&self) -> Reserved {
+        Reserved::of(&self.inner.run_dir)
     }
 
     fn outer(&self, network: NetworkId) -> String {
