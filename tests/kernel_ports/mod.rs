@@ -106,6 +106,7 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
         Box::new(|| drop(ip(&container, &format!("route flush table {table}")))) as Box<dyn Fn()>,
         Box::new(|| drop(ip(&container, "-6 rule del pref 40000"))),
         Box::new(|| drop(ip(&container, "rule del pref 7600"))),
+        Box::new(|| drop(ip(&container, "rule del pref 7601"))),
         Box::new(|| drop(node.inside(wanted.id, "rule del pref 40000"))),
         Box::new(|| drop(node.inside(wanted.id, "-6 route flush table 27757"))),
         Box::new(|| drop(ip(&node.name, "route del 169.254.0.1"))),

@@ -95,4 +95,5 @@ mod typing;
 mod unicast;
 mod versions;
 mod watching;
+mod ways;
 mod zeroconf;

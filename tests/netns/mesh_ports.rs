@@ -210,7 +210,7 @@ fn the_node_itself_may_be_an_endpoint_and_what_every_node_has_goes_everywhere_wi
     // The other node hears of it, and looks at what is its own.
     wait_until("nothing of it is left with the endpoint", SOON, || {
         let rules = container.ip("-4 rule show") + &container.ip("-6 rule show");
-        if rules.contains("7600") || rules.contains("40000") { Err(rules) } else { Ok(()) }
+        if rules.contains("760") || rules.contains("40000") { Err(rules) } else { Ok(()) }
     });
     wait_until("nor in the network", SOON, || {
         let rules = two.network_exec("net", &["ip", "rule"]).success();

@@ -162,7 +162,7 @@ fn endpoints_see_the_node(lab: Lab, more: &[&str]) {
     // Their own routes are left alone.
     for container in [&first, &second] {
         let rules = container.ip("-4 rule show") + &container.ip("-6 rule show");
-        assert!(!rules.contains("7600") && !rules.contains("40000"), "{rules}");
+        assert!(!rules.contains("760") && !rules.contains("40000"), "{rules}");
         assert!(!container.ip("route").contains("default"));
     }
     // More than fits into a packet, both ways.
@@ -206,7 +206,7 @@ fn an_endpoint_that_is_published_by_itself_may_see_its_node_and_without_an_addre
     wait_seen(&client, one, 8080, &["a"], OWN[0]);
     wait_seen(&one.netns().path(), one, 8080, &["a"], OWN[0]);
     let rules = container.ip("-4 rule show") + &container.ip("-6 rule show");
-    assert!(!rules.contains("7600") && !rules.contains("40000"), "{rules}");
+    assert!(!rules.contains("760") && !rules.contains("40000"), "{rules}");
     let listed = one.lanmesh(["endpoint", "ls", "net", "--json"]).json();
     assert_eq!(listed[0]["publish_source"], "node");
     // Without addresses nothing is translated to somebody else's: it is not reached, and it is said what would help.

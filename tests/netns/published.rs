@@ -380,7 +380,7 @@ fn a_port_that_somebody_has_is_refused_with_his_name_and_what_is_removed_leaves_
     for container in [&first, &second, &fourth] {
         for family in ["-4", "-6"] {
             let rules = container.ip(&format!("{family} rule show"));
-            assert!(!rules.contains("7600") && !rules.contains("40000"), "{rules}");
+            assert!(!rules.contains("760") && !rules.contains("40000"), "{rules}");
         }
     }
     tcp(&client, &at("192.0.2.1", 8080)).unwrap_err();
@@ -391,7 +391,7 @@ fn a_port_that_somebody_has_is_refused_with_his_name_and_what_is_removed_leaves_
     assert!(!two.netns().links().iter().any(|name| name.starts_with("lmg")), "{:?}", two.netns().links());
     let tables = two.netns().command("nft").args(["list", "tables"]).output().unwrap();
     assert!(!String::from_utf8_lossy(&tables.stdout).contains("lanmesh"), "{tables:?}");
-    assert!(!third.ip("rule show").contains("7600") && !two.run_dir().join("ways").exists());
+    assert!(!third.ip("rule show").contains("760") && !two.run_dir().join("ways").exists());
 }
 
 #[test]
@@ -508,6 +508,6 @@ fn what_an_agent_that_is_no_more_published_is_cleaned_up() {
     assert!(!String::from_utf8_lossy(&tables.stdout).contains("lanmesh"), "{tables:?}");
     for family in ["-4", "-6"] {
         let rules = container.ip(&format!("{family} rule show"));
-        assert!(!rules.contains("7600") && !rules.contains("40000"), "{rules}");
+        assert!(!rules.contains("760") && !rules.contains("40000"), "{rules}");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
 use nix::net::if_::{if_indextoname, if_nametoindex};
@@ -13,6 +13,8 @@ use crate::plan::Way;
 
 /// Before the container's own rules for what is from one of its addresses.
 const FIRST: u32 = 7_600;
+/// Behind those for addresses.
+const SECOND: u32 = 7_601;
 /// Behind the main table and what is by default.
 const LAST: u32 = 40_000;
 
@@ -22,10 +24,17 @@ fn rules(way: &Way) -> BTreeSet<Rule> {
     let mut rules = BTreeSet::new();
     rules.extend(sources.iter().map(|source| Rule { from: Some(*source), ..any(source.is_ipv6()) }));
     for ipv6 in gateways.iter().map(IpAddr::is_ipv6) {
-        rules.extend(udp.iter().map(|port| Rule { udp: Some(*port), ..any(ipv6) }));
+        rules.extend(udp.iter().map(|port| by_nobody(*port, any(ipv6))));
         rules.insert(Rule { priority: LAST, ..any(ipv6) });
     }
     rules
+}
+
+/// For what a socket sends that is bound to no address. Over IPv4 it has the address 0.0.0.0 while its way is looked for. Over IPv6 no rule
+/// can ask for that: there it stands behind those for addresses.
+fn by_nobody(port: u16, any: Rule) -> Rule {
+    let from = (!any.ipv6).then_some(Ipv4Addr::UNSPECIFIED.into());
+    Rule { from, udp: Some(port), priority: SECOND, ..any }
 }
 
 fn routes(way: &Way, link: u32) -> BTreeSet<Route> {
@@ -91,7 +100,7 @@ pub(super) fn find(table: u32, place: u64) -> io::Result<Option<Way>> {
         ifname: ifname.to_string_lossy().into_owned(),
         place,
         table,
-        sources: there.iter().filter_map(|rule| rule.from).collect(),
+        sources: there.iter().filter(|rule| rule.udp.is_none()).filter_map(|rule| rule.from).collect(),
         udp: there.iter().filter_map(|rule| rule.udp).collect(),
         subnets: beyond.iter().filter_map(|route| route.to).collect(),
         gateways: beyond.iter().filter_map(|route| route.gateway).collect(),
