@@ -96,6 +96,7 @@ impl Backend for Agent {
             errors: report
                 .errors
                 .into_iter()
+                .map(|text| answers::named(&view, &text))
                 .chain(session.presence.problems(&view))
                 .chain(session.tunnel_problems().into_values())
                 .collect(),
@@ -147,6 +148,8 @@ impl Backend for Agent {
             return Err(ApiError::unavailable("a pass over the kernel takes long").hint("try again"));
         };
         let operations = planned.as_ref().clone().map_err(ApiError::internal)?;
+        let view = session.view();
+        let operations: Vec<String> = operations.iter().map(|line| answers::named(&view, line)).collect();
         Ok(PlanAnswer { text: operations.iter().map(|line| format!("{line}\n")).collect(), operations })
     }
 

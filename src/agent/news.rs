@@ -163,7 +163,8 @@ fn tell_happening(log: &EventLog, view: &Arc<ClusterView>, happening: Happening)
             log.publish(EventKind::Lagged, EventObject::default(), text);
         }
         Happening::Failed { errors } => {
-            log.publish(EventKind::ReconcileFailed, EventObject::default(), errors.join("; "));
+            let text = named(view, &errors.join("; "));
+            log.publish(EventKind::ReconcileFailed, EventObject::default(), text);
         }
     }
 }

@@ -54,7 +54,8 @@ impl Session {
             since_ms: Some(now_ms().saturating_sub(u64::try_from(back.age.as_millis()).unwrap_or(0))),
         });
         let others = self.presence.problems(view).into_iter().chain(self.tunnel_problems().into_values());
-        let of_pass = self.reconciler.report().errors.into_iter().map(|text| match text.contains(": ") {
+        let errors = self.reconciler.report().errors.into_iter().map(|text| answers::named(view, &text));
+        let of_pass = errors.map(|text| match text.contains(": ") {
             true => told(&text),
             false => ProblemAnswer { what: text, hint: "it is tried again".to_owned(), since_ms: None },
         });

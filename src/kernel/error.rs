@@ -21,6 +21,15 @@ pub enum KernelError {
         /// What was tried.
         what: String,
     },
+    /// A table of nf_tables cannot be changed (EPERM, EACCES).
+    #[error(
+        "{what}: not permitted, since a process owns a table of this name (`flags owner` in `nft list ruleset`): end that process or have \
+         it give the table up; if there is none, give the agent CAP_NET_ADMIN"
+    )]
+    TableNotPermitted {
+        /// What was tried.
+        what: String,
+    },
     /// There is no namespace file at this path.
     #[error("there is no network namespace at {path}: check --netns")]
     NoSuchNamespace {
@@ -171,13 +180,14 @@ impl KernelError {
         }
     }
 
-    /// What came of `what`, which the kernel was asked by a message: it says by an errno that it refuses, and may not be asked at all.
+    /// What came of `what`, a change of a table of nf_tables: the kernel says by an errno that it refuses, and may not be asked at all.
     pub(super) fn of_answer(
         what: impl FnOnce() -> String,
         answer: io::Result<Option<Errno>>,
     ) -> Result<(), Self> {
         match answer {
             Ok(None) => Ok(()),
+            Ok(Some(Errno::EPERM | Errno::EACCES)) => Err(Self::TableNotPermitted { what: what() }),
             Ok(Some(errno)) => Err(Self::from_errno(what(), errno)),
             Err(source) => Err(Self::Refused { what: what(), source }),
         }

@@ -121,6 +121,14 @@ impl<S: Subject> Keeper<S> {
         self.unseen.remove(&key)
     }
 
+    /// What is said of a part, with whose it is.
+    fn of(&self, key: S::Key, text: String) -> String {
+        match self.subject.whose(key) {
+            Some(whose) => format!("{whose} {text}"),
+            None => text,
+        }
+    }
+
     async fn turn_of(&mut self, kernel: &dyn Kernel, key: S::Key, turn: Turn) -> usize {
         let Some(todo) = self.todo.get(&key).cloned() else { return 0 };
         let seen = self.seen.remove(&key);
@@ -152,13 +160,15 @@ impl<S: Subject> Keeper<S> {
         }
         let undone = steps.iter().filter(|step| was_right && S::undoes(step));
         let undone = undone.filter(|step| fresh.is_empty() || !fresh.contains(&step.to_string()));
-        let undone: Vec<String> = undone.map(S::describe).take(PUT_BACK).collect();
+        let undone: Vec<String> = undone.map(|step| self.of(key, S::describe(step))).take(PUT_BACK).collect();
         let count = steps.len();
         let failed = if steps.is_empty() { Vec::new() } else { S::carry_out(kernel, key, steps).await };
         let done = count.saturating_sub(failed.len());
         let taken_up = self.subject.after(key, &failed).await;
-        let mut failures: Vec<String> =
-            failed.iter().map(|(step, error)| format!("{}: {error}", S::describe(step))).collect();
+        let mut failures: Vec<String> = failed
+            .iter()
+            .map(|(step, error)| self.of(key, format!("{}: {error}", S::describe(step))))
+            .collect();
         failures.extend(taken_up.err().map(|problem| format!("{}: {problem}", S::NAME)));
         self.failed.extend(failed);
         if failures.is_empty() {
@@ -282,7 +292,8 @@ impl<S: Subject> Row for Keeper<S> {
         for key in keys {
             let seen = S::observe(kernel, key).await?;
             let last = self.subject.turns(key).last().copied().unwrap_or(Turn::Make);
-            lines.extend(self.subject.plan(key, &seen, last).iter().map(ToString::to_string));
+            let steps = self.subject.plan(key, &seen, last);
+            lines.extend(steps.iter().map(|step| self.of(key, step.to_string())));
         }
         Ok(lines)
     }

@@ -150,6 +150,11 @@ pub trait Subject: Send + Sync + Sized + 'static {
         true
     }
 
+    /// What the text of a step about this part does not say of itself: the network it is in, and whom it is about.
+    fn whose(&self, _key: Self::Key) -> Option<String> {
+        None
+    }
+
     /// A step for people, without what could be a secret or very long.
     fn describe(step: &Self::Step) -> String {
         step.to_string()

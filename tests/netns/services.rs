@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Container, Lab, Node, SOON, lab, ping, wait_until, within};
+use crate::harness::{Container, LATER, Lab, Node, SOON, lab, ping, wait_until, within};
 
 const PORT: u16 = 8000;
 /// What a client waits for an answer.
@@ -353,4 +354,56 @@ fn nobody_gets_the_address_of_a_service_and_its_name_leads_there() {
     let foretold = node.lanmesh(["service", "rm", "net", "web", "--json"]).json();
     assert_eq!(foretold["removed"], true);
     assert!(node.lanmesh(["service", "inspect", "net", "web"]).refusal().contains("service create"));
+}
+
+#[test]
+fn who_owns_the_table_in_a_container_keeps_its_own_services_alone_and_is_named_with_the_endpoint() {
+    let lab = lab!(1).cluster();
+    lab.network("net", &["--subnet", "10.79.0.0/24"]);
+    let one = lab.node(1);
+    let (first, second) = (Container::named("a"), Container::named("b"));
+    let _server = Server::start(&second, "b", 80);
+    one.lanmesh(["service", "create", "net", "web"]).success();
+    one.attach("net", "a", &first);
+    let table = wait_until("it has its table", SOON, || {
+        let listed = first.command("nft").args(["list", "tables"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        let name = listed.split_whitespace().find(|word| word.starts_with("lanmesh-services-"));
+        name.map(str::to_owned).ok_or(listed)
+    });
+    let mut owner =
+        first.command("nft").arg("-i").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut says = owner.stdin.take().unwrap();
+    writeln!(says, "delete table inet {table}; add table inet {table} {{ flags owner; }}").unwrap();
+    wait_until("it is his", SOON, || {
+        let listed = first.command("nft").args(["list", "ruleset"]).output().unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        if listed.contains("owner") { Ok(()) } else { Err(listed) }
+    });
+    one.try_attach("net", "b", &second, &["--service", "web"]).success();
+    let told = wait_until("it is said", SOON, || {
+        let status = one.lanmesh(["status"]).success();
+        let told = status.lines().find(|line| line.starts_with("error:")).map(str::to_owned);
+        told.ok_or(status)
+    });
+    for words in
+        ["network net: endpoint a: services", "since a process owns a table of this name", "end that process"]
+    {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(!told.contains("as root"), "{told}");
+    let plan = one.lanmesh(["plan"]).success();
+    assert!(plan.starts_with("network net: endpoint a: services"), "{plan}");
+    // The others have theirs, and once the table is free it is ours again.
+    let inspected = one.lanmesh(["service", "inspect", "net", "web"]).json();
+    let address: IpAddr = inspected["addresses"][0].as_str().unwrap().parse().unwrap();
+    let asked = || tcp(&second, address, 80);
+    wait_until("the other is served", SOON, asked);
+    drop(says);
+    owner.wait().unwrap();
+    wait_until("so is he", LATER, || tcp(&first, address, 80));
+    wait_until("nothing is wrong any more", SOON, || {
+        let status = one.lanmesh(["status"]).success();
+        if status.contains("error:") { Err(status) } else { Ok(()) }
+    });
 }

@@ -189,7 +189,7 @@ fn carry_out(table: &Table, steps: Vec<ServiceStep>) -> Vec<(ServiceStep, Kernel
     let mut kept = Kept::new();
     let mut failed = Vec::new();
     for step in steps {
-        let done = KernelError::of_answer(|| what(&step), table.apply(&step));
+        let done = KernelError::of_answer(|| "change the table there".to_owned(), table.apply(&step));
         match (done, &step) {
             (Err(error), _) => failed.push((step, error)),
             (Ok(()), ServiceStep::Make { routes, .. }) => {
@@ -207,15 +207,6 @@ fn carry_out(table: &Table, steps: Vec<ServiceStep>) -> Vec<(ServiceStep, Kernel
         tracing::warn!(%error, "connections to endpoints that are gone cannot be ended");
     }
     failed
-}
-
-fn what(step: &ServiceStep) -> String {
-    match step {
-        ServiceStep::Make { .. } | ServiceStep::Delete => step.to_string(),
-        ServiceStep::Put(address, _) | ServiceStep::Remove(address) => {
-            format!("change the route of {address}")
-        }
-    }
 }
 
 /// Whether the calling thread's namespace, which is to be thrown away, can have such a table. Blocks.

@@ -126,6 +126,10 @@ impl Subject for Ports {
         self.problems.clone()
     }
 
+    fn whose(&self, key: NetworkId) -> Option<String> {
+        Some(key.to_string())
+    }
+
     fn undoes(step: &PortStep) -> bool {
         // The way back is in a container's hands.
         matches!(step, PortStep::MakeGate { .. } | PortStep::PutRelay(_) | PortStep::Forward(_))

@@ -13,7 +13,7 @@ use ipnetwork::IpNetwork;
 use super::Setup;
 use crate::kernel::{ClientKey, ClientPlace, Kernel, KernelError, KernelEvent};
 use crate::local::LocalEndpoint;
-use crate::model::{NetworkId, Placement};
+use crate::model::{EndpointName, NetworkId, Placement};
 use crate::plan::{
     Balance, DesiredServices, ObservedRoute, ObservedServices, ServiceStep, interface_rules, plan_services,
 };
@@ -32,6 +32,7 @@ pub struct Services {
 
 #[derive(Debug, PartialEq)]
 struct Client {
+    name: EndpointName,
     place: ClientPlace,
     want: DesiredServices,
     /// Where those routes lead that are kept, as far as it is known.
@@ -55,7 +56,8 @@ impl Client {
             client: record.endpoint.addresses.iter().map(IpNetwork::ip).collect(),
             balances: balances.clone(),
         };
-        Self { place, want, chosen: BTreeMap::new(), ours: false }
+        let name = record.endpoint.name.clone();
+        Self { name, place, want, chosen: BTreeMap::new(), ours: false }
     }
 
     /// The steps from the routes as they were brought about to those that are wanted now.
@@ -225,6 +227,14 @@ impl Subject for Services {
         let Some(client) = self.clients.get_mut(&key).filter(|_| !steps.is_empty()) else { return Ok(()) };
         client.remember(steps);
         kernel.place_client(key, &client.place).await.map_err(|error| error.to_string())
+    }
+
+    fn whose(&self, key: ClientKey) -> Option<String> {
+        Some(match self.clients.get(&key) {
+            Some(Client { name, .. }) => format!("{} endpoint {name}:", key.network),
+            // Of one that went no more is known.
+            None => key.network.to_string(),
+        })
     }
 
     fn undoes(_step: &ServiceStep) -> bool {
