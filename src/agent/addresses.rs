@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use lanmesh_ipam::{AddrRange, NetworkPlan};
 
 use super::answers;
-use super::find::{elsewhere, find_network, network_named, no_network};
+use super::find::{elsewhere, find_network, network_named};
 use super::others::{ByNode, together};
 use super::published::sees_node;
 use super::session::Session;
@@ -46,7 +46,7 @@ impl Session {
         // Before anything is promised it is known what the others have.
         let answered = self.ask_others(id).await?;
         let view = self.view();
-        let found = view.networks.get(&id).ok_or_else(|| no_network(network))?;
+        let found = view.networks.get(&id).ok_or_else(|| ApiError::no_network(network))?;
         let mut endpoints = together(&view, id, &answered);
         endpoints.extend(found.endpoints.get(&view.me).map(|own| (view.me, own.clone())));
         let addresses = addresses(&view, &found.spec, name, &request.addresses, &endpoints)?;

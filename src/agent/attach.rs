@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use lanmesh_ipam::Grant;
 
-use super::find::{elsewhere, find_network, network_named, no_network};
+use super::find::{elsewhere, find_network, network_named};
 use super::others::{ByNode, together};
 use super::place::{Place, fits_the_host};
 use super::published::sees_node;
@@ -63,7 +63,7 @@ impl Session {
         wanted: &Wanted,
     ) -> Result<Attempt, ApiError> {
         let view = self.view();
-        let spec = &view.networks.get(&id).ok_or_else(|| no_network(network))?.spec;
+        let spec = &view.networks.get(&id).ok_or_else(|| ApiError::no_network(network))?.spec;
         let key = EndpointKey { network: id, name: name.clone() };
         let settled = |there: &&Arc<LocalEndpoint>| !wanted.tells_of(there) && wanted.same_as(there).is_ok();
         if let Some(existing) = self.reconciler.records().get(&key).filter(settled) {
@@ -75,7 +75,7 @@ impl Session {
         let mut work = self.reconciler.work().await;
         // What was known before the asking may be so no more.
         let view = self.view();
-        let network = view.networks.get(&id).ok_or_else(|| no_network(network))?;
+        let network = view.networks.get(&id).ok_or_else(|| ApiError::no_network(network))?;
         let spec = &network.spec;
         if let Some(existing) = work.local.endpoints.get(&key) {
             match wanted.same_as(existing) {

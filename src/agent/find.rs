@@ -14,13 +14,7 @@ pub fn find_network<'a>(view: &'a ClusterView, name: &NetworkName) -> Option<&'a
 
 /// The same, or an error that says that there is none.
 pub fn network_named<'a>(view: &'a ClusterView, name: &NetworkName) -> Result<&'a NetworkView, ApiError> {
-    find_network(view, name).ok_or_else(|| no_network(name))
-}
-
-/// That no network has this name.
-pub fn no_network(name: &NetworkName) -> ApiError {
-    ApiError::not_found(format!("no network is named {name}"))
-        .hint("`lanmesh network ls` shows those that exist")
+    find_network(view, name).ok_or_else(|| ApiError::no_network(name))
 }
 
 /// That an endpoint is another node's.

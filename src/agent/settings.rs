@@ -10,7 +10,7 @@ use lanmesh_ipam::AddrRange;
 use tokio::time::timeout;
 
 use super::answers;
-use super::find::{network_named, no_network};
+use super::find::network_named;
 use super::networks::{fits_underlay, has_blocks, has_room_for_nodes};
 use super::session::Session;
 use crate::api::ApiError;
@@ -119,7 +119,7 @@ impl Session {
         }
         self.bring_about().await;
         let view = self.view();
-        let network = view.networks.get(&before.id).ok_or_else(|| no_network(name))?;
+        let network = view.networks.get(&before.id).ok_or_else(|| ApiError::no_network(name))?;
         let added = network.spec.subnets.iter().filter(|subnet| !before.subnets.contains(subnet));
         let added: Vec<IpNetwork> = added.copied().collect();
         let mut answer = self.network_answer(&view, network);

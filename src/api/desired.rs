@@ -87,6 +87,7 @@ pub(super) async fn put<B: Backend>(
             there.into_iter().map(|service| (service.network, service.name)).collect()
         }
     };
+    let before = Before { networks, services, wanted };
     let steps = difference(&present, wanted);
     let mut items = Vec::new();
     // All that is to be replaced goes before any of it comes back: two endpoints may swap their addresses.
@@ -103,21 +104,37 @@ pub(super) async fn put<B: Backend>(
             Step::Replace(network, name, _) => stuck.remove(&(network, name)),
             _ => None,
         };
-        items.push(run(backend, step, failed, (&networks, &services), dry_run).await);
+        items.push(run(backend, step, failed, &before, dry_run).await);
     }
     let failed = items.iter().filter(|item| item.error.is_some()).count();
     Ok(DesiredAnswer { dry_run, failed, items })
 }
 
-/// Does one step, unless it has `failed` already. `before` are the networks and services that were there before.
+/// What was there before, and what is wanted now.
+struct Before<'a> {
+    networks: BTreeSet<NetworkName>,
+    services: BTreeSet<(NetworkName, ServiceName)>,
+    wanted: &'a DesiredDocument,
+}
+
+impl Before<'_> {
+    /// An error where there is no such network, and would be none.
+    fn has(&self, network: &NetworkName) -> Result<(), ApiError> {
+        match self.networks.contains(network) || self.wanted.networks.contains_key(network) {
+            true => Ok(()),
+            false => Err(ApiError::no_network(network)),
+        }
+    }
+}
+
+/// Does one step, unless it has `failed` already.
 async fn run<B: Backend>(
     backend: &B,
     step: Step<'_>,
     failed: Option<ApiError>,
-    before: (&BTreeSet<NetworkName>, &BTreeSet<(NetworkName, ServiceName)>),
+    before: &Before<'_>,
     dry_run: bool,
 ) -> DesiredItem {
-    let (networks, services) = before;
     let (network, endpoint, action) = match &step {
         Step::Network(network, _) | Step::Service(network, ..) => (*network, None, DesiredAction::Created),
         Step::Keep(network, name, _) => (*network, Some(*name), DesiredAction::Kept),
@@ -138,7 +155,7 @@ async fn run<B: Backend>(
     }
     let done = match step {
         Step::Network(name, request) => {
-            let there = networks.contains(name);
+            let there = before.networks.contains(name);
             if there {
                 item.action = DesiredAction::Kept;
             }
@@ -152,17 +169,17 @@ async fn run<B: Backend>(
         }
         Step::Service(network, name, request) => {
             item.service = Some(name.clone());
-            if services.contains(&(network.clone(), name.clone())) {
+            if before.services.contains(&(network.clone(), name.clone())) {
                 item.action = DesiredAction::Kept;
             }
             match dry_run {
-                true => Ok(None),
+                true => before.has(network).map(|()| None),
                 false => {
                     backend.set_service(network.clone(), name.clone(), request.clone()).await.map(|_| None)
                 }
             }
         }
-        _ if dry_run => Ok(None),
+        _ if dry_run => before.has(network).map(|()| None),
         Step::Detach(network, name) => {
             backend.detach(network.clone(), name.clone()).await.map(|_| None::<AttachAnswer>)
         }

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::NetworkName;
+
 /// The class of an error: the `code` in its JSON, and the HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +116,12 @@ impl ApiError {
     /// What the request is about is not there.
     pub fn not_found(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// No network has this name.
+    pub fn no_network(name: &NetworkName) -> Self {
+        Self::not_found(format!("no network is named {name}"))
+            .hint("`lanmesh network ls` shows those that exist")
     }
 
     /// The request contradicts what is there.

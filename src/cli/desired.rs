@@ -15,7 +15,7 @@ pub(super) enum Command {
         /// The document, as `get` prints it; - for the standard input
         #[arg(long, short, value_name = "FILE")]
         file: PathBuf,
-        /// Only show what would be done
+        /// Only show what would be done; most of what would be refused is found only by doing it
         #[arg(long)]
         dry_run: bool,
     },
@@ -65,7 +65,11 @@ fn table(answer: &DesiredAnswer) -> String {
             item.service
                 .as_ref()
                 .map_or_else(|| output::list(&item.endpoint), |name| format!("service {name}")),
-            output::word(&item.action),
+            match (&item.error, answer.dry_run) {
+                (None, false) => output::word(&item.action),
+                (None, true) => format!("would be {}", output::word(&item.action)),
+                (Some(_), _) => format!("not {}", output::word(&item.action)),
+            },
             output::list(addresses),
             output::list(error),
         ]

@@ -116,5 +116,12 @@ async fn a_desired_state_that_is_reached_only_in_part_is_a_failure() {
     let put = format!("desired put --file {}", document.display());
     let error = run(&served.path, &put).await.expect_err("has no such network").to_string();
     assert!(error.contains("1 of 1 items"), "{error}");
-    assert!(run(&served.path, &format!("{put} --dry-run")).await.is_ok(), "a dry run attaches nothing");
+    let error = run(&served.path, &format!("{put} --dry-run")).await.expect_err("it is foretold").to_string();
+    assert!(error.contains("1 of 1 items"), "{error}");
+    std::fs::write(
+        &document,
+        r#"{"networks": {"net": {"subnets": ["10.1.0.0/24"]}}, "endpoints": {"net": {"e": {"host": true}}}}"#,
+    )
+    .unwrap();
+    assert!(run(&served.path, &format!("{put} --dry-run")).await.is_ok(), "it would be there");
 }

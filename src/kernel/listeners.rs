@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use netlink_packet_route::route::{RouteFlags, RouteType};
+
+use super::session::Failure;
 use super::{KernelError, Linux};
 use crate::model::{Publication, Transport};
 
@@ -37,13 +40,17 @@ impl Linux {
 }
 
 impl Linux {
-    /// Whether the node itself has this address.
+    /// Whether what is sent to this address on the node itself stays there: its own, or what a route makes its own, and no broadcast.
     ///
     /// # Errors
-    /// The node's namespace cannot be entered.
+    /// The kernel cannot be asked.
     pub async fn has_address(&self, address: IpAddr) -> Result<bool, KernelError> {
-        // A socket can be bound to nothing else.
-        self.inner.own.run(move || UdpSocket::bind((address, 0)).is_ok()).await
+        match self.inner.own_session().await?.find_way(None, address, RouteFlags::empty()).await {
+            Ok(way) => Ok(way.is_some_and(|way| way.header.kind == RouteType::Local)),
+            // Nobody's, or one of a family that the node does not speak.
+            Err(Failure::Refused(_)) => Ok(false),
+            Err(failure) => Err(failure.doing(format!("look whether {address} is an address of this node"))),
+        }
     }
 }
 

@@ -99,10 +99,6 @@ fn address_of(subnet: &IpNetwork) -> IpNetwork {
     IpNetwork::new(subnet.iter().nth(17).unwrap(), subnet.prefix()).unwrap()
 }
 
-fn no_network(name: &NetworkName) -> ApiError {
-    ApiError::not_found(format!("there is no network {name}")).hint("`lanmesh network ls` lists them")
-}
-
 impl Backend for Fake {
     fn events(&self) -> &EventLog {
         &self.events
@@ -339,7 +335,7 @@ impl Backend for Fake {
 
     async fn network(&self, name: NetworkName) -> Answer<NetworkAnswer> {
         let inner = self.inner.lock().unwrap();
-        let request = inner.networks.get(&name).ok_or_else(|| no_network(&name))?;
+        let request = inner.networks.get(&name).ok_or_else(|| ApiError::no_network(&name))?;
         Ok(network_answer(&name, request))
     }
 
@@ -490,7 +486,7 @@ impl Backend for Fake {
     ) -> Answer<AttachAnswer> {
         tokio::time::sleep(self.slow).await;
         let mut inner = self.inner.lock().unwrap();
-        let spec = inner.networks.get(&network).cloned().ok_or_else(|| no_network(&network))?;
+        let spec = inner.networks.get(&network).cloned().ok_or_else(|| ApiError::no_network(&network))?;
         let there = inner.endpoints.entry(network.clone()).or_default();
         if there.get(&name).is_some_and(|there| *there != request) {
             return Err(ApiError::conflict(format!("{name} is there and is another")));
