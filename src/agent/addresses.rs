@@ -29,7 +29,6 @@ impl Session {
         name: ServiceName,
         request: ServiceAddressRequest,
     ) -> Result<ServiceAddressAnswer, ApiError> {
-        self.is_believed()?;
         self.write_service(network, &name, request).await?;
         self.bring_about().await;
         self.service(network, &name).await
@@ -42,6 +41,7 @@ impl Session {
         name: &ServiceName,
         request: ServiceAddressRequest,
     ) -> Result<(), ApiError> {
+        self.is_believed()?;
         let id = network_named(&self.view(), network)?.spec.id;
         // Before anything is promised it is known what the others have.
         let answered = self.ask_others(id).await?;

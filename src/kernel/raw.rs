@@ -141,6 +141,15 @@ pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::R
     lister.collect(request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
 }
 
+/// The same, of what the request says alone: without this the kernel lists all, whatever stands in it (NETLINK_GET_STRICT_CHK, Linux 4.20).
+pub(super) fn dump_chosen(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
+    let socket = open(protocol)?;
+    // An older kernel lists all.
+    let _ = socket.set_netlink_get_strict_chk(true);
+    let mut lister = Lister { protocol, socket: Some(socket) };
+    lister.collect(request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
+}
+
 /// Asks for several lists, one after another, in the namespace that the calling thread is in when it asks for the first.
 pub(super) struct Lister {
     protocol: isize,

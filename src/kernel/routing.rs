@@ -236,8 +236,16 @@ impl Route {
 pub(super) fn routes(table: u32) -> io::Result<Vec<Route>> {
     let mut found = Vec::new();
     for ipv6 in [false, true] {
-        let question = Message { kind: RTM_GETROUTE, flags: 0, body: header(ipv6) };
-        let listed = dump(&question, RTM_NEWROUTE)?;
+        // Of what others have there may be hundreds of thousands. In struct rtmsg the protocol is the sixth byte.
+        let mut body = header(ipv6);
+        body[5] = ROUTE_PROTOCOL;
+        body.extend(word(RTA_TABLE, table));
+        let question = Message { kind: RTM_GETROUTE, flags: 0, body };
+        let listed = match raw::dump_chosen(NETLINK_ROUTE, &question, &[RTM_NEWROUTE]) {
+            // There is no such table.
+            Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::ENOENT) => continue,
+            listed => of_family(listed)?,
+        };
         let ours = listed.iter().filter_map(|body| Route::read(body));
         found.extend(ours.filter(|route| route.table == table));
     }
