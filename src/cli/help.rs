@@ -173,7 +173,8 @@ fn decorate(command: Command, words: &str) -> Command {
         _ => arg,
     });
     // Of a number below zero it is said what is wrong with it, and not that there is no such flag.
-    let command = command.mut_args(|arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg });
+    let command = command
+        .mut_args(|arg| if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg });
     let command = match EXAMPLES.iter().find(|(of, _)| *of == words) {
         Some((_, lines)) => command.after_help(format!("Examples:\n  {}", lines.join("\n  "))),
         None => command,
@@ -219,7 +220,10 @@ mod tests {
 
     #[test]
     fn a_number_below_zero_is_wrong_by_itself() {
-        for line in ["lanmesh network create net --subnet 10.1.0.0/24 --mtu -1", "lanmesh attach net --name a --pid -1"] {
+        for line in [
+            "lanmesh network create net --subnet 10.1.0.0/24 --block-size -1",
+            "lanmesh attach net --name a --pid -1",
+        ] {
             let error = command().try_get_matches_from(line.split(' ')).expect_err(line).to_string();
             assert!(error.contains("invalid value '-1' for '--"), "{error}");
         }

@@ -93,8 +93,8 @@ async fn what_the_agent_refuses_is_an_error_with_its_words() {
     let served = Served::start();
     for (line, kind, part) in [
         ("node inspect n9", ErrorKind::NotFound, "there is no node n9"),
-        ("network inspect net", ErrorKind::NotFound, "`lanmesh network ls` lists them"),
-        ("attach net --name a --host", ErrorKind::NotFound, "there is no network net"),
+        ("network inspect net", ErrorKind::NotFound, "`lanmesh network ls` shows those that exist"),
+        ("attach net --name a --host", ErrorKind::NotFound, "no network is named net"),
         ("network create net --subnet 10.0.0.0/24 --mtu 9", ErrorKind::BadRequest, "mtu: 9 is not 576"),
     ] {
         match run(&served.path, line).await.expect_err(line) {
