@@ -152,7 +152,7 @@ pub enum PortStep {
 }
 
 /// Raised when other rules are made for the same values.
-const VERSION: u8 = 8;
+const VERSION: u8 = 9;
 
 impl DesiredPorts {
     /// A gate that nothing passes yet.
@@ -333,6 +333,11 @@ impl DesiredDoors {
         stable_hash(format!("{VERSION} {doors:?} {outward:?} {largest}").as_bytes()).max(1)
     }
 
+    /// The node's ports that they take.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        self.doors.keys().map(|door| door.port).collect()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.doors.is_empty() && self.outward.is_empty()
@@ -346,6 +351,8 @@ pub struct ObservedDoors {
     pub rules: u64,
     /// They were made for other interfaces or routes than the node has now.
     pub outdated: bool,
+    /// What was reserved still is.
+    pub reserved: bool,
 }
 
 /// A step towards it. Each is made whole or not at all, but for each family of addresses by itself.
@@ -355,6 +362,8 @@ pub enum DoorStep {
     Put(DesiredDoors),
     /// The same, since the node's interfaces or routes are others than they were made for.
     Follow(DesiredDoors),
+    /// Reserves their ports again, so that the node gives them to no connection of its own.
+    Reserve(BTreeSet<u16>),
     /// Removes all.
     Delete,
 }
@@ -364,8 +373,9 @@ impl DoorStep {
     pub fn carry_out(&self, have: &mut Option<ObservedDoors>) {
         *have = match self {
             Self::Put(doors) | Self::Follow(doors) => {
-                Some(ObservedDoors { rules: doors.fingerprint(), outdated: false })
+                Some(ObservedDoors { rules: doors.fingerprint(), outdated: false, reserved: true })
             }
+            Self::Reserve(_) => have.map(|have| ObservedDoors { reserved: true, ..have }),
             Self::Delete => None,
         };
     }
@@ -377,7 +387,11 @@ pub fn plan_doors(want: Option<&DesiredDoors>, have: Option<&ObservedDoors>) -> 
         (None, None) => None,
         (None, Some(_)) => Some(DoorStep::Delete),
         (Some(want), Some(have)) if have.rules == want.fingerprint() => {
-            have.outdated.then(|| DoorStep::Follow(want.clone()))
+            match (have.outdated, have.reserved) {
+                (true, _) => Some(DoorStep::Follow(want.clone())),
+                (false, false) => Some(DoorStep::Reserve(want.ports())),
+                (false, true) => None,
+            }
         }
         (Some(want), _) => Some(DoorStep::Put(want.clone())),
     }
@@ -396,6 +410,10 @@ impl fmt::Display for DoorStep {
                     write!(f, " {} {} to {network}", place.place(), if ipv6 { "ipv6" } else { "ipv4" })
                 })?;
                 outward.iter().try_for_each(|(network, ports)| write!(f, " outward {ports} of {network}"))
+            }
+            Self::Reserve(ports) => {
+                f.write_str("doors reserve again in net.ipv4.ip_local_reserved_ports")?;
+                ports.iter().try_for_each(|port| write!(f, " {port}"))
             }
             Self::Delete => f.write_str("doors delete"),
         }

@@ -34,8 +34,9 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             match answer.failed {
                 0 => Ok(()),
                 failed => Err(CliError::Other(format!(
-                    "{failed} of {} items could not be done: mend what is listed and put it again",
-                    answer.items.len()
+                    "{failed} of {} items {} not be done: mend what is listed and put it again",
+                    answer.items.len(),
+                    if answer.dry_run { "would" } else { "could" }
                 ))),
             }
         }

@@ -33,6 +33,7 @@ mod mesh;
 mod mounts;
 mod netns;
 mod nft;
+mod notes;
 mod notices;
 mod observe;
 mod own;

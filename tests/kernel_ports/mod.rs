@@ -97,6 +97,26 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
     let doors = doors(wanted.id, &want.forwards);
     node.kernel.place_way(wanted.id, &name("a"), &place).await.expect("is noted");
     make(node, wanted.id, Some(&want)).await;
+    // Somebody else has reserved one of the ports, and another.
+    let reserved = |set: Option<&'static str>| {
+        within(&node.name, move || {
+            let path = "/proc/sys/net/ipv4/ip_local_reserved_ports";
+            set.into_iter().for_each(|ports| std::fs::write(path, ports).expect("can be written"));
+            std::fs::read_to_string(path).expect("can be read").trim().to_owned()
+        })
+    };
+    reserved(Some("53,4444\n"));
+    make_doors(node, Some(&doors)).await;
+    assert_eq!(reserved(None), "53,4444,8080");
+    // He takes them back, or loads what he had before: it is said, and what is missing put beside.
+    for (his, all) in [("4444\n", "53,4444,8080"), ("\n", "53,8080"), ("53,8080,9000\n", "53,8080,9000")] {
+        reserved(Some(his));
+        let step = make_doors(node, Some(&doors)).await.map(|step| step.to_string());
+        let again = "doors reserve again in net.ipv4.ip_local_reserved_ports 53 8080".to_owned();
+        assert_eq!(step, Some(again).filter(|_| !his.starts_with("53")), "{his}");
+        assert_eq!(reserved(None), all);
+    }
+    reserved(Some("9000,53\n"));
     make_doors(node, Some(&doors)).await;
     assert_eq!(node.kernel.port_networks().await.expect("lists"), BTreeSet::from([wanted.id]));
     // Each part that somebody takes away is missed.
@@ -157,6 +177,7 @@ async fn what_is_published_is_seen_as_desired_mended_and_goes_without_a_trace() 
     make(node, wanted.id, Some(&want)).await;
 
     make_doors(node, None).await;
+    assert_eq!(reserved(None), "9000");
     make(node, wanted.id, None).await;
     assert_eq!(node.kernel.port_networks().await.expect("lists"), BTreeSet::new());
     assert_eq!(node.kernel.observe_ports(wanted.id).await.expect("is seen"), None);

@@ -39,11 +39,14 @@ fn askers<'a>(client: &'a Path, lab: &Lab, here: &'a Path) -> Vec<(&'a Path, Str
     for node in lab.nodes() {
         let addresses = [node.address(), format!("2001:db8::{}", node.address().rsplit('.').next().unwrap())];
         for address in addresses {
-            askers.extend([true, false].map(|by_tcp| (client, at(&address, 8080), by_tcp)));
-            askers.push((here, at(&address, 8080), true));
+            for by_tcp in [true, false] {
+                askers.extend([client, here].map(|from| (from, at(&address, 8080), by_tcp)));
+            }
         }
     }
-    askers.extend(["127.0.0.1", "::1"].map(|own| (here, at(own, 8080), true)));
+    for own in ["127.0.0.1", "::1"] {
+        askers.extend([true, false].map(|by_tcp| (here, at(own, 8080), by_tcp)));
+    }
     askers
 }
 
@@ -55,6 +58,10 @@ fn drain(node: &Node, name: &str, more: &[&str]) {
 fn a_port_is_refused_while_its_only_endpoint_drains(lab: Lab, more: &[&str]) {
     lab.network("net", &[&["--subnet", "10.76.0.0/24", "--subnet", "fd76::/64"], more].concat());
     let client = outside(&lab);
+    // The gateway's addresses are somebody else's out there: nothing that bears them would be believed.
+    for gateway in ["10.76.0.1/32", "fd76::1/128"] {
+        lab.underlay().ip(&format!("address add {gateway} dev br0"));
+    }
     let last = lab.nodes().last().unwrap();
     let container = Container::named("a");
     let _server = Server::start(&container, "a", 8000);

@@ -23,7 +23,7 @@ mod way;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lanmesh_ipam::stable_hash;
 use nix::errno::Errno;
@@ -37,7 +37,7 @@ use super::netns::Netns;
 use super::services::ClientPlace;
 use super::services::flows;
 use super::session::Failure;
-use super::{KernelError, Linux, links};
+use super::{KernelError, Linux, links, notes};
 use crate::model::{EndpointName, NetworkId};
 use crate::plan::{DoorStep, Forwarding, ObservedDoors, ObservedPorts, PortStep, Relay, Way, way_table};
 
@@ -105,10 +105,8 @@ impl Linux {
             None => {}
         }
         let note = Note { name: name.clone(), place: place.clone() };
-        let written = std::fs::create_dir_all(self.notes_directory()).and_then(|()| {
-            let text = serde_json::to_vec(&note).map_err(io::Error::other)?;
-            std::fs::write(&path, text)
-        });
+        let written =
+            serde_json::to_vec(&note).map_err(io::Error::other).and_then(|text| notes::write(&path, &text));
         written.map_err(|source| KernelError::File { what: "write", path, source })
     }
 
@@ -149,12 +147,10 @@ impl Linux {
                 let exits = self.exits().await?;
                 let ways = if self.is_fast().await? { exits.number_of_ways() } else { 0 };
                 let outdated = ![0, exits.number()].contains(&found.exits) || found.ways != ways;
-                Ok(Some(ObservedDoors {
-                    rules: if reserved == Some(false) { 0 } else { found.number },
-                    outdated,
-                }))
+                let reserved = reserved.unwrap_or(true);
+                Ok(Some(ObservedDoors { rules: found.number, outdated, reserved }))
             }
-            Ok(None) => Ok(reserved.map(|_| ObservedDoors { rules: 0, outdated: false })),
+            Ok(None) => Ok(reserved.map(|reserved| ObservedDoors { rules: 0, outdated: false, reserved })),
             // A kernel that has no such tables has none.
             Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(None),
             Err(source) => Err(refused("look at the published ports of the node", source)),
@@ -167,9 +163,8 @@ impl Linux {
         let what = || "publish ports of the node".to_owned();
         let ports = match &step {
             DoorStep::Delete => BTreeSet::new(),
-            DoorStep::Put(wanted) | DoorStep::Follow(wanted) => {
-                wanted.doors.keys().map(|door| door.port).collect()
-            }
+            DoorStep::Put(wanted) | DoorStep::Follow(wanted) => wanted.ports(),
+            DoorStep::Reserve(ports) => ports.clone(),
         };
         let reserved = self.reserved();
         if let Err(error) = self.inner.own.run(move || reserved.set(&ports)).await? {
@@ -178,6 +173,7 @@ impl Linux {
         }
         let done = match step {
             DoorStep::Delete => self.inner.own.run(move || tables.remove()).await?,
+            DoorStep::Reserve(_) => Ok(None),
             DoorStep::Put(wanted) | DoorStep::Follow(wanted) => {
                 let session = self.inner.own_session().await?;
                 let number = wanted.fingerprint();
@@ -411,7 +407,12 @@ impl Linux {
             if of.is_some_and(|of| of != network) {
                 return None;
             }
-            Some(((network, entry.path()), read(&entry.path())?))
+            let note = read(&entry.path());
+            if note.is_none() {
+                // Whose it was is known to nobody any more.
+                forget(&entry.path());
+            }
+            Some(((network, entry.path()), note?))
         };
         Ok(listed.filter_map(note).collect())
     }
@@ -421,9 +422,9 @@ fn read(path: &PathBuf) -> Option<Note> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-fn forget(path: &PathBuf) {
+fn forget(path: &Path) {
     // What is left of it is found to be of nobody, and tried again.
-    let _ = std::fs::remove_file(path);
+    let _ = notes::remove(path);
 }
 
 /// Changes in a network's namespace what is forwarded there.

@@ -27,8 +27,8 @@ use super::super::routing::octets;
 use super::doors::{Doors, Gate, number_of_gates, port_key};
 use super::expr::{
     self, FIRST, PROTOCOL_AND_PORT, Sums, TYPE_IFNAME, TYPE_IP6ADDR, TYPE_IPADDR, Which, bytes_into, came_by,
-    copy_by, copy_to, goes_where, is_local, leaves_by, padded, protocol_into, puts_fragments_together,
-    untracked, write,
+    copy_by, copy_to, goes_where, is_local, leaves_by, load, padded, protocol_into, puts_fragments_together,
+    untracked, write, writes,
 };
 use super::fast;
 use super::gate::{NEXT_V4, NEXT_V6};
@@ -403,19 +403,42 @@ impl Content<'_> {
     fn back(&mut self) {
         let Kind { source, destination, length, ref loopback, ref stands, ipv6, .. } = *self.kind;
         let from_gate = || vec![came_by(), nft::is_in(GATES)];
+        // Destination unreachable, which says too that a packet is too large; with IPv6 that has a number of its own. Behind its eight bytes
+        // is the packet that it is about.
+        let (protocol, errors, about): (u8, &[u8], u32) = if ipv6 { (58, &[1, 2], 8) } else { (1, &[3], 8) };
+        let is_error = |error: u8| {
+            let mut rule = from_gate();
+            rule.extend([layer_4(), compare(Compare::Equal, &[protocol])]);
+            rule.extend([bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[error])]);
+            rule
+        };
+        let mut rules = Vec::new();
+        for error in errors {
+            // What is told in the network itself bears an address of that, which nobody out there knows: it is from the one that was asked.
+            let mut from_asked = is_error(*error);
+            from_asked
+                .extend([bytes(Base::Transport, about + destination, length), self.writes_address(source)]);
+            rules.push(from_asked);
+            for (offset, stand) in [(source, &stands.0), (destination, &stands.1)] {
+                let mut loopbacks = is_error(*error);
+                loopbacks.extend([
+                    bytes(Base::Transport, about + offset, length),
+                    compare(Compare::Equal, stand),
+                    load(1, loopback),
+                    writes(Base::Transport, about + offset, length, Some(self.sum_of_told()), false),
+                ]);
+                rules.push(loopbacks);
+            }
+        }
         let to_sender = [from_gate(), self.instead(destination, &stands.0, loopback)].concat();
         let from_asked = [from_gate(), self.instead(source, &stands.1, loopback)].concat();
         let mut ours = from_gate();
         ours.extend(is_local(Which::Source));
         ours.extend(copy_to(destination, length));
         ours.push(verdict(NF_DROP));
-        let mut rules = vec![to_sender, from_asked, ours];
-        // Destination unreachable, which says too that a packet is too large; with IPv6 that has a number of its own.
-        let (protocol, errors): (u8, &[u8]) = if ipv6 { (58, &[1, 2]) } else { (1, &[3]) };
+        rules.extend([to_sender, from_asked, ours]);
         for error in errors {
-            let mut told = from_gate();
-            told.extend([layer_4(), compare(Compare::Equal, &[protocol])]);
-            told.extend([bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[*error])]);
+            let mut told = is_error(*error);
             told.extend(copy_to(destination, length));
             told.push(verdict(NF_DROP));
             rules.push(told);

@@ -1,13 +1,15 @@
 //! Published ports are none that the node gives to connections of its own: what is answered at one would go to an endpoint.
 //!
 //! They are reserved among those of others (`net.ipv4.ip_local_reserved_ports`, which is for IPv6 too). Which of them were not there before
-//! is noted in the run directory, before and after a change, so that they alone are taken back.
+//! is noted in the run directory, before and after a change, so that they alone are taken back; and which are to be there.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+use super::super::notes;
 
 /// In the calling thread's network namespace.
 const RESERVED: &str = "/proc/sys/net/ipv4/ip_local_reserved_ports";
@@ -30,38 +32,52 @@ impl Reserved {
 
     /// Reserves these, and no others any more, in the calling thread's namespace. Blocks.
     pub fn set(&self, wanted: &Ports) -> io::Result<()> {
-        let (ours, there) = (self.noted(), there()?);
-        let others: Ports = there.difference(&ours).copied().collect();
-        let added: Ports = wanted.difference(&others).copied().collect();
-        let wanted: Ports = others.union(&added).copied().collect();
-        if wanted != there {
-            self.write(&ours.union(&added).copied().collect())?;
-            std::fs::write(RESERVED, listed(&wanted) + "\n")?;
+        let (noted, there) = (self.noted(), there()?);
+        let others: Ports = there.difference(&noted.ours).copied().collect();
+        let ours: Ports = wanted.difference(&others).copied().collect();
+        let all: Ports = others.union(&ours).copied().collect();
+        if all != there {
+            let either = noted.ours.union(&ours).copied().collect();
+            self.write(&Noted { ours: either, wanted: wanted.clone() })?;
+            std::fs::write(RESERVED, listed(&all) + "\n")?;
         }
-        if added == ours { Ok(()) } else { self.write(&added) }
+        let now = Noted { ours, wanted: wanted.clone() };
+        if now == noted { Ok(()) } else { self.write(&now) }
     }
 
-    /// Whether those that were reserved in the calling thread's namespace still are; `None` where none were. Blocks.
+    /// Whether those that were to be reserved in the calling thread's namespace are, by whomever; `None` where none were. Blocks.
     pub fn find(&self) -> Option<bool> {
-        let ours = self.noted();
+        let noted = self.noted();
         // Where it cannot be seen it could not be mended either.
-        (!ours.is_empty()).then(|| there().map_or(true, |there| ours.is_subset(&there)))
+        let whole = || there().map_or(true, |there| noted.wanted.is_subset(&there));
+        (noted != Noted::default()).then(whole)
     }
 
     /// What cannot be read was somebody else's.
-    fn noted(&self) -> Ports {
-        std::fs::read_to_string(&self.note).ok().and_then(|text| parse(&text)).unwrap_or_default()
+    fn noted(&self) -> Noted {
+        let read = |text: String| {
+            let mut lines = text.lines();
+            Some(Noted { ours: parse(lines.next()?)?, wanted: parse(lines.next()?)? })
+        };
+        std::fs::read_to_string(&self.note).ok().and_then(read).unwrap_or_default()
     }
 
-    fn write(&self, ports: &Ports) -> io::Result<()> {
-        match ports.is_empty() {
-            false => std::fs::write(&self.note, listed(ports)),
-            true => match std::fs::remove_file(&self.note) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
+    fn write(&self, noted: &Noted) -> io::Result<()> {
+        let Noted { ours, wanted } = noted;
+        match *noted == Noted::default() {
+            false => notes::write(&self.note, format!("{}\n{}\n", listed(ours), listed(wanted)).as_bytes()),
+            true => notes::remove(&self.note),
         }
     }
+}
+
+/// What is written down.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Noted {
+    /// Those that were not there before.
+    ours: Ports,
+    /// Those that are to be there, whoever else reserved them.
+    wanted: Ports,
 }
 
 fn there() -> io::Result<Ports> {

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::netns::Netns;
-use super::{KernelError, Linux};
+use super::{KernelError, Linux, notes};
 use crate::model::{EndpointKey, EndpointName, NetworkId, Placement};
 use crate::namespace::NamespaceId;
 use crate::plan::{ObservedServices, ServiceStep};
@@ -101,10 +101,8 @@ impl Linux {
             return Ok(());
         }
         let path = self.client_path(key);
-        let written = std::fs::create_dir_all(self.clients_directory()).and_then(|()| {
-            let text = serde_json::to_vec(place).map_err(io::Error::other)?;
-            std::fs::write(&path, text)
-        });
+        let written =
+            serde_json::to_vec(place).map_err(io::Error::other).and_then(|text| notes::write(&path, &text));
         written.map_err(|source| KernelError::File { what: "write", path, source })
     }
 
@@ -164,7 +162,7 @@ impl Linux {
 
     fn forget_client(&self, key: ClientKey) {
         // What is left of it is found to be of nobody, and tried again.
-        let _ = std::fs::remove_file(self.client_path(key));
+        let _ = notes::remove(&self.client_path(key));
         let _ = std::fs::remove_dir(self.clients_directory());
     }
 

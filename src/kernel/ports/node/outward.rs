@@ -129,11 +129,11 @@ impl Content<'_> {
 
     /// Where the checksum is that follows a change of an address in what an error tells about. In IPv4 that of the header in there,
     /// which keeps the error's own what it is.
-    fn sum_of_told(&self) -> u32 {
+    pub(super) fn sum_of_told(&self) -> u32 {
         if self.kind.ipv6 { 2 } else { 8 + 10 }
     }
 
-    fn writes_address(&self, offset: u32) -> nft::Expression {
+    pub(super) fn writes_address(&self, offset: u32) -> nft::Expression {
         writes(Base::Network, offset, self.kind.length, (!self.kind.ipv6).then_some(10), true)
     }
 
