@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::container::Container;
@@ -81,6 +83,12 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // The first process in there ends with us unless it takes another user's rights, as a resolver does; and all others with it.
+        let id = self.child.id();
+        let there = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        for first in there.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+            let _ = kill(Pid::from_raw(first), Signal::SIGKILL);
+        }
         end(&mut self.child);
         if std::thread::panicking() {
             eprintln!("--- {}:\n{}", self.name, self.output());
