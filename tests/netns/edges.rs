@@ -54,7 +54,10 @@ fn readers_who_ask_for_what_is_costly_without_end_delay_no_attach() {
         let status = asking_once_as_nobody(&node.socket());
         if status == "200" { Ok(()) } else { Err(status) }
     });
-    let beside = (0..5).map(|n| one(&format!("beside{n}"))).max().expect("five");
+    // The middle one: of five some are behind sixty processes on the same processors, and all would be behind a lock.
+    let mut beside: Vec<_> = (0..5).map(|n| one(&format!("beside{n}"))).collect();
+    beside.sort();
+    let beside = beside[2];
     let asking = readers.iter_mut().map(Child::try_wait).filter(|ended| matches!(ended, Ok(None))).count();
     for reader in &mut readers {
         let _ = reader.kill();
