@@ -119,24 +119,13 @@ pub(super) enum Sums {
 
 /// Puts a value in the place of bytes of the network header.
 pub(super) fn write(value: &[u8], offset: u32, sums: Sums) -> [Expression; 2] {
-    const NFT_PAYLOAD_CSUM_INET: u32 = 1;
-    const NFT_PAYLOAD_L4CSUM_PSEUDOHDR: u32 = 1;
-    let (kind, at, flags) = match sums {
-        Sums::Header => (NFT_PAYLOAD_CSUM_INET, 10, 0),
-        Sums::All => (NFT_PAYLOAD_CSUM_INET, 10, NFT_PAYLOAD_L4CSUM_PSEUDOHDR),
-        Sums::Behind => (0, 0, NFT_PAYLOAD_L4CSUM_PSEUDOHDR),
+    let (at, addresses) = match sums {
+        Sums::Header => (Some(10), false),
+        Sums::All => (Some(10), true),
+        Sums::Behind => (None, true),
     };
     let count = u32::try_from(value.len()).unwrap_or(16);
-    let to = [
-        number(5, REGISTER),
-        number(2, Base::Network as u32),
-        number(3, offset),
-        number(4, count),
-        number(6, kind),
-        number(7, at),
-        number(8, flags),
-    ];
-    [load(REGISTER, value), expression(b"payload\0", &to)]
+    [load(REGISTER, value), writes(Base::Network, offset, count, at, addresses)]
 }
 
 /// Puts what was loaded in the place of bytes of the packet, of which the checksum at `at` behind `base` tells, if there is one; with

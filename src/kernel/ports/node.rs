@@ -55,6 +55,7 @@ const ONE: &[u8] = b"one\0";
 const IN: &[u8] = b"in\0";
 const BACK: &[u8] = b"back\0";
 const OUT: &[u8] = b"out\0";
+const ERROR: &[u8] = b"error\0";
 const NEVER: &[u8] = b"never\0";
 
 /// The most that is read of one table.
@@ -377,6 +378,16 @@ impl Content<'_> {
         rule
     }
 
+    /// Where the checksum is that follows a change of an address in what an error tells about. In IPv4 that of the header in there,
+    /// which keeps the error's own what it is.
+    fn sum_of_told(&self) -> u32 {
+        if self.kind.ipv6 { 2 } else { 8 + 10 }
+    }
+
+    fn writes_address(&self, offset: u32) -> Expression {
+        writes(Base::Network, offset, self.kind.length, (!self.kind.ipv6).then_some(10), true)
+    }
+
     /// Through a gate, as it is; but for the loopback, which is nobody's address beyond it.
     fn through(&mut self, gate: &Gate) {
         let Kind { source, destination, length, ref loopback, ref stands, ref next, .. } = *self.kind;
@@ -403,33 +414,21 @@ impl Content<'_> {
     fn back(&mut self) {
         let Kind { source, destination, length, ref loopback, ref stands, ipv6, .. } = *self.kind;
         let from_gate = || vec![came_by(), nft::is_in(GATES)];
-        // Destination unreachable, which says too that a packet is too large; with IPv6 that has a number of its own. Behind its eight bytes
-        // is the packet that it is about.
-        let (protocol, errors, about): (u8, &[u8], u32) = if ipv6 { (58, &[1, 2], 8) } else { (1, &[3], 8) };
-        let is_error = |error: u8| {
-            let mut rule = from_gate();
-            rule.extend([layer_4(), compare(Compare::Equal, &[protocol])]);
-            rule.extend([bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[error])]);
-            rule
-        };
-        let mut rules = Vec::new();
-        for error in errors {
-            // What is told in the network itself bears an address of that, which nobody out there knows: it is from the one that was asked.
-            let mut from_asked = is_error(*error);
-            from_asked
-                .extend([bytes(Base::Transport, about + destination, length), self.writes_address(source)]);
-            rules.push(from_asked);
-            for (offset, stand) in [(source, &stands.0), (destination, &stands.1)] {
-                let mut loopbacks = is_error(*error);
-                loopbacks.extend([
-                    bytes(Base::Transport, about + offset, length),
-                    compare(Compare::Equal, stand),
-                    load(1, loopback),
-                    writes(Base::Transport, about + offset, length, Some(self.sum_of_told()), false),
-                ]);
-                rules.push(loopbacks);
-            }
+        self.chain(ERROR, None);
+        // What is told in the network itself bears an address of that, which nobody out there knows: it is from the one that was asked.
+        self.rule(ERROR, &[bytes(Base::Transport, ABOUT + destination, length), self.writes_address(source)]);
+        for (offset, stand) in [(source, &stands.0), (destination, &stands.1)] {
+            let at = ABOUT + offset;
+            let mut about = vec![bytes(Base::Transport, at, length), compare(Compare::Equal, stand)];
+            about.extend([
+                load(1, loopback),
+                writes(Base::Transport, at, length, Some(self.sum_of_told()), false),
+            ]);
+            self.rule(ERROR, &about);
         }
+        let errors = || unreachable(ipv6).into_iter().map(|is_error| [from_gate(), is_error.into()].concat());
+        let led = |error: Vec<Expression>| [error, vec![nft::jump(ERROR)]].concat();
+        let mut rules: Vec<Vec<Expression>> = errors().map(led).collect();
         let to_sender = [from_gate(), self.instead(destination, &stands.0, loopback)].concat();
         let from_asked = [from_gate(), self.instead(source, &stands.1, loopback)].concat();
         let mut ours = from_gate();
@@ -437,8 +436,7 @@ impl Content<'_> {
         ours.extend(copy_to(destination, length));
         ours.push(verdict(NF_DROP));
         rules.extend([to_sender, from_asked, ours]);
-        for error in errors {
-            let mut told = is_error(*error);
+        for mut told in errors() {
             told.extend(copy_to(destination, length));
             told.push(verdict(NF_DROP));
             rules.push(told);
@@ -479,17 +477,12 @@ impl Content<'_> {
         any.extend(asked());
         any.push(goes_where(ANY));
         self.rule(IN, &any);
-        // An error has the packet that it is about behind its eight bytes (RFC 792, RFC 4443).
-        let (icmp, errors, protocol, from, port): (u8, &[u8], u32, u32, u32) =
-            if ipv6 { (58, &[1, 2], 8 + 6, 8 + 8, 8 + 40) } else { (1, &[3], 8 + 9, 8 + 12, 8 + 20) };
-        for error in errors {
-            let is_error = || {
-                let mut rule = vec![layer_4(), compare(Compare::Equal, &[icmp])];
-                rule.extend([bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[*error])]);
-                rule.extend(is_local(Which::Destination));
-                rule
-            };
-            let mut one = is_error();
+        let (protocol, port) = if ipv6 { (6, 40) } else { (9, 20) };
+        let Kind { source: from, .. } = *self.kind;
+        let (protocol, from, port) = (ABOUT + protocol, ABOUT + from, ABOUT + port);
+        for is_error in unreachable(ipv6) {
+            let is_error = [&is_error[..], &is_local(Which::Destination)].concat();
+            let mut one = is_error.clone();
             one.extend([
                 bytes_into(FIRST, Base::Transport, from, length),
                 bytes_into(FIRST + words, Base::Transport, protocol, 1),
@@ -497,7 +490,7 @@ impl Content<'_> {
                 goes_where(ONE),
             ]);
             self.rule(IN, &one);
-            let mut any = is_error();
+            let mut any = is_error;
             any.extend([
                 bytes_into(FIRST, Base::Transport, protocol, 1),
                 bytes_into(FIRST + 1, Base::Transport, port, 2),
@@ -522,6 +515,20 @@ impl Content<'_> {
         own.push(untracked());
         self.rule(OUT, &own);
     }
+}
+
+/// Where the packet begins that an error is about: behind its eight bytes (RFC 792, RFC 4443).
+const ABOUT: u32 = 8;
+
+/// One test for each error by which somebody is told that he reaches nobody, or that his packet is too large: destination unreachable,
+/// and with IPv6 packet too big beside it.
+fn unreachable(ipv6: bool) -> Vec<[Expression; 4]> {
+    let (protocol, errors): (u8, &[u8]) = if ipv6 { (58, &[1, 2]) } else { (1, &[3]) };
+    let is = |error: &u8| {
+        let (kind, error) = (bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[*error]));
+        [layer_4(), compare(Compare::Equal, &[protocol]), kind, error]
+    };
+    errors.iter().map(is).collect()
 }
 
 /// Lets a whole datagram of IPv4 be cut where it is too large.

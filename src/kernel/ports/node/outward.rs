@@ -16,7 +16,7 @@ use super::super::expr::{
 };
 use super::super::network::stands_for_the_node;
 use super::super::stands::{ANSWER_V4, ANSWER_V6, PING_V4, PING_V6};
-use super::{BACK, Content, GATES, OUT, padded, to_gate};
+use super::{ABOUT, BACK, Content, GATES, OUT, padded, to_gate, unreachable};
 use crate::model::OutwardPorts;
 
 /// The address of each interface that leads outside.
@@ -108,12 +108,10 @@ impl Content<'_> {
             self.rule(OUT, &cut);
         }
         // What is told about an answer has that in it, as it was when it came: to the node's address.
-        let (protocol, errors, at): (u8, &[u8], u32) =
-            if ipv6 { (58, &[1, 2], 8 + 24) } else { (1, &[3], 8 + 16) };
-        for error in errors {
+        let at = ABOUT + self.kind.destination;
+        for is_error in unreachable(ipv6) {
             let mut told = theirs();
-            told.extend([layer_4(), compare(Compare::Equal, &[protocol])]);
-            told.extend([bytes(Base::Transport, 0, 1), compare(Compare::Equal, &[*error])]);
+            told.extend(is_error);
             told.extend(address());
             told.push(writes(Base::Transport, at, length, Some(self.sum_of_told()), false));
             self.rule(OUT, &told);
@@ -125,16 +123,6 @@ impl Content<'_> {
         let mut rest = theirs();
         rest.push(verdict(NF_DROP));
         self.rule(OUT, &rest);
-    }
-
-    /// Where the checksum is that follows a change of an address in what an error tells about. In IPv4 that of the header in there,
-    /// which keeps the error's own what it is.
-    pub(super) fn sum_of_told(&self) -> u32 {
-        if self.kind.ipv6 { 2 } else { 8 + 10 }
-    }
-
-    pub(super) fn writes_address(&self, offset: u32) -> nft::Expression {
-        writes(Base::Network, offset, self.kind.length, (!self.kind.ipv6).then_some(10), true)
     }
 
     /// Answers, and what routers tell about what was sent.
