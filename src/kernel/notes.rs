@@ -5,11 +5,27 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::KernelError;
+
 /// How one is called until it is whole, beside where it is to be. Nobody reads it.
 const UNFINISHED: &str = ".note-new";
 
 fn unfinished(path: &Path) -> PathBuf {
     path.with_file_name(UNFINISHED)
+}
+
+/// Writes one that is a value.
+pub(super) fn put(path: &Path, note: &impl Serialize) -> Result<(), KernelError> {
+    let written = serde_json::to_vec(note).map_err(io::Error::other).and_then(|text| write(path, &text));
+    written.map_err(|source| KernelError::File { what: "write", path: path.to_owned(), source })
+}
+
+/// The value that one is, if it is there and can be read.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// Writes one, with the directory that it is in.

@@ -137,8 +137,7 @@ fn exchanged(socket: &Socket, messages: &[Vec<u8>]) -> io::Result<Option<Errno>>
 
 /// Everything that the kernel lists when `request` is made a dump: the bodies of its messages of the types `answers`.
 pub(super) fn dump(protocol: isize, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
-    let mut lister = Lister::new(protocol);
-    lister.collect(request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
+    bodies(Lister::new(protocol), request, answers)
 }
 
 /// The same, of what the request says alone: without this the kernel lists all, whatever stands in it (NETLINK_GET_STRICT_CHK, Linux 4.20).
@@ -146,7 +145,10 @@ pub(super) fn dump_chosen(protocol: isize, request: &Message, answers: &[u16]) -
     let socket = open(protocol)?;
     // An older kernel lists all.
     let _ = socket.set_netlink_get_strict_chk(true);
-    let mut lister = Lister { protocol, socket: Some(socket) };
+    bodies(Lister { protocol, socket: Some(socket) }, request, answers)
+}
+
+fn bodies(mut lister: Lister, request: &Message, answers: &[u16]) -> io::Result<Vec<Vec<u8>>> {
     lister.collect(request, answers, &mut |found: &mut Vec<_>, message| found.push(message.to_vec()))
 }
 

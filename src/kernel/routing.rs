@@ -243,7 +243,7 @@ pub(super) fn routes(table: u32) -> io::Result<Vec<Route>> {
         let question = Message { kind: RTM_GETROUTE, flags: 0, body };
         let listed = match raw::dump_chosen(NETLINK_ROUTE, &question, &[RTM_NEWROUTE]) {
             // There is no such table.
-            Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::ENOENT) => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             listed => of_family(listed)?,
         };
         let ours = listed.iter().filter_map(|body| Route::read(body));

@@ -33,6 +33,11 @@ fn told(from: &Path, to: &str, by_tcp: bool) -> Result<(), String> {
     }
 }
 
+/// What answers there.
+fn reached(from: &Path, to: &str, by_tcp: bool) -> Result<String, String> {
+    if by_tcp { tcp(from, to) } else { udp(from, to, 1) }
+}
+
 /// Who asks which node by which address, over TCP or not: somebody outside, and the first node itself, its loopback too.
 fn askers<'a>(client: &'a Path, lab: &Lab, here: &'a Path) -> Vec<(&'a Path, String, bool)> {
     let mut askers = Vec::new();
@@ -70,18 +75,14 @@ fn a_port_is_refused_while_its_only_endpoint_drains(lab: Lab, more: &[&str]) {
     let here = lab.node(1).netns().path();
     let askers = askers(&client, &lab, &here);
     for (from, to, by_tcp) in &askers {
-        wait_until("it is reached", SOON, || if *by_tcp { tcp(from, to) } else { udp(from, to, 1) });
+        wait_until("it is reached", SOON, || reached(from, to, *by_tcp));
     }
-    let flows = || {
-        let socket = within(&client, || UdpSocket::bind("0.0.0.0:0").unwrap());
-        socket.connect("192.0.2.1:8080").unwrap();
-        socket.set_read_timeout(Some(SOON)).unwrap();
-        let streams = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
-        let streams = streams.map(|to| within(&client, || TcpStream::connect(to).unwrap()));
-        streams.iter().for_each(|stream| stream.set_read_timeout(Some(SOON)).unwrap());
-        (streams, socket)
-    };
-    let (mut streams, socket) = flows();
+    let socket = within(&client, || UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect("192.0.2.1:8080").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let streams = ["192.0.2.1:8080", "[2001:db8::1]:8080"];
+    let mut streams = streams.map(|to| within(&client, || TcpStream::connect(to).unwrap()));
+    streams.iter().for_each(|stream| stream.set_read_timeout(Some(SOON)).unwrap());
     let mut live_on = || {
         for (stream, seen) in streams.iter_mut().zip([OUTSIDE, OUTSIDE6]) {
             assert_eq!(ask(stream), Ok(format!("a {seen}")));
@@ -99,7 +100,7 @@ fn a_port_is_refused_while_its_only_endpoint_drains(lab: Lab, more: &[&str]) {
     live_on();
     drain(last, "a", &["--undo"]);
     for (from, to, by_tcp) in &askers {
-        wait_until("it is reached again", SOON, || if *by_tcp { tcp(from, to) } else { udp(from, to, 1) });
+        wait_until("it is reached again", SOON, || reached(from, to, *by_tcp));
     }
     live_on();
 }

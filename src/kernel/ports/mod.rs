@@ -98,16 +98,13 @@ impl Linux {
         place: &ClientPlace,
     ) -> Result<(), KernelError> {
         let path = self.note_path(network, name);
-        match read(&path) {
+        match notes::read::<Note>(&path) {
             Some(note) if note.place == *place => return Ok(()),
             // It was taken elsewhere: nothing stays where it was.
             Some(_) => self.delete_way(network, name).await?,
             None => {}
         }
-        let note = Note { name: name.clone(), place: place.clone() };
-        let written =
-            serde_json::to_vec(&note).map_err(io::Error::other).and_then(|text| notes::write(&path, &text));
-        written.map_err(|source| KernelError::File { what: "write", path, source })
+        notes::put(&path, &Note { name: name.clone(), place: place.clone() })
     }
 
     /// Makes steps for a network, in their order; those that failed, and why.
@@ -356,7 +353,7 @@ impl Linux {
 
     async fn put_way(&self, network: NetworkId, name: &EndpointName, way: Way) -> Result<(), KernelError> {
         let path = self.note_path(network, name);
-        let Some(note) = read(&path) else { return Ok(()) };
+        let Some(note) = notes::read::<Note>(&path) else { return Ok(()) };
         match self.client_namespace(&note.place).await? {
             Some(netns) => {
                 let put = netns.run(move || way::put(&way)).await?;
@@ -372,7 +369,7 @@ impl Linux {
 
     async fn delete_way(&self, network: NetworkId, name: &EndpointName) -> Result<(), KernelError> {
         let path = self.note_path(network, name);
-        let Some(note) = read(&path) else { return Ok(()) };
+        let Some(note) = notes::read::<Note>(&path) else { return Ok(()) };
         if let Some(netns) = self.client_namespace(&note.place).await? {
             let table = way_table(network);
             let removed = netns.run(move || way::remove(table)).await?;
@@ -407,7 +404,7 @@ impl Linux {
             if of.is_some_and(|of| of != network) {
                 return None;
             }
-            let note = read(&entry.path());
+            let note = notes::read(&entry.path());
             if note.is_none() {
                 // Whose it was is known to nobody any more.
                 forget(&entry.path());
@@ -416,10 +413,6 @@ impl Linux {
         };
         Ok(listed.filter_map(note).collect())
     }
-}
-
-fn read(path: &PathBuf) -> Option<Note> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 fn forget(path: &Path) {

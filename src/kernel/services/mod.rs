@@ -100,10 +100,7 @@ impl Linux {
         if self.client_place(key).as_ref() == Some(place) {
             return Ok(());
         }
-        let path = self.client_path(key);
-        let written =
-            serde_json::to_vec(place).map_err(io::Error::other).and_then(|text| notes::write(&path, &text));
-        written.map_err(|source| KernelError::File { what: "write", path, source })
+        notes::put(&self.client_path(key), place)
     }
 
     /// Makes steps for a client, in their order, and ends the connections that they do not keep; those that failed, and why.
@@ -157,7 +154,7 @@ impl Linux {
     }
 
     fn client_place(&self, key: ClientKey) -> Option<ClientPlace> {
-        serde_json::from_slice(&std::fs::read(self.client_path(key)).ok()?).ok()
+        notes::read(&self.client_path(key))
     }
 
     fn forget_client(&self, key: ClientKey) {
